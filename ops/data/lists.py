@@ -1,0 +1,170 @@
+"""Video lists: which videos, with which labels.
+
+A list is a UTF-8 text file with one video a line, in one of two forms, told apart line by line::
+
+    path/to/video.mp4 17            video label                (the frame count comes from the decoder)
+    path/to/folder 142 17           folder num_frames label    (a folder of frames, as TSN, TSM and TDN write it)
+
+* A line that holds a tab is separated by tabs; any other line by spaces.
+* Paths may hold spaces. Separated by spaces, the last field is the label, and the field before it is ``num_frames`` if it
+  is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12 frames of the folder ``a b``. A two-column path that
+  ends in an integer (``take 12``) therefore needs tabs.
+* Blank lines, Windows line ends and a byte order mark are allowed.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+
+from ops.errors import UserError
+
+# 18 digits fit an int64 whatever they are.
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_SPACED = re.compile(r"(.*?[^ ]) +(?:(-?[0-9]{1,18}) +)?(-?[0-9]{1,18})")
+_FORMS = "expected `video label` or `folder num_frames label`, separated by spaces or by tabs"
+
+
+class Record(NamedTuple):
+    """One line of a list. ``num_frames`` is None for a two-column line, ``line`` counts from 1."""
+
+    id: str
+    path: str
+    num_frames: int | None
+    label: int
+    line: int
+
+
+class VideoList(Sequence[Record]):
+    """The records of a list, in list order, held in a few numpy arrays.
+
+    Python objects would be copied page by page into every forked loader worker as reference counts are written
+    (pytorch#13246); arrays stay shared.
+
+    Attributes: ``path`` (of the list file), ``root_path``, ``labels`` (int64 ``[n]``).
+    """
+
+    def __init__(self, path: str, root_path: str, ids: list[str], num_frames: list[int], labels: list[int],
+                 lines: list[int]) -> None:
+        """``num_frames`` holds -1 where the list gives none."""
+        encoded = [text.encode() for text in ids]
+        self.path = path
+        self.root_path = root_path
+        self.labels = np.array(labels, dtype=np.int64)
+        self._num_frames = np.array(num_frames, dtype=np.int64)
+        self._lines = np.array(lines, dtype=np.int64)
+        self._text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at ``index``; raises IndexError outside the list."""
+        index = range(len(self))[index]
+        start = int(self._ends[index - 1]) if index else 0
+        video_id = self._text[start : self._ends[index]].tobytes().decode()
+        num_frames = int(self._num_frames[index])
+        return Record(
+            id=video_id,
+            path=os.path.join(self.root_path, video_id),
+            num_frames=None if num_frames < 0 else num_frames,
+            label=int(self.labels[index]),
+            line=int(self._lines[index]),
+        )
+
+
+def read_text(path: str) -> str:
+    """A UTF-8 text file as a string with ``\\n`` line ends and no byte order mark.
+
+    Raises UserError if the file is missing, unreadable or not UTF-8 text.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; put it there or give another path") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a readable text file") from None
+    data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    bad = data.find(b"\0")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        bad = error.start
+    if bad >= 0:
+        line = data.count(b"\n", 0, bad) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text; save the file as plain text in UTF-8")
+    return text
+
+
+def read_list(list_path: str, *, root_path: str = "", num_class: int) -> VideoList:
+    """Read and check a list; relative paths in it are joined to ``root_path``. No video is looked at (see check_files).
+
+    Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed, its
+    label is not an integer in ``[0, num_class)`` or its number of frames is below 1.
+    """
+    list_path, root_path = os.fspath(list_path), os.fspath(root_path)
+    ids, counts, labels, lines = [], [], [], []
+    for number, line in enumerate(read_text(list_path).split("\n"), 1):
+        line = line.strip(" \t")
+        if not line:
+            continue
+        if "\t" in line:
+            fields = [field.strip(" ") for field in line.split("\t")]
+            video_id, label = fields[0], fields[-1]
+            count = fields[1] if len(fields) == 3 else None
+            if len(fields) > 3 or not video_id or not all(map(_INTEGER.fullmatch, fields[1:])):
+                _refuse(list_path, number, line, fields)
+        else:
+            match = _SPACED.fullmatch(line)
+            if not match:
+                _refuse(list_path, number, line, line.rsplit(" ", 1))
+            video_id, count, label = match.groups()
+        label = int(label)
+        if not 0 <= label < num_class:
+            raise UserError(
+                f"{list_path}:{number}: label {label} is outside [0, {num_class}); labels count from 0: correct the list "
+                "or --num_class"
+            )
+        if count is not None and int(count) < 1:
+            raise UserError(f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames again")
+        ids.append(video_id)
+        counts.append(-1 if count is None else int(count))
+        labels.append(label)
+        lines.append(number)
+    if not ids:
+        raise UserError(f"{list_path}: the list is empty; {_FORMS}, one video a line")
+    return VideoList(list_path, root_path, ids, counts, labels, lines)
+
+
+def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoReturn:
+    shown = line if len(line) <= 80 else line[:77] + "..."
+    if len(fields) == 2 and fields[0] and not _INTEGER.fullmatch(fields[1]):
+        raise UserError(f"{list_path}:{number}: label {fields[1][:40]!r} is not an integer; {_FORMS}")
+    raise UserError(f"{list_path}:{number}: malformed line {shown!r}; {_FORMS}")
+
+
+def resolve(path: str) -> str:
+    """``path``, or ``path + ".mp4"`` if only that exists (Kinetics lists name videos without the ending; TDN ops/dataset.py
+    always appends it)."""
+    if not os.path.exists(path) and os.path.exists(path + ".mp4"):
+        return path + ".mp4"
+    return path
+
+
+def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
+    """The records, in list order, of which neither the path nor the path with ``.mp4`` exists.
+
+    Only the file table is asked, from ``threads`` threads, since on a network disk each question waits for the server.
+    """
+
+    def missing(part: range) -> list[Record]:
+        return [record for record in map(video_list.__getitem__, part) if not os.path.exists(resolve(record.path))]
+
+    parts = [range(start, min(start + 1000, len(video_list))) for start in range(0, len(video_list), 1000)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [record for part in pool.map(missing, parts) for record in part]

@@ -1,0 +1,82 @@
+"""One process or many: the little of ``torch.distributed`` that the loops need. Every function also works alone."""
+import contextlib
+import os
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from ops.errors import UserError
+
+
+class World(NamedTuple):
+    """Where this process stands: rank of size, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self):
+        return self.rank == 0
+
+
+@contextlib.contextmanager
+def start(device=None, local_rank=None):
+    """Context of a run: joins the process group if a launcher set ``RANK`` and ``WORLD_SIZE``, and leaves it on every way out.
+
+    device: name such as "cpu" or "cuda:1"; None chooses the GPU of this process' local rank, or the CPU without one.
+    local_rank: what ``python -m torch.distributed.launch`` passed; torchrun's ``LOCAL_RANK`` is used where it is None.
+    Yields a :class:`World`. NCCL serves GPUs, gloo CPUs. Raises UserError for a device that is not there.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0)) if local_rank is None else local_rank
+    if device is None:
+        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"device {device} is not there: this machine shows {torch.cuda.device_count()} GPUs")
+        torch.cuda.set_device(device)
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(values, device):
+    """Element-wise sums of a list of numbers over all processes, as Python floats (float64 all-reduce)."""
+    if not dist.is_initialized():
+        return [float(value) for value in values]
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.tolist()
+
+
+def gather(value):
+    """The picklable values of all processes, in rank order, on every process."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier():
+    """Wait for all processes."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def broadcast_buffers(model):
+    """Give every process the buffers (running statistics) of rank 0, as DDP does before a training step."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)

@@ -1,0 +1,23 @@
+"""The one exception a user is meant to read, and how the front scripts show it."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend: the message is one line that says what, where (``file:line``) and what to do.
+
+    The front scripts print it as ``error: <line>`` on standard error and exit with status 2, without a traceback.
+    """
+
+
+def run_front(main: Callable[[], None]) -> None:
+    """Run ``main``; a ``UserError`` becomes ``error: <line>`` and exit status 2, Ctrl-C becomes exit status 130."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

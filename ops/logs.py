@@ -1,0 +1,54 @@
+"""What a run leaves to read: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard events for curves."""
+import json
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class RunLog:
+    """The logs of one run, written by the main process only; elsewhere, and without a folder, every method is silent or prints.
+
+    folder: output directory (exists) or None; is_main: whether this process writes. Files are appended to, so a resumed
+    run keeps its history.
+    """
+
+    def __init__(self, folder, is_main):
+        self.is_main = is_main
+        self.writer = self.text = self.lines = None
+        if is_main and folder is not None:
+            from tensorboardX import SummaryWriter  # slow to import, and not wanted by every front
+
+            self.text = open(Path(folder) / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+            self.lines = open(Path(folder) / "log.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+            self.writer = SummaryWriter(str(Path(folder) / "tensorboard"))
+
+    def say(self, message):
+        """One line to the screen (above a progress bar) and to ``log.txt``."""
+        if self.is_main:
+            tqdm.write(message)
+        if self.text:
+            self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def record(self, **values):
+        """One JSON object to ``log.jsonl``."""
+        if self.lines:
+            self.lines.write(json.dumps(values) + "\n")
+
+    def curves(self, step, **values):
+        """Scalars to TensorBoard; keys with ``__`` become a path (``loss__train`` -> ``loss/train``)."""
+        if self.writer:
+            for key, value in values.items():
+                self.writer.add_scalar(key.replace("__", "/"), value, step)
+
+    def close(self):
+        """Flush and close the files."""
+        for file in (self.text, self.lines, self.writer):
+            if file:
+                file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()

@@ -1,0 +1,146 @@
+"""TSN: the frame around every model of this project: preprocess -> backbone (+ temporal module) -> head -> consensus.
+
+Follows Temporal Segment Networks (Wang et al., ECCV 2016, arXiv 1608.00859): T segments of a video are seen by one 2D
+network with shared weights, and their class scores are averaged.
+"""
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ops.backbones import build_backbone
+from ops.errors import UserError
+from ops.pretrained import load_pretrained
+from ops.temporal import MODULES, insert
+
+CHANNELS = {"RGB": 3}
+CONSENSUS = {"avg": lambda scores: scores.mean(dim=1), "identity": lambda scores: scores}
+
+
+class TSN(nn.Module):
+    """A 2D backbone with a temporal module, applied to T segments of L frames, with the mean of the segments' scores.
+
+    Args:
+        num_class: number of classes.
+        num_segments: T.
+        arch: name of the backbone (``ops.backbones.ARCHS``).
+        module: name of the temporal module (``ops.temporal.MODULES``); "tsn" is none.
+        modality: "RGB".
+        dropout: probability of dropping a feature before the classifier.
+        consensus: "avg" gives ``[B, num_class]``, "identity" the scores of all segments, ``[B, T, num_class]``.
+        pretrain: start of the backbone: "imagenet" (torchvision's IMAGENET1K_V1), "none", or the path of a weight file.
+        partial_bn: train only the first BatchNorm; the others keep their statistics and parameters.
+        input_size: side of the square crops the model is trained on, kept for testing.
+
+    Raises UserError for an unknown name and where pretrained weights cannot be had.
+    """
+
+    def __init__(self, num_class, num_segments=8, *, arch="resnet50", module="tsn", modality="RGB", dropout=0.5,
+                 consensus="avg", pretrain="none", partial_bn=False, input_size=224):
+        super().__init__()
+        for flag, value, known in (("--module", module, MODULES), ("--modality", modality, CHANNELS),
+                                   ("--consensus_type", consensus, CONSENSUS)):
+            if value not in known:
+                raise UserError(f"{flag} {value}: unknown; known are {', '.join(known)}")
+        if num_class < 1 or num_segments < 1:
+            raise UserError(f"a model needs at least 1 class and 1 segment, not {num_class} and {num_segments}")
+        self.spec = dict(num_class=num_class, num_segments=num_segments, arch=arch, module=module, modality=modality,
+                         dropout=dropout, consensus=consensus, input_size=input_size)
+        self.num_class = num_class
+        self.num_segments = num_segments
+        self.frames_per_segment = MODULES[module].frames_per_segment
+        self.frame_channels = CHANNELS[modality] * self.frames_per_segment
+        self.input_size = input_size
+        self.backbone = build_backbone(arch)
+        if pretrain != "none":
+            load_pretrained(self.backbone, arch, pretrain)
+        insert(module, self.backbone, num_segments)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.backbone.feature_dim, num_class)
+        nn.init.normal_(self.head.weight, 0, 0.001)
+        nn.init.zeros_(self.head.bias)
+        self.consensus = CONSENSUS[consensus]
+        pixels = self.backbone.pixels
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(pixels, name)) * pixels.scale
+            self.register_buffer(name, values.repeat(self.frames_per_segment).reshape(1, -1, 1, 1), persistent=False)
+        self.channels_last = False
+        self.partial_bn = partial_bn
+
+    @property
+    def scale_size(self):
+        """Short side of a frame before the test crop, pixels: 256 for crops of 224, as in TSN."""
+        return self.input_size * 256 // 224
+
+    def forward(self, clip):
+        """Class scores (logits) of a batch of clips.
+
+        clip: ``[B, T, L*C, H, W]`` or flattened to ``[B, T*L*C, H, W]``; uint8 is RGB pixels, a floating tensor is
+        already normalised. Returns ``[B, num_class]`` (consensus "avg") or ``[B, T, num_class]`` ("identity").
+        Raises ValueError for a clip of another T, L or C.
+        """
+        # T from the constructor: the temporal modules were built for it.
+        if clip.dim() not in (4, 5) or clip.shape[1:-2].numel() != self.num_segments * self.frame_channels:
+            raise ValueError(
+                f"a clip of this model is [B, {self.num_segments}, {self.frame_channels}, H, W] or "
+                f"[B, {self.num_segments * self.frame_channels}, H, W], not {list(clip.shape)}"
+            )
+        frames = self.preprocess(clip.reshape(-1, self.frame_channels, *clip.shape[-2:]))
+        scores = self.head(self.dropout(self.backbone(frames)))
+        return self.consensus(scores.unflatten(0, (-1, self.num_segments)))
+
+    def preprocess(self, frames):
+        """``[N, L*C, H, W]``: uint8 pixels are normalised as the backbone expects; floating frames pass."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        if frames.dtype != torch.uint8:
+            return frames.contiguous(memory_format=layout)
+        frames = frames.to(self.mean.dtype, memory_format=layout)
+        return frames.sub_(self.mean).div_(self.std)
+
+    def to_channels_last(self):
+        """Hold conv weights and activations in channels-last order: faster on CPUs and on GPUs with tensor cores."""
+        self.channels_last = True
+        return self.to(memory_format=torch.channels_last)
+
+    @property
+    def partial_bn(self):
+        """Whether only the first BatchNorm of the backbone is trained (TSN's partial BN). May be switched at any time."""
+        return self._partial_bn
+
+    @partial_bn.setter
+    def partial_bn(self, on):
+        self._partial_bn = on
+        for bn in self._later_norms():
+            bn.requires_grad_(not on)
+        self.train(self.training)
+
+    def _later_norms(self):
+        norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        return norms[1:]
+
+    def train(self, mode=True):
+        """As ``nn.Module.train``, except that under partial BN every BatchNorm but the first stays in eval mode."""
+        super().train(mode)
+        if mode and self._partial_bn:
+            for bn in self._later_norms():
+                bn.eval()
+        return self
+
+    _partial_bn = False
+
+
+def fuse_batch_norm(model):
+    """Fold every BatchNorm into the conv before it, in place, for inference: same outputs to rounding, fewer passes.
+
+    The pairs are found by name: ``bn1`` after ``conv1``, ``x_bn`` after ``x``, ``downsample.1`` after ``downsample.0``,
+    ``bn`` after ``conv``. Returns the model. Raises ValueError for a model in training mode.
+    """
+    if model.training:
+        raise ValueError("fuse_batch_norm wants a model in eval mode: folding freezes the running statistics")
+    for parent in model.modules():
+        children = dict(parent.named_children())
+        for name, bn in children.items():
+            if isinstance(bn, nn.BatchNorm2d):
+                conv = "0" if name == "1" else name.removesuffix("_bn") if "_" in name else name.replace("bn", "conv")
+                setattr(parent, conv, fuse_conv_bn_eval(children[conv], bn))
+                setattr(parent, name, nn.Identity())
+    return model

@@ -1,0 +1,63 @@
+"""Parameter groups and learning-rate schedules."""
+import math
+
+from torch import nn
+
+POLICIES = ("groups", "flat")
+SCHEDULERS = ("step", "cosine")
+
+
+def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
+    """Trainable parameters as groups for ``torch.optim.SGD``.
+
+    policy "flat" is one group, as TDN was really trained; "groups" applies the multipliers of TSN (``get_optim_policies``):
+    conv weights 1/1 (lr/decay), biases 2/0, BatchNorm 1/0, and with fc_lr5 the classifier's weight 5/1 and bias 10/0.
+    Each group carries ``name`` and ``lr_mult``; parameters that need no gradient are left out, empty groups too.
+    Raises ValueError if a layer's kind is unknown to "groups".
+    """
+    if policy == "flat":
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        return [{"name": "all", "params": parameters, "lr_mult": 1, "weight_decay": weight_decay}]
+    table = {  # name: (lr multiplier, decay multiplier)
+        "weight": (1, 1), "bias": (2, 0), "bn": (1, 0),
+        "fc_weight": (5, 1) if fc_lr5 else (1, 1), "fc_bias": (10, 0) if fc_lr5 else (2, 0),
+    }
+    members = {name: [] for name in table}
+    for layer in model.modules():
+        for kind, parameter in layer.named_parameters(recurse=False):
+            if isinstance(layer, nn.BatchNorm2d):
+                name = "bn"
+            elif isinstance(layer, nn.Linear):
+                name = f"fc_{kind}"
+            elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+                name = kind
+            else:
+                raise ValueError(f"no learning-rate group for a {type(layer).__name__}")
+            if parameter.requires_grad:
+                members[name].append(parameter)
+    return [
+        {"name": name, "params": members[name], "lr_mult": lr, "weight_decay": weight_decay * decay}
+        for name, (lr, decay) in table.items() if members[name]
+    ]
+
+
+def learning_rate(step, *, lr, steps_per_epoch, epochs, scheduler="step", lr_steps=(), decay_rate=0.1, warmup_epochs=0,
+                  warmup_multiplier=100, min_lr=1e-5):
+    """Base learning rate of an optimiser step, a pure function (TDN ops/lr_scheduler.py).
+
+    step: number of optimiser steps taken before; lr_steps: epochs at which "step" multiplies by decay_rate. Warm-up rises
+    linearly from ``lr / warmup_multiplier`` to lr; "cosine" then falls from lr to min_lr at the end of the last epoch.
+    """
+    warmup = warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return lr / warmup_multiplier * ((warmup_multiplier - 1) * step / warmup + 1)
+    if scheduler == "cosine":
+        share = (step - warmup) / max(1, epochs * steps_per_epoch - warmup)
+        return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * min(1, share))) / 2
+    return lr * decay_rate ** sum(step >= milestone * steps_per_epoch for milestone in lr_steps)
+
+
+def set_learning_rate(optimizer, lr):
+    """Give every group its learning rate, base times multiplier."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_mult"]

@@ -1,0 +1,144 @@
+"""Reading pickles of numpy arrays and plain values from strangers.
+
+A pickle is a program: ``pickle.load`` runs whatever it names, and numpy's own ``__setstate__`` methods trust what they
+are given. Here the names that numpy writes lead to small stand-ins, every other name is refused, and lengths are
+checked against the file before anything is allocated.
+"""
+
+import io
+import math
+import pickle
+import re
+import reprlib
+
+import numpy as np
+
+
+class RefusedPickle(Exception):
+    """Why a pickle is not read: one line, without the name of the file."""
+
+
+class PickledArray:
+    """A numpy array, or scalar (shape ``()``), as a pickle describes it: nothing is checked before ``values``."""
+
+    __slots__ = ("dtype", "raw", "shape")
+
+    def __init__(self, shape=None, dtype=None, raw=None):
+        self.shape, self.dtype, self.raw = shape, dtype, raw
+
+    def __setstate__(self, state):
+        self.shape, self.dtype, _, self.raw = state[-4:]  # (version, shape, dtype, Fortran order, data)
+
+    def values(self) -> np.ndarray:
+        """The numbers, 1-D, in the order of the file. Raises ``RefusedPickle`` when they do not fill ``shape``."""
+        whole = isinstance(self.shape, tuple) and all(type(n) is int and n >= 0 for n in self.shape)
+        if not whole or not isinstance(self.dtype, _DType) or not isinstance(self.raw, bytes | bytearray | str):
+            raise RefusedPickle("holds an array without data")
+        # Protocols 0 to 2 write bytes as latin1 text.
+        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
+        if len(raw) != math.prod(self.shape) * self.dtype.numpy.itemsize:
+            raise RefusedPickle(f"holds an array of shape {shown(self.shape)} with {len(raw)} bytes of data")
+        return np.frombuffer(raw, self.dtype.numpy)
+
+
+class _DType:
+    """Stands for a numpy dtype; numbers only: no object, void or string arrays."""
+
+    __slots__ = ("numpy",)
+
+    def __init__(self, code, *_):
+        if not isinstance(code, str) or not re.fullmatch("[fiu][248]|[iu]1", code):
+            raise RefusedPickle(f"holds an array of type {shown(code)}, not of numbers, and was not loaded")
+        self.numpy = np.dtype(code)
+
+    def __setstate__(self, state):
+        self.numpy = self.numpy.newbyteorder(state[1])
+
+
+class _Global:
+    """A function that a pickle may name: it can be called, and nothing else."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, *arguments):
+        return self._function(*arguments)
+
+    def __setstate__(self, state):
+        # Without this method BUILD would set attributes of an object that outlives the file.
+        raise RefusedPickle("changes a function and was not loaded")
+
+
+def _encode(text, encoding):
+    if encoding != "latin1":
+        raise RefusedPickle(f"encodes text as {shown(encoding)} and was not loaded")
+    return text  # encoded in PickledArray.values, when it is used: a file could ask for it a million times
+
+
+_GLOBALS = {
+    ("numpy", "ndarray"): _Global(lambda *_: PickledArray()),
+    ("numpy", "dtype"): _Global(_DType),
+    ("_codecs", "encode"): _Global(_encode),
+}
+for _core in ("numpy.core", "numpy._core"):  # numpy 1, numpy 2
+    _GLOBALS[f"{_core}.multiarray", "_reconstruct"] = _Global(lambda *_: PickledArray())
+    _GLOBALS[f"{_core}.multiarray", "scalar"] = _Global(lambda dtype, raw: PickledArray((), dtype, raw))
+    _GLOBALS[f"{_core}.numeric", "_frombuffer"] = _Global(lambda raw, dtype, shape, _: PickledArray(shape, dtype, raw))
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        if (module, name) in _GLOBALS:
+            return _GLOBALS[module, name]
+        kind = "torch objects" if module.split(".")[0] == "torch" else "code"
+        raise RefusedPickle(f"holds {kind} ({shown(f'{module}.{name}')}) and was not loaded; only numpy arrays are")
+
+
+# The opcodes (pickletools) whose argument has a fixed size or ends at a newline. Left out are persistent ids and the
+# extension registry, which go past find_class, and what fills dicts and sets: the hash of a deeply nested tuple
+# overflows the C stack. A memo index (p, r) makes the unpickler allocate as many slots: at most 2**24 are believed.
+_OPCODES = re.compile(
+    rb"(?:[(012NRabelot)}\]\x81\x85-\x89\x8f\x92-\x94]|[Khq\x80].|M..|[Jj]....|r...\x00|[G\x95].{8}"
+    rb"|[ci][^\n]*\n[^\n]*\n|[FILSV][^\n]*\n|[gp][0-9]{1,7}\n){1,256}",
+    re.DOTALL,
+)
+# The opcodes followed by a length and as many bytes: the size of that length.
+_LENGTH_BYTES = {**dict.fromkeys(b"CU\x8a\x8c", 1), **dict.fromkeys(b"BTX\x8b", 4), **dict.fromkeys(b"\x8d\x8e\x96", 8)}
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Walk the opcodes without running them: all known, every length inside the file, the first STOP its last byte."""
+    at = 0
+    while at < len(data) and data[at : at + 1] != b".":
+        if run := _OPCODES.match(data, at):
+            at = run.end()
+        elif size := _LENGTH_BYTES.get(data[at]):
+            at += 1 + size + int.from_bytes(data[at + 1 : at + 1 + size], "little")
+        else:
+            raise RefusedPickle(f"is not a pickle of arrays, or is damaged (byte {at})")
+    if at >= len(data):
+        raise RefusedPickle("is truncated" if data else "is empty")
+    if at < len(data) - 1:
+        raise RefusedPickle(f"has {len(data) - 1 - at} bytes after its end")
+
+
+def shown(value) -> str:
+    """A value out of a file, on one line, short and printable, for a message."""
+    return repr(value[:100])[1:-1] if isinstance(value, str) else reprlib.repr(value)
+
+
+def safe_loads(data: bytes) -> object:
+    """The value pickled in ``data`` by any protocol, Python 2 or 3, numpy 1 or 2; arrays become ``PickledArray``.
+
+    Admits None, bool, int, float, str, bytes, list, tuple, numpy arrays and numpy scalars of numbers. Nothing that the
+    pickle names is run, and no length in it is believed. Raises ``RefusedPickle`` for everything else.
+    """
+    _check_opcodes(data)
+    try:
+        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    except RefusedPickle:
+        raise
+    except Exception as error:  # a hostile or damaged pickle can raise nearly anything
+        raise RefusedPickle(f"is not a pickle of arrays, or is damaged ({type(error).__name__})") from None
