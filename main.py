@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from ops import distributed, training
-from ops.data.datasets import describe_flip, flip_map, load_class_names, read_checked, resolve
+from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TestDataset, TrainDataset, TrainSampler, make_loader
+from ops.data.sources import read_checked
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.logs import RunLog
@@ -45,13 +46,20 @@ def train(args, world):
                    num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl)
     names = load_class_names(data)
     labels = flip_map(data, names)
-    lists = {} if args.evaluate else {
-        "train": read_checked(data, "train_list", stop=args.missing == "stop", remedy="leave them out with --missing skip")[0]}
-    lists["val"] = read_checked(data, "val_list")[0]
+    lists = {}
+    if not args.evaluate:
+        lists["train"], missing = read_checked(data, "train_list", stop=args.missing == "stop",
+                                               remedy="train without them: --missing skip")
+        if missing and world.is_main:
+            print(f"warning: {missing} of {len(lists['train'])} training videos are not on disk and will be skipped")
+    lists["val"], _ = read_checked(data, "val_list")
     torch.manual_seed(args.seed)  # the same initial weights on every process
-    net = TSN(data.num_class, args.num_segments, arch=args.arch, module=args.module, modality=args.modality,
-              dropout=args.dropout, consensus=args.consensus_type, pretrain=args.pretrain, partial_bn=args.partial_bn,
-              input_size=args.input_size).to(world.device)
+    with torch.device("meta" if args.dry_run else "cpu"):
+        net = TSN(data.num_class, args.num_segments, arch=args.arch, module=args.module, modality=args.modality,
+                  dropout=args.dropout, consensus=args.consensus_type, partial_bn=args.partial_bn,
+                  pretrain="none" if args.dry_run else args.pretrain, input_size=args.input_size)
+    if not args.dry_run:
+        net.to(world.device)
     if args.channels_last:
         net.to_channels_last()
     groups = parameter_groups(net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5)
@@ -70,7 +78,9 @@ def train(args, world):
         checkpoint = None
     if args.evaluate and not checkpoint:
         raise UserError("-e needs --resume with the checkpoint to evaluate")
-    first_epoch, best = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe) if checkpoint else (0, -1.0)
+    first_epoch, best = 0, -1.0
+    if checkpoint:
+        first_epoch, best = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe)
     if args.evaluate:
         result = training.validate(net, loaders[-1], world, amp=args.amp)
         if world.is_main:
@@ -108,17 +118,17 @@ def train(args, world):
 
 def make_loaders(args, data, lists, labels, net, world):
     """The training and the validation loader (without training, only the latter)."""
-    common = dict(num_segments=net.num_segments, frames_per_segment=net.frames_per_segment, image_tmpl=data.image_tmpl,
-                  decoder=args.decoder, crop_size=net.input_size)
+    common = {"num_segments": net.num_segments, "frames_per_segment": net.frames_per_segment, "image_tmpl": data.image_tmpl,
+              "decoder": args.decoder, "crop_size": net.input_size, "seed": args.seed}
     finish = partial(make_loader, workers=args.workers, pin_memory=world.device.type == "cuda", timeout=args.timeout)
     loaders = []
     if "train" in lists:
-        dataset = TrainDataset(lists["train"], flip_map=labels, seed=args.seed, **common)
+        dataset = TrainDataset(lists["train"], flip_map=labels, **common)
         # Batches that are accumulated belong to one step: the sampler drops what does not fill it.
         sampler = TrainSampler(len(dataset), args.batch_size * args.accumulate, rank=world.rank,
                                world_size=world.size, seed=args.seed)
         loaders.append(finish(dataset, sampler, args.batch_size))
-    dataset = TestDataset(lists["val"], clip=0, crops=1, scale_size=net.scale_size, sampling="center", seed=args.seed, **common)
+    dataset = TestDataset(lists["val"], clip=0, crops=1, scale_size=net.scale_size, sampling="center", **common)
     loaders.append(finish(dataset, ShardSampler(len(dataset), rank=world.rank, world_size=world.size), args.batch_size))
     return loaders
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def directory_scores(directory: str, args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, str]:
-    """Scores float64 ``[V, classes]``, the mean over views, labels int64 ``[V]``, and the line that names the protocol."""
+    """Mean of the views float64 ``[V, classes]``, labels int64 ``[V]``, and the line that names the protocol."""
     clips, crops = find_views(directory, args.num_clips, args.test_crops)
     total, labels = 0.0, None
     if args.per_view:

@@ -1,5 +1,6 @@
 """Save, resume and load: files of this project, and every published layout that ``ops.layouts`` knows."""
-import pickle
+import pickletools
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 
 import torch
@@ -24,6 +25,10 @@ class _Inert:
         pass
 
 
+# The state of a pickled optimiser is a defaultdict, and torch fills the entries of a plain dict only.
+_STAND_INS = {"collections.defaultdict": lambda *_: {}}
+
+
 def read_checkpoint(path):
     """Everything a checkpoint file holds, on the CPU, without running code of the file (``weights_only=True``).
 
@@ -34,12 +39,28 @@ def read_checkpoint(path):
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+        with torch.serialization.safe_globals([(_STAND_INS.get(name, _Inert), name) for name in _foreign_names(path)]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0][:200]
+    except Exception as error:  # a damaged or hostile file can raise nearly anything
+        # torch wraps the reason in advice on how to switch the protection off.
+        reason = (str(error.__context__ or error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{path}: not a readable checkpoint ({reason}); is the download complete?") from None
+
+
+def _foreign_names(path):
+    """Names of the classes and functions in a checkpoint file that torch does not consider plain data."""
+    names = set()
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        # The format before torch 1.6: magic number, version, system, content and storage keys, each a pickle; raw data.
+        # torch prefers its own classes to a stand-in of the same name, so naming those as well does no harm.
+        file.seek(0)
+        for _ in range(5):
+            pairs = [tuple(value.split(" ", 1)) for op, value, _ in pickletools.genops(file) if op.name == "GLOBAL"]
+            for module, name in pairs:  # as Python 2 called them
+                names.add(".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))))
+    return names
 
 
 def read_state_dict(path):
@@ -103,7 +124,7 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
         raise UserError(f"{name}: unknown layout of weights (first key: {next(iter(state))}); known are {', '.join(LAYOUTS)}")
     state = to_ours(state, layout)
     spec = content.get("model") if layout == "ours" else None
-    if not isinstance(spec, dict):
+    if not isinstance(spec, dict) or "num_class" not in spec:
         spec = _infer_spec(state, layout, name)
     file_classes = spec["num_class"]
     assumed = num_segments is None and "num_segments" not in spec
@@ -114,7 +135,7 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
         model = TSN(**spec)
     except TypeError as error:
         raise UserError(f"{name}: its model needs an option this version does not know ({error})") from None
-    if state["head.weight"].dtype == torch.float64:
+    if any(value.dtype == torch.float64 for value in state.values()):
         model.double()
     model.report = f"{name}: {layout} layout, {spec['module']} {spec['arch']}, {spec['num_segments']} segments" + (
         " (assumed: the file does not tell)" if assumed else "") + "; " + fill(model, state, name, file_classes)

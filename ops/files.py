@@ -12,8 +12,8 @@ from typing import IO, Literal
 def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO]:
     """Open a temporary file beside ``path`` and rename it to ``path`` once the block ends without an exception.
 
-    ``mode`` is ``"wb"`` or ``"w"`` (UTF-8, ``\\n``). The data are on the disk (fsync) before the name is, and the folder
-    is synced after it. An exception in the block, ``KeyboardInterrupt`` included, removes the temporary file and leaves
+    ``mode`` is ``"wb"`` or ``"w"`` (UTF-8, ``\\n``). The data are on the disk (fsync) before the name is; the folder is
+    synced after it. An exception in the block, ``KeyboardInterrupt`` included, removes the temporary file and leaves
     ``path`` as it was. Raises ``ValueError`` for another mode and ``OSError`` when the folder cannot be written.
     """
     if mode not in ("wb", "w"):

@@ -43,8 +43,8 @@ class TSN(nn.Module):
                 raise UserError(f"{flag} {value}: unknown; known are {', '.join(known)}")
         if num_class < 1 or num_segments < 1:
             raise UserError(f"a model needs at least 1 class and 1 segment, not {num_class} and {num_segments}")
-        self.spec = dict(num_class=num_class, num_segments=num_segments, arch=arch, module=module, modality=modality,
-                         dropout=dropout, consensus=consensus, input_size=input_size)
+        self.spec = {"num_class": num_class, "num_segments": num_segments, "arch": arch, "module": module,
+                     "modality": modality, "dropout": dropout, "consensus": consensus, "input_size": input_size}
         self.num_class = num_class
         self.num_segments = num_segments
         self.frames_per_segment = MODULES[module].frames_per_segment
@@ -79,10 +79,11 @@ class TSN(nn.Module):
         Raises ValueError for a clip of another T, L or C.
         """
         # T from the constructor: the temporal modules were built for it.
-        if clip.dim() not in (4, 5) or clip.shape[1:-2].numel() != self.num_segments * self.frame_channels:
+        segments, channels = self.num_segments, self.frame_channels
+        if tuple(clip.shape[1:-2]) not in ((segments, channels), (segments * channels,)):
             raise ValueError(
-                f"a clip of this model is [B, {self.num_segments}, {self.frame_channels}, H, W] or "
-                f"[B, {self.num_segments * self.frame_channels}, H, W], not {list(clip.shape)}"
+                f"a clip of this model is [B, {segments}, {channels}, H, W] or "
+                f"[B, {segments * channels}, H, W], not {list(clip.shape)}"
             )
         frames = self.preprocess(clip.reshape(-1, self.frame_channels, *clip.shape[-2:]))
         scores = self.head(self.dropout(self.backbone(frames)))

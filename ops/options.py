@@ -4,7 +4,7 @@ import argparse
 from ops.backbones import ARCHS
 from ops.data.datasets import KNOWN
 from ops.data.readers import DECODERS
-from ops.models import CHANNELS, CONSENSUS
+from ops.models import CHANNELS
 from ops.optim import POLICIES, SCHEDULERS
 from ops.temporal import MODULES
 
@@ -16,6 +16,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 
 def _positive(text):
+    """A flag's whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
@@ -23,9 +24,26 @@ def _positive(text):
 
 
 def _count(text):
+    """A flag's whole number from 0."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def _share(text):
+    """A flag's number in [0, 1)."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not in [0, 1)")
+    return value
+
+
+def _rate(text):
+    """A flag's number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
     return value
 
 
@@ -77,7 +95,7 @@ def training_parser(description):
     group.add_argument("--num_segments", type=_positive, default=8, metavar="T", help="segments of a clip")
     group.add_argument("--input_size", type=_positive, default=224, metavar="PIXELS", help="side of the crops")
     group.add_argument("--consensus_type", choices=("avg",), default="avg", help="how segments' scores become a video's")
-    group.add_argument("--dropout", "--do", type=float, default=0.5, metavar="P", help="dropout before the classifier")
+    group.add_argument("--dropout", "--do", type=_share, default=0.5, metavar="P", help="dropout before the classifier")
     group.add_argument("--pretrain", default="imagenet", metavar="WHAT",
                        help="start of the backbone: imagenet (torchvision's weights), none, or a file of such weights")
     group.add_argument("--npb", "--no_partialbn", dest="partial_bn", action="store_false", default=None,
@@ -90,22 +108,22 @@ def training_parser(description):
     group.add_argument("-b", "--batch-size", "--batch_size", type=_positive, default=8, metavar="N",
                        help="videos of a batch, PER PROCESS")
     group.add_argument("--accumulate", type=_positive, default=1, metavar="N", help="batches of one optimiser step")
-    group.add_argument("--lr", type=float, default=0.01, help="learning rate for the total batch")
+    group.add_argument("--lr", type=_rate, default=0.01, help="learning rate for the total batch")
     group.add_argument("--lr_scheduler", choices=SCHEDULERS, default="step", help="course of the learning rate")
     group.add_argument("--lr_steps", type=float, nargs="+", default=[30, 45, 55], metavar="EPOCH",
                        help="epochs at which step multiplies the rate")
-    group.add_argument("--lr_decay_rate", type=float, default=0.1, metavar="F", help="what step multiplies by")
+    group.add_argument("--lr_decay_rate", type=_rate, default=0.1, metavar="F", help="what step multiplies by")
     group.add_argument("--warmup_epoch", type=_count, default=0, metavar="N", help="epochs of linear warm-up")
-    group.add_argument("--warmup_multiplier", type=float, default=100, metavar="F", help="warm-up starts at lr / F")
+    group.add_argument("--warmup_multiplier", type=_rate, default=100, metavar="F", help="warm-up starts at lr / F")
     group.add_argument("--lr_policy", choices=POLICIES,
                        help="TSN's multipliers by kind of parameter, or one rate for all (default: groups for tsn, "
                             "flat for tdn, as each was trained)")
     group.add_argument("--fc_lr5", action=argparse.BooleanOptionalAction, default=True,
                        help="with groups: the classifier learns 5 times as fast")
-    group.add_argument("--momentum", type=float, default=0.9, help="momentum of SGD")
+    group.add_argument("--momentum", type=_share, default=0.9, help="momentum of SGD")
     group.add_argument("--wd", "--weight-decay", "--weight_decay", dest="weight_decay", type=float, default=5e-4,
                        help="weight decay")
-    group.add_argument("--gd", "--clip-gradient", dest="clip_gradient", type=float, metavar="NORM",
+    group.add_argument("--gd", "--clip-gradient", dest="clip_gradient", type=_rate, metavar="NORM",
                        help="clip the gradient to this norm")
 
     group = parser.add_argument_group("run")

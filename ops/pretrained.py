@@ -19,7 +19,11 @@ def load_pretrained(backbone, arch, source):
     """
     from ops.checkpoints import read_state_dict
 
-    state = _imagenet(arch) if source == "imagenet" else read_state_dict(source)
+    if source == "imagenet":
+        weights = get_model_weights(arch).IMAGENET1K_V1
+        local = FOLDER / weights.url.rsplit("/", 1)[-1]
+        source = local if local.is_file() else source
+    state = _download(weights) if source == "imagenet" else read_state_dict(source)
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     result = backbone.load_state_dict(state, strict=False) if _fits(backbone, state) else None
     if result is None or result.missing_keys or result.unexpected_keys:
@@ -31,12 +35,8 @@ def _fits(backbone, state):
     return all(own[key].shape == value.shape for key, value in state.items() if key in own)
 
 
-def _imagenet(arch):
-    weights = get_model_weights(arch).IMAGENET1K_V1
+def _download(weights):
     name = weights.url.rsplit("/", 1)[-1]
-    local = FOLDER / name
-    if local.is_file():
-        return torch.load(local, map_location="cpu", weights_only=True)
     try:
         return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:

@@ -31,13 +31,17 @@ class PickledArray:
 
     def values(self) -> np.ndarray:
         """The numbers, 1-D, in the order of the file. Raises ``RefusedPickle`` when they do not fill ``shape``."""
-        whole = isinstance(self.shape, tuple) and all(type(n) is int and n >= 0 for n in self.shape)
-        if not whole or not isinstance(self.dtype, _DType) or not isinstance(self.raw, bytes | bytearray | str):
-            raise RefusedPickle("holds an array without data")
-        # Protocols 0 to 2 write bytes as latin1 text.
-        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
-        if len(raw) != math.prod(self.shape) * self.dtype.numpy.itemsize:
-            raise RefusedPickle(f"holds an array of shape {shown(self.shape)} with {len(raw)} bytes of data")
+        shape, raw = self.shape, self.raw
+        sizes = isinstance(shape, tuple) and len(shape) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in shape)
+        if not sizes or not isinstance(self.dtype, _DType) or not isinstance(raw, bytes | bytearray | str):
+            raise RefusedPickle("holds an array without shape, type or data")
+        if isinstance(raw, str):  # so protocols 0 to 2 write bytes
+            try:
+                raw = raw.encode("latin1")
+            except UnicodeEncodeError:
+                raise RefusedPickle("holds an array whose data are not bytes") from None
+        if len(raw) != math.prod(shape) * self.dtype.numpy.itemsize:
+            raise RefusedPickle(f"holds an array of shape {shown(shape)} with {len(raw)} bytes of data")
         return np.frombuffer(raw, self.dtype.numpy)
 
 
@@ -100,7 +104,7 @@ class _Unpickler(pickle.Unpickler):
 # extension registry, which go past find_class, and what fills dicts and sets: the hash of a deeply nested tuple
 # overflows the C stack. A memo index (p, r) makes the unpickler allocate as many slots: at most 2**24 are believed.
 _OPCODES = re.compile(
-    rb"(?:[(012NRabelot)}\]\x81\x85-\x89\x8f\x92-\x94]|[Khq\x80].|M..|[Jj]....|r...\x00|[G\x95].{8}"
+    rb"(?:[(012NRabelot)}\]\x81\x85-\x89\x8f\x92-\x94]|[Khq\x80].|M..|[Jj]....|r...\x00|G.{8}"
     rb"|[ci][^\n]*\n[^\n]*\n|[FILSV][^\n]*\n|[gp][0-9]{1,7}\n){1,256}",
     re.DOTALL,
 )
@@ -109,15 +113,26 @@ _LENGTH_BYTES = {**dict.fromkeys(b"CU\x8a\x8c", 1), **dict.fromkeys(b"BTX\x8b", 
 
 
 def _check_opcodes(data: bytes) -> None:
-    """Walk the opcodes without running them: all known, every length inside the file, the first STOP its last byte."""
-    at = 0
-    while at < len(data) and data[at : at + 1] != b".":
-        if run := _OPCODES.match(data, at):
+    """Walk the opcodes without running them: all known, every length inside the file, the first STOP its last byte.
+
+    No opcode crosses the end of a frame: CPython's reader drops what is left of the frame there and so would read
+    other opcodes than those checked here.
+    """
+    at = frame_end = 0
+    while data[at : at + 1] not in (b".", b""):
+        if data[at] == pickle.FRAME[0] and at >= frame_end:
+            at += 9
+            frame_end = at + int.from_bytes(data[at - 8 : at], "little")
+            if frame_end > len(data):
+                raise RefusedPickle("is truncated")
+            continue
+        start, end = at, frame_end if at < frame_end else len(data)
+        if run := _OPCODES.match(data, at, end):
             at = run.end()
         elif size := _LENGTH_BYTES.get(data[at]):
             at += 1 + size + int.from_bytes(data[at + 1 : at + 1 + size], "little")
-        else:
-            raise RefusedPickle(f"is not a pickle of arrays, or is damaged (byte {at})")
+        if at == start or at > end < len(data):
+            raise RefusedPickle(f"is not a pickle of arrays, or is damaged (byte {start})")
     if at >= len(data):
         raise RefusedPickle("is truncated" if data else "is empty")
     if at < len(data) - 1:
@@ -126,7 +141,12 @@ def _check_opcodes(data: bytes) -> None:
 
 def shown(value) -> str:
     """A value out of a file, on one line, short and printable, for a message."""
-    return repr(value[:100])[1:-1] if isinstance(value, str) else reprlib.repr(value)
+    if isinstance(value, str):
+        return repr(value[:100])[1:-1]
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        return f"<{type(value).__name__}>"
 
 
 def safe_loads(data: bytes) -> object:

@@ -125,7 +125,7 @@ def find_views(directory: str | Path, num_clips: int | None = None, num_crops: i
     crops = num_crops or max(crop for _, crop in found) + 1
     count = clips * crops - sum(clip < clips and crop < crops for clip, crop in found)
     if count:
-        absent = (view for view in product(range(clips), range(crops)) if view not in found)
+        absent = ((clip, crop) for clip in range(clips) for crop in range(crops) if (clip, crop) not in found)
         names = ", ".join(score_path("", *view).name for view in islice(absent, 5)) + ", ..." * (count > 5)
         raise UserError(f"{directory}: {count} of {clips * crops} score files are missing: {names}")
     return clips, crops
@@ -215,10 +215,8 @@ def protocol_line(protocol: dict[str, int] | None, clips: int, crops: int, video
     ``protocol`` as ``read_protocol`` gives it; without it the frames, the size and the length of the list are not known
     and the line is ``10 clips x 3 crops, softmax per view, 19796/19796 videos``.
     """
-    clip, crop = (f"{count} {unit}{'s' * (count > 1)}" for count, unit in ((clips, "clip"), (crops, "crop")))
     fusion = "softmax per view" if softmax else "mean of logits"
     if protocol is None:
-        return f"{clip} x {crop}, {fusion}, {videos}/{videos} videos"
-    frames = f"{protocol['num_segments']} frame{'s' * (protocol['num_segments'] > 1)}"
-    scored = f"{protocol['videos']}/{protocol['listed']} videos"
-    return f"{frames} x {crop} x {clip}, {protocol['crop_size']}, {scored}, {fusion}"
+        return f"{clips} clips x {crops} crops, {fusion}, {videos}/{videos} videos"
+    views = f"{protocol['num_segments']} frames x {crops} crops x {clips} clips"
+    return f"{views}, {protocol['crop_size']}, {protocol['videos']}/{protocol['listed']} videos, {fusion}"

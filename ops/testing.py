@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from ops import distributed, scores
 from ops.checkpoints import load_model
-from ops.data.datasets import check_class_names, load_class_names, read_checked, resolve
+from ops.data.datasets import load_class_names, resolve
 from ops.data.loader import Failure, ShardSampler, TestDataset, make_loader
+from ops.data.sources import check_class_names, read_checked
 from ops.errors import UserError
 from ops.files import atomic_write
 from ops.metrics import topk_accuracy
@@ -37,9 +38,9 @@ def autocast(device, amp):
 def score_videos(model, loader, world, *, amp="none", on_error="stop", desc="scoring"):
     """Logits of all views of all videos of ``loader.dataset``, gathered from all processes.
 
-    model: a TSN in eval mode with consensus "avg". loader: batches of a ``TestDataset`` over this process' shard; on_error: what an unreadable
-    video does: "stop" raises UserError, "count-wrong" gives it scores that rank its own class last. Every process
-    returns the same :class:`Scored`. Raises RuntimeError if a video was not scored exactly once.
+    model: a TSN in eval mode with consensus "avg"; loader: batches of a ``TestDataset`` over this process' shard; on_error:
+    what an unreadable video does: "stop" raises UserError, "count-wrong" gives it scores that rank its own class last.
+    Every process returns the same :class:`Scored`. Raises RuntimeError if a video was not scored exactly once.
     """
     dataset = loader.dataset
     indices, rows, failures = [], [], []
@@ -115,11 +116,12 @@ def _run(args, world):
         raise UserError(f"{args.weights} tells {model.num_class} classes apart, but {data.name} has {data.num_class}; "
                         f"give the right checkpoint, data set or --num_class")
     if data.test_sampling == "center" and args.clip_index:
-        raise UserError(f"--clip_index {args.clip_index}: center sampling has clip 0 only; many clips want --test_sampling random")
+        raise UserError(f"--clip_index {args.clip_index}: center sampling has clip 0 only; for many clips give "
+                        f"--test_sampling random")
     names = load_class_names(data)
     check_class_names(model.class_names, names, args.weights, data.class_names)
-    videos, missing = read_checked(data, "val_list", stop=args.on_error == "stop",
-                                   remedy="count them as wrong with --on-error count-wrong")
+    videos, _ = read_checked(data, "val_list", stop=args.on_error == "stop",
+                             remedy="count them as wrong: --on-error count-wrong")
     scale = args.scale_size or model.scale_size
     crop = scale if args.full_res else model.input_size
     dataset = TestDataset(
@@ -130,7 +132,7 @@ def _run(args, world):
         "dataset": data.name, "weights": str(args.weights), "num_segments": model.num_segments,
         "frames_per_segment": model.frames_per_segment, "clip": args.clip_index, "sampling": data.test_sampling,
         "crops": args.test_crops, "crop_size": crop, "scale_size": scale, "seed": args.seed, "amp": args.amp,
-        "listed": len(videos), "videos": len(videos) - missing,
+        "listed": len(videos), "videos": len(videos),
     }
     if args.dry_run:
         if world.is_main:

@@ -18,8 +18,11 @@ from ops.optim import set_learning_rate
 from ops.testing import autocast, score_videos
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
-FREE_FIELDS = {"resume", "epochs", "workers", "timeout", "device", "local_rank", "output_dir", "suffix", "print_freq", "eval_freq",
-               "evaluate", "dry_run", "decoder", "compile", "root_path", "train_list", "val_list", "class_names", "missing"}
+FREE_FIELDS = {
+    "resume", "epochs", "workers", "timeout", "device", "local_rank", "output_dir", "suffix", "print_freq", "eval_freq", "evaluate",
+    "dry_run", "decoder", "compile", "root_path", "train_list", "val_list", "class_names", "missing",
+}
+NAMED_FAILURES = 10  # of an epoch, in the log
 
 
 def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rate, clip_shape, accumulate=1, clip_gradient=None,
@@ -27,10 +30,10 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
     """One pass over the training videos.
 
     model: a TSN, perhaps compiled or wrapped by DDP; loader: batches of a ``TrainDataset`` whose sampler stands at this
-    epoch; epoch: from 0; learning_rate: optimiser step (from 0, over the whole run) -> base rate; clip_shape: ``(T, L*C, H, W)``;
-    accumulate: batches of an optimiser step; clip_gradient:
-    largest norm or None; amp: "none", "bf16" or "fp16" (with a GradScaler). Dropout is seeded by (seed, step, rank), so an
-    epoch does not depend on what ran before it. Unreadable videos are skipped, named in the log and counted.
+    epoch; epoch: from 0; learning_rate: optimiser step (from 0, over the whole run) -> base rate; clip_shape:
+    ``(T, L*C, H, W)``; accumulate: batches of an optimiser step; clip_gradient: largest norm or None; amp: "none", "bf16" or
+    "fp16" (with a GradScaler). Dropout is seeded by (seed, step, rank), so an epoch does not depend on what ran before it.
+    Unreadable videos are skipped, named in the log and counted.
 
     Returns a dict: loss, top1 (percent, in training mode), videos, skipped, data_share (of the time, spent waiting for
     the loader), seconds. Raises UserError as soon as the loss is seen to be not finite.
@@ -60,15 +63,15 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
         if (index + 1) % print_freq == 0 or index + 1 == steps:
             loss, correct, count = total.tolist()
             if not math.isfinite(loss):
-                raise UserError(f"the loss is {loss} at epoch {epoch + 1}, step {index + 1} of {steps}, lr {lr:.2g}; the checkpoints "
-                                f"before are kept; try a smaller --lr, --warmup_epoch, or --amp bf16 instead of fp16")
+                raise UserError(f"the loss is {loss} at epoch {epoch + 1}, step {index + 1} of {steps}, lr {lr:.2g}; the "
+                                f"checkpoints before are kept; try a smaller --lr, --warmup_epoch, or --amp bf16 for fp16")
             loss, top1 = loss / max(1, count), 100 * correct / max(1, count)
             left = (time.perf_counter() - started) / (index + 1) * (steps - index - 1)
             bar.set_postfix_str(f"loss {loss:.3f} Prec@1 {top1:.1f} lr {lr:.2g} data {share:.0%}")
             log.say(f"epoch {epoch + 1} [{index + 1}/{steps}] lr {lr:.5f} loss {loss:.4f} Prec@1 {top1:.2f} "
                     f"data {share:.0%} eta {time.strftime('%H:%M:%S', time.gmtime(left))}")
     loss, correct, count, failed = distributed.sum_over_ranks([*total.tolist(), len(skipped)], world.device)
-    for failure in (failure for part in distributed.gather(skipped) for failure in part):
+    for failure in [failure for part in distributed.gather(skipped[:NAMED_FAILURES]) for failure in part][:NAMED_FAILURES]:
         log.say(f"warning: {loader.dataset.video_list.path}:{failure.line}: {failure.id}: {failure.reason}; skipped")
     return {"loss": loss / max(1, count), "top1": 100 * correct / max(1, count), "videos": int(count), "skipped": int(failed),
             "data_share": waited / max(1e-9, time.perf_counter() - started), "seconds": time.perf_counter() - started}
@@ -147,8 +150,8 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, first_epo
         trained = train_one_epoch(model, train_loader, optimizer, world, log, epoch=epoch, learning_rate=learning_rate, amp=amp,
                                   scaler=scaler, **training)
         values = {f"train_{key}": value for key, value in trained.items()}
-        log.say(f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} videos, "
-                f"{trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['data_share']:.0%} of it waiting for data")
+        log.say(f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} "
+                f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['data_share']:.0%} waiting for data")
         is_best = False
         if (epoch + 1) % eval_freq == 0 or epoch + 1 == epochs:
             result = validate(net, val_loader, world, amp=amp)
@@ -183,19 +186,15 @@ def resume(path, net, optimizer, scaler, recipe):
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not {"model", "optimizer", "epoch"} <= content.keys():
         raise UserError(f"--resume {path}: holds no training state (only weights?)")
-    if content["model"] != net.spec:
-        differing = [key for key in net.spec if content["model"].get(key) != net.spec[key]]
-        raise UserError(f"--resume {path}: was trained with another model ({_differences(content['model'], net.spec, differing)})")
-    differing = [key for key in recipe if key not in FREE_FIELDS and key in content["recipe"] and content["recipe"][key] != recipe[key]]
-    if differing:
-        raise UserError(f"--resume {path}: was trained with another recipe ({_differences(content['recipe'], recipe, differing)}); "
-                        f"give the same flags, or another --output_dir to start anew")
+    for what, old, new in (("model", content["model"], net.spec), ("recipe", content["recipe"], recipe)):
+        differing = [key for key in new if key not in FREE_FIELDS and key in old and old[key] != new[key]]
+        if differing:
+            changes = ", ".join(f"{key} {old[key]} -> {new[key]}" for key in differing)
+            raise UserError(f"--resume {path}: was trained with another {what} ({changes}); give the same flags, or another "
+                            f"--output_dir to start anew")
     net.load_state_dict(content["state_dict"])
     optimizer.load_state_dict(content["optimizer"])
     if scaler and "scaler" in content:
         scaler.load_state_dict(content["scaler"])
     return content["epoch"], content["best_top1"]
 
-
-def _differences(old, new, keys):
-    return ", ".join(f"{key} {old.get(key)} -> {new[key]}" for key in keys)

@@ -1,7 +1,8 @@
 """The data sets known by name: where they lie, how many classes they have, how they are tested and flipped.
 
-Every field can be overridden by a flag of the same name, and any other name is a data set once its lists and its classes
-are given. Default places under ``data/<name>/`` (names as in TSM ops/dataset_config.py; ``*`` is train or val):
+Every field can be overridden by a flag of the same name, and any other name is a data set once its lists and its
+classes are given. Default places under ``data/<name>/`` (names as in TSM ops/dataset_config.py; ``*`` is train or
+val):
 
 ===========  ====================================  ===================================  =======================
 name         videos or frames (``root_path``)      lists                                class names
@@ -31,8 +32,8 @@ from ops.errors import UserError
 class Dataset:
     """One data set. A list that is not given is None, and so is ``class_names`` (a file) if there is none.
 
-    ``test_sampling`` is "center" (one clip, the middle of each segment) or "random" (many clips). ``flip_pairs`` are the
-    labels that a horizontal flip swaps, for use without class names; None: without names nothing may be flipped.
+    ``test_sampling`` is "center" (one clip, the middle of each segment) or "random" (many clips). ``flip_pairs`` are
+    the labels that a horizontal flip swaps, for use without class names; None: without names nothing may be flipped.
     """
 
     name: str
@@ -63,8 +64,8 @@ KNOWN = {
         _place("hmdb51", 51, "img_{:05d}.jpg", "images", "splits/hmdb51_rgb_*_split_1.txt", "category.txt"),
         _place("something", 174, "{:05d}.jpg", "20bn-something-something-v1", "*_videofolder.txt", "category.txt",
                flip_pairs=_SOMETHING_PAIRS),
-        _place("somethingv2", 174, "{:06d}.jpg", "20bn-something-something-v2-frames", "*_videofolder.txt", "category.txt",
-               flip_pairs=_SOMETHING_PAIRS),
+        _place("somethingv2", 174, "{:06d}.jpg", "20bn-something-something-v2-frames", "*_videofolder.txt",
+               "category.txt", flip_pairs=_SOMETHING_PAIRS),
         _place("jester", 27, "{:05d}.jpg", "20bn-jester-v1", "*_videofolder.txt", "category.txt", flip_pairs=None),
         _place("kinetics", 400, "img_{:05d}.jpg", "images", "labels/*_videofolder.txt", "labels/category.txt",
                test_sampling="random"),
@@ -75,9 +76,9 @@ KNOWN = {
 def resolve(name: str, **overrides: str | int | None) -> Dataset:
     """The data set of this name with flags applied; an override that is None is a flag that was not given.
 
-    An unknown name needs ``train_list`` or ``val_list``, and ``num_class`` or a ``class_names`` file (whose length is then
-    the number of classes); its ``image_tmpl`` is "img_{:05d}.jpg" and its root the working directory unless given.
-    Raises UserError that says what is missing or wrong.
+    An unknown name needs ``train_list`` or ``val_list``, and ``num_class`` or a ``class_names`` file (whose length is
+    then the number of classes); its ``image_tmpl`` is "img_{:05d}.jpg" and its root the working directory unless
+    given. Raises UserError that says what is missing or wrong.
     """
     given = {field: value for field, value in overrides.items() if value is not None}
     if name in KNOWN:
@@ -95,7 +96,7 @@ def resolve(name: str, **overrides: str | int | None) -> Dataset:
     except (AttributeError, LookupError, TypeError, ValueError):
         names_a_file = False
     if not names_a_file:
-        raise UserError(f"--image_tmpl {dataset.image_tmpl!r} has no place for a frame number; give one like img_{{:05d}}.jpg")
+        raise UserError(f"--image_tmpl {dataset.image_tmpl!r} has no frame number in it; give one like img_{{:05d}}.jpg")
     if "class_names" in given:
         read_class_names(dataset.class_names, dataset.num_class)
     return dataset
@@ -110,10 +111,8 @@ def _unknown(name: str, given: dict) -> Dataset:
     if missing:
         near = difflib.get_close_matches(name.lower(), KNOWN, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(
-            f"data set {name!r} is not known; {hint}a data set of your own also needs {' and '.join(missing)} "
-            f"(known: {', '.join(KNOWN)})"
-        )
+        raise UserError(f"data set {name!r} is not known; {hint}a data set of your own also needs "
+                        f"{' and '.join(missing)} (known: {', '.join(KNOWN)})")
     if "num_class" not in given:
         given = {**given, "num_class": len(read_class_names(given["class_names"]))}
     return replace(Dataset(name, 0, "img_{:05d}.jpg", "", None, None, None), **given)
@@ -122,15 +121,14 @@ def _unknown(name: str, given: dict) -> Dataset:
 def read_class_names(path: str, num_class: int | None = None) -> list[str]:
     """Class names, in label order.
 
-    Read are: one name a line; lines that all begin with a number of 0..n-1 or 1..n (UCF101's classInd.txt), in any order;
-    a JSON list of names; a JSON mapping of names to labels (labels.json of Something-Something V2).
-    Raises UserError if the file cannot be read as one of these, or does not hold ``num_class`` names if that is given.
+    Read are: one name a line; lines that all begin with a number of 0..n-1 or 1..n (UCF101's classInd.txt), in any
+    order; a JSON list of names; a JSON mapping of names to labels (labels.json of Something-Something V2). Raises
+    UserError if the file cannot be read as one of these, or does not hold ``num_class`` names if that is given.
     """
     path = os.fspath(path)
     text = read_text(path).strip()
-    if path.endswith(".json") or text.startswith(("[", "{")):
-        names = _json_names(path, text)
-    else:
+    names = _json_names(path, text) if path.endswith(".json") or text.startswith(("[", "{")) else None
+    if names is None:
         names = [line.strip() for line in text.split("\n") if line.strip()]
         numbered = [re.fullmatch(r"([0-9]{1,9})[ \t]+(\S.*)", name) for name in names]
         if all(numbered):
@@ -142,19 +140,18 @@ def read_class_names(path: str, num_class: int | None = None) -> list[str]:
     if not names:
         raise UserError(f"{path}: no class names in it; write one a line, in label order")
     if num_class is not None and len(names) != num_class:
-        raise UserError(
-            f"{path}: {len(names)} class names, but there are {num_class} classes; correct the file or --num_class"
-        )
+        raise UserError(f"{path}: {len(names)} class names for {num_class} classes; correct the file or --num_class")
     return names
 
 
-def _json_names(path: str, text: str) -> list[str]:
+def _json_names(path: str, text: str) -> list[str] | None:
+    """None for what is not JSON and does not claim to be: names such as "[Something] falling"."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if not path.endswith(".json"):  # names such as "[Something] falling"
-            return [line.strip() for line in text.split("\n") if line.strip()]
-        raise UserError(f"{path}: not JSON ({error}); give a JSON list of names, or one name a line in a .txt") from None
+        if not path.endswith(".json"):
+            return None
+        raise UserError(f"{path}: not JSON ({error}); give a JSON list of names, or a .txt of one name a line") from None
     if isinstance(content, dict):
         try:
             by_label = {int(label): name for name, label in content.items()}
@@ -181,27 +178,24 @@ _MIRROR |= {after: before for before, after in _MIRROR.items()}
 
 def _words(name: str) -> tuple[str, ...]:
     """The lower-case words of a name; "TurnLeft", "turn_left" and "Turn left" have the same."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
-    return tuple(re.findall(r"[^\W_]+", re.sub(r"\b(counter|anti)[\W_]*clockwise\b", "counterclockwise", name)))
+    text = " ".join(re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))).lower()
+    return tuple(re.sub(r"\b(counter|anti) ?clockwise\b", "counterclockwise", text).split())
 
 
 def flip_label_map(class_names: list[str]) -> np.ndarray:
     """The label of each class after a horizontal flip: int64 ``[num_class]``.
 
-    A name that says left or right, clockwise or counterclockwise, becomes the class with these words exchanged ("from left
-    to right" and "from right to left"); if no single class is called so, the label is -1 and the class must not be
-    flipped. Every other class keeps its label.
+    A name that says left or right, clockwise or counterclockwise, becomes the class with these words exchanged ("from
+    left to right" and "from right to left"); if no single class is called so, the label is -1 and the class must not
+    be flipped. Every other class keeps its label.
     """
     words = [_words(name) for name in class_names]
     labels: dict[tuple[str, ...], int] = {}
     for label, key in enumerate(words):
         labels[key] = -1 if key in labels else label
     mirrored = [tuple(_MIRROR.get(word, word) for word in key) for key in words]
-    return np.array(
-        [label if mirror == key else labels.get(mirror, -1)
-         for label, (key, mirror) in enumerate(zip(words, mirrored, strict=True))],
-        dtype=np.int64,
-    )
+    pairs = enumerate(zip(words, mirrored, strict=True))
+    return np.array([label if mirror == key else labels.get(mirror, -1) for label, (key, mirror) in pairs], np.int64)
 
 
 def flip_map(dataset: Dataset, class_names: list[str] | None) -> np.ndarray:
@@ -217,8 +211,8 @@ def flip_map(dataset: Dataset, class_names: list[str] | None) -> np.ndarray:
 
 
 def describe_flip(dataset: Dataset, labels: np.ndarray) -> str:
-    """One line for the log about the flip map ``labels`` of a data set, e.g. "flip: 3 label pairs swapped, 2 classes never
-    flipped"; it also says if class names gave other pairs than the ones the data set is known for."""
+    """One line for the log about the flip map ``labels`` of a data set, e.g. "flip: 3 label pairs swapped, 2 classes
+    never flipped"; it also says if class names gave other pairs than the ones the data set is known for."""
     pairs = [(label, int(to)) for label, to in enumerate(labels) if label < to]
     text = f"flip: {len(pairs)} label pairs swapped, {int((labels < 0).sum())} classes never flipped"
     if dataset.flip_pairs and tuple(pairs) != dataset.flip_pairs:

@@ -6,9 +6,9 @@ A list is a UTF-8 text file with one video a line, in one of two forms, told apa
     path/to/folder 142 17           folder num_frames label    (a folder of frames, as TSN, TSM and TDN write it)
 
 * A line that holds a tab is separated by tabs; any other line by spaces.
-* Paths may hold spaces. Separated by spaces, the last field is the label, and the field before it is ``num_frames`` if it
-  is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12 frames of the folder ``a b``. A two-column path that
-  ends in an integer (``take 12``) therefore needs tabs.
+* Paths may hold spaces. Separated by spaces, the last field is the label, and the field before it is ``num_frames`` if
+  it is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12 frames of the folder ``a b``. A two-column
+  path that ends in an integer (``take 12``) therefore needs tabs.
 * Blank lines, Windows line ends and a byte order mark are allowed.
 """
 
@@ -76,6 +76,14 @@ class VideoList(Sequence[Record]):
             line=int(self._lines[index]),
         )
 
+    def without(self, records: list[Record]) -> "VideoList":
+        """The list without some of its records, by their lines."""
+        gone = {record.line for record in records}
+        kept = [record for record in self if record.line not in gone]
+        counts = [-1 if record.num_frames is None else record.num_frames for record in kept]
+        return VideoList(self.path, self.root_path, [record.id for record in kept], counts,
+                         [record.label for record in kept], [record.line for record in kept])
+
 
 def read_text(path: str) -> str:
     """A UTF-8 text file as a string with ``\\n`` line ends and no byte order mark.
@@ -104,8 +112,8 @@ def read_text(path: str) -> str:
 def read_list(list_path: str, *, root_path: str = "", num_class: int) -> VideoList:
     """Read and check a list; relative paths in it are joined to ``root_path``. No video is looked at (see check_files).
 
-    Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed, its
-    label is not an integer in ``[0, num_class)`` or its number of frames is below 1.
+    Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed,
+    its label is not an integer in ``[0, num_class)`` or its number of frames is below 1.
     """
     list_path, root_path = os.fspath(list_path), os.fspath(root_path)
     ids, counts, labels, lines = [], [], [], []
@@ -127,11 +135,11 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int) -> VideoLi
         label = int(label)
         if not 0 <= label < num_class:
             raise UserError(
-                f"{list_path}:{number}: label {label} is outside [0, {num_class}); labels count from 0: correct the list "
-                "or --num_class"
+                f"{list_path}:{number}: label {label} is outside [0, {num_class}); labels count from 0: correct the "
+                "list or --num_class"
             )
         if count is not None and int(count) < 1:
-            raise UserError(f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames again")
+            raise UserError(f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames")
         ids.append(video_id)
         counts.append(-1 if count is None else int(count))
         labels.append(label)
@@ -149,8 +157,8 @@ def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoRetu
 
 
 def resolve(path: str) -> str:
-    """``path``, or ``path + ".mp4"`` if only that exists (Kinetics lists name videos without the ending; TDN ops/dataset.py
-    always appends it)."""
+    """``path``, or ``path + ".mp4"`` if only that exists (Kinetics lists name videos without the ending; TDN
+    ops/dataset.py always appends it)."""
     if not os.path.exists(path) and os.path.exists(path + ".mp4"):
         return path + ".mp4"
     return path
@@ -163,7 +171,8 @@ def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
     """
 
     def missing(part: range) -> list[Record]:
-        return [record for record in map(video_list.__getitem__, part) if not os.path.exists(resolve(record.path))]
+        records = map(video_list.__getitem__, part)
+        return [r for r in records if not (os.path.exists(r.path) or os.path.exists(r.path + ".mp4"))]
 
     parts = [range(start, min(start + 1000, len(video_list))) for start in range(0, len(video_list), 1000)]
     with ThreadPoolExecutor(threads) as pool:

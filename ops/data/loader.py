@@ -1,9 +1,11 @@
 """From list records to batches of clips: data sets, samplers and the loader.
 
-A key is ``(epoch, index)``: the samplers yield such pairs, so that workers that live for many epochs need no shared state,
-and what a sample looks like is a pure function of ``(seed, epoch, record)`` whatever worker makes it.
+A key is ``(epoch, index)``: the samplers yield such pairs, so that workers that live for many epochs need no shared
+state, and what a sample looks like is a pure function of ``(seed, epoch, record)`` whatever worker makes it.
 """
 
+import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -21,7 +23,8 @@ Key = tuple[int, int]
 
 
 class Sample(NamedTuple):
-    """A clip uint8 ``[T, L*C, H, W]`` or the views of one ``[crops, T, L*C, H, W]``, its label, its place in the list."""
+    """A clip uint8 ``[T, L*C, H, W]`` or the views of one ``[crops, T, L*C, H, W]``, its label, its place in the
+    list."""
 
     clip: torch.Tensor
     label: int
@@ -47,11 +50,12 @@ class Batch(NamedTuple):
     failures: list[Failure]
 
 
-class _VideoDataset(Dataset):
+class _VideoDataset(Dataset, ABC):
     """What training and testing share: one record read by one reader, opened and closed in the call, in the worker."""
 
     def __init__(
-        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, decoder: str, seed: int
+        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, decoder: str,
+        seed: int,
     ) -> None:
         self.video_list = video_list
         self.num_segments = num_segments
@@ -64,8 +68,8 @@ class _VideoDataset(Dataset):
         return len(self.video_list)
 
     def __getitem__(self, key: Key) -> Sample | Failure:
-        """The sample of ``(epoch, index)``, or a Failure if the video is unreadable. Any other error names the line of the
-        list: UserError stays one, the rest becomes RuntimeError."""
+        """The sample of ``(epoch, index)``, or a Failure if the video is unreadable. Any other error names the line of
+        the list: UserError stays one, the rest becomes RuntimeError."""
         epoch, index = key
         record = self.video_list[index]
         try:
@@ -79,37 +83,30 @@ class _VideoDataset(Dataset):
                 f"{self.video_list.path}:{record.line}: {record.id}: {type(error).__name__}: {error}"
             ) from error
 
-    def sample(self, epoch: int, index: int, record: Record) -> Sample:
-        raise NotImplementedError
+    @abstractmethod
+    def sample(self, epoch: int, index: int, record: Record) -> Sample: ...
 
     def read(self, record: Record, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """``choose`` maps the number of frames of the video to offsets int64 ``[T]``. Returns the distinct frames needed,
-        uint8 ``[n, H, W, C]``, and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)``."""
+        """``choose`` maps the number of frames of the video to offsets int64 ``[T]``. Returns the distinct frames
+        needed, uint8 ``[n, H, W, C]``, and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)``."""
         path = resolve(record.path)
-        with open_reader(path, image_tmpl=self.image_tmpl, num_frames=record.num_frames, decoder=self.decoder) as reader:
+        with open_reader(path, image_tmpl=self.image_tmpl, num_frames=record.num_frames,
+                         decoder=self.decoder) as reader:
             indices = frame_indices(choose(len(reader)), self.frames_per_segment, len(reader))
             wanted, picks = np.unique(indices, return_inverse=True)
             return reader.get(wanted), picks.reshape(indices.shape)
 
 
 class TrainDataset(_VideoDataset):
-    """Training clips: random offsets, MultiScaleCrop, and a flip of every second clip with its label.
+    """Training clips: random offsets, MultiScaleCrop, and a flip of half of the clips with their labels.
 
-    ``flip_map`` (int64 ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped; None flips
-    nothing. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label after the flip.
+    ``flip_map`` (int64 ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped; None
+    flips nothing. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label after the flip.
     """
 
     def __init__(
-        self,
-        video_list: VideoList,
-        *,
-        num_segments: int,
-        frames_per_segment: int,
-        image_tmpl: str,
-        crop_size: int,
-        flip_map: np.ndarray | None,
-        decoder: str = "pyav",
-        seed: int = 0,
+        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, crop_size: int,
+        flip_map: np.ndarray | None, decoder: str = "pyav", seed: int = 0,
     ) -> None:
         super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment,
                          image_tmpl=image_tmpl, decoder=decoder, seed=seed)
@@ -124,9 +121,7 @@ class TrainDataset(_VideoDataset):
             flip = False
         elif flip:
             label = int(self.flip_map[label])
-        frames, picks = self.read(
-            record, lambda n: train_offsets(n, self.num_segments, self.frames_per_segment, rng)
-        )
+        frames, picks = self.read(record, lambda n: train_offsets(n, self.num_segments, self.frames_per_segment, rng))
         return Sample(self.transform(frames, picks, rng, flip), label, index)
 
 
@@ -140,19 +135,8 @@ class TestDataset(_VideoDataset):
     __test__ = False  # not a test case, whatever its name begins with
 
     def __init__(
-        self,
-        video_list: VideoList,
-        *,
-        num_segments: int,
-        frames_per_segment: int,
-        image_tmpl: str,
-        scale_size: int,
-        crop_size: int,
-        crops: int = 1,
-        sampling: str = "center",
-        clip: int = 0,
-        decoder: str = "pyav",
-        seed: int = 0,
+        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, scale_size: int,
+        crop_size: int, crops: int = 1, sampling: str = "center", clip: int = 0, decoder: str = "pyav", seed: int = 0,
     ) -> None:
         super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment,
                          image_tmpl=image_tmpl, decoder=decoder, seed=seed)
@@ -184,13 +168,15 @@ def collate(items: list[Sample | Failure]) -> Batch:
 
 
 class TrainSampler(Sampler[Key]):
-    """Keys of one process in one epoch: each epoch a new order, a pure function of (seed, epoch), of which the incomplete
-    last global batch is dropped. ``batch_size`` is that of one process. Raises UserError if there is no whole batch."""
+    """Keys of one process in one epoch: each epoch a new order, a pure function of (seed, epoch), of which the
+    incomplete last global batch is dropped. ``batch_size`` is that of one process. Raises UserError if there is no
+    whole batch."""
 
     def __init__(self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1, seed: int = 0) -> None:
         if n < batch_size * world_size:
             raise UserError(
-                f"{n} training videos do not fill one batch of {batch_size} x {world_size} processes; lower --batch-size"
+                f"{n} training videos do not fill one batch of {batch_size} x {world_size} processes; give a smaller "
+                "--batch-size"
             )
         self.n = n
         self.world_size = world_size
@@ -212,8 +198,8 @@ class TrainSampler(Sampler[Key]):
 
 
 class ShardSampler(Sampler[Key]):
-    """Keys of one process for a pass over all videos: every ``world_size``-th in list order, without padding, so that each
-    video is seen exactly once by all processes together."""
+    """Keys of one process for a pass over all videos: every ``world_size``-th in list order, without padding, so that
+    each video is seen exactly once by all processes together."""
 
     def __init__(self, n: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.indices = range(rank, n, world_size)
@@ -226,26 +212,28 @@ class ShardSampler(Sampler[Key]):
 
 
 class _Loader(DataLoader):
-    """A DataLoader in whose workers a UserError stays one line: torch wraps the text in the worker's traceback."""
+    """A DataLoader in whose workers a UserError stays one line, and whose workers stop at once."""
 
     def __iter__(self) -> Iterator[Batch]:
+        starts = self.num_workers > 0 and self._iterator is None
+        batches = super().__iter__()
+        if starts:
+            # Where an exception's frames hold the loader, the garbage collector closes the queues to the workers before
+            # torch can tell these to stop, and it waits for 5 s. So something that is not garbage holds them as well.
+            weakref.finalize(self, [batches].clear)
         try:
-            yield from super().__iter__()
-        except UserError as error:
+            yield from batches
+        except UserError as error:  # torch wraps the text in the worker's traceback
             raise UserError(str(error).strip().rpartition("\n")[2].partition("UserError: ")[2] or str(error)) from None
 
 
 def make_loader(
-    dataset: _VideoDataset,
-    sampler: Sampler[Key],
-    batch_size: int,
-    *,
-    workers: int,
-    pin_memory: bool = False,
-    timeout: float = 0,
+    dataset: TrainDataset | TestDataset, sampler: Sampler[Key], batch_size: int, *, workers: int,
+    pin_memory: bool = False, timeout: float = 0,
 ) -> DataLoader:
     """A loader of Batches. Workers live as long as the loader, each on one thread (torch sets that); ``timeout`` is the
-    longest wait for one batch from a worker, in seconds, 0 for no limit. The global random state of torch is not touched.
+    longest wait for one batch from a worker, in seconds, 0 for no limit. The global random state of torch is not
+    touched.
     """
     return _Loader(
         dataset,

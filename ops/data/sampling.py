@@ -1,8 +1,8 @@
 """Which frames of a video make a clip. Pure functions of numbers, 0-based, numpy only.
 
-``n`` is the number of frames of the video, ``T`` the number of segments, ``L`` the number of consecutive frames taken in a
-segment (TDN 5, TSN 1). An offset is the first frame of its segment. The formulas are those of TDN ops/dataset.py, which
-for ``L = 1`` are those of TSN and TSM (training, and validation with uniform sampling), less the 1 added there.
+``n`` is the number of frames of the video, ``T`` the number of segments, ``L`` the number of consecutive frames taken
+in a segment (TDN 5, TSN 1). An offset is the first frame of its segment. The formulas are those of TDN ops/dataset.py,
+which for ``L = 1`` are those of TSN and TSM (training, and validation with uniform sampling), less the 1 added there.
 """
 
 from hashlib import blake2b
@@ -13,18 +13,19 @@ import numpy as np
 def clip_rng(seed: int, epoch: int, video: str, clip: int) -> np.random.Generator:
     """The source of randomness of one clip: a pure function of its arguments, the same in every process.
 
-    ``hash()`` would differ between processes. The 128 bits of a digest are the key of a counter-based generator (Philox),
-    so different arguments give independent streams; about 10 us.
+    ``hash()`` would differ between processes. The 128 bits of a digest are the key of a counter-based generator
+    (Philox), so different arguments give independent streams; about 10 us.
     """
     key = blake2b(f"{seed}\0{epoch}\0{clip}\0{video}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
 def train_offsets(n: int, T: int, L: int, rng: np.random.Generator) -> np.ndarray:
-    """Random offsets for training: one in each of T equal segments. TDN ops/dataset.py ``_sample_indices``; TSN section 3.1.
+    """Random offsets for training: one in each of T equal segments. TDN ops/dataset.py ``_sample_indices``; TSN
+    section 3.1.
 
-    Videos too short for segments give sorted random offsets, or T times 0 if ``n <= T``. Returns int64 ``[T]`` in ``[0, n)``.
-    Raises ValueError if ``n < 1``.
+    Videos too short for segments give sorted random offsets, or T times 0 if ``n <= T``. Returns int64 ``[T]`` in
+    ``[0, n)``. Raises ValueError if ``n < 1``.
     """
     _check(n)
     starts = n - L + 1
@@ -39,7 +40,8 @@ def train_offsets(n: int, T: int, L: int, rng: np.random.Generator) -> np.ndarra
 
 
 def center_offsets(n: int, T: int, L: int) -> np.ndarray:
-    """The middle of each of T equal segments, for validation and one-clip tests. TDN ops/dataset.py ``_get_val_indices``.
+    """The middle of each of T equal segments, for validation and one-clip tests. TDN ops/dataset.py
+    ``_get_val_indices``.
 
     Videos with ``n <= T + L - 1`` give T times 0, as there. Returns int64 ``[T]`` in ``[0, n)``. Raises ValueError if
     ``n < 1``.
@@ -58,8 +60,8 @@ def random_clip_offsets(n: int, T: int, L: int, *, seed: int, video: str, clip: 
 
 
 def frame_indices(offsets: np.ndarray, L: int, n: int) -> np.ndarray:
-    """L consecutive frames from each offset, the last frame of the video repeated at its end. Returns int64 ``[T, L]`` in
-    ``[0, n)``. Raises ValueError if ``n < 1``."""
+    """L consecutive frames from each offset, the last frame of the video repeated at its end. Returns int64 ``[T, L]``
+    in ``[0, n)``. Raises ValueError if ``n < 1``."""
     _check(n)
     return np.clip(np.asarray(offsets, dtype=np.int64)[:, None] + np.arange(L), 0, n - 1)
 

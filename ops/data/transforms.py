@@ -1,10 +1,12 @@
 """Crops, scaling and flips of decoded frames: uint8 in, uint8 out, on the CPU, before the model's device is reached.
 
-Frames come as readers give them, numpy ``[n, H, W, C]``, and stay in that memory layout (a channels-last view) until the
-one copy that makes the clip: resizing is about twice as slow once they have been made contiguous. Resizing is torchvision's
-antialiased bilinear one, within 1/255 of the PIL resize of TSN, TSM and TDN. Nothing here depends on C being 3.
+Frames come as readers give them, numpy ``[n, H, W, C]``, and stay in that memory layout (a channels-last view) until
+the one copy that makes the clip: resizing is about twice as slow once they have been made contiguous. Resizing is
+torchvision's antialiased bilinear one, within 1/255 of the PIL resize of TSN, TSM and TDN. Nothing here depends on C
+being 3.
 
-The geometry is that of TSM ops/transforms.py, which TDN shares. Sizes are in pixels, ``(x, y)`` is the upper left corner.
+The geometry is that of TSM ops/transforms.py, which TDN shares. Sizes are in pixels, ``(x, y)`` is the upper left
+corner.
 """
 
 from collections.abc import Sequence
@@ -24,8 +26,8 @@ def multi_scale_crop_sizes(
 ) -> list[tuple[int, int]]:
     """The ``(w, h)`` among which MultiScaleCrop chooses evenly (TSM ops/transforms.py GroupMultiScaleCrop).
 
-    A size is the picture's short side times a scale, or ``crop_size`` if within 2 pixels of that; w and h may use scales
-    up to ``max_distort`` places apart. No size exceeds the picture, where the original pads with black.
+    A size is the picture's short side times a scale, or ``crop_size`` if within 2 pixels of that; w and h may use
+    scales up to ``max_distort`` places apart. No size exceeds the picture, where the original pads with black.
     """
     short = min(width, height)
     sizes = [max(1, int(short * scale)) for scale in scales]
@@ -39,8 +41,9 @@ def multi_scale_crop_sizes(
 
 
 def crop_offsets(width: int, height: int, crop_w: int, crop_h: int) -> list[tuple[int, int]]:
-    """The 13 ``(x, y)`` among which MultiScaleCrop chooses evenly: corners, center, middles of the sides, middles of the
-    quarters, in steps of a quarter of the slack rounded down, as the original (its corners can miss the edge by 3 pixels).
+    """The 13 ``(x, y)`` among which MultiScaleCrop chooses evenly: corners, center, middles of the sides, middles of
+    the quarters, in steps of a quarter of the slack rounded down, as the original (its corners can miss the edge by 3
+    pixels).
     """
     dx, dy = (width - crop_w) // 4, (height - crop_h) // 4
     steps = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
@@ -67,8 +70,7 @@ def crop_offsets_test(width: int, height: int, crop_size: int, crops: int) -> li
     """
     if crop_size > min(width, height):
         raise UserError(
-            f"a {crop_size}x{crop_size} crop does not fit into a picture of {width}x{height}; give a smaller --crop_size or a "
-            "larger --scale_size"
+            f"a {crop_size}x{crop_size} crop does not fit into a {width}x{height} picture; give a larger --scale_size"
         )
     if crops == 1:
         return [(round((width - crop_size) / 2.0), round((height - crop_size) / 2.0), False)]
@@ -82,8 +84,8 @@ def crop_offsets_test(width: int, height: int, crop_size: int, crops: int) -> li
 
 
 def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """``(width, height)`` after scaling the short side to ``short_side`` (TSM GroupScale: the long side is rounded down);
-    0 leaves the picture as it is."""
+    """``(width, height)`` after scaling the short side to ``short_side`` (TSM GroupScale: the long side is rounded
+    down); 0 leaves the picture as it is."""
     if short_side == 0:
         return width, height
     if width <= height:
@@ -97,17 +99,17 @@ def to_frames(frames: np.ndarray) -> torch.Tensor:
 
 
 def resize(frames: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """uint8 ``[n, C, H, W]`` -> uint8 ``[n, C, height, width]``, antialiased bilinear; the argument itself if it has that
-    size."""
+    """uint8 ``[n, C, H, W]`` -> uint8 ``[n, C, height, width]``, antialiased bilinear; the argument itself if it has
+    that size."""
     if frames.shape[-2:] == (height, width):
         return frames
     return F.resize(frames, [height, width], interpolation=InterpolationMode.BILINEAR, antialias=True)
 
 
 def _stack(frames: torch.Tensor, picks: np.ndarray, out: torch.Tensor) -> None:
-    """Copy frames ``picks`` ``[T, L]`` of ``[n, C, h, w]`` to ``out`` ``[T, L*C, h, w]``, its channels frame by frame."""
-    T, L = picks.shape
-    out = out.unflatten(1, (L, frames.shape[1]))
+    """Copy frames ``picks`` ``[T, L]`` of ``[n, C, h, w]`` to ``out`` ``[T, L*C, h, w]``, its channels frame by
+    frame."""
+    out = out.unflatten(1, (picks.shape[1], frames.shape[1]))
     for segment, row in enumerate(picks.tolist()):
         for step, pick in enumerate(row):
             out[segment, step].copy_(frames[pick])
@@ -121,8 +123,8 @@ class TrainTransform:
         self.scales = tuple(scales)
 
     def __call__(self, frames: np.ndarray, picks: np.ndarray, rng: np.random.Generator, flip: bool) -> torch.Tensor:
-        """Frames uint8 ``[n, H, W, C]`` and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)`` -> the clip,
-        contiguous uint8 ``[T, L*C, crop_size, crop_size]``."""
+        """Frames uint8 ``[n, H, W, C]`` and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)`` -> the
+        clip, contiguous uint8 ``[T, L*C, crop_size, crop_size]``."""
         _, height, width, channels = frames.shape
         x, y, w, h = draw_crop(width, height, self.crop_size, self.scales, rng)
         cropped = resize(to_frames(frames)[:, :, y : y + h, x : x + w], self.crop_size, self.crop_size)
@@ -135,7 +137,8 @@ class TrainTransform:
 
 
 class TestTransform:
-    """Scale the short side to ``scale_size`` (0: keep the stored size) and cut the test crops, as crop_offsets_test lays them.
+    """Scale the short side to ``scale_size`` (0: keep the stored size) and cut the test crops, as crop_offsets_test
+    lays them.
 
     Raises UserError if the crop can fit no picture of that scale, or for a number of crops other than 1, 3, 5 and 10.
     """
@@ -146,14 +149,16 @@ class TestTransform:
         if crops not in (1, 3, 5, 10):
             raise UserError(f"--test_crops {crops} is not known; choose 1, 3, 5 or 10")
         if 0 < scale_size < crop_size:
-            raise UserError(f"a crop of {crop_size} does not fit into pictures scaled to {scale_size}; make --scale_size larger")
+            raise UserError(f"a crop of {crop_size} does not fit into pictures scaled to {scale_size}; give a larger "
+                            "--scale_size")
         self.scale_size = scale_size
         self.crop_size = crop_size
         self.crops = crops
 
     def __call__(self, frames: np.ndarray, picks: np.ndarray) -> torch.Tensor:
-        """Frames uint8 ``[n, H, W, C]`` and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)`` -> the views,
-        contiguous uint8 ``[crops, T, L*C, crop_size, crop_size]``. Raises UserError if the crop is larger than the picture."""
+        """Frames uint8 ``[n, H, W, C]`` and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)`` -> the
+        views, contiguous uint8 ``[crops, T, L*C, crop_size, crop_size]``. Raises UserError if the crop is larger than
+        the picture."""
         _, height, width, channels = frames.shape
         width, height = scaled_size(width, height, self.scale_size)
         places = crop_offsets_test(width, height, self.crop_size, self.crops)

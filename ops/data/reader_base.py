@@ -1,0 +1,70 @@
+"""What all frame readers share."""
+
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class UnreadableVideo(Exception):
+    """A video that cannot be read, or not the frames asked for: `path`, and `reason` in one line."""
+
+    def __init__(self, path: str, reason: str | None = None) -> None:
+        # A DataLoader raises a worker's exception anew, from one string.
+        self.path, self.reason = ("", path) if reason is None else (path, reason)
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" if self.path else self.reason
+
+
+class Reader(ABC):
+    """The frames of one video, numbered from 0; a context manager. `path` is the file or folder."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _read(self, wanted: list[int]) -> np.ndarray:
+        """The frames `wanted` (not empty, in range, ascending, distinct), uint8 ``[len(wanted), H, W, 3]`` RGB."""
+
+    def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The frames `indices`, in any order and with repeats, uint8 ``[len(indices), H, W, 3]`` RGB, C-contiguous.
+
+        Each distinct frame is decoded once. Raises IndexError for an index outside ``[0, len(self))`` and
+        UnreadableVideo for a frame that cannot be decoded or differs in size from the others.
+        """
+        wanted, rows = np.unique(np.asarray(indices), return_inverse=True)
+        if not len(wanted):
+            return np.empty((0, *self._read([0]).shape[1:]), np.uint8)
+        for index in wanted[[0, -1]]:
+            if not 0 <= index < len(self):
+                raise IndexError(f"{self.path}: frame {index} of {len(self)}")
+        frames = self._read(wanted.tolist())
+        return frames if np.array_equal(rows, np.arange(len(wanted))) else frames[rows]
+
+
+def check_file(path: str) -> None:
+    """Raises UnreadableVideo unless `path` is a regular file with something in it."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise UnreadableVideo(path, error.strerror) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableVideo(path, "not a file")
+    if not status.st_size:
+        raise UnreadableVideo(path, "empty file")

@@ -1,0 +1,84 @@
+"""Frame readers: exact frames by number from a video file or a folder of images.
+
+Open a reader in the process that reads (a loader worker, per item), ask once for all frames, close it: readers hold
+file handles and decoders, and are neither pickled nor shared across a fork. The exact one is PyAVReader.
+"""
+
+import os
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from ops.data.frame_folder import FrameFolder, count_frames
+from ops.data.pyav_reader import PyAVReader
+from ops.data.reader_base import Reader, UnreadableVideo, check_file
+from ops.errors import UserError
+
+__all__ = [
+    "DECODERS", "DecordReader", "FrameFolder", "PyAVReader", "Reader", "UnreadableVideo", "count_frames", "open_reader",
+]
+
+
+class DecordReader(Reader):
+    """A video file through decord 0.6, on one thread.
+
+    Not exact: in a video with open GOPs, intra refresh or MPEG-4 B-frames it may give a neighbour of the frame asked
+    for, up to a GOP away; where an edit list hides part of a mov or mp4 the hidden frames count, and the last shown one
+    stands in their place; a frame that cannot be decoded is silently the one before it. Pixels of interlaced videos, of
+    odd widths and of more than 8 bits differ from PyAVReader's. A truncated mov or mp4 is refused as a whole, and so is
+    AV1.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__(path)
+        check_file(self.path)
+        try:
+            import decord
+        except ImportError:
+            raise UserError("--decoder decord needs the package decord: pip install decord") from None
+        decord.logging.set_level(decord.logging.QUIET)
+        self._errors = (RuntimeError, decord.DECORDError)
+        try:
+            self._video = decord.VideoReader(self.path, num_threads=1)
+        except self._errors as error:
+            raise UnreadableVideo(self.path, self._reason(error)) from None
+        if not len(self._video):
+            raise UnreadableVideo(self.path, "no frame can be decoded")
+
+    @staticmethod
+    def _reason(error: Exception) -> str:
+        """decord's message without the place in its source before it and the stack of addresses after it."""
+        return re.sub(r"^.*\.cc:[0-9]+: ", "", str(error).split("\n")[0]).strip() or type(error).__name__
+
+    def close(self) -> None:
+        self._video = None  # decord has no other way to end its thread
+
+    def __len__(self) -> int:
+        return len(self._video)
+
+    def _read(self, wanted: list[int]) -> np.ndarray:
+        try:
+            return self._video.get_batch(wanted).asnumpy()
+        except self._errors as error:
+            raise UnreadableVideo(self.path, self._reason(error)) from None
+
+
+DECODERS: dict[str, Callable[[str | os.PathLike], Reader]] = {"pyav": PyAVReader, "decord": DecordReader}
+
+
+def open_reader(
+    path: str | os.PathLike, *, image_tmpl: str, num_frames: int | None = None, decoder: str = "pyav"
+) -> Reader:
+    """The reader for `path`: a folder of images named by `image_tmpl`, or a video file read by ``DECODERS[decoder]``.
+
+    For a folder `num_frames` is believed, and None counts the files; a video file is always counted. Raises
+    UnreadableVideo, also for a folder without frames.
+    """
+    if not os.path.isdir(path):
+        return DECODERS[decoder](path)
+    if num_frames is None:
+        num_frames = count_frames(path, image_tmpl)
+    if num_frames < 1:
+        raise UnreadableVideo(os.fspath(path), f"no frames named {image_tmpl}")
+    return FrameFolder(path, image_tmpl, num_frames)

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# TDN-ResNet50, 8 + 16 frames, Kinetics-400: the mean of two models' class probabilities.
+# No number is published in TDN's README for this row.
+# Nothing to train: it wants the checkpoints of the 8- and 16-frame rows (effective batches are given there).
+#   bash scripts/tdn/k400_r50_8f16f.sh [flags of the test front]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+for frames in 8f 16f; do
+    bash scripts/tdn/k400_r50_$frames.sh test "$@"
+done
+[[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 10 --test_crops 3 --multi_segments \
+    --output_dir runs/tdn_k400_r50_8f/scores --output_dir1 runs/tdn_k400_r50_16f/scores

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# TDN-ResNet101, 8 + 16 frames, Something-Something V2: the mean of two models' class probabilities.
+# Expected: Prec@1 68.2 % with (8+16) frames x 1 crop x 1 clip, 224 (TDN's README); 69.6 % with three crops.
+# Nothing to train: it wants the checkpoints of the 8- and 16-frame rows (effective batches are given there).
+#   bash scripts/tdn/sthv2_r101_8f16f.sh [flags of the test front]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+for frames in 8f 16f; do
+    bash scripts/tdn/sthv2_r101_$frames.sh test "$@"
+done
+[[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 --multi_segments \
+    --output_dir runs/tdn_sthv2_r101_8f/scores --output_dir1 runs/tdn_sthv2_r101_16f/scores

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from fronts import launch
+
+from ops import distributed
+from ops.errors import UserError
+
+PROGRAM = """
+import sys, torch
+sys.path.insert(0, ".")
+from ops import distributed
+with distributed.start("cpu") as world:
+    assert distributed.sum_over_ranks([1, world.rank], world.device) == [2.0, 1.0]
+    assert distributed.gather({"rank": world.rank}) == [{"rank": 0}, {"rank": 1}]
+    bn = torch.nn.BatchNorm2d(2)
+    bn.running_mean.fill_(world.rank + 1)
+    distributed.broadcast_buffers(bn)
+    assert bn.running_mean.tolist() == [1, 1]
+    distributed.barrier()
+assert not torch.distributed.is_initialized()
+# One write, since both processes share the pipe
+sys.stdout.write(f"{world.rank} of {world.size}, main {world.is_main}\\n")
+"""
+
+
+def test_two_processes(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29533, tmp_path / "program.py")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert sorted(run.stdout.splitlines()) == ["0 of 2, main True", "1 of 2, main False"]
+
+
+def test_alone_every_function_is_the_identity():
+    with distributed.start("cpu") as world:
+        assert world == (0, 1, torch.device("cpu")) and world.is_main
+        assert distributed.sum_over_ranks([1, 2], world.device) == [1.0, 2.0]
+        assert distributed.gather(3) == [3]
+        distributed.barrier()
+        distributed.broadcast_buffers(torch.nn.BatchNorm2d(1))
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("device", ["warp", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(UserError, match=device), distributed.start(device):
+        pass

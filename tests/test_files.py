@@ -1,0 +1,98 @@
+"""ops/files.py: after anything that can go wrong, the old file is there whole."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ops.files import atomic_write
+
+
+@pytest.mark.parametrize("mode, content", [("wb", b"\0\r\n\xff"), ("w", "caf\u00e9\n")])
+def test_writes_and_replaces(tmp_path, mode, content):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with atomic_write(path, mode) as file:
+        file.write(content)
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == (content if mode == "wb" else content.encode())
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error), atomic_write(path) as file:
+        file.write(b"new")
+        raise error
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_killed_process_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    code = """if True:
+        import sys, time
+        from ops.files import atomic_write
+        with atomic_write(sys.argv[1]) as file:
+            file.write(b"new" * 100_000)
+            file.flush()
+            print("written", flush=True)
+            time.sleep(60)
+    """
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "written\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert path.read_bytes() == b"old"
+    with atomic_write(path) as file:  # what the killed process left behind is in nobody's way
+        file.write(b"newer")
+    assert path.read_bytes() == b"newer"
+
+
+def test_readers_never_see_a_part(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("0" * 100_000)
+    code = """if True:
+        import sys
+        from ops.files import atomic_write
+        for digit in "123456789" * 10:
+            with atomic_write(sys.argv[1], "w") as file:
+                for _ in range(10):
+                    file.write(digit * 10_000)
+    """
+    with subprocess.Popen([sys.executable, "-c", code, path]) as process:
+        end = time.monotonic() + 20
+        while process.poll() is None and time.monotonic() < end:
+            text = path.read_text()
+            assert len(text) == 100_000 and len(set(text)) == 1
+    assert process.returncode == 0 and path.read_text()[0] == "9"
+
+
+def test_permissions_follow_the_umask_and_links_stay(tmp_path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.bin"
+    link.symlink_to(tmp_path / "real" / "a.bin")
+    old = os.umask(0o027)
+    try:
+        with atomic_write(link) as file:
+            file.write(b"new")
+    finally:
+        os.umask(old)
+    assert link.is_symlink() and (tmp_path / "real" / "a.bin").read_bytes() == b"new"
+    assert stat.S_IMODE(link.stat().st_mode) == 0o640
+
+
+def test_wrong_mode_and_missing_folder(tmp_path):
+    with pytest.raises(ValueError, match="mode"), atomic_write(tmp_path / "a", "a"):
+        pass
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "no" / "a"):
+        pass
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,156 @@
+import json
+import shutil
+
+import pytest
+import torch
+from fronts import call, launch, make_motion, refused
+
+TINY = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2, "--input_size", 32, "--batch-size", 4,
+        "--lr", 0.01, "-j", 0, "--epochs", 2, "--device", "cpu", "--print-freq", 1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_motion(tmp_path_factory.mktemp("motion"))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """The output folder of two epochs in one process."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    assert call("main", "motion", "RGB", *data, *TINY, "--output_dir", out) == 0
+    return out
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def same(a, b):
+    """Equal bit for bit, through nested containers."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def with_list(data, flag, path):
+    data = list(data)
+    data[data.index(flag) + 1] = path
+    return data
+
+
+def test_a_run_leaves_what_the_help_says(trained):
+    assert {"args.json", "log.txt", "log.jsonl", "tensorboard", "last.pth", "best.pth"} == {p.name for p in trained.iterdir()}
+    args = json.loads((trained / "args.json").read_text())
+    assert args["lr_policy"] == "groups" and args["partial_bn"] is False and args["world_size"] == 1
+    rows = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2] and rows[0]["train_videos"] == 16 and rows[0]["val_videos"] == 8
+    assert "8/8 videos: Prec@1" in (trained / "log.txt").read_text()
+    last = load(trained / "last.pth")
+    assert last["epoch"] == 2 and last["model"]["module"] == "tsn" and last["class_names"][0].startswith("Moving")
+    assert last["recipe"]["lr"] == 0.01 and last["metrics"]["val_listed"] == 8
+
+
+def test_resuming_equals_never_having_stopped(data, trained, tmp_path):
+    assert call("main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--epochs", 1) == 0
+    assert call("main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--resume", "auto", "-j", 2) == 0
+    whole, parts = load(trained / "last.pth"), load(tmp_path / "out" / "last.pth")
+    assert same(whole["state_dict"], parts["state_dict"]) and same(whole["optimizer"]["state"], parts["optimizer"]["state"])
+    assert whole["metrics"]["val_top1"] == parts["metrics"]["val_top1"]
+
+
+def test_resume_refuses_another_recipe(data, trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "out")
+    common = ["main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--resume", "auto"]
+    assert "lr 0.01 -> 0.5" in refused(capsys, *common, "--lr", 0.5)
+    assert "num_segments 2 -> 4" in refused(capsys, *common, "--num_segments", 4)
+
+
+def test_evaluate_and_dry_run(data, trained, tmp_path, capsys):
+    common = ["main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out"]
+    assert call(*common, "-e", "--resume", trained / "last.pth") == 0
+    assert "8/8 videos: Prec@1" in capsys.readouterr().out
+    assert call(*common, "--dry_run") == 0
+    assert "16 train videos, 8 val videos, 8 classes" in capsys.readouterr().out
+    assert "--resume" in refused(capsys, *common, "-e")
+    assert not (tmp_path / "out").exists()
+
+
+def test_precision_accumulation_and_tdn(data, tmp_path):
+    out = tmp_path / "out"
+    assert call("main", "motion", "RGB", *data, *TINY, "--module", "tdn", "--num_segments", 2, "--amp", "bf16", "--accumulate", 2,
+                "--gd", 5, "--lr_scheduler", "cosine", "--warmup_epoch", 1, "--epochs", 1, "--output_dir", out) == 0
+    row = json.loads((out / "log.jsonl").read_text())
+    assert row["step"] == 2  # 16 videos, 4 a batch, 2 batches a step
+    assert load(out / "last.pth")["recipe"]["lr_policy"] == "flat"
+
+
+@pytest.mark.parametrize("launcher", ["torch.distributed.run", "torch.distributed.launch"])
+def test_two_processes_score_each_video_once(data, trained, tmp_path, launcher):
+    """Uneven data: 16 training videos in batches of 2 x 3, and 7 videos to validate."""
+    val = tmp_path / "val.txt"
+    val.write_text("".join((data[1] / "val.txt").read_text().splitlines(keepends=True)[:7]))
+    flags = [*with_list(data, "--val_list", val), *TINY, "--batch-size", 3, "--epochs", 1]
+    out = tmp_path / "out"
+    run = launch("-m", launcher, "--nproc_per_node", 2, "--master_port", 29511 + len(launcher), "main.py", "motion", "RGB",
+                 *flags, "--output_dir", out)
+    assert run.returncode == 0, run.stderr[-3000:]
+    row = json.loads((out / "log.jsonl").read_text())
+    assert (row["train_videos"], row["val_videos"], row["val_listed"]) == (12, 7, 7)
+    assert json.loads((out / "args.json").read_text())["world_size"] == 2
+    # The same weights, scored by one process
+    alone = launch("main.py", "motion", "RGB", *flags, "-e", "--resume", out / "last.pth")
+    assert f"7/7 videos: Prec@1 {row['val_top1']:.2f}% Prec@5 {row['val_top5']:.2f}% loss {row['val_loss']:.4f}" in alone.stdout
+
+
+def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
+    """One process, then two of which one meets a batch without a single readable video."""
+    root, train = data[1], tmp_path / "train.txt"
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    lines = (root / "train.txt").read_text().splitlines()
+    train.write_text("\n".join([*lines[:3], f"{tmp_path}/bad.mp4 0"]) + "\n")
+    flags = [*with_list(data, "--train_list", train), *TINY, "--epochs", 1]
+    assert call("main", "motion", "RGB", *flags, "--output_dir", tmp_path / "one") == 0
+    row = json.loads((tmp_path / "one" / "log.jsonl").read_text())
+    assert (row["train_videos"], row["train_skipped"]) == (3, 1)
+    assert f"{train}:4: " in (tmp_path / "one" / "log.txt").read_text()
+    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29555, "main.py", "motion", "RGB",
+                 *flags, "--batch-size", 1, "--output_dir", tmp_path / "two")
+    assert run.returncode == 0, run.stderr[-3000:]
+    row = json.loads((tmp_path / "two" / "log.jsonl").read_text())
+    assert (row["train_videos"], row["train_skipped"]) == (3, 1)
+    assert all(value.isfinite().all() for value in load(tmp_path / "two" / "last.pth")["state_dict"].values())
+
+
+def test_bad_input_is_one_line(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    names, empty, gone, label, word = (tmp_path / name for name in ("names.txt", "empty.txt", "gone.txt", "label.txt", "word.txt"))
+    names.write_text("a\nb\n")
+    empty.write_text("")
+    gone.write_text("videos/train/nowhere.mp4 0\n")
+    label.write_text("videos/train/00000.mp4 0\nvideos/train/00001.mp4 8\n")
+    word.write_text("videos/train/00000.mp4 one\n")
+
+    def error(flags, *more):
+        return refused(capsys, "main", "motion", "RGB", *flags, *TINY, "--output_dir", out, *more)
+
+    assert str(tmp_path / "no.txt") in error(with_list(data, "--train_list", tmp_path / "no.txt"))
+    assert str(empty) in error(with_list(data, "--val_list", empty))
+    assert f"{label}:2" in error(with_list(data, "--train_list", label))
+    assert f"{word}:1" in error(with_list(data, "--train_list", word))
+    line = error(with_list(data, "--train_list", gone))
+    assert f"{gone}:1" in line and "--missing skip" in line
+    assert str(names) in error(with_list(data, "--class_names", names), "--num_class", 8)
+    assert "batch" in error(data, "--batch-size", 64)
+    assert "no such checkpoint" in error(data, "--resume", tmp_path / "none.pth")
+    assert str(names) in error(data, "--pretrain", names)
+    assert not out.exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
+    line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--lr", 1e30, "--output_dir", tmp_path / "out")
+    assert "the loss is" in line and "step" in line

@@ -1,0 +1,391 @@
+"""Every reader against a plain sequential decode, and against broken files, here and in loader workers."""
+
+import pickle
+import re
+import shutil
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from ops.data import pyav_reader
+from ops.data.pyav_reader import PyAVReader, _Index
+from ops.data.readers import DECODERS, DecordReader, FrameFolder, UnreadableVideo, count_frames, open_reader
+from ops.errors import UserError
+from videos import damage_packet, decode_all, encode, encode_audio, hide_frames, textured_frames
+
+FRAMES = 60
+JITTERED = [1000 * i + 37 * i * i % 900 for i in range(FRAMES)]
+X265 = "bframes=4:b-pyramid=1:open-gop={}:scenecut=0:log-level=none:pools=none"
+CASES = {  # file name -> arguments of encode
+    "h264.mp4": {},
+    "h264.mkv": {},
+    "h264_sound.mp4": {"audio": True},
+    "h264_open_gop.mp4": {"open_gop": True, "bframes": 3},
+    "h264_open_gop.mkv": {"open_gop": True, "bframes": 3},
+    "h264_intra_refresh.mp4": {"options": {"x264-params": "intra-refresh=1:bframes=0"}},
+    "h264_fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "h264_odd_size.mp4": {"pix_fmt": "yuv444p"},
+    "h264_interlaced.mp4": {"options": {"x264-params": "interlaced=1:bframes=2"}},
+    "h264_variable_rate.mp4": {"pts": JITTERED},
+    "h264_variable_rate.mkv": {"pts": JITTERED},
+    "h264_rotated_90.mp4": {"rotation": 90},
+    "h264_rotated_180.mp4": {"rotation": 180},
+    "h264_rotated_270.mp4": {"rotation": -90},
+    "h264.ts": {},
+    "hevc.mp4": {"codec": "libx265"},
+    "hevc_open_gop_pyramid.mp4": {"codec": "libx265", "options": {"x265-params": X265.format(1)}},
+    "hevc_temporal_layers.mp4": {"codec": "libx265", "options": {"x265-params": "temporal-layers=3:" + X265.format(0)}},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "vp9_odd_size.webm": {"codec": "libvpx-vp9"},
+    "vp9_hidden_frames.webm": {
+        "codec": "libvpx-vp9", "options": {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "12"},
+    },
+    "vp8_hidden_frames.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "12"}},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg4.mp4": {"codec": "mpeg4"},
+}
+# decord gives other frames after a jump, a few or a whole GOP away, and other pixels of half lines and odd widths.
+DECORD_LOST = {name for name in CASES if re.search(r"open_gop|intra_refresh|mpeg4|\.ts$|interlaced|odd", name)}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """name -> (path, all frames by a plain decode), made once."""
+    folder, made = tmp_path_factory.mktemp("videos"), {}
+
+    def get(name):
+        if name not in made:
+            frames = textured_frames(FRAMES, *((51, 67) if "odd" in name else (64, 96)))
+            path = encode(folder / name, frames, **CASES[name])
+            made[name] = path, decode_all(path)
+        return made[name]
+
+    return get
+
+
+def check(reader_class, path, truth, samples):
+    with reader_class(path) as reader:
+        assert len(reader) == len(truth)
+        for indices in samples:
+            frames = reader.get(indices)
+            assert frames.dtype == np.uint8 and frames.flags.c_contiguous and frames.shape == (len(indices), *truth.shape[1:])
+            wrong = [i for i, frame in zip(indices, frames, strict=True) if not np.array_equal(frame, truth[i])]
+            assert not wrong
+
+
+def standard_samples(n):
+    """Each frame alone, all at once, all backwards, sparse, and with repeats."""
+    return [*([i] for i in range(n)), range(n), range(n - 1, -1, -1), range(2, n, 7), [n - 1, 0, n - 1, n // 2, 0]]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pyav_gives_the_frames_of_a_plain_decode(video, name):
+    check(PyAVReader, *video(name), standard_samples(FRAMES))
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in DECORD_LOST])
+def test_decord_gives_the_frames_of_a_plain_decode(video, name):
+    path, truth = video(name)
+    check(DecordReader, path, truth, [range(FRAMES), [0], [59, 3, 3, 40], range(2, FRAMES, 7)])
+
+
+@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_variable_rate.mkv", "hevc_open_gop_pyramid.mp4", "mpeg4.avi"])
+def test_a_file_that_does_not_fit_into_memory(video, name, monkeypatch):
+    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", 3000)
+    check(PyAVReader, *video(name), standard_samples(FRAMES))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    name=st.sampled_from([name for name in CASES if not name.startswith("h264_rotated")]),
+    indices=st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=12),
+    kept=st.sampled_from([3000, 2**20]),
+)
+def test_any_indices(video, name, indices, kept):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyav_reader, "KEPT_BYTES", kept)
+        check(PyAVReader, *video(name), [indices, indices[::-1]])
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("name", ["arm_wrestling_10s.mp4", "clip_a.mp4", "clip_b.avi"])
+def test_real_videos(real_videos, name, decoder):
+    truth = decode_all(real_videos / name)
+    n = len(truth)
+    rng = np.random.default_rng(0)
+    samples = [range(n // 16, n, n // 8), rng.integers(0, n, 12), [n - 1], range(n // 2, n // 2 + 5)]
+    check(DECODERS[decoder], real_videos / name, truth, samples)
+
+
+def test_textured_frames_are_told_apart(video):
+    _, truth = video("h264.mkv")
+    source = textured_frames(FRAMES).astype(int)
+    for i, frame in enumerate(truth):
+        assert np.abs(source - frame).mean((1, 2, 3)).argmin() == i
+
+
+def test_hidden_frames_do_not_count(tmp_path):
+    everything = decode_all(encode(tmp_path / "all.mp4", textured_frames(FRAMES)))
+    path = encode(tmp_path / "edited.mp4", textured_frames(FRAMES))
+    hide_frames(path, first=20, shown=25)
+    np.testing.assert_array_equal(decode_all(path), everything[20:45])
+    check(PyAVReader, path, everything[20:45], standard_samples(25))
+
+
+def test_a_rotated_video_is_turned_as_the_file_says(video):
+    _, upright = video("h264_fragments.mp4")
+    for name, turns in (("h264_rotated_90.mp4", 1), ("h264_rotated_180.mp4", 2), ("h264_rotated_270.mp4", 3)):
+        with PyAVReader(video(name)[0]) as reader:
+            np.testing.assert_array_equal(reader.get([7, 30]), np.rot90(upright[[7, 30]], turns, axes=(1, 2)))
+
+
+def test_runs_leave_out_what_no_wanted_frame_needs():
+    # Decoding order of two GOPs, the second open: its pictures 4 and 5 are shown before its key 6.
+    pts = [0, 2, 1, 3, 6, 4, 5, 8, 7]
+    index = _Index(pts, [0, 4], sorted(pts), {pts: i for i, pts in enumerate(pts)}, len(pts))
+    assert index.runs([1]) == [(0, 2)]
+    assert index.runs([7]) == [(4, 8)]
+    assert index.runs([1, 7]) == [(0, 2), (4, 8)]
+    assert index.runs([3, 6]) == [(0, 4)]
+    assert index.runs([5]) == [(0, 6)]
+    assert index.runs([8, 4]) == [(0, 7)]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_indices_outside_and_none_at_all(video, decoder):
+    with DECODERS[decoder](video("h264.mp4")[0]) as reader:
+        for indices in ([FRAMES], [0, -1], [3, 10**6]):
+            with pytest.raises(IndexError, match=f"h264.mp4: frame -?[0-9]+ of {FRAMES}"):
+                reader.get(indices)
+        assert reader.get([]).shape == (0, 64, 96, 3)
+
+
+def test_names_that_ffmpeg_would_take_for_something_else(video, tmp_path, monkeypatch):
+    path, truth = video("h264.mp4")
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:a.mp4", "%03d.mp4", "-i.mp4", "a b'c\u00e9.mp4"):
+        shutil.copy(path, tmp_path / name)
+        check(PyAVReader, name, truth, [[5, 9]])
+
+
+# Broken files
+
+BAD = ("missing", "folder", "empty", "text", "table_cut_off", "sound_only", "noise")
+
+
+def make_bad(folder, kind, video):
+    path = folder / f"{kind}.mp4"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "sound_only":
+        encode_audio(path)
+    elif kind == "table_cut_off":
+        whole = video("h264.mp4")[0].read_bytes()
+        assert whole.index(b"mdat") < whole.index(b"moov")
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind != "missing":
+        noise = np.random.default_rng(0).bytes(100_000)
+        path.write_bytes({"empty": b"", "text": b"This is not a video.\n" * 100, "noise": noise}[kind])
+    return path
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_are_named_at_once(video, tmp_path, kind, decoder):
+    path = make_bad(tmp_path, kind, video)
+    start = time.perf_counter()
+    with pytest.raises(UnreadableVideo) as caught:
+        DECODERS[decoder](path)
+    assert time.perf_counter() - start < 1
+    assert caught.value.path == str(path) and caught.value.reason
+    assert str(caught.value) == f"{path}: {caught.value.reason}" and "\n" not in str(caught.value)
+
+
+class OneFrameEach(Dataset):
+    """What a loader does: open per item, read, close. An unreadable video is its reason, or raised."""
+
+    def __init__(self, paths, decoder, catch):
+        self.paths, self.decoder, self.catch = paths, decoder, catch
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        try:
+            with open_reader(self.paths[i], image_tmpl="{:d}.jpg", decoder=self.decoder) as reader:
+                return reader.get([len(reader) // 2])[0]
+        except UnreadableVideo as error:
+            if not self.catch:
+                raise
+            return error.reason
+
+
+@pytest.mark.parametrize(("decoder", "start"), [("pyav", "fork"), ("decord", "fork"), ("pyav", "spawn")])
+def test_good_and_bad_files_in_loader_workers(video, tmp_path, decoder, start):
+    good, truth = video("h264.mp4")
+    DECODERS[decoder](good).close()  # a reader used before the fork must not matter
+    bad = [make_bad(tmp_path, kind, video) for kind in BAD]
+    paths = [str(path) for pair in zip([good] * len(bad), bad, strict=True) for path in pair]
+    workers = {"num_workers": 1, "multiprocessing_context": start, "batch_size": None, "timeout": 60}
+    items = list(DataLoader(OneFrameEach(paths, decoder, catch=True), **workers))
+    for frame in items[::2]:
+        np.testing.assert_array_equal(frame, truth[FRAMES // 2])
+    assert all(isinstance(reason, str) and reason for reason in items[1::2])
+
+
+def test_an_unreadable_video_keeps_its_type_on_the_way_out_of_a_worker(tmp_path):
+    loader = DataLoader(OneFrameEach([str(tmp_path / "gone.mp4")], "pyav", catch=False), num_workers=1, timeout=60)
+    with pytest.raises(UnreadableVideo, match=r"gone\.mp4: No such file"):
+        list(loader)
+    error = pickle.loads(pickle.dumps(UnreadableVideo("a/b.mp4", "no video stream")))
+    assert (error.path, error.reason, str(error)) == ("a/b.mp4", "no video stream", "a/b.mp4: no video stream")
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.8])
+def test_a_truncated_mp4_keeps_its_length_and_its_good_frames(tmp_path, part):
+    path = encode(tmp_path / "cut.mp4", textured_frames(FRAMES), container_options={"movflags": "faststart"})
+    truth = decode_all(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    with PyAVReader(path) as reader:
+        assert len(reader) == FRAMES
+        good = 0
+        for i in range(FRAMES):
+            try:
+                np.testing.assert_array_equal(reader.get([i])[0], truth[i])
+                assert good == i, "a good frame after a missing one"
+                good += 1
+            except UnreadableVideo as error:
+                assert str(error) == f"{path}: frame {i} is missing: the file is truncated"
+        assert part * FRAMES - 15 < good < part * FRAMES + 15
+        with pytest.raises(UnreadableVideo, match=f"frame {good} is missing"):
+            reader.get([0, FRAMES - 1, good])
+    with pytest.raises(UnreadableVideo, match="cut.mp4"):
+        DecordReader(path)
+
+
+@pytest.mark.parametrize("name", ["h264.mkv", "vp9.webm", "mpeg4.avi"])
+def test_a_truncated_file_without_a_table_is_what_is_left_of_it(video, tmp_path, name):
+    whole, truth = video(name)
+    path = tmp_path / name
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    with PyAVReader(path) as reader:
+        left = len(reader)
+        assert 20 < left < 50
+        # At the cut a picture may be there and the one shown before it not.
+        np.testing.assert_array_equal(reader.get(range(left - 4)), truth[: left - 4])
+
+
+@pytest.mark.parametrize("kept", [0, 2**20])
+def test_a_frame_that_cannot_be_decoded_is_named_and_the_others_are_read(tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    path = encode(tmp_path / "damaged.mp4", textured_frames(FRAMES), bframes=0)
+    truth = decode_all(path)
+    damage_packet(path, 17)
+    with PyAVReader(path) as reader:
+        assert len(reader) == FRAMES
+        before_and_after = [*range(17), *range(24, FRAMES)]
+        np.testing.assert_array_equal(reader.get(before_and_after), truth[before_and_after])
+        with pytest.raises(UnreadableVideo, match=r"damaged\.mp4: frame 17 cannot be decoded \(Invalid data"):
+            reader.get([3, 17, 40])
+
+
+def test_a_change_of_frame_size_is_unreadable(tmp_path):
+    small = encode(tmp_path / "small.h264", textured_frames(20))
+    large = encode(tmp_path / "large.h264", textured_frames(20, 96, 128))
+    path = tmp_path / "both.h264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    with PyAVReader(path) as reader:
+        assert len(reader) == 40 and reader.get([3]).shape == (1, 64, 96, 3) and reader.get([30]).shape == (1, 96, 128, 3)
+        with pytest.raises(UnreadableVideo, match="the frame size changes at or before frame 30"):
+            reader.get([3, 30])
+
+
+def test_without_decord_the_user_is_told_what_to_install(video, monkeypatch):
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with pytest.raises(UserError, match="pip install decord"):
+        DecordReader(video("h264.mp4")[0])
+
+
+# Folders of images
+
+TMPL = "img_{:05d}.jpg"
+
+
+def write_images(folder, n, tmpl=TMPL, **options):
+    folder.mkdir()
+    images = textured_frames(n, 48, 80)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / tmpl.format(i + 1), **options)
+    return images
+
+
+@pytest.mark.parametrize("tmpl", [TMPL, "{:06d}.jpg", "{:d}.jpeg", "image{:04d}.png", "frame{:03d}.webp"])
+def test_a_folder_of_images(tmp_path, tmpl):
+    images = write_images(tmp_path / "video", 12, tmpl)
+    truth = np.stack([np.asarray(Image.open(tmp_path / "video" / tmpl.format(i + 1)).convert("RGB")) for i in range(12)])
+    if tmpl.endswith("png"):
+        np.testing.assert_array_equal(truth, images)
+    with open_reader(tmp_path / "video", image_tmpl=tmpl) as reader:
+        assert isinstance(reader, FrameFolder)
+    check(lambda path: open_reader(path, image_tmpl=tmpl), tmp_path / "video", truth, standard_samples(12))
+    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=9), tmp_path / "video", truth[:9], standard_samples(9))
+
+
+def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
+    for i, mode in enumerate(("RGB", "L", "CMYK"), 1):
+        Image.fromarray(textured_frames(1)[0]).convert(mode).save(tmp_path / TMPL.format(i))
+    truth = np.stack([np.asarray(Image.open(tmp_path / TMPL.format(i)).convert("RGB")) for i in (1, 2, 3)])
+    frames = FrameFolder(tmp_path, TMPL, 3).get([0, 1, 2])
+    np.testing.assert_array_equal(frames[:2], truth[:2])
+    np.testing.assert_allclose(frames[2].astype(int), truth[2], atol=1)  # PIL rounds CMYK in its own way
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "truncated_png", "other_size"])
+def test_a_bad_image_is_named(tmp_path, damage):
+    folder = tmp_path / "video"
+    images = write_images(folder, 5)
+    name = folder / TMPL.format(4)
+    data = name.read_bytes()
+    if damage == "missing":
+        name.unlink()
+    elif damage == "truncated_png":
+        Image.fromarray(images[3]).save(name, "PNG")
+        name.write_bytes(name.read_bytes()[:-100])
+    elif damage == "other_size":
+        Image.fromarray(images[3][:40]).save(name)
+    else:
+        name.write_bytes({"empty": b"", "text": b"no image\n" * 99, "truncated": data[: len(data) // 2]}[damage])
+    with open_reader(folder, image_tmpl=TMPL, num_frames=5) as reader:
+        assert len(reader.get([0, 1, 2, 4])) == 4
+        with pytest.raises(UnreadableVideo, match=r"video: img_00004\.jpg") as caught:
+            reader.get([0, 3])
+    assert "\n" not in str(caught.value) and caught.value.path == str(folder)
+
+
+def test_count_frames(tmp_path):
+    folder = tmp_path / "video"
+    write_images(folder, 12)
+    for other in ("img_00000.jpg", "img_13.jpg", "flow_x_00013.jpg", "img_00013.jpg.part", "img_00013.png", "notes.txt"):
+        (folder / other).touch()
+    assert count_frames(folder, TMPL) == 12
+    assert count_frames(tmp_path, "video/" + TMPL) == 12
+    (folder / TMPL.format(7)).unlink()
+    with pytest.raises(UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"):
+        count_frames(folder, TMPL)
+    with pytest.raises(UnreadableVideo, match="No such file"):
+        count_frames(tmp_path / "gone", TMPL)
+    for bad in ("img_%05d.jpg", "img.jpg", "{name}.jpg", "{:05d}_{}.jpg", "{:x.jpg"):
+        with pytest.raises(UserError, match="image template"):
+            count_frames(folder, bad)
+
+
+def test_an_empty_folder_is_unreadable(tmp_path):
+    with pytest.raises(UnreadableVideo, match="no frames named"):
+        open_reader(tmp_path, image_tmpl=TMPL)

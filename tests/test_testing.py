@@ -1,0 +1,133 @@
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from fronts import call, launch, make_motion, refused
+
+from ops.checkpoints import export_state_dict, save_checkpoint
+from ops.models import TSN
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    flags = make_motion(tmp_path_factory.mktemp("motion"), videos=8)
+    del flags[4:6]  # --train_list
+    return flags
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A tiny TDN with scores far enough apart to compare."""
+    torch.manual_seed(0)
+    model = TSN(8, 2, arch="resnet18", module="tdn", input_size=32)
+    torch.nn.init.normal_(model.head.weight)
+    path = tmp_path_factory.mktemp("weights") / "tdn.pth"
+    save_checkpoint(path, model)
+    return path
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
+    assert call("test_models_center_crop", "motion", *data, "--archs=resnet18", "--weights", weights, "--test_segments=2", "--test_crops=1",
+                "--batch_size=3", "--gpus", 0, "--output_dir", tmp_path, "-j", 0, "--clip_index=0") == 0
+    assert "2 frames x 1 crops, clip 0, 32, 8/8 videos: Prec@1" in capsys.readouterr().out
+    rows = read(tmp_path / "0_crop0.pkl")
+    assert len(rows) == 8 and rows[0][0].shape == (1, 8) and rows[0][0].dtype == np.float32 and type(rows[0][1]) is int
+    labels = [int(line.split()[-1]) for line in (data[1] / "val.txt").read_text().splitlines()]
+    assert [row[1] for row in rows] == labels
+    assert json.loads((tmp_path / "protocol.json").read_text())["videos"] == 8
+    assert call("pkl_to_results", "--num_clips", 1, "--test_crops", 1, "--output_dir", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "2 frames x 1 crops x 1 clips, 32, 8/8 videos" in out and "Overall Prec@1" in out
+
+
+def test_three_crops_and_random_clips(data, weights, tmp_path):
+    def scores(folder, clip, *flags):
+        assert call("test_models_three_crops", "motion", *data, "--weights", weights, "--test_sampling", "random", "--full_res",
+                    "--output_dir", tmp_path / folder, "-j", 0, "--clip_index", clip, *flags) == 0
+        return [np.concatenate([row[0] for row in read(tmp_path / folder / f"{clip}_crop{k}.pkl")]) for k in range(3)]
+
+    first, second = scores("a", 0), scores("a", 1)
+    assert not np.allclose(first[0], second[0])  # another clip
+    assert all(np.array_equal(x, y) for x, y in zip(first, scores("again", 0), strict=True))  # and the same one again
+    fast = scores("fused", 0, "--fuse_bn", "--no-channels_last")
+    assert all(np.allclose(x, y, atol=1e-4) for x, y in zip(first, fast, strict=True))
+    assert sorted(p.name for p in (tmp_path / "a").glob("*.pkl")) == [f"{c}_crop{k}.pkl" for c in (0, 1) for k in range(3)]
+
+
+def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
+    """Seven videos on two processes."""
+    val = tmp_path / "val.txt"
+    val.write_text("".join((data[1] / "val.txt").read_text().splitlines(keepends=True)[:7]))
+    flags = ["motion", *data[:4], "--val_list", val, "--weights", weights, "-j", 0, "--device", "cpu"]
+    assert call("test_models_center_crop", *flags, "--output_dir", tmp_path / "one") == 0
+    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29577, "test_models_center_crop.py", *flags,
+                 "--output_dir", tmp_path / "two")
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "7/7 videos" in run.stdout
+    one, two = (read(tmp_path / name / "0_crop0.pkl") for name in ("one", "two"))
+    assert [row[1] for row in one] == [row[1] for row in two]
+    np.testing.assert_allclose(np.concatenate([row[0] for row in one]), np.concatenate([row[0] for row in two]), atol=1e-4)
+
+
+def test_published_layout_scores_the_same(data, weights, tmp_path):
+    from ops.checkpoints import load_model
+
+    released = {"epoch": 60, "arch": "resnet18", "state_dict": export_state_dict(load_model(weights), "tdn")}
+    torch.save(released, tmp_path / "released.pth.tar")
+    for name, file in (("ours", weights), ("theirs", tmp_path / "released.pth.tar")):
+        assert call("test_models_center_crop", "motion", *data, "--weights", file, "--test_segments", 2, "-j", 0, "--scale_size", 36,
+                    "--full_res", "--output_dir", tmp_path / name) == 0
+    ours, theirs = (np.concatenate([row[0] for row in read(tmp_path / name / "0_crop0.pkl")]) for name in ("ours", "theirs"))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "truncated"])
+def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, capsys, kind):
+    root = tmp_path / "data"
+    shutil.copytree(data[1], root)
+    lines = (root / "val.txt").read_text().splitlines()
+    video = root / lines[2].rsplit(None, 1)[0]
+    content = video.read_bytes()
+    video.unlink()
+    if kind != "missing":
+        video.write_bytes({"empty": b"", "text": b"not a video\n" * 100, "truncated": content[:len(content) // 2]}[kind])
+    flags = ["test_models_center_crop", "motion", *[str(flag).replace(str(data[1]), str(root)) for flag in data], "--weights", weights,
+             "--output_dir", tmp_path / "out"]
+    for workers in (0, 1):
+        line = refused(capsys, *flags, "-j", workers)
+        assert f"{root}/val.txt:3: " in line and "--on-error count-wrong" in line
+        assert not (tmp_path / "out").exists()
+    assert call(*flags, "-j", 1, "--on-error", "count-wrong") == 0
+    assert "7/8 videos" in capsys.readouterr().out
+    scores, label = read(tmp_path / "out" / "0_crop0.pkl")[2]
+    assert scores.argmin() == label and (scores == scores.min()).sum() == 1
+    protocol = json.loads((tmp_path / "out" / "protocol.json").read_text())
+    assert (protocol["videos"], protocol["listed"], protocol["failures"][0]["line"]) == (7, 8, 3)
+
+
+def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
+    def error(*flags, weights=weights):
+        return refused(capsys, "test_models_center_crop", "motion", *data, "--weights", weights, "-j", 0, "--output_dir",
+                       tmp_path / "out", *flags)
+
+    save_checkpoint(tmp_path / "five.pth", TSN(5, 2, arch="resnet18", module="tsn", input_size=32))
+    assert "5 classes" in error(weights=tmp_path / "five.pth")
+    named = tmp_path / "named.pth"
+    save_checkpoint(named, TSN(8, 2, arch="resnet18", module="tsn", input_size=32), class_names=list("abcdefgh"))
+    assert "class names" in error(weights=named)
+    (tmp_path / "text.pth").write_text("hello")
+    assert "not a readable checkpoint" in error(weights=tmp_path / "text.pth")
+    assert "resnet18" in error("--archs", "resnet50")
+    assert "--test_crops" in error("--test_crops", 4)
+    assert "torchrun" in error("--gpus", 0, 1)
+    assert "center sampling" in error("--clip_index", 1)
+    assert "32" in error("--scale_size", 16)  # the crops are 32
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,130 @@
+"""Small synthetic videos for the tests: plain functions over PyAV."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+
+def textured_frames(n: int, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
+    """uint8 ``[n, height, width, 3]``: a drifting texture under four blocks that spell the frame number in base 4.
+
+    Every frame differs from every other by far more than a lossy codec loses, so a wrong frame is never taken for the
+    right one.
+    """
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(40, 216, (height // 8 + 8, width // 8 + 8, 3))
+    texture = coarse.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
+    frames = np.empty((n, height, width, 3), np.uint8)
+    side = max(min(height, width) // 4, 2)
+    for i in range(n):
+        y, x = (i // 2) % 48, i % 48
+        frames[i] = texture[y : y + height, x : x + width]
+        for digit in range(4):
+            frames[i, :side, digit * side : (digit + 1) * side] = (i // 4**digit % 4) * 80
+    return frames
+
+
+def encode(
+    path: Path | str,
+    frames: np.ndarray,
+    *,
+    codec: str = "libx264",
+    fps: int = 30,
+    gop: int = 12,
+    bframes: int = 2,
+    open_gop: bool = False,
+    pts: list[int] | None = None,
+    rotation: int = 0,
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    audio: bool = False,
+) -> Path:
+    """Encode uint8 ``[n, H, W, 3]`` into `path` (container from its suffix) and return it as a Path.
+
+    `pts` are in units of ``1 / (1000 * fps)`` s and make a variable frame rate; `rotation` is a display matrix in
+    degrees counter-clockwise; `options` go to the encoder and win over `bframes` and `open_gop`; with `audio` half a
+    second of silence is interleaved. Skips the test where the wheel lacks the encoder.
+    """
+    try:
+        av.codec.Codec(codec, "w")
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"this PyAV has no {codec} encoder")
+    settings: dict[str, str] = {}
+    if codec == "libx264":
+        settings = {"preset": "fast", "x264-params": f"bframes={bframes}:open-gop={int(open_gop)}:scenecut=0"}
+    elif codec == "libx265":
+        settings = {
+            "preset": "ultrafast",
+            "x265-params": f"bframes={bframes}:open-gop={int(open_gop)}:scenecut=0:log-level=none:pools=none",
+        }
+    elif codec == "libvpx-vp9":
+        settings = {"deadline": "realtime", "cpu-used": "8"}
+    elif codec == "mpeg4":
+        settings = {"bf": str(bframes)}
+    n, height, width, _ = frames.shape
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options={**settings, **(options or {})})
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.codec_context.gop_size = gop
+        stream.codec_context.thread_count = 1
+        stream.bit_rate = 2_000_000
+        if pts is not None:
+            stream.codec_context.time_base = Fraction(1, 1000 * fps)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        if audio:
+            _add_silence(container)
+        for i in range(n):
+            frame = av.VideoFrame.from_ndarray(frames[i], format="rgb24")
+            frame.pts = i if pts is None else pts[i]
+            frame.time_base = Fraction(1, fps) if pts is None else Fraction(1, 1000 * fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return Path(path)
+
+
+def _add_silence(container: av.container.OutputContainer) -> None:
+    stream = container.add_stream("aac", rate=16000, layout="mono")
+    for i in range(8):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16000, i * 1024, Fraction(1, 16000)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def encode_audio(path: Path | str) -> Path:
+    """Half a second of silence and no picture."""
+    with av.open(str(path), "w") as container:
+        _add_silence(container)
+    return Path(path)
+
+
+def hide_frames(path: Path, first: int, shown: int, *, fps: int = 30) -> None:
+    """Rewrite the edit list of an mp4 made by `encode` so that only `shown` frames from number `first` on are shown."""
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"elst") + 12  # past the version and the number of entries; times in 1/1000 s and 1/(512 fps) s
+    _, start = struct.unpack_from(">Ii", data, entry)
+    struct.pack_into(">Ii", data, entry, 1000 * shown // fps, start + first * 512)
+    path.write_bytes(data)
+
+
+def damage_packet(path: Path, frame: int) -> None:
+    """Overwrite the packet that holds `frame` (number in order of display) of an indexed video with 0xFF."""
+    with av.open(str(path)) as container:
+        packets = sorted((p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size)
+    _, position, size = packets[frame]
+    data = bytearray(path.read_bytes())
+    data[position : position + size] = b"\xff" * size
+    path.write_bytes(data)
+
+
+def decode_all(path: Path | str) -> np.ndarray:
+    """The truth: every frame in the order a plain sequential decode gives, uint8 ``[n, H, W, 3]``, rotated as shown."""
+    with av.open(str(path)) as container:
+        frames = [(f.to_ndarray(format="rgb24"), f.rotation) for f in container.decode(video=0)]
+    return np.stack([np.rot90(image, rotation // 90) for image, rotation in frames])

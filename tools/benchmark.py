@@ -1,0 +1,112 @@
+"""Measure speed, memory and size beside the way the originals do it, in one run.
+
+    python tools/benchmark.py data       training clips from a video file and from a folder of frames
+    python tools/benchmark.py model      forward passes, and with --train training steps
+    python tools/benchmark.py flops      parameters and multiply-adds beside the papers' numbers
+    python tools/benchmark.py worker     memory of the loader's processes over epochs
+
+In each round the original's way and ours run once each, in random order. A time is the median over rounds, a ratio is the
+original's time over ours, and a bar is the ratio that this project holds itself to. On the CPU a time is that of this
+process with all its threads, on a GPU it is time on the clock. baselines_data.py and baselines_model.py say what the
+original's way is.
+"""
+import argparse
+import multiprocessing
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import baselines_model
+import torch
+from benchmark_data import data, make_video, training_set
+from benchmark_model import flops, model
+from measure import machine, table
+
+from ops.data.loader import TrainSampler, make_loader
+from ops.errors import UserError, run_front
+
+
+def main():
+    args = parser().parse_args()
+    torch.set_num_threads(args.threads)
+    args.run(args)
+
+
+def parser():
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                  allow_abbrev=False)
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+
+    def verb(run, purpose):
+        made = verbs.add_parser(run.__name__, help=purpose, description=purpose, allow_abbrev=False,
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        made.set_defaults(run=run, threads=1)
+        return made
+
+    one = verb(data, "CPU time of a training clip, from file to tensor: 8 x 5 frames (TDN) and 8 single ones (TSN)")
+    one.add_argument("--video", metavar="FILE", help="video to read instead of one made of sample pictures")
+    one.add_argument("--frames", type=positive, default=300, metavar="N", help="length of the made video, 30 frames/s")
+    one.add_argument("--rounds", type=positive, default=15, metavar="N", help="rounds after the one that warms up")
+    one = verb(model, "time of inference or of a training step, and the memory that is kept for backward")
+    one.add_argument("--modules", nargs="+", choices=("tsn", "tdn"), default=["tsn", "tdn"], help="temporal modules")
+    one.add_argument("--arch", choices=tuple(baselines_model.BLOCKS), default="resnet50", help="backbone")
+    one.add_argument("--segments", type=positive, default=8, metavar="T", help="segments of a clip")
+    one.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="side of a frame")
+    one.add_argument("--batch", type=positive, default=1, metavar="B", help="clips of a batch")
+    one.add_argument("--train", action="store_true", help="forward and backward of a training step, not inference")
+    one.add_argument("--compile", action="store_true", help="torch.compile, too: minutes at its first call")
+    one.add_argument("--rounds", type=positive, default=9, metavar="N", help="rounds after the one that warms up")
+    one.add_argument("--threads", type=positive, default=1, metavar="N", help="threads on the CPU")
+    one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    verb(flops, "parameters and multiply-adds of a view beside the papers' numbers")
+    one = verb(worker, "memory of the loader's processes after each epoch: it must not grow")
+    one.add_argument("--epochs", type=positive, default=8, metavar="N", help="epochs")
+    one.add_argument("--clips", type=positive, default=64, metavar="N", help="clips of an epoch")
+    one.add_argument("--frames", type=positive, default=300, metavar="N", help="length of the made video, 30 frames/s")
+    one.add_argument("--lines", type=positive, default=100_000, metavar="N", help="lines of the list")
+    one.add_argument("--workers", type=positive, default=2, metavar="N", help="processes of the loader")
+    return top
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def worker(args):
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise UserError("the memory of a process is read from /proc/PID/smaps_rollup, which this system has not")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        dataset = training_set(folder / "list.txt", str(make_video(folder / "made.mp4", args.frames)), 5, args.lines)
+        # One of so many ranks that its share is an epoch of --clips, of other lines each time.
+        sampler = TrainSampler(len(dataset), 4, world_size=max(1, args.lines // max(4, args.clips)))
+        loader = make_loader(dataset, sampler, 4, workers=args.workers)
+        rows = []
+        for epoch in range(args.epochs):
+            sampler.set_epoch(epoch)
+            clips = sum(len(batch.labels) for batch in loader)
+            memory = [read_memory(process.pid) for process in multiprocessing.active_children()]
+            rows.append((f"epoch {epoch + 1}", str(clips), *(f"{kib / 1024:.0f}" for pair in memory for kib in pair)))
+    print(machine("torch", "av"))
+    print(f"MiB of each of {args.workers} loader processes after each epoch: resident, and the part that it alone holds; list "
+          f"of {args.lines} lines\n")
+    titles = [f"{number} {kind}" for number in range(1, args.workers + 1) for kind in ("resident", "private")]
+    table(("", "clips", *titles), rows)
+
+
+def read_memory(pid):
+    """Resident and private memory of a process, KiB."""
+    fields = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, *_ = line.split()
+        fields[name] = int(value)
+    return fields["Rss:"], fields["Private_Clean:"] + fields["Private_Dirty:"]
+
+
+if __name__ == "__main__":
+    run_front(main)
