@@ -58,8 +58,10 @@ def _foreign_names(path):
         file.seek(0)
         for _ in range(5):
             pairs = [tuple(value.split(" ", 1)) for op, value, _ in pickletools.genops(file) if op.name == "GLOBAL"]
-            for module, name in pairs:  # as Python 2 called them
-                names.add(".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))))
+            # Modules are called as in Python 2, and torch renames most of them.
+            for module, name in pairs:
+                renamed = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+                names.update((f"{module}.{name}", ".".join(renamed)))
     return names
 
 

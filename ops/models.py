@@ -133,7 +133,8 @@ def fuse_batch_norm(model):
     """Fold every BatchNorm into the conv before it, in place, for inference: same outputs to rounding, fewer passes.
 
     The pairs are found by name: ``bn1`` after ``conv1``, ``x_bn`` after ``x``, ``downsample.1`` after ``downsample.0``,
-    ``bn`` after ``conv``. Returns the model. Raises ValueError for a model in training mode.
+    ``bn`` after ``conv``. Returns the model. Raises ValueError for a model in training mode and for a
+    BatchNorm without such a conv.
     """
     if model.training:
         raise ValueError("fuse_batch_norm wants a model in eval mode: folding freezes the running statistics")
@@ -142,6 +143,8 @@ def fuse_batch_norm(model):
         for name, bn in children.items():
             if isinstance(bn, nn.BatchNorm2d):
                 conv = "0" if name == "1" else name.removesuffix("_bn") if "_" in name else name.replace("bn", "conv")
+                if not isinstance(children.get(conv), nn.Conv2d):
+                    raise ValueError(f"fuse_batch_norm finds no conv before {name} in a {type(parent).__name__}")
                 setattr(parent, conv, fuse_conv_bn_eval(children[conv], bn))
                 setattr(parent, name, nn.Identity())
     return model

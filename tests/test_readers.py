@@ -11,17 +11,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
+from videos import (
+    copy_from_key,
+    damage_packet,
+    decode_all,
+    encode,
+    encode_audio,
+    end_of_packet,
+    hide_frames,
+    textured_frames,
+)
 
 from ops.data import pyav_reader
 from ops.data.pyav_reader import PyAVReader, _Index
 from ops.data.readers import DECODERS, DecordReader, FrameFolder, UnreadableVideo, count_frames, open_reader
 from ops.errors import UserError
-from videos import damage_packet, decode_all, encode, encode_audio, hide_frames, textured_frames
 
 FRAMES = 60
 JITTERED = [1000 * i + 37 * i * i % 900 for i in range(FRAMES)]
 X265 = "bframes=4:b-pyramid=1:open-gop={}:scenecut=0:log-level=none:pools=none"
+HIDDEN = {"auto-alt-ref": "1", "lag-in-frames": "12"}
 CASES = {  # file name -> arguments of encode
     "h264.mp4": {},
     "h264.mkv": {},
@@ -38,20 +49,22 @@ CASES = {  # file name -> arguments of encode
     "h264_rotated_180.mp4": {"rotation": 180},
     "h264_rotated_270.mp4": {"rotation": -90},
     "h264.ts": {},
+    "h264.avi": {},
+    "h264_frames_at_one_time.mkv": {"pts": [10 * i for i in range(FRAMES)]},
     "hevc.mp4": {"codec": "libx265"},
     "hevc_open_gop_pyramid.mp4": {"codec": "libx265", "options": {"x265-params": X265.format(1)}},
     "hevc_temporal_layers.mp4": {"codec": "libx265", "options": {"x265-params": "temporal-layers=3:" + X265.format(0)}},
     "vp9.webm": {"codec": "libvpx-vp9"},
     "vp9_odd_size.webm": {"codec": "libvpx-vp9"},
-    "vp9_hidden_frames.webm": {
-        "codec": "libvpx-vp9", "options": {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "12"},
-    },
-    "vp8_hidden_frames.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "12"}},
+    "vp9_hidden_frames.webm": {"codec": "libvpx-vp9", "options": {"deadline": "good", "cpu-used": "5", **HIDDEN}},
+    "vp8.webm": {"codec": "libvpx", "options": HIDDEN},
     "mpeg4.avi": {"codec": "mpeg4"},
     "mpeg4.mp4": {"codec": "mpeg4"},
 }
 # decord gives other frames after a jump, a few or a whole GOP away, and other pixels of half lines and odd widths.
-DECORD_LOST = {name for name in CASES if re.search(r"open_gop|intra_refresh|mpeg4|\.ts$|interlaced|odd", name)}
+DECORD_LOST = {name for name in CASES if re.search(r"open_gop|intra_refresh|mpeg4|one_time|\.ts$|\.avi$|interlaced|odd", name)}
+# What the packets do not tell reliably; everything else is indexed.
+FROM_THE_START = {name for name in CASES if re.search(r"mpeg4|vp8|one_time|\.ts$|\.avi$|interlaced", name)}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +87,8 @@ def check(reader_class, path, truth, samples):
         assert len(reader) == len(truth)
         for indices in samples:
             frames = reader.get(indices)
-            assert frames.dtype == np.uint8 and frames.flags.c_contiguous and frames.shape == (len(indices), *truth.shape[1:])
+            assert frames.dtype == np.uint8 and frames.flags.c_contiguous
+            assert frames.shape == (len(indices), *truth.shape[1:])
             wrong = [i for i, frame in zip(indices, frames, strict=True) if not np.array_equal(frame, truth[i])]
             assert not wrong
 
@@ -95,7 +109,7 @@ def test_decord_gives_the_frames_of_a_plain_decode(video, name):
     check(DecordReader, path, truth, [range(FRAMES), [0], [59, 3, 3, 40], range(2, FRAMES, 7)])
 
 
-@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_variable_rate.mkv", "hevc_open_gop_pyramid.mp4", "mpeg4.avi"])
+@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_variable_rate.mkv", "vp9.webm", "mpeg4.avi"])
 def test_a_file_that_does_not_fit_into_memory(video, name, monkeypatch):
     monkeypatch.setattr(pyav_reader, "KEPT_BYTES", 3000)
     check(PyAVReader, *video(name), standard_samples(FRAMES))
@@ -123,6 +137,31 @@ def test_real_videos(real_videos, name, decoder):
     check(DECODERS[decoder], real_videos / name, truth, samples)
 
 
+@pytest.mark.parametrize("kept", [3000, 2**20])
+@pytest.mark.parametrize("name", [name for name in CASES if "intra_refresh" not in name])
+def test_an_indexed_file_is_never_decoded_as_a_whole(video, name, kept, monkeypatch):
+    """The second pass, for frames that the first does not give, would hide that the first one is wrong."""
+    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    passes = []
+    plain = PyAVReader._all_packets
+    monkeypatch.setattr(PyAVReader, "_all_packets", lambda self: passes.append(1) or plain(self))
+    with PyAVReader(video(name)[0]) as reader:
+        assert (reader._index is None) == (name in FROM_THE_START)
+        for indices in standard_samples(FRAMES) if reader._index else []:
+            passes.clear()
+            assert len(reader.get(indices)) == len(indices)
+            assert len(passes) == (kept == 3000)
+
+
+@pytest.mark.parametrize("target", ["cut.mp4", "cut.mkv"])
+@pytest.mark.parametrize("name", ["h264_open_gop.mkv", "hevc_open_gop_pyramid.mp4"])
+def test_a_file_cut_where_pictures_lose_what_they_depend_on(video, tmp_path, name, target):
+    path = copy_from_key(video(name)[0], tmp_path / target, key=1)
+    truth = decode_all(path)
+    assert len(truth) == 48
+    check(PyAVReader, path, truth, standard_samples(48))
+
+
 def test_textured_frames_are_told_apart(video):
     _, truth = video("h264.mkv")
     source = textured_frames(FRAMES).astype(int)
@@ -142,7 +181,8 @@ def test_a_rotated_video_is_turned_as_the_file_says(video):
     _, upright = video("h264_fragments.mp4")
     for name, turns in (("h264_rotated_90.mp4", 1), ("h264_rotated_180.mp4", 2), ("h264_rotated_270.mp4", 3)):
         with PyAVReader(video(name)[0]) as reader:
-            np.testing.assert_array_equal(reader.get([7, 30]), np.rot90(upright[[7, 30]], turns, axes=(1, 2)))
+            turned = reader.get([7, 30]).astype(int)
+        assert np.abs(turned - np.rot90(upright[[7, 30]], turns, axes=(1, 2))).mean() < 3  # the encoder is not exact
 
 
 def test_runs_leave_out_what_no_wanted_frame_needs():
@@ -208,10 +248,10 @@ def test_bad_files_are_named_at_once(video, tmp_path, kind, decoder):
 
 
 class OneFrameEach(Dataset):
-    """What a loader does: open per item, read, close. An unreadable video is its reason, or raised."""
+    """What a loader does: open per item, read, close. An unreadable video is its reason."""
 
-    def __init__(self, paths, decoder, catch):
-        self.paths, self.decoder, self.catch = paths, decoder, catch
+    def __init__(self, paths, decoder):
+        self.paths, self.decoder = paths, decoder
 
     def __len__(self):
         return len(self.paths)
@@ -221,8 +261,6 @@ class OneFrameEach(Dataset):
             with open_reader(self.paths[i], image_tmpl="{:d}.jpg", decoder=self.decoder) as reader:
                 return reader.get([len(reader) // 2])[0]
         except UnreadableVideo as error:
-            if not self.catch:
-                raise
             return error.reason
 
 
@@ -233,53 +271,54 @@ def test_good_and_bad_files_in_loader_workers(video, tmp_path, decoder, start):
     bad = [make_bad(tmp_path, kind, video) for kind in BAD]
     paths = [str(path) for pair in zip([good] * len(bad), bad, strict=True) for path in pair]
     workers = {"num_workers": 1, "multiprocessing_context": start, "batch_size": None, "timeout": 60}
-    items = list(DataLoader(OneFrameEach(paths, decoder, catch=True), **workers))
+    items = list(DataLoader(OneFrameEach(paths, decoder), **workers))
     for frame in items[::2]:
         np.testing.assert_array_equal(frame, truth[FRAMES // 2])
     assert all(isinstance(reason, str) and reason for reason in items[1::2])
 
 
 def test_an_unreadable_video_keeps_its_type_on_the_way_out_of_a_worker(tmp_path):
-    loader = DataLoader(OneFrameEach([str(tmp_path / "gone.mp4")], "pyav", catch=False), num_workers=1, timeout=60)
-    with pytest.raises(UnreadableVideo, match=r"gone\.mp4: No such file"):
-        list(loader)
+    with pytest.raises(UnreadableVideo):
+        try:
+            PyAVReader(tmp_path / "gone.mp4")
+        except UnreadableVideo:
+            wrapper = ExceptionWrapper(where="in DataLoader worker process 0")  # what a worker sends
+            raise
+    with pytest.raises(UnreadableVideo, match=r"(?s)worker process 0.*gone\.mp4: No such file"):
+        pickle.loads(pickle.dumps(wrapper)).reraise()
     error = pickle.loads(pickle.dumps(UnreadableVideo("a/b.mp4", "no video stream")))
     assert (error.path, error.reason, str(error)) == ("a/b.mp4", "no video stream", "a/b.mp4: no video stream")
 
 
-@pytest.mark.parametrize("part", [0.3, 0.5, 0.8])
-def test_a_truncated_mp4_keeps_its_length_and_its_good_frames(tmp_path, part):
+@pytest.mark.parametrize("packets", [1, 14, 15, 16, 17, 18, 19, 40, 57])
+def test_a_truncated_mp4_keeps_its_length_and_its_good_frames(tmp_path, packets):
     path = encode(tmp_path / "cut.mp4", textured_frames(FRAMES), container_options={"movflags": "faststart"})
     truth = decode_all(path)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * part)])
+    path.write_bytes(whole[: end_of_packet(path, packets) + 10])
     with PyAVReader(path) as reader:
         assert len(reader) == FRAMES
-        good = 0
+        missing = []
         for i in range(FRAMES):
             try:
                 np.testing.assert_array_equal(reader.get([i])[0], truth[i])
-                assert good == i, "a good frame after a missing one"
-                good += 1
             except UnreadableVideo as error:
                 assert str(error) == f"{path}: frame {i} is missing: the file is truncated"
-        assert part * FRAMES - 15 < good < part * FRAMES + 15
-        with pytest.raises(UnreadableVideo, match=f"frame {good} is missing"):
-            reader.get([0, FRAMES - 1, good])
-    with pytest.raises(UnreadableVideo, match="cut.mp4"):
+                missing.append(i)
+        assert packets - 3 <= FRAMES - len(missing) <= packets
+        with pytest.raises(UnreadableVideo, match=f"frame {missing[0]} is missing"):
+            reader.get([0, FRAMES - 1, missing[0]])
+    with pytest.raises(UnreadableVideo, match=r"cut\.mp4"):
         DecordReader(path)
 
 
 @pytest.mark.parametrize("name", ["h264.mkv", "vp9.webm", "mpeg4.avi"])
-def test_a_truncated_file_without_a_table_is_what_is_left_of_it(video, tmp_path, name):
-    whole, truth = video(name)
-    path = tmp_path / name
-    path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
-    with PyAVReader(path) as reader:
-        left = len(reader)
-        assert 20 < left < 50
-        # At the cut a picture may be there and the one shown before it not.
-        np.testing.assert_array_equal(reader.get(range(left - 4)), truth[: left - 4])
+def test_a_truncated_file_without_a_table_is_what_is_left_of_it(tmp_path, name):
+    path = encode(tmp_path / name, textured_frames(FRAMES), **{**CASES[name], "bframes": 0})
+    truth = decode_all(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: end_of_packet(path, 35) + 50])
+    check(PyAVReader, path, truth[:35], standard_samples(35))
 
 
 @pytest.mark.parametrize("kept", [0, 2**20])
@@ -302,7 +341,8 @@ def test_a_change_of_frame_size_is_unreadable(tmp_path):
     path = tmp_path / "both.h264"
     path.write_bytes(small.read_bytes() + large.read_bytes())
     with PyAVReader(path) as reader:
-        assert len(reader) == 40 and reader.get([3]).shape == (1, 64, 96, 3) and reader.get([30]).shape == (1, 96, 128, 3)
+        assert len(reader) == 40
+        assert reader.get([3]).shape == (1, 64, 96, 3) and reader.get([30]).shape == (1, 96, 128, 3)
         with pytest.raises(UnreadableVideo, match="the frame size changes at or before frame 30"):
             reader.get([3, 30])
 
@@ -328,14 +368,15 @@ def write_images(folder, n, tmpl=TMPL, **options):
 
 @pytest.mark.parametrize("tmpl", [TMPL, "{:06d}.jpg", "{:d}.jpeg", "image{:04d}.png", "frame{:03d}.webp"])
 def test_a_folder_of_images(tmp_path, tmpl):
-    images = write_images(tmp_path / "video", 12, tmpl)
-    truth = np.stack([np.asarray(Image.open(tmp_path / "video" / tmpl.format(i + 1)).convert("RGB")) for i in range(12)])
+    folder = tmp_path / "video"
+    images = write_images(folder, 12, tmpl)
+    truth = np.stack([np.asarray(Image.open(folder / tmpl.format(i + 1)).convert("RGB")) for i in range(12)])
     if tmpl.endswith("png"):
         np.testing.assert_array_equal(truth, images)
-    with open_reader(tmp_path / "video", image_tmpl=tmpl) as reader:
+    with open_reader(folder, image_tmpl=tmpl) as reader:
         assert isinstance(reader, FrameFolder)
-    check(lambda path: open_reader(path, image_tmpl=tmpl), tmp_path / "video", truth, standard_samples(12))
-    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=9), tmp_path / "video", truth[:9], standard_samples(9))
+    check(lambda path: open_reader(path, image_tmpl=tmpl), folder, truth, standard_samples(12))
+    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=9), folder, truth[:9], standard_samples(9))
 
 
 def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
@@ -372,7 +413,7 @@ def test_a_bad_image_is_named(tmp_path, damage):
 def test_count_frames(tmp_path):
     folder = tmp_path / "video"
     write_images(folder, 12)
-    for other in ("img_00000.jpg", "img_13.jpg", "flow_x_00013.jpg", "img_00013.jpg.part", "img_00013.png", "notes.txt"):
+    for other in ("img_00000.jpg", "img_13.jpg", "flow_x_00013.jpg", "img_00013.jpg.part", "img_00013.png", "a.txt"):
         (folder / other).touch()
     assert count_frames(folder, TMPL) == 12
     assert count_frames(tmp_path, "video/" + TMPL) == 12

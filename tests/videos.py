@@ -113,6 +113,25 @@ def hide_frames(path: Path, first: int, shown: int, *, fps: int = 30) -> None:
     path.write_bytes(data)
 
 
+def copy_from_key(path: Path, target: Path, key: int) -> Path:
+    """Copy the packets from keyframe number `key` on, without encoding anew; returns `target`."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            key -= packet.is_keyframe
+            if key < 0 and packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    return target
+
+
+def end_of_packet(path: Path, count: int) -> int:
+    """Where in the file the `count`-th packet of the picture, in decoding order, ends."""
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][count - 1]
+    return packet.pos + packet.size
+
+
 def damage_packet(path: Path, frame: int) -> None:
     """Overwrite the packet that holds `frame` (number in order of display) of an indexed video with 0xFF."""
     with av.open(str(path)) as container:

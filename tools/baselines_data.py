@@ -1,8 +1,8 @@
 """How the original TDN makes a training clip: the path that ``benchmark.py data`` measures against.
 
-Written from the description of MCG-NJU/TDN ops/dataset.py and ops/transforms.py (the latter shared with TSN and TSM), keeping
-what costs time there: decord with its default threads and one call a frame, a folder listed for every sample, PIL images,
-one crop and resize an image, float32 on the CPU. What is random there is an argument here.
+Written from the description of MCG-NJU/TDN ops/dataset.py and ops/transforms.py (the latter shared with TSN and TSM),
+keeping what costs time there: decord with its default threads and one call a frame, a folder listed for every sample,
+PIL images, one crop and resize an image, float32 on the CPU. What is random there is an argument here.
 """
 import os
 

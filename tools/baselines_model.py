@@ -1,9 +1,9 @@
-"""What the original TDN and TSN compute, operation for operation: the models that ``benchmark.py model`` measures against.
+"""What the original TDN and TSN compute, operation for operation: what ``benchmark.py model`` measures against.
 
 Written from the description of MCG-NJU/TDN (ops/models.py, ops/tdn_net.py, ops/base_module.py; arXiv 2012.10071) and of
 yjxiong/tsn-pytorch, keeping what costs time there: a bias before every BatchNorm, differences at full size, the two
-directions one after the other, a temporal conv between two permuted copies, a classifier on every frame. Parameters have
-the names of the released files, so ``ops.checkpoints.load_model(model.state_dict())`` is the same function.
+directions one after the other, a temporal conv between two permuted copies, a classifier on every frame. Parameters
+have the names of the released files, so ``ops.checkpoints.load_model(model.state_dict())`` is the same function.
 """
 import torch
 import torch.nn.functional as F
@@ -138,7 +138,7 @@ class TDNNet(nn.Module):
 
 
 class Segments(nn.Module):
-    """The wrapper both share: a normalised clip ``[B, T*L*3, H, W]`` to logits ``[B, num_class]``, the mean over frames."""
+    """The wrapper both share: a normalised clip ``[B, T*L*3, H, W]`` to logits ``[B, num_class]``, mean over T."""
 
     def __init__(self, base_model, num_class, num_segments, dropout):
         super().__init__()

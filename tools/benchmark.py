@@ -5,10 +5,10 @@
     python tools/benchmark.py flops      parameters and multiply-adds beside the papers' numbers
     python tools/benchmark.py worker     memory of the loader's processes over epochs
 
-In each round the original's way and ours run once each, in random order. A time is the median over rounds, a ratio is the
-original's time over ours, and a bar is the ratio that this project holds itself to. On the CPU a time is that of this
-process with all its threads, on a GPU it is time on the clock. baselines_data.py and baselines_model.py say what the
-original's way is.
+In each round the original's way and ours run once each, in random order. A time is the median over rounds, a ratio is
+the original's time over ours, and a bar is the ratio that this project holds itself to. On the CPU a time is that of
+this process with all its threads, on a GPU it is time on the clock. baselines_data.py and baselines_model.py say what
+the original's way is.
 """
 import argparse
 import multiprocessing
@@ -48,7 +48,8 @@ def parser():
     one = verb(data, "CPU time of a training clip, from file to tensor: 8 x 5 frames (TDN) and 8 single ones (TSN)")
     one.add_argument("--video", metavar="FILE", help="video to read instead of one made of sample pictures")
     one.add_argument("--frames", type=positive, default=300, metavar="N", help="length of the made video, 30 frames/s")
-    one.add_argument("--rounds", type=positive, default=15, metavar="N", help="rounds after the one that warms up")
+    one.add_argument("--rounds", type=positive, default=11, metavar="N", help="rounds after the one that warms up")
+    one.add_argument("--clips", type=positive, default=4, metavar="N", help="clips made in a row, each another")
     one = verb(model, "time of inference or of a training step, and the memory that is kept for backward")
     one.add_argument("--modules", nargs="+", choices=("tsn", "tdn"), default=["tsn", "tdn"], help="temporal modules")
     one.add_argument("--arch", choices=tuple(baselines_model.BLOCKS), default="resnet50", help="backbone")
@@ -93,8 +94,8 @@ def worker(args):
             memory = [read_memory(process.pid) for process in multiprocessing.active_children()]
             rows.append((f"epoch {epoch + 1}", str(clips), *(f"{kib / 1024:.0f}" for pair in memory for kib in pair)))
     print(machine("torch", "av"))
-    print(f"MiB of each of {args.workers} loader processes after each epoch: resident, and the part that it alone holds; list "
-          f"of {args.lines} lines\n")
+    print(f"MiB of each loader process after each epoch: resident, and the part that it alone holds; a list of "
+          f"{args.lines} lines\n")
     titles = [f"{number} {kind}" for number in range(1, args.workers + 1) for kind in ("resident", "private")]
     table(("", "clips", *titles), rows)
 

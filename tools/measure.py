@@ -1,4 +1,5 @@
 """Side-by-side measurement for the benchmarks: interleaved rounds, medians, one aligned table."""
+import os
 import platform
 import random
 import statistics
@@ -10,12 +11,14 @@ from pathlib import Path
 import torch
 
 
-def interleave(cases: dict[Hashable, Callable[[int], object]], rounds: int, device: str = "cpu") -> dict[Hashable, float]:
+def interleave(
+    cases: dict[Hashable, Callable[[int], object]], rounds: int, device: str = "cpu"
+) -> dict[Hashable, float]:
     """Median milliseconds of each case over ``rounds`` rounds, in each of which every case runs once, in random order.
 
     A case is called with the number of the round, and once before with -1. On the CPU the time is that of this process
-    with all its threads, so that other work on the machine disturbs it little; on a GPU it is the time on the clock until
-    the GPU is done.
+    with all its threads, so that other work on the machine disturbs it little; on a GPU it is the time on the clock
+    until the GPU is done.
     """
     on_gpu = torch.device(device).type == "cuda"
     order, times = list(cases), {name: [] for name in cases}
@@ -46,8 +49,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     columns = [column for column in zip(*rows, strict=True) if any(column)]
     widths = [max(map(len, column)) for column in columns]
     for cells in zip(*columns, strict=True):
-        line = [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
-        print("  ".join(line).rstrip())
+        first, *rest = zip(cells, widths, strict=True)
+        print("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]).rstrip())
 
 
 def machine(*packages: str) -> str:
@@ -59,5 +62,5 @@ def machine(*packages: str) -> str:
         processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
     gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     versions = [f"{package} {version(package)}" for package in packages]
-    return ", ".join([f"{processor} ({torch.get_num_threads()} threads used)", *gpu, f"Python {platform.python_version()}",
-                      *versions])
+    threads = f"{os.cpu_count()} logical cores, {torch.get_num_threads()} used"
+    return ", ".join([f"{processor} ({threads})", *gpu, f"Python {platform.python_version()}", *versions])

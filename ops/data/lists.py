@@ -76,15 +76,6 @@ class VideoList(Sequence[Record]):
             line=int(self._lines[index]),
         )
 
-    def without(self, records: list[Record]) -> "VideoList":
-        """The list without some of its records, by their lines."""
-        gone = {record.line for record in records}
-        kept = [record for record in self if record.line not in gone]
-        counts = [-1 if record.num_frames is None else record.num_frames for record in kept]
-        return VideoList(self.path, self.root_path, [record.id for record in kept], counts,
-                         [record.label for record in kept], [record.line for record in kept])
-
-
 def read_text(path: str) -> str:
     """A UTF-8 text file as a string with ``\\n`` line ends and no byte order mark.
 

@@ -1,0 +1,160 @@
+import pytest
+import torch
+import torchvision
+from golden_fill import load
+
+from ops.checkpoints import export_state_dict, load_model
+from ops.errors import UserError
+from ops.layouts import LAYOUTS, from_ours, recognise, strip_wrappers, to_ours
+from ops.models import TSN
+
+
+def filled(module, arch="resnet18", seed=0, **options):
+    """A model whose every weight and statistic is random."""
+    torch.manual_seed(seed)
+    model = TSN(6, 4, arch=arch, module=module, **options).eval()
+    for value in model.state_dict().values():
+        value.copy_(torch.rand_like(value) + 0.5 if value.is_floating_point() else torch.full_like(value, 7))
+    return model
+
+
+def assert_same_weights(state, expected):
+    assert list(state) == list(expected)
+    for key, value in expected.items():
+        assert state[key].dtype == value.dtype and torch.equal(state[key], value), key
+
+
+def test_every_key_of_a_published_tdn_file_is_translated_back_and_forth():
+    _, _, released = load("tdn_resnet50_8f_fc.npz")
+    model = load_model(released, num_segments=8, quiet=True)
+    exported = export_state_dict(model, "tdn")
+    assert exported.keys() == released.keys()
+    assert "module.new_fc.weight" in exported and "module.base_model.conv1_temp.bias" in exported
+    for key, value in released.items():
+        assert exported[key].shape == value.shape and exported[key].dtype == value.dtype, key
+    # What went in comes out, but for the folded biases: zero, and their share moved into the running mean.
+    norms = {key.replace("conv", "bn").replace("downsample.0", "downsample.1") for key in released if is_folded(key)}
+    folded = {norm.replace(".bias", ".running_mean") for norm in norms}
+    assert len(folded) == 63
+    for key, value in released.items():
+        if is_folded(key) or key.startswith("module.base_model.conv1_temp."):
+            continue
+        assert torch.equal(exported[key], value) != (key in folded), key
+    for key in filter(is_folded, released):
+        assert not exported[key].any()
+        mean = key.replace("conv", "bn").replace("downsample.0", "downsample.1").replace(".bias", ".running_mean")
+        assert torch.equal(exported[mean], released[mean] - released[key])
+    assert torch.equal(exported["module.base_model.conv1_temp.weight"], exported["module.base_model.conv1.weight"])
+    assert_same_weights(load_model(exported, num_segments=8, quiet=True).state_dict(), model.state_dict())
+
+
+def is_folded(key):
+    """A bias of one of the original's ordinary convs."""
+    return key.endswith(".bias") and (".conv" in key or ".downsample.0." in key) and ".conv1_5." not in key \
+        and ".conv1_temp." not in key
+
+
+def test_head_of_a_tdn_file_without_dropout():
+    _, _, released = load("tdn_resnet50_8f.npz")
+    model = load_model(released, num_segments=8, quiet=True)
+    assert torch.equal(model.head.weight, released["module.base_model.fc.weight"])
+    assert torch.equal(model.head.bias, released["module.base_model.fc.bias"])
+
+
+def test_export_to_tsn_has_the_published_names():
+    _, _, released = load("tsn_resnet50_8f.npz")
+    model = load_model(released, num_segments=8, quiet=True)
+    exported = export_state_dict(model, "tsn")
+    assert exported.keys() == released.keys()
+    assert all(torch.equal(exported[key], value) for key, value in released.items())
+
+
+@pytest.mark.parametrize(("module", "arch", "layout"), [
+    ("tdn", "resnet18", "tdn"), ("tdn", "resnet50", "tdn"), ("tsn", "resnet18", "tsn"), ("tsn", "resnet34", "tsn"),
+    ("tsn", "resnet18", "torchvision"), ("tsn", "resnet50", "torchvision"), ("tsn", "resnet18", "ours"),
+    ("tdn", "resnet18", "ours"),
+])
+def test_export_and_load_again_is_the_same_model(module, arch, layout):
+    model = filled(module, arch)
+    exported = export_state_dict(model, layout)
+    stripped = strip_wrappers(exported)
+    assert recognise(stripped) == layout
+    again = load_model(exported, num_segments=4, quiet=True)
+    assert (again.spec["module"], again.spec["arch"], again.num_class) == (module, arch, 6)
+    assert_same_weights(again.state_dict(), model.state_dict())
+
+
+def test_export_to_torchvision_is_loaded_by_torchvision():
+    model = filled("tsn", "resnet50")
+    theirs = torchvision.models.resnet50(num_classes=6).eval()
+    theirs.load_state_dict(export_state_dict(model, "torchvision"))
+    frames = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(frames[None]), theirs(frames).mean(0, keepdim=True))
+
+
+def test_exports_that_cannot_be():
+    with pytest.raises(UserError, match="a tsn model cannot be written in the tdn layout"):
+        export_state_dict(filled("tsn"), "tdn")
+    for layout in ("tsn", "torchvision"):
+        with pytest.raises(UserError, match=f"a tdn model cannot be written in the {layout} layout"):
+            export_state_dict(filled("tdn"), layout)
+    with pytest.raises(UserError, match="cannot be written in the onyx layout"):
+        export_state_dict(filled("tsn"), "onyx")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.", ""])
+def test_wrappers_are_stripped(prefix):
+    state = {"backbone.conv1.weight": 1, "head.bias": 2}
+    assert strip_wrappers({prefix + key: value for key, value in state.items()}) == state
+
+
+def test_only_prefixes_of_all_keys_are_wrappers():
+    state = {"module.conv1.weight": 1, "head.bias": 2}
+    assert strip_wrappers(state) == state and strip_wrappers({}) == {}
+    assert strip_wrappers({"modules.a": 1}) == {"modules.a": 1}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("layout", ["ours", "tdn"])
+def test_wrapped_files_load(prefix, layout):
+    model = filled("tdn")
+    state = strip_wrappers(export_state_dict(model, layout))
+    again = load_model({prefix + key: value for key, value in state.items()}, num_segments=4, quiet=True)
+    assert_same_weights(again.state_dict(), model.state_dict())
+
+
+def test_signatures_tell_the_layouts_apart():
+    for name, module in (("ours", "tdn"), ("tdn", "tdn"), ("tsn", "tsn"), ("torchvision", "tsn")):
+        assert recognise(strip_wrappers(export_state_dict(filled(module), name))) == name
+    assert set(LAYOUTS) == {"ours", "tdn", "tsn", "torchvision"}  # each is tested above
+    for keys in (["features.0.weight"], ["fc.weight"], []):
+        assert recognise(dict.fromkeys(keys)) is None
+
+
+def test_a_folded_bias_is_the_same_function():
+    """A conv with a bias before a BatchNorm, in eval mode."""
+    conv, bn = torch.nn.Conv2d(3, 4, 3).double().requires_grad_(False), torch.nn.BatchNorm2d(4).double().eval()
+    bn.running_mean.uniform_(-1, 1)
+    bn.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    expected = bn(conv(x))
+    out = to_ours({"base_model.conv1.weight": conv.weight, "base_model.conv1.bias": conv.bias,
+                   "base_model.bn1.running_mean": bn.running_mean}, "tdn")
+    assert out.keys() == {"backbone.conv1.weight", "backbone.bn1.running_mean"}
+    bn.running_mean.copy_(out["backbone.bn1.running_mean"])
+    torch.testing.assert_close(bn(torch.nn.functional.conv2d(x, conv.weight)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_translation_leaves_its_input_alone():
+    _, _, released = load("tdn_resnet50_8f.npz")
+    state = strip_wrappers(released)
+    before = {key: value.clone() for key, value in state.items()}
+    from_ours(to_ours(state, "tdn"), "tdn")
+    assert state.keys() == before.keys() and all(torch.equal(state[key], value) for key, value in before.items())
+
+
+def test_keys_that_no_rule_knows_keep_their_names():
+    assert to_ours({"base_model.conv1.weight": 1, "extra.weight": 2}, "tsn") == {"backbone.conv1.weight": 1, "extra.weight": 2}
+    # A bias with no BatchNorm to fold it into is left for the strict load to report.
+    assert "backbone.conv1.bias" in to_ours({"base_model.conv1.bias": 1}, "tdn")

@@ -1,0 +1,354 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_fill import clip as filled_clip
+from golden_fill import difference, load
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ops.backbones import ARCHS, infer_arch
+from ops.checkpoints import load_model
+from ops.errors import UserError
+from ops.models import TSN, fuse_batch_norm
+from ops.temporal import MODULES, insert
+
+
+def small(num_class=5, num_segments=4, *, module="tdn", arch="resnet18", seed=0, **options):
+    torch.manual_seed(seed)
+    return TSN(num_class, num_segments, arch=arch, module=module, **options)
+
+
+def randomise_norms(model):
+    """Running statistics and weights of the BatchNorms as after a training: nothing folds to nothing."""
+    generator = torch.Generator().manual_seed(3)
+    for bn in model.modules():
+        if isinstance(bn, nn.BatchNorm2d):
+            for value, low, high in ((bn.running_mean, -0.3, 0.3), (bn.running_var, 0.5, 1.5), (bn.weight, 0.5, 1.5),
+                                     (bn.bias, -0.3, 0.3)):
+                value.data.uniform_(low, high, generator=generator)
+    return model
+
+
+def pixels(model, batch=2, size=32):
+    shape = (batch, model.num_segments, model.frame_channels, size, size)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+# The original implementations' numbers: tests/golden, made by running them in float64.
+
+@pytest.mark.parametrize("file", ["tdn_resnet50_8f_fc.npz", "tsn_resnet50_8f.npz"])
+def test_golden_logits(file):
+    golden, _, state = load(file)
+    model = load_model(state, num_segments=8, dropout=0.0, quiet=True)
+    with torch.no_grad():
+        logits = model(filled_clip("input", tuple(golden["input_shape"])))
+    assert difference(logits, golden["logits"]) < 1e-9
+
+
+def test_golden_training():
+    """Logits of the original TDN before and after three of its SGD steps, and the losses between."""
+    golden, config, state = load("tdn_resnet50_8f.npz")
+    model = load_model(state, num_segments=8, dropout=0.0, quiet=True)
+    shape = tuple(int(n) for n in golden["input_shape"])
+    with torch.no_grad():
+        assert difference(model(filled_clip("input", shape)), golden["logits"]) < 1e-9
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    losses = []
+    for step in range(int(config["steps"])):
+        loss = F.cross_entropy(model(filled_clip(f"step{step}", shape)), torch.arange(shape[0]) % int(config["classes"]))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 20)
+        optimizer.step()
+    assert len(losses) == 3
+    np.testing.assert_allclose(losses, golden["train_losses"], rtol=1e-9)
+    model.eval()
+    with torch.no_grad():
+        trained = model(filled_clip("input", shape))
+    # Weight decay shrinks the original's redundant conv biases; in training that changes nothing, but its running means
+    # lag behind the biases by about 1e-5. A network without these biases has nothing that lags.
+    assert difference(trained, golden["trained_logits"]) < 1e-4
+
+
+# Sizes: parameters and multiply-adds that the papers and the originals' own code give.
+
+def test_parameter_counts():
+    with torch.device("meta"):
+        tdn, tsn = TSN(400, 8, module="tdn"), TSN(400, 8)
+    assert sum(p.numel() for p in tsn.parameters()) == 24_327_632
+    golden, _, state = load("tdn_resnet50_8f.npz")
+    original = sum(v.numel() for key, v in state.items() if not key.endswith(("running_mean", "running_var", "tracked")))
+    original += (400 - 174) * (2048 + 1)
+    assert round(original / 1e6, 2) == 24.88
+    # What it has and a net without redundant parameters has not: conv biases before a BatchNorm, and an unused conv.
+    biases = [key for key in state if key.endswith(".bias") and (".conv" in key or ".downsample.0." in key)]
+    redundant = sum(state[key].numel() for key in biases if ".conv1_5." not in key)
+    redundant += state["module.base_model.conv1_temp.weight"].numel()
+    assert sum(p.numel() for p in tdn.parameters()) == original - redundant == 24_845_680
+
+
+@pytest.mark.parametrize(("module", "segments", "giga"), [("tsn", 8, 32.70), ("tdn", 8, 35.61), ("tdn", 16, 71.22)])
+def test_multiply_adds(module, segments, giga):
+    """The papers' 33, 36 and 72 GFLOPs; the counter leaves out what is no matrix product."""
+    with torch.device("meta"):
+        model = TSN(400, segments, module=module).eval()
+        clip = torch.empty(1, segments, model.frame_channels, 224, 224)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert model(clip).shape == (1, 400)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(giga, abs=0.01)
+
+
+# Shapes and inputs.
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_backbone_with_every_module(arch, module):
+    with torch.device("meta"):
+        model = TSN(7, 3, arch=arch, module=module)
+        assert model(torch.empty((2, 3, model.frame_channels, 64, 64), dtype=torch.uint8)).shape == (2, 7)
+    state = model.backbone.state_dict()
+    assert infer_arch({key: tuple(value.shape) for key, value in state.items()}) == arch
+    assert model.backbone.feature_dim == (512 if arch in ("resnet18", "resnet34") else 2048)
+
+
+def test_attributes_of_a_model():
+    model = small(module="tdn", input_size=112)
+    assert (model.num_class, model.num_segments, model.frames_per_segment, model.frame_channels) == (5, 4, 5, 15)
+    assert (model.input_size, model.scale_size, small(module="tsn").scale_size) == (112, 128, 256)
+    assert model.spec == {"num_class": 5, "num_segments": 4, "arch": "resnet18", "module": "tdn", "modality": "RGB",
+                          "dropout": 0.5, "consensus": "avg", "input_size": 112}
+    tsn = small(module="tsn")
+    assert (tsn.frames_per_segment, tsn.frame_channels) == (1, 3)
+    assert not [key for key in model.state_dict() if key in ("mean", "std")]
+    assert model.head.bias.abs().max() == 0 and 0.0005 < model.head.weight.std() < 0.002
+
+
+def test_long_term_modules_sit_in_stages_2_to_4():
+    model = small(arch="resnet34", module="tdn")
+    for number, stage in enumerate(model.backbone.stages(), 1):
+        for block in stage:
+            assert isinstance(block.before_conv1, nn.Identity)
+            assert isinstance(block.before_conv2, nn.Identity) == (number == 1)
+
+
+def test_second_stage1_is_a_copy_of_its_own():
+    model = small(module="tdn")
+    stage, copied = model.backbone.layer1, model.backbone.stem.stage
+    for p, q in zip(stage.parameters(), copied.parameters(), strict=True):
+        assert torch.equal(p, q) and p is not q and p.data_ptr() != q.data_ptr()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_flattened_clips_and_pixels(module):
+    model = randomise_norms(small(module=module)).eval()
+    clip = pixels(model)
+    mean = torch.tensor([0.485, 0.456, 0.406]).repeat(model.frames_per_segment).reshape(-1, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).repeat(model.frames_per_segment).reshape(-1, 1, 1)
+    normalised = (clip / 255 - mean) / std
+    before, normalised_before = clip.clone(), normalised.clone()
+    with torch.no_grad():
+        scores = model(clip)
+        assert torch.equal(model(clip.flatten(1, 2)), scores)
+        torch.testing.assert_close(model(normalised), scores, rtol=1e-4, atol=1e-6)
+        assert torch.equal(model(normalised.flatten(1, 2)), model(normalised))
+        # As a loader may hand it over: frames in channels-last order.
+        strided = clip.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        assert not strided.is_contiguous() and torch.equal(model(strided), scores)
+        assert torch.equal(model(clip.expand(2, -1, -1, -1, -1)), scores)
+    assert torch.equal(clip, before) and torch.equal(normalised, normalised_before)
+    assert (scores[0] - scores[1]).abs().max() > 1e-6
+
+
+def test_float64_network_takes_pixels():
+    model = small(module="tsn").double().eval()
+    with torch.no_grad():
+        assert model(pixels(model)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("shape", [
+    (1, 3, 15, 8, 8), (1, 4, 3, 8, 8), (1, 45, 8, 8), (1, 15, 4, 8, 8), (1, 4, 14, 8, 8), (4, 15, 8, 8), (60, 8, 8), (60,),
+    (1, 2, 30, 8, 8), (1, 1, 4, 15, 8, 8),
+])
+def test_clips_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"\[B, 4, 15, H, W\]"):
+        small(module="tdn")(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("options", [
+    {"arch": "resnet17"}, {"module": "tsx"}, {"modality": "Flows"}, {"consensus": "max"}, {"num_class": 0}, {"num_segments": 0},
+])
+def test_unknown_names_are_user_errors(options):
+    with pytest.raises(UserError) as error:
+        TSN(**{"num_class": 3, **options})
+    assert str(next(iter(options.values()))) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_consensus():
+    torch.manual_seed(0)
+    average = small(module="tdn").eval()
+    identity = small(module="tdn", consensus="identity").eval()
+    identity.load_state_dict(average.state_dict())
+    clip = pixels(average)
+    with torch.no_grad():
+        segments = identity(clip)
+        assert segments.shape == (2, 4, 5)
+        torch.testing.assert_close(average(clip), segments.mean(1))
+    assert (segments[:, 0] - segments[:, 1]).abs().max() > 0
+
+
+def test_dropout_works_on_each_segment_in_training_only():
+    model = small(module="tsn", dropout=0.5, consensus="identity").eval()
+    clip = pixels(model)[:, :1].expand(-1, 4, -1, -1, -1)
+    with torch.no_grad():
+        scores = model(clip)
+        assert torch.equal(scores, model(clip)) and torch.allclose(scores[:, 0], scores[:, 1], atol=1e-6)
+        model.dropout.train()
+        scores = model(clip)
+    assert (scores[:, 0] - scores[:, 1]).abs().max() > 1e-4
+
+
+# Partial BN.
+
+def norms(model):
+    return [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_partial_bn_trains_the_first_norm_only(module):
+    model = randomise_norms(small(module=module, partial_bn=True)).train()
+    first, *later = norms(model)
+    assert first is model.backbone.bn1 and len(later) >= 19
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    model(pixels(model)).sum().backward()
+    for name, value in model.named_buffers():
+        assert torch.equal(value, buffers[name]) != name.startswith("backbone.bn1."), name
+    assert first.weight.grad is not None and all(bn.weight.grad is None and bn.bias.grad is None for bn in later)
+
+
+def test_partial_bn_on_off_on():
+    model = small(module="tdn")
+    state = {"on": [], "off": []}
+    for mode in ("off", "on", "off", "on"):
+        model.partial_bn = mode == "on"
+        assert model.partial_bn == (mode == "on")
+        for training in (True, False, True):
+            model.train(training)
+            first, *later = norms(model)
+            assert first.training == training and {bn.training for bn in later} == {training and mode == "off"}
+            assert model.head.training == training
+        state[mode].append([p.requires_grad for p in model.parameters()])
+    assert all(state["off"][0]) and state["off"][0] == state["off"][1]
+    assert state["on"][0] == state["on"][1]
+    assert state["on"][0].count(False) == 2 * len(later)
+    model.eval()
+    model.partial_bn = False  # a switch in eval mode does not start training
+    assert not any(m.training for m in model.modules())
+
+
+def test_train_and_eval_return_the_model():
+    model = small(module="tsn", partial_bn=True)
+    assert model.train() is model and model.eval() is model and model.train(False) is model and not model.training
+
+
+# Layout, folding, memory.
+
+def configurations():
+    return pytest.mark.parametrize(("module", "arch"), [("tsn", "resnet18"), ("tdn", "resnet18"), ("tsn", "resnet50"),
+                                                        ("tdn", "resnet50")])
+
+
+@configurations()
+def test_channels_last_is_the_same_function(module, arch):
+    model = randomise_norms(small(module=module, arch=arch)).eval()
+    clip = pixels(model, batch=1)
+    with torch.no_grad():
+        scores = model(clip)
+        assert model.to_channels_last() is model
+        lost = []
+        for name, layer in model.backbone.named_modules():
+            layer.register_forward_hook(lambda _, __, y, name=name: lost.append(name) if y.dim() == 4 and not
+                                        y.is_contiguous(memory_format=torch.channels_last) else None)
+        torch.testing.assert_close(model(clip), scores, rtol=1e-4, atol=1e-6)
+    assert not lost  # no layer falls back to the other order, which would cost a copy in each layer after it
+
+
+def test_channels_last_gives_the_same_gradients():
+    gradients = []
+    for channels_last in (False, True):
+        model = small(module="tdn", dropout=0.0).double()
+        if channels_last:
+            model.to_channels_last()
+        F.cross_entropy(model(pixels(model)), torch.tensor([0, 1])).backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@configurations()
+def test_fused_batch_norms_are_the_same_function(module, arch, channels_last):
+    model = randomise_norms(small(module=module, arch=arch)).double().eval()
+    if channels_last:
+        model.to_channels_last()
+    clip = pixels(model, batch=1)
+    with torch.no_grad():
+        scores = model(clip)
+        assert fuse_batch_norm(model) is model
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+        torch.testing.assert_close(model(clip), scores, rtol=1e-9, atol=1e-12)
+
+
+def test_training_models_are_not_fused():
+    with pytest.raises(ValueError, match="eval mode"):
+        fuse_batch_norm(small(module="tsn").train())
+
+
+def test_a_guest_with_a_new_norm_name_is_not_folded_silently():
+    model = small(module="tsn").eval()
+    model.backbone.layer2[0].before_conv2 = nn.Sequential(nn.Identity(), nn.Identity(), nn.BatchNorm2d(128))
+    with pytest.raises(ValueError, match="no conv before 2 in a Sequential"):
+        fuse_batch_norm(model.eval())
+
+
+def saved_bytes(model, clip):
+    """Bytes of the different storages, the weights' left out, that autograd keeps for the backward pass."""
+    sizes = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model(clip).sum()
+    loss.backward()
+    return sum(size for storage, size in sizes.items() if storage not in weights)
+
+
+def test_memory_saved_for_the_backward_pass():
+    """The original TDN keeps 1.66 times as much as TSN."""
+    saved = {}
+    for module in ("tsn", "tdn"):
+        model = small(module=module, num_segments=8, arch="resnet50").train()
+        saved[module] = saved_bytes(model, pixels(model, batch=1, size=64))
+    assert saved["tsn"] < saved["tdn"] < 1.66 * saved["tsn"]
+
+
+def test_every_parameter_is_used():
+    """So DistributedDataParallel needs no find_unused_parameters."""
+    for module in MODULES:
+        model = small(module=module)
+        model(pixels(model)).sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+
+def test_insert_keeps_what_the_backbone_has():
+    model = small(module="tsn")
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    insert("tdn", model.backbone, 4)
+    after = model.backbone.state_dict()
+    assert len(after) > len(before) and all(torch.equal(after[key], value) for key, value in before.items())

@@ -1,0 +1,168 @@
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from ops.models import TSN
+from ops.optim import learning_rate, parameter_groups, set_learning_rate
+from ops.temporal import MODULES
+
+
+def build(module, arch, **options):
+    with torch.device("meta"):
+        return TSN(11, 4, arch=arch, module=module, **options)
+
+
+def sizes(groups):
+    return {group["name"]: len(group["params"]) for group in groups}
+
+
+def multipliers(groups, weight_decay):
+    return {group["name"]: (group["lr_mult"], group["weight_decay"] / weight_decay) for group in groups}
+
+
+def assert_each_once(model, groups):
+    listed = [id(p) for group in groups for p in group["params"]]
+    assert len(listed) == len(set(listed)) and set(listed) == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+# Tensors by kind: R18 has 20 convs and BNs, R50 53. TDN adds the stem (a conv and its BN, and layer1 again: 4 or 10 convs) and
+# 6 convs, one of them temporal, and 4 BNs in each block of stages 2 to 4 (6 or 13 blocks).
+@pytest.mark.parametrize(("module", "arch", "weights", "norms"), [
+    ("tsn", "resnet18", 20, 2 * 20), ("tsn", "resnet50", 53, 2 * 53),
+    ("tdn", "resnet18", 20 + 1 + 4 + 6 * 6, 2 * (20 + 1 + 4 + 6 * 4)),
+    ("tdn", "resnet50", 53 + 1 + 10 + 13 * 6, 2 * (53 + 1 + 10 + 13 * 4)),
+])
+def test_groups_of_tsn(module, arch, weights, norms):
+    model = build(module, arch)
+    groups = parameter_groups(model, "groups", weight_decay=5e-4)
+    assert sizes(groups) == {"weight": weights, "bn": norms, "fc_weight": 1, "fc_bias": 1}
+    assert multipliers(groups, 5e-4) == {"weight": (1, 1), "bn": (1, 0), "fc_weight": (5, 1), "fc_bias": (10, 0)}
+    assert_each_once(model, groups)
+    by_name = {group["name"]: group["params"] for group in groups}
+    assert by_name["fc_weight"][0] is model.head.weight and by_name["fc_bias"][0] is model.head.bias
+    assert all(p.dim() == 1 for p in by_name["bn"]) and all(p.dim() in (3, 4) for p in by_name["weight"])
+
+
+def test_classifier_at_the_common_rate():
+    model = build("tsn", "resnet18")
+    groups = parameter_groups(model, "groups", weight_decay=0.1, fc_lr5=False)
+    assert multipliers(groups, 0.1) == {"weight": (1, 1), "bn": (1, 0), "fc_weight": (1, 1), "fc_bias": (2, 0)}
+    assert_each_once(model, groups)
+
+
+def test_biases_of_convs_are_a_group_of_their_own():
+    model = build("tsn", "resnet18")
+    model.backbone.conv1 = nn.Conv2d(3, 64, 7, bias=True)
+    groups = parameter_groups(model, "groups", weight_decay=0.1)
+    assert sizes(groups)["bias"] == 1 and multipliers(groups, 0.1)["bias"] == (2, 0)
+    assert_each_once(model, groups)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("module", MODULES)
+def test_flat_is_one_group(module, arch):
+    model = build(module, arch)
+    groups = parameter_groups(model, "flat", weight_decay=5e-4)
+    assert len(groups) == 1 and groups[0]["name"] == "all"
+    assert (groups[0]["lr_mult"], groups[0]["weight_decay"]) == (1, 5e-4)
+    assert_each_once(model, groups)
+
+
+@pytest.mark.parametrize("policy", ["groups", "flat"])
+@pytest.mark.parametrize("module", MODULES)
+def test_frozen_norms_are_left_out(module, policy):
+    model = build(module, "resnet18", partial_bn=True)
+    groups = parameter_groups(model, policy, weight_decay=5e-4)
+    assert_each_once(model, groups)
+    if policy == "groups":
+        assert [id(p) for p in groups[1]["params"]] == [id(p) for p in model.backbone.bn1.parameters()]
+    else:
+        assert len(groups[0]["params"]) < len(list(model.parameters()))
+
+
+def test_an_unknown_kind_of_layer_is_refused():
+    model = build("tsn", "resnet18")
+    model.backbone.extra = nn.LayerNorm(4)
+    with pytest.raises(ValueError, match="no learning-rate group for a LayerNorm"):
+        parameter_groups(model, "groups", weight_decay=0.1)
+    assert_each_once(model, parameter_groups(model, "flat", weight_decay=0.1))
+
+
+def test_groups_drive_sgd():
+    model = TSN(11, 4, arch="resnet18")
+    optimizer = torch.optim.SGD(parameter_groups(model, "groups", weight_decay=5e-4), lr=1.0, momentum=0.9)
+    set_learning_rate(optimizer, 0.01)
+    rates = {group["name"]: (group["lr"], group["weight_decay"], group["momentum"]) for group in optimizer.param_groups}
+    assert rates == {"weight": (0.01, 5e-4, 0.9), "bn": (0.01, 0, 0.9), "fc_weight": (0.05, 5e-4, 0.9), "fc_bias": (0.1, 0, 0.9)}
+    set_learning_rate(optimizer, 0.001)  # from the base rate, not from the last one
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001, 0.001, 0.005, 0.01])
+
+
+# Schedules.
+
+STEPS = 7  # of an epoch
+
+
+def rates_of(make, steps, lr):
+    """Learning rates that a scheduler of torch gives, step by step."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler = make(optimizer)
+    rates = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # stepping a scheduler without its optimiser
+        for _ in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            scheduler.step()
+    return rates
+
+
+def warm_up(lr, epochs, multiplier):
+    """Linear from lr / multiplier to lr, as the original's GradualWarmupScheduler."""
+    steps = epochs * STEPS
+    return [lr / multiplier + (lr - lr / multiplier) * step / steps for step in range(steps)]
+
+
+def ours(epochs, **options):
+    return [learning_rate(step, steps_per_epoch=STEPS, epochs=epochs, **options) for step in range(epochs * STEPS)]
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+@pytest.mark.parametrize("milestones", [(3, 6), (4,), (2.0, 5.0, 6.0), (), (20,)])
+def test_step_schedule(milestones, warmup):
+    lr, epochs = 0.01, 8
+    rates = ours(epochs, lr=lr, lr_steps=milestones, warmup_epochs=warmup)
+    after = [int((milestone - warmup) * STEPS) for milestone in milestones]
+    steps = (epochs - warmup) * STEPS
+    expected = rates_of(lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, after, 0.1), steps, lr)
+    assert rates == pytest.approx(warm_up(lr, warmup, 100) + expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 3])
+@pytest.mark.parametrize("lr", [0.01, 0.02, 1e-5])
+def test_cosine_schedule(lr, warmup):
+    epochs = 6
+    rates = ours(epochs, lr=lr, scheduler="cosine", warmup_epochs=warmup, warmup_multiplier=10)
+    steps = (epochs - warmup) * STEPS
+    expected = rates_of(lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=1e-5), steps, lr)
+    assert rates == pytest.approx(warm_up(lr, warmup, 10) + expected, rel=1e-9)
+
+
+def test_ends_of_the_schedules():
+    options = {"lr": 0.02, "steps_per_epoch": STEPS, "epochs": 5, "warmup_epochs": 1}
+    assert learning_rate(0, **options) == pytest.approx(0.02 / 100)
+    assert learning_rate(0, **options, warmup_multiplier=4) == pytest.approx(0.005)
+    assert learning_rate(STEPS, **options) == learning_rate(STEPS, **options, scheduler="cosine") == 0.02
+    assert learning_rate(5 * STEPS, **options, scheduler="cosine") == pytest.approx(1e-5)
+    assert learning_rate(6 * STEPS, **options, scheduler="cosine") == pytest.approx(1e-5)
+    assert learning_rate(5 * STEPS, **options, scheduler="cosine", min_lr=0.001) == pytest.approx(0.001)
+    assert learning_rate(3 * STEPS, **options, lr_steps=(3,), decay_rate=0.5) == 0.01
+    assert learning_rate(3 * STEPS - 1, **options, lr_steps=(3,), decay_rate=0.5) == 0.02
+    assert learning_rate(0, lr=0.1, steps_per_epoch=STEPS, epochs=2, warmup_epochs=2, scheduler="cosine") < 0.1
+
+
+def test_the_something_recipe():
+    """Steps 30 45 55 of 60 epochs at lr 0.01."""
+    rates = [learning_rate(epoch * STEPS, lr=0.01, steps_per_epoch=STEPS, epochs=60, lr_steps=(30, 45, 55)) for epoch in range(60)]
+    assert rates == pytest.approx([1e-2] * 30 + [1e-3] * 15 + [1e-4] * 10 + [1e-5] * 5)

@@ -1,0 +1,103 @@
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from ops.backbones import ARCHS, build_backbone, infer_arch
+from ops.backbones.resnet import BasicBlock, Bottleneck
+from ops.errors import UserError
+
+
+def shapes(network):
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_names_and_shapes_are_torchvisions(arch):
+    with torch.device("meta"):
+        ours, theirs = build_backbone(arch), torchvision.models.get_model(arch)
+    expected = {key: shape for key, shape in shapes(theirs).items() if not key.startswith("fc.")}
+    assert shapes(ours) == expected and list(ours.state_dict()) == list(expected)
+    assert ours.feature_dim == theirs.fc.in_features
+    assert [len(stage) for stage in ours.stages()] == [len(getattr(theirs, f"layer{i}")) for i in range(1, 5)]
+
+
+@pytest.mark.parametrize(("arch", "training"), [("resnet18", True), ("resnet18", False), ("resnet50", True)])
+def test_outputs_and_gradients_are_torchvisions(arch, training):
+    theirs = torchvision.models.get_model(arch).double().train(training)
+    ours = build_backbone(arch).double().train(training)
+    ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")})
+    theirs.fc = nn.Identity()
+    x = torch.randn(2, 3, 32, 40, dtype=torch.float64)
+    y, expected = ours(x), theirs(x)
+    assert y.shape == (2, ours.feature_dim)
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-12)
+    y.sum().backward()
+    expected.sum().backward()
+    for (name, p), (_, q) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-8, atol=1e-10, msg=name)
+    for a, b in zip(ours.buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_slots_see_the_block_input_and_the_first_activation(block):
+    class Spy(nn.Module):
+        def forward(self, x):
+            self.seen = x.detach().clone()
+            return 2 * x
+
+    inplanes = 16 * block.expansion
+    model = block(inplanes, 16).eval()
+    model.before_conv1, model.before_conv2 = Spy(), Spy()
+    x = torch.randn(2, inplanes, 6, 6)
+    y = model(x)
+    assert torch.equal(model.before_conv1.seen, x)
+    first = torch.relu(model.bn1(model.conv1(2 * x)))
+    torch.testing.assert_close(model.before_conv2.seen, first)
+    plain = copy.deepcopy(model)
+    plain.before_conv1 = plain.before_conv2 = nn.Identity()
+    out = plain.bn2(plain.conv2(2 * first))
+    if block is Bottleneck:
+        out = plain.bn3(plain.conv3(torch.relu(out)))
+    torch.testing.assert_close(y, torch.relu(out + x))  # the way around the block knows nothing of the guests
+
+
+def test_the_stem_slot_gets_frames_entry_and_first_stage():
+    class Stem(nn.Module):
+        def forward(self, frames, entry, stage1):
+            assert frames.shape == (2, 15, 32, 32)
+            return stage1(entry(frames[:, 6:9]))
+
+    network = build_backbone("resnet18").eval()
+    x = torch.randn(2, 15, 32, 32)
+    expected = network(x[:, 6:9])
+    network.stem = Stem()
+    assert torch.equal(network(x), expected)
+    assert network.entry(x[:, :3]).shape == (2, 64, 8, 8)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_infer_arch_tells_the_resnets_apart(arch):
+    with torch.device("meta"):
+        assert infer_arch(shapes(torchvision.models.get_model(arch))) == arch
+
+
+@pytest.mark.parametrize("other", ["resnext50_32x4d", "wide_resnet50_2", "mobilenet_v2", "vgg11"])
+def test_infer_arch_does_not_take_another_network_for_a_resnet(other):
+    with torch.device("meta"):
+        assert infer_arch(shapes(torchvision.models.get_model(other))) is None
+
+
+def test_infer_arch_of_incomplete_networks():
+    with torch.device("meta"):
+        known = shapes(torchvision.models.resnet18())
+    assert infer_arch({}) is None
+    assert infer_arch({key: shape for key, shape in known.items() if not key.startswith("layer4.1")}) is None
+
+
+def test_unknown_backbone():
+    with pytest.raises(UserError, match=r"--arch vgg99: unknown backbone; known are resnet18, "):
+        build_backbone("vgg99")
