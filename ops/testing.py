@@ -87,12 +87,6 @@ def _assemble(parts, labels, on_error):
     return Scored(logits, labels, failures)
 
 
-def protocol_line(protocol):
-    """How a result was measured, in words: ``8 frames x 3 crops, clip 2, 256, 19796/19796 videos``."""
-    return (f"{protocol['num_segments']} frames x {protocol['crops']} crops, clip {protocol['clip']}, "
-            f"{protocol['crop_size']}, {protocol['videos']}/{protocol['listed']} videos")
-
-
 def run(args):
     """What ``test_models_center_crop.py`` and ``test_models_three_crops.py`` do: score a list, write one file a crop."""
     device = args.device
@@ -100,7 +94,7 @@ def run(args):
         if len(args.gpus) > 1:
             raise UserError(f"--gpus {' '.join(map(str, args.gpus))}: one process uses one GPU; start "
                             f"torchrun --nproc_per_node {len(args.gpus)} with the same command and no --gpus")
-        # The README's command names GPU 0; on a machine without one it runs on the CPU and the log says so.
+        # TDN's commands name GPU 0; on a machine without one they run on the CPU, and the first line says so.
         device = device or (f"cuda:{args.gpus[0]}" if torch.cuda.is_available() else None)
     with distributed.start(device, args.local_rank) as world:
         _run(args, world)
@@ -134,10 +128,13 @@ def _run(args, world):
         "crops": args.test_crops, "crop_size": crop, "scale_size": scale, "seed": args.seed, "amp": args.amp,
         "listed": len(videos), "videos": len(videos),
     }
+    earlier = earlier_failures(args.output_dir, protocol)
     if args.dry_run:
         if world.is_main:
-            print(f"dry run: {model.report}; {protocol_line(protocol)}; nothing was scored")
+            print(f"dry run: {model.report}; {_line(protocol)}; nothing was scored")
         return
+    if world.is_main:
+        print(f"scoring {len(videos)} videos on {world.size} x {world.device}, amp {args.amp}")
     model = model.to(world.device)
     if args.fuse_bn:
         fuse_batch_norm(model)
@@ -148,19 +145,40 @@ def _run(args, world):
     loader = make_loader(dataset, sampler, args.batch_size, workers=args.workers, pin_memory=world.device.type == "cuda",
                          timeout=args.timeout)
     scored = score_videos(network, loader, world, amp=args.amp, on_error=args.on_error)
-    protocol["videos"] = len(videos) - len(scored.failures)
     if world.is_main:
+        failures = [{"clip": args.clip_index, "line": f.line, "id": f.id, "reason": f.reason} for f in scored.failures]
+        protocol["failures"] = [f for f in earlier if f["clip"] != args.clip_index] + failures
         write(args.output_dir, scored, protocol)
         top1, top5 = topk_accuracy(scores.view_sum(scored.logits.transpose(1, 0, 2)), scored.labels)
-        print(f"{protocol_line(protocol)}: Prec@1 {top1:.2f}% Prec@5 {top5:.2f}%")
+        print(f"{_line(protocol)}: Prec@1 {top1:.2f}% Prec@5 {top5:.2f}%")
+
+
+def _line(protocol):
+    return f"clip {protocol['clip']}, " + scores.protocol_line(protocol, 1, protocol["crops"], protocol["videos"])
+
+
+def earlier_failures(folder, protocol):
+    """The failures that other clips left in the ``protocol.json`` of a score folder: a list of dicts, empty without the file.
+
+    Raises UserError if the scores there were made in another way: views of two protocols must not be averaged.
+    """
+    path = Path(folder) / "protocol.json"
+    if scores.read_protocol(folder) is None:
+        return []
+    old = json.loads(path.read_text("utf-8"))
+    differing = [key for key in protocol if key not in ("clip", "videos", "amp") and old.get(key) != protocol[key]]
+    if differing:
+        changes = ", ".join(f"{key} {old.get(key)} -> {protocol[key]}" for key in differing)
+        raise UserError(f"{path}: the scores there were made in another way ({changes}); give another --output_dir, or "
+                        f"remove them")
+    return old.get("failures", [])
 
 
 def write(folder, scored, protocol):
-    """Write ``{clip}_crop{k}.pkl`` for each crop, as the original does, and ``protocol.json``, which says how."""
+    """Write ``{clip}_crop{k}.pkl`` for each crop, as the original does, and ``protocol.json``: how, and what failed."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for k in range(scored.logits.shape[1]):
         scores.save_scores(scores.score_path(folder, protocol["clip"], k), scored.logits[:, k], scored.labels)
-    failures = [{"id": f.id, "line": f.line, "reason": f.reason} for f in scored.failures]
+    protocol["videos"] = protocol["listed"] - len({failure["line"] for failure in protocol["failures"]})
     with atomic_write(folder / "protocol.json", "w") as file:
-        json.dump({**protocol, "failures": failures}, file, indent=1)
+        json.dump(protocol, file, indent=1)

@@ -19,8 +19,8 @@ from ops.testing import autocast, score_videos
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
 FREE_FIELDS = {
-    "resume", "epochs", "workers", "timeout", "device", "local_rank", "output_dir", "suffix", "print_freq", "eval_freq", "evaluate",
-    "dry_run", "decoder", "compile", "root_path", "train_list", "val_list", "class_names", "missing",
+    "resume", "epochs", "workers", "timeout", "device", "local_rank", "output_dir", "suffix", "print_freq", "eval_freq",
+    "evaluate", "dry_run", "decoder", "compile", "root_path", "train_list", "val_list", "class_names", "missing",
 }
 NAMED_FAILURES = 10  # of an epoch, in the log
 
@@ -151,7 +151,7 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, first_epo
                                   scaler=scaler, **training)
         values = {f"train_{key}": value for key, value in trained.items()}
         log.say(f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} "
-                f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['data_share']:.0%} waiting for data")
+                f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, data {trained['data_share']:.0%}")
         is_best = False
         if (epoch + 1) % eval_freq == 0 or epoch + 1 == epochs:
             result = validate(net, val_loader, world, amp=amp)

@@ -272,6 +272,8 @@ def test_channels_last_is_the_same_function(module, arch):
             layer.register_forward_hook(lambda _, __, y, name=name: lost.append(name) if y.dim() == 4 and not
                                         y.is_contiguous(memory_format=torch.channels_last) else None)
         torch.testing.assert_close(model(clip), scores, rtol=1e-4, atol=1e-6)
+    for frames in (clip[0], clip[0].float()):
+        assert model.preprocess(frames).is_contiguous(memory_format=torch.channels_last)
     assert not lost  # no layer falls back to the other order, which would cost a copy in each layer after it
 
 

@@ -37,7 +37,7 @@ def read(path):
 def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
     assert call("test_models_center_crop", "motion", *data, "--archs=resnet18", "--weights", weights, "--test_segments=2", "--test_crops=1",
                 "--batch_size=3", "--gpus", 0, "--output_dir", tmp_path, "-j", 0, "--clip_index=0") == 0
-    assert "2 frames x 1 crops, clip 0, 32, 8/8 videos: Prec@1" in capsys.readouterr().out
+    assert "clip 0, 2 frames x 1 crops x 1 clips, 32, 8/8 videos, softmax per view: Prec@1" in capsys.readouterr().out
     rows = read(tmp_path / "0_crop0.pkl")
     assert len(rows) == 8 and rows[0][0].shape == (1, 8) and rows[0][0].dtype == np.float32 and type(rows[0][1]) is int
     labels = [int(line.split()[-1]) for line in (data[1] / "val.txt").read_text().splitlines()]
@@ -60,6 +60,13 @@ def test_three_crops_and_random_clips(data, weights, tmp_path):
     fast = scores("fused", 0, "--fuse_bn", "--no-channels_last")
     assert all(np.allclose(x, y, atol=1e-4) for x, y in zip(first, fast, strict=True))
     assert sorted(p.name for p in (tmp_path / "a").glob("*.pkl")) == [f"{c}_crop{k}.pkl" for c in (0, 1) for k in range(3)]
+
+
+def test_views_of_two_protocols_are_not_mixed(data, weights, tmp_path, capsys):
+    flags = ["test_models_center_crop", "motion", *data, "--weights", weights, "--output_dir", tmp_path, "-j", 0]
+    assert call(*flags) == 0
+    assert call(*flags) == 0  # the same again
+    assert "crop_size 32 -> 36" in refused(capsys, *flags, "--full_res")
 
 
 def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
@@ -122,7 +129,7 @@ def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
     assert "5 classes" in error(weights=tmp_path / "five.pth")
     named = tmp_path / "named.pth"
     save_checkpoint(named, TSN(8, 2, arch="resnet18", module="tsn", input_size=32), class_names=list("abcdefgh"))
-    assert "class names" in error(weights=named)
+    assert "class names differ" in error(weights=named)
     (tmp_path / "text.pth").write_text("hello")
     assert "not a readable checkpoint" in error(weights=tmp_path / "text.pth")
     assert "resnet18" in error("--archs", "resnet50")

@@ -125,7 +125,8 @@ class PyAVReader(Reader):
         family, codec = self._container.format.name.split(",")[0], self._decoder.name
         if family not in _INDEXED_CONTAINERS or codec not in _INDEXED_CODECS:
             return None
-        if codec == "h264" and self._decoder.field_order != _PROGRESSIVE:  # two packets may be fields of one frame
+        # Two packets may be the fields of one interlaced frame; before 18.1 PyAV does not tell.
+        if codec == "h264" and getattr(self._decoder, "field_order", _PROGRESSIVE) != _PROGRESSIVE:
             return None
         all_pts, keys, shown, position = [], [], [], {}
         packets, size = [], 0

@@ -24,10 +24,10 @@ class DecordReader(Reader):
     """A video file through decord 0.6, on one thread.
 
     Not exact: in a video with open GOPs, intra refresh, or B-frames in MPEG-4 or AVI, it may give a neighbour of the
-    frame asked for, up to a GOP away; where an edit list hides part of a mov or mp4 the hidden frames count, and the last shown one
-    stands in their place; a frame that cannot be decoded is silently the one before it. Pixels of interlaced videos, of
-    odd widths and of more than 8 bits differ from PyAVReader's. A truncated mov or mp4 is refused as a whole, and so is
-    AV1.
+    frame asked for, up to a GOP away; where an edit list hides part of a mov or mp4, the hidden frames count, and the
+    last shown one stands in their place; a frame that cannot be decoded is silently the one before it. Pixels of
+    interlaced videos, of odd widths and of more than 8 bits differ from PyAVReader's. A truncated mov or mp4 is refused
+    as a whole, and so is AV1.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:

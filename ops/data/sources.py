@@ -1,4 +1,6 @@
 """From a data set to what a front works on: a list checked against the disk, class names checked against a checkpoint."""
+from itertools import zip_longest
+
 from ops.data.datasets import Dataset
 from ops.data.lists import VideoList, check_files, read_list
 from ops.errors import UserError
@@ -17,17 +19,20 @@ def read_checked(dataset: Dataset, field: str, *, stop: bool = True, remedy: str
     missing = check_files(videos)
     if missing and (stop or len(missing) == len(videos)):
         first = missing[0]
-        raise UserError(f"{path}:{first.line}: {first.path} does not exist ({len(missing)} of {len(videos)} videos are missing); "
-                        f"mend the list or --root_path" + (f", or {remedy}" if remedy and stop else ""))
+        raise UserError(f"{path}:{first.line}: {first.path} does not exist ({len(missing)} of {len(videos)} videos are "
+                        f"missing); mend the list or --root_path" + (f", or {remedy}" if remedy and stop else ""))
     return videos, len(missing)
 
 
 def check_class_names(known: list[str] | None, names: list[str] | None, weights: str, file: str | None) -> None:
     """Compare the class names that a checkpoint carries with those of the data set, where both are there.
 
-    Raises UserError with the first difference: labels in another order would score as chance.
+    Raises UserError with the first differences: labels in another order would score as chance.
     """
-    for label, (mine, theirs) in enumerate(zip(known or (), names or (), strict=False)):
-        if mine != theirs:
-            raise UserError(f"{weights}: class names differ: class {label} is {mine!r} in the checkpoint but {theirs!r} in {file}; "
-                            f"give the --class_names that it was trained with")
+    if known is None or names is None:
+        return
+    pairs = enumerate(zip_longest(known, names, fillvalue="nothing"))
+    wrong = [f"{label}: {mine!r} / {theirs!r}" for label, (mine, theirs) in pairs if mine != theirs]
+    if wrong:
+        raise UserError(f"{weights}: its class names differ from {file} at {len(wrong)} labels ({', '.join(wrong[:5])}); give "
+                        f"the --class_names that it was trained with")

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from ops.data.loader import Batch
+from ops.models import TSN
+from ops.training import _backward, _frozen_norms
+
+
+def clips(count, size=32):
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(0, 256, (count, 2, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return TSN(4, 2, arch="resnet18", module="tsn", dropout=0.0, input_size=32)
+
+
+def backward(model, batch, **options):
+    total = torch.zeros(3, dtype=torch.float64)
+    options = {"clip_shape": (2, 3, 32, 32), "device": torch.device("cpu"), "amp": "none", "scaler": None, "accumulate": 1, **options}
+    _backward(model, batch, total=total, **options)
+    return total
+
+
+def test_a_batch_without_a_readable_video_gives_zero_gradients_and_leaves_the_statistics(model):
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    nothing = torch.zeros(0, dtype=torch.int64)
+    total = backward(model, Batch(None, nothing, nothing, []))
+    assert total.tolist() == [0, 0, 0]
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_accumulated_gradients_are_the_mean_over_the_batches(model):
+    labels = torch.tensor([0, 1, 2, 3])
+    batch = Batch(clips(4), labels, torch.arange(4), [])
+    for bn in model.modules():
+        if isinstance(bn, nn.BatchNorm2d):
+            bn.eval()  # whose batches would differ
+    backward(model, batch)
+    whole = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    totals = [backward(model, Batch(batch.clips[part], labels[part], batch.indices[part], []), accumulate=2)
+              for part in (slice(0, 2), slice(2, 4))]
+    for parameter, gradient in zip(model.parameters(), whole, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    assert totals[0][2] + totals[1][2] == 4
+
+
+def test_frozen_norms_restores_only_what_was_training(model):
+    model.partial_bn = True
+    model.train()
+    training = [m.training for m in model.modules()]
+    with _frozen_norms(model):
+        assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert training == [m.training for m in model.modules()]
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_is_close(model, amp):
+    batch = Batch(clips(4), torch.tensor([0, 1, 2, 3]), torch.arange(4), [])
+    exact = backward(model, batch)
+    model.zero_grad()
+    scaler = torch.amp.GradScaler("cpu") if amp == "fp16" else None
+    mixed = backward(model, batch, amp=amp, scaler=scaler)
+    assert mixed[0].item() == pytest.approx(exact[0].item(), rel=0.05)
+    assert all(p.grad.isfinite().all() for p in model.parameters())
