@@ -5,6 +5,7 @@ import torch
 from torchvision.models import get_model_weights
 
 from ops.errors import UserError
+from ops.weight_files import read_state_dict
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
 
@@ -17,8 +18,6 @@ def load_pretrained(backbone, arch, source):
 
     Raises UserError if the file is missing, cannot be downloaded, or does not fit.
     """
-    from ops.checkpoints import read_state_dict
-
     if source == "imagenet":
         weights = get_model_weights(arch).IMAGENET1K_V1
         local = FOLDER / weights.url.rsplit("/", 1)[-1]

@@ -11,11 +11,12 @@ from torch import nn
 from tqdm import tqdm
 
 from ops import distributed
-from ops.checkpoints import read_checkpoint, save_checkpoint
+from ops.checkpoints import save_checkpoint
 from ops.errors import UserError
 from ops.metrics import topk_accuracy
 from ops.optim import set_learning_rate
 from ops.testing import autocast, score_videos
+from ops.weight_files import read_checkpoint
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
 FREE_FIELDS = {
@@ -69,7 +70,7 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
             left = (time.perf_counter() - started) / (index + 1) * (steps - index - 1)
             bar.set_postfix_str(f"loss {loss:.3f} Prec@1 {top1:.1f} lr {lr:.2g} data {share:.0%}")
             log.say(f"epoch {epoch + 1} [{index + 1}/{steps}] lr {lr:.5f} loss {loss:.4f} Prec@1 {top1:.2f} "
-                    f"data {share:.0%} eta {time.strftime('%H:%M:%S', time.gmtime(left))}")
+                    f"data {share:.0%} eta {tqdm.format_interval(left)}")
     loss, correct, count, failed = distributed.sum_over_ranks([*total.tolist(), len(skipped)], world.device)
     for failure in [failure for part in distributed.gather(skipped[:NAMED_FAILURES]) for failure in part][:NAMED_FAILURES]:
         log.say(f"warning: {loader.dataset.video_list.path}:{failure.line}: {failure.id}: {failure.reason}; skipped")
@@ -145,6 +146,7 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, first_epo
     arguments of :func:`train_one_epoch`. Returns the best Prec@1 in percent.
     """
     train_loader, val_loader = loaders
+    started = time.perf_counter()
     for epoch in range(first_epoch, epochs):
         train_loader.sampler.set_epoch(epoch)
         trained = train_one_epoch(model, train_loader, optimizer, world, log, epoch=epoch, learning_rate=learning_rate, amp=amp,
@@ -162,6 +164,9 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, first_epo
         log.curves(step, **{key.replace("_", "__", 1): value for key, value in values.items()},
                    lr=optimizer.param_groups[0]["lr"])
         log.record(epoch=epoch + 1, step=step, best_top1=best, lr=learning_rate(step - 1), **values)
+        left = (time.perf_counter() - started) / (epoch + 1 - first_epoch) * (epochs - epoch - 1)
+        if left:
+            log.say(f"{epochs - epoch - 1} epochs to go, eta {tqdm.format_interval(left)}")
         if world.is_main:
             for name in ("last", "best") if is_best else ("last",):
                 save_checkpoint(Path(folder) / f"{name}.pth", net, optimizer=optimizer, scaler=scaler, class_names=class_names,

@@ -4,4 +4,5 @@ set -euo pipefail
 source "$(dirname "$0")/venv.sh"
 install requirements.txt
 install tests/requirements.txt
-python -m pytest -q "$@"
+# Two processes of one thread each: threads that wait for a busy core would cost more than they bring.
+OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile "$@"

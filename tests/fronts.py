@@ -43,7 +43,8 @@ def refused(capsys, front, *args):
 
 def make_motion(folder, videos=16, val_videos=8, size=48, frames=12):
     """The motion data set, small; returns the flags that name it."""
-    made = launch("tools/make_motion_dataset.py", "--videos", videos, "--val_videos", val_videos, "--size", size, "--frames", frames,
+    made = launch("tools/make_motion_dataset.py", "--videos", videos, "--val_videos", val_videos, "--size", size, "--frames",
+                  frames,
                   "--out", folder, "-j", 1)
     if made.returncode:
         pytest.fail(made.stderr)

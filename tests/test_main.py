@@ -5,7 +5,8 @@ import pytest
 import torch
 from fronts import call, launch, make_motion, refused
 
-TINY = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2, "--input_size", 32, "--batch-size", 4,
+TINY = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2, "--input_size", 32,
+        "--batch-size", 4,
         "--lr", 0.01, "-j", 0, "--epochs", 2, "--device", "cpu", "--print-freq", 1]
 
 
@@ -82,7 +83,8 @@ def test_evaluate_and_dry_run(data, trained, tmp_path, capsys):
 
 def test_precision_accumulation_and_tdn(data, tmp_path):
     out = tmp_path / "out"
-    assert call("main", "motion", "RGB", *data, *TINY, "--module", "tdn", "--num_segments", 2, "--amp", "bf16", "--accumulate", 2,
+    assert call("main", "motion", "RGB", *data, *TINY, "--module", "tdn", "--num_segments", 2, "--amp", "bf16",
+                "--accumulate", 2,
                 "--gd", 5, "--lr_scheduler", "cosine", "--warmup_epoch", 1, "--epochs", 1, "--output_dir", out) == 0
     row = json.loads((out / "log.jsonl").read_text())
     assert row["step"] == 2  # 16 videos, 4 a batch, 2 batches a step
@@ -128,7 +130,8 @@ def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
 
 def test_bad_input_is_one_line(data, tmp_path, capsys):
     out = tmp_path / "out"
-    names, empty, gone, label, word = (tmp_path / name for name in ("names.txt", "empty.txt", "gone.txt", "label.txt", "word.txt"))
+    names, empty, gone, label, word = (tmp_path / name for name in ("names.txt", "empty.txt", "gone.txt", "label.txt",
+                                                                    "word.txt"))
     names.write_text("a\nb\n")
     empty.write_text("")
     gone.write_text("videos/train/nowhere.mp4 0\n")

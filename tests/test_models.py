@@ -57,7 +57,8 @@ def test_golden_training():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     losses = []
     for step in range(int(config["steps"])):
-        loss = F.cross_entropy(model(filled_clip(f"step{step}", shape)), torch.arange(shape[0]) % int(config["classes"]))
+        labels = torch.arange(shape[0]) % int(config["classes"])
+        loss = F.cross_entropy(model(filled_clip(f"step{step}", shape)), labels)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -79,8 +80,9 @@ def test_parameter_counts():
     with torch.device("meta"):
         tdn, tsn = TSN(400, 8, module="tdn"), TSN(400, 8)
     assert sum(p.numel() for p in tsn.parameters()) == 24_327_632
-    golden, _, state = load("tdn_resnet50_8f.npz")
-    original = sum(v.numel() for key, v in state.items() if not key.endswith(("running_mean", "running_var", "tracked")))
+    _, _, state = load("tdn_resnet50_8f.npz")
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    original = sum(value.numel() for key, value in state.items() if not key.endswith(statistics))
     original += (400 - 174) * (2048 + 1)
     assert round(original / 1e6, 2) == 24.88
     # What it has and a net without redundant parameters has not: conv biases before a BatchNorm, and an unused conv.
@@ -169,8 +171,8 @@ def test_float64_network_takes_pixels():
 
 
 @pytest.mark.parametrize("shape", [
-    (1, 3, 15, 8, 8), (1, 4, 3, 8, 8), (1, 45, 8, 8), (1, 15, 4, 8, 8), (1, 4, 14, 8, 8), (4, 15, 8, 8), (60, 8, 8), (60,),
-    (1, 2, 30, 8, 8), (1, 1, 4, 15, 8, 8),
+    (1, 3, 15, 8, 8), (1, 4, 3, 8, 8), (1, 45, 8, 8), (1, 15, 4, 8, 8), (1, 4, 14, 8, 8), (4, 15, 8, 8), (60, 8, 8),
+    (1, 2, 30, 8, 8), (1, 1, 4, 15, 8, 8), (60,),
 ])
 def test_clips_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"\[B, 4, 15, H, W\]"):
@@ -178,7 +180,8 @@ def test_clips_of_another_shape_are_refused(shape):
 
 
 @pytest.mark.parametrize("options", [
-    {"arch": "resnet17"}, {"module": "tsx"}, {"modality": "Flows"}, {"consensus": "max"}, {"num_class": 0}, {"num_segments": 0},
+    {"arch": "resnet17"}, {"module": "tsx"}, {"modality": "Flows"}, {"consensus": "max"}, {"num_class": 0},
+    {"num_segments": 0},
 ])
 def test_unknown_names_are_user_errors(options):
     with pytest.raises(UserError) as error:

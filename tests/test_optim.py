@@ -27,8 +27,8 @@ def assert_each_once(model, groups):
     assert len(listed) == len(set(listed)) and set(listed) == {id(p) for p in model.parameters() if p.requires_grad}
 
 
-# Tensors by kind: R18 has 20 convs and BNs, R50 53. TDN adds the stem (a conv and its BN, and layer1 again: 4 or 10 convs) and
-# 6 convs, one of them temporal, and 4 BNs in each block of stages 2 to 4 (6 or 13 blocks).
+# Tensors by kind: R18 has 20 convs and BNs, R50 53. TDN adds the stem (a conv and its BN, and layer1 again: 4 or 10
+# convs) and 6 convs, one of them temporal, and 4 BNs in each block of stages 2 to 4 (6 or 13 blocks).
 @pytest.mark.parametrize(("module", "arch", "weights", "norms"), [
     ("tsn", "resnet18", 20, 2 * 20), ("tsn", "resnet50", 53, 2 * 53),
     ("tdn", "resnet18", 20 + 1 + 4 + 6 * 6, 2 * (20 + 1 + 4 + 6 * 4)),
@@ -95,7 +95,8 @@ def test_groups_drive_sgd():
     optimizer = torch.optim.SGD(parameter_groups(model, "groups", weight_decay=5e-4), lr=1.0, momentum=0.9)
     set_learning_rate(optimizer, 0.01)
     rates = {group["name"]: (group["lr"], group["weight_decay"], group["momentum"]) for group in optimizer.param_groups}
-    assert rates == {"weight": (0.01, 5e-4, 0.9), "bn": (0.01, 0, 0.9), "fc_weight": (0.05, 5e-4, 0.9), "fc_bias": (0.1, 0, 0.9)}
+    assert rates == {"weight": (0.01, 5e-4, 0.9), "bn": (0.01, 0, 0.9), "fc_weight": (0.05, 5e-4, 0.9),
+                     "fc_bias": (0.1, 0, 0.9)}
     set_learning_rate(optimizer, 0.001)  # from the base rate, not from the last one
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001, 0.001, 0.005, 0.01])
 
@@ -145,7 +146,8 @@ def test_cosine_schedule(lr, warmup):
     epochs = 6
     rates = ours(epochs, lr=lr, scheduler="cosine", warmup_epochs=warmup, warmup_multiplier=10)
     steps = (epochs - warmup) * STEPS
-    expected = rates_of(lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=1e-5), steps, lr)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR
+    expected = rates_of(lambda optimizer: cosine(optimizer, steps, eta_min=1e-5), steps, lr)
     assert rates == pytest.approx(warm_up(lr, warmup, 10) + expected, rel=1e-9)
 
 
@@ -164,5 +166,6 @@ def test_ends_of_the_schedules():
 
 def test_the_something_recipe():
     """Steps 30 45 55 of 60 epochs at lr 0.01."""
-    rates = [learning_rate(epoch * STEPS, lr=0.01, steps_per_epoch=STEPS, epochs=60, lr_steps=(30, 45, 55)) for epoch in range(60)]
+    options = {"lr": 0.01, "steps_per_epoch": STEPS, "epochs": 60, "lr_steps": (30, 45, 55)}
+    rates = [learning_rate(epoch * STEPS, **options) for epoch in range(60)]
     assert rates == pytest.approx([1e-2] * 30 + [1e-3] * 15 + [1e-4] * 10 + [1e-5] * 5)

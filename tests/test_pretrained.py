@@ -17,7 +17,7 @@ FILES = {"resnet18": "resnet18-f37072fd.pth", "resnet34": "resnet34-b627a593.pth
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
-    """An empty pretrained folder, an empty cache, and no network. Returns the list of the addresses that were asked for."""
+    """An empty pretrained folder, an empty cache, and no network. Returns the list of the addresses asked for."""
     asked = []
 
     def refuse(url, *args, **kwargs):
@@ -49,7 +49,7 @@ def assert_backbone_is(model, state):
 
 
 def test_the_folder_is_the_projects():
-    assert FOLDER == Path(__file__).resolve().parents[1] / "pretrained"
+    assert Path(__file__).resolve().parents[1] / "pretrained" == FOLDER
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -59,7 +59,8 @@ def test_file_names_are_torchvisions(offline, arch):
         TSN(3, arch=arch, pretrain="imagenet")
     message = str(error.value)
     assert "\n" not in message and "--pretrain imagenet" in message and "--pretrain none" in message
-    assert f"{FILES[arch]} could not be downloaded" in message and f"https://download.pytorch.org/models/{FILES[arch]}" in message
+    assert f"{FILES[arch]} could not be downloaded" in message
+    assert f"https://download.pytorch.org/models/{FILES[arch]}" in message
     assert f"{pretrained.FOLDER}/" in message and "Name or service not known" in message
     assert f"{torch.hub.get_dir()}/checkpoints/" in message
     assert offline == [f"https://download.pytorch.org/models/{FILES[arch]}"]
@@ -105,7 +106,9 @@ def test_the_difference_stem_takes_over_the_pretrained_weights():
         assert torch.equal(value, state[f"layer1.{key}"]), key
 
 
-@pytest.mark.parametrize(("arch", "other"), [("resnet18", "resnet34"), ("resnet34", "resnet18"), ("resnet18", "resnet50")])
+@pytest.mark.parametrize(("arch", "other"), [
+    ("resnet18", "resnet34"), ("resnet34", "resnet18"), ("resnet18", "resnet50"),
+])
 def test_weights_of_another_network(tmp_path, arch, other):
     path = tmp_path / "weights.pth"
     torch.save(imagenet(other), path)

@@ -60,7 +60,8 @@ def commands(script, stand_ins, tmp_path, *args):
     record = tmp_path / "record.jsonl"
     record.touch()
     env = {**os.environ, "PATH": f"{stand_ins}:{os.environ['PATH']}", "RECORD": str(record)}
-    run = subprocess.run(["bash", str(ROOT / "scripts" / "tdn" / script), *map(str, args)], env=env, capture_output=True, text=True)
+    run = subprocess.run(["bash", str(ROOT / "scripts" / "tdn" / script), *map(str, args)], env=env, capture_output=True,
+                         text=True)
     assert run.returncode == 0, run.stderr
     started = [json.loads(line) for line in record.read_text().splitlines()]
     record.unlink()

@@ -35,7 +35,8 @@ def read(path):
 
 
 def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
-    assert call("test_models_center_crop", "motion", *data, "--archs=resnet18", "--weights", weights, "--test_segments=2", "--test_crops=1",
+    assert call("test_models_center_crop", "motion", *data, "--archs=resnet18", "--weights", weights, "--test_segments=2",
+                "--test_crops=1",
                 "--batch_size=3", "--gpus", 0, "--output_dir", tmp_path, "-j", 0, "--clip_index=0") == 0
     assert "clip 0, 2 frames x 1 crops x 1 clips, 32, 8/8 videos, softmax per view: Prec@1" in capsys.readouterr().out
     rows = read(tmp_path / "0_crop0.pkl")
@@ -75,7 +76,8 @@ def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
     val.write_text("".join((data[1] / "val.txt").read_text().splitlines(keepends=True)[:7]))
     flags = ["motion", *data[:4], "--val_list", val, "--weights", weights, "-j", 0, "--device", "cpu"]
     assert call("test_models_center_crop", *flags, "--output_dir", tmp_path / "one") == 0
-    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29577, "test_models_center_crop.py", *flags,
+    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29577, "test_models_center_crop.py",
+                 *flags,
                  "--output_dir", tmp_path / "two")
     assert run.returncode == 0, run.stderr[-3000:]
     assert "7/7 videos" in run.stdout
@@ -90,7 +92,8 @@ def test_published_layout_scores_the_same(data, weights, tmp_path):
     released = {"epoch": 60, "arch": "resnet18", "state_dict": export_state_dict(load_model(weights), "tdn")}
     torch.save(released, tmp_path / "released.pth.tar")
     for name, file in (("ours", weights), ("theirs", tmp_path / "released.pth.tar")):
-        assert call("test_models_center_crop", "motion", *data, "--weights", file, "--test_segments", 2, "-j", 0, "--scale_size", 36,
+        assert call("test_models_center_crop", "motion", *data, "--weights", file, "--test_segments", 2, "-j", 0,
+                    "--scale_size", 36,
                     "--full_res", "--output_dir", tmp_path / name) == 0
     ours, theirs = (np.concatenate([row[0] for row in read(tmp_path / name / "0_crop0.pkl")]) for name in ("ours", "theirs"))
     np.testing.assert_array_equal(ours, theirs)
@@ -106,7 +109,8 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     video.unlink()
     if kind != "missing":
         video.write_bytes({"empty": b"", "text": b"not a video\n" * 100, "truncated": content[:len(content) // 2]}[kind])
-    flags = ["test_models_center_crop", "motion", *[str(flag).replace(str(data[1]), str(root)) for flag in data], "--weights", weights,
+    flags = ["test_models_center_crop", "motion", *[str(flag).replace(str(data[1]), str(root)) for flag in data],
+             "--weights", weights,
              "--output_dir", tmp_path / "out"]
     for workers in (0, 1):
         line = refused(capsys, *flags, "-j", workers)

@@ -20,7 +20,8 @@ def model():
 
 def backward(model, batch, **options):
     total = torch.zeros(3, dtype=torch.float64)
-    options = {"clip_shape": (2, 3, 32, 32), "device": torch.device("cpu"), "amp": "none", "scaler": None, "accumulate": 1, **options}
+    options = {"clip_shape": (2, 3, 32, 32), "device": torch.device("cpu"), "amp": "none", "scaler": None, "accumulate": 1,
+               **options}
     _backward(model, batch, total=total, **options)
     return total
 

@@ -5,7 +5,8 @@
 The photographs that ship inside scikit-learn, seen by a moving camera, as H.264 files: eight classes named after what a viewer
 sees the picture do. Training videos show one photograph, validation videos the other. Every frame of every class
 has the same distribution of position, scale and angle, and each class has its time-reverse, so single frames, in any order, say
-nothing about the class; see `camera`. The same arguments give the same files. Writes DIR/videos/{train,val}/*.mp4, DIR/train.txt,
+nothing about the class; see `camera`. The same arguments give the same files. Writes DIR/videos/{train,val}/*.mp4,
+DIR/train.txt,
 DIR/val.txt (video and label, relative to DIR), DIR/classes.txt and, last, DIR/about.json.
 """
 import argparse
@@ -40,7 +41,8 @@ PHOTOS = {"train": 0, "val": 1}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
     parser.add_argument("--videos", type=int, required=True, help="number of training videos, at least 8")
     parser.add_argument("--val_videos", type=int, help="number of validation videos (default: a quarter, a multiple of 8)")
     parser.add_argument("--size", type=int, required=True, help="side of the videos in pixels, even")
@@ -124,7 +126,7 @@ def photographs():
 
 
 def appearance(photo, rng):
-    """A photograph uint8 ``[H, W, 3]`` as float ``[1, 3, H/2, W/2]`` in [0, 1]: mirrored or not, colours mixed, other contrast."""
+    """A photograph uint8 ``[H, W, 3]`` as float ``[1, 3, H/2, W/2]`` in [0, 1]: mirrored or not, recoloured."""
     x = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
     x = F.avg_pool2d(x, 2)  # at half size the camera's pixels are about the photograph's, so that sampling does not alias
     if rng.random() < 0.5:

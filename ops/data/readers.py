@@ -7,6 +7,7 @@ file handles and decoders, and are neither pickled nor shared across a fork. The
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -21,14 +22,17 @@ __all__ = [
 
 
 class DecordReader(Reader):
-    """A video file through decord 0.6, on one thread.
+    """A video file through decord 0.6, on one thread, always from the first frame to the last one asked for.
 
-    Not exact: in a video with open GOPs, intra refresh, or B-frames in MPEG-4 or AVI, it may give a neighbour of the
-    frame asked for, up to a GOP away; where an edit list hides part of a mov or mp4, the hidden frames count, and the
-    last shown one stands in their place; a frame that cannot be decoded is silently the one before it. Pixels of
-    interlaced videos, of odd widths and of more than 8 bits differ from PyAVReader's. A truncated mov or mp4 is refused
-    as a whole, and so is AV1.
+    decord's own seeking gives neighbours of the frame asked for, up to a GOP away, in a video with open GOPs, intra
+    refresh or B-frames in MPEG-4; a plain run through the frames does not. Left are: an edit list that hides part of a mov or
+    mp4 (the hidden frames count, and the last shown one stands in their place), a frame that cannot be decoded (silently the
+    one before it), and other pixels than PyAVReader's of interlaced videos, of odd widths and of more than 8 bits, and lost
+    frames of transport streams.
+    A truncated mov or mp4 is refused as a whole, and so is AV1.
     """
+
+    _CHUNK = 64  # frames converted at a time
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path)
@@ -39,8 +43,9 @@ class DecordReader(Reader):
             raise UserError("--decoder decord needs the package decord: pip install decord") from None
         decord.logging.set_level(decord.logging.QUIET)
         self._errors = (RuntimeError, decord.DECORDError)
+        self._open = partial(decord.VideoReader, self.path, num_threads=1)
         try:
-            self._video = decord.VideoReader(self.path, num_threads=1)
+            self._video, self._used = self._open(), False
         except self._errors as error:
             raise UnreadableVideo(self.path, self._reason(error)) from None
         if not len(self._video):
@@ -58,10 +63,18 @@ class DecordReader(Reader):
         return len(self._video)
 
     def _read(self, wanted: list[int]) -> np.ndarray:
+        frames = []
         try:
-            return self._video.get_batch(wanted).asnumpy()
+            if self._used:
+                self._video = self._open()  # going back would be a seek
+            self._used = True
+            for start in range(0, wanted[-1] + 1, self._CHUNK):
+                chunk = range(start, min(start + self._CHUNK, wanted[-1] + 1))
+                picks = [index - start for index in wanted if index in chunk]
+                frames.append(self._video.get_batch(list(chunk)).asnumpy()[picks])
         except self._errors as error:
             raise UnreadableVideo(self.path, self._reason(error)) from None
+        return np.concatenate(frames)
 
 
 DECODERS: dict[str, Callable[[str | os.PathLike], Reader]] = {"pyav": PyAVReader, "decord": DecordReader}
