@@ -10,7 +10,7 @@ install requirements.txt
 
 out=runs/quickstart
 data=$out/data
-python tools/make_motion_dataset.py --videos 640 --val_videos 160 --size 64 --out "$data"
+python tools/make_motion_dataset.py --videos 640 --size 64 --out "$data"
 
 lists=(--root_path "$data" --class_names "$data/classes.txt" --val_list "$data/val.txt")
 echo "| module | backbone | frames x crops x clips | videos | Prec@1 | Prec@5 | training |" >"$out/table.md"
@@ -19,8 +19,8 @@ for module in tsn tdn; do
     run=$out/$module
     echo "== training $module"
     python main.py motion RGB "${lists[@]}" --train_list "$data/train.txt" --module $module --arch resnet18 --pretrain none \
-        --num_segments 4 --input_size 48 --batch-size 16 --epochs 20 --lr 0.02 --lr_scheduler cosine --warmup_epoch 2 \
-        --lr_policy flat --gd 20 --dropout 0.2 --eval-freq 5 -j 2 --output_dir "$run" --resume auto
+        --num_segments 4 --input_size 48 --batch-size 16 --epochs 12 --lr 0.02 --lr_scheduler cosine --warmup_epoch 2 \
+        --lr_policy flat --gd 20 --dropout 0.2 --eval-freq 4 -j 2 --output_dir "$run" --resume auto
     echo "== testing $module"
     python test_models_center_crop.py motion "${lists[@]}" --archs=resnet18 --weights "$run/last.pth" --test_segments=4 \
         --test_crops=1 --batch_size=16 -j 2 --clip_index=0 --output_dir "$run/scores"

@@ -53,7 +53,7 @@ def model(args):
             raise UserError(f"{module}, {wrong[0]}: logits differ from the original's by {differences[wrong[0]]:.1e}")
         times = interleave(steps, args.rounds, args.device)
         print()
-        table((module, "ms", "ratio", "bar", "", "logits differ", "MB for backward" if args.train else ""), (
+        table((module, "ms", "ratio", "bar", "", "logits differ", "MB for backward"), (
             (name, f"{ms:.1f}", *judged(times["original"] / ms, bars.get(name)), f"{differences[name]:.0e}", kept[name])
             for name, ms in times.items()))
 

@@ -44,9 +44,8 @@ def judged(ratio: float, bar: float | None) -> tuple[str, str, str]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under a header: the first column to the left, the others to the right. Columns without a word go."""
-    rows = [header, *rows]
-    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    """Print rows under a header: the first column to the left, the others to the right. Columns without a value go."""
+    columns = [column for column in zip(header, *rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
     for cells in zip(*columns, strict=True):
         first, *rest = zip(cells, widths, strict=True)

@@ -1,0 +1,240 @@
+import sys
+from pathlib import Path
+
+import golden_fill
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from fronts import launch
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+import baselines_data
+import baselines_model
+import benchmark
+import benchmark_data
+import benchmark_model
+import measure
+
+from ops.checkpoints import load_model
+from ops.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A made video, its frames, and their number and size."""
+    folder = tmp_path_factory.mktemp("made")
+    video = benchmark_data.make_video(folder / "made.mp4", 40)
+    return video, folder / "frames", benchmark_data.extract(video, folder / "frames")
+
+
+def run(monkeypatch, capsys, *args):
+    """The lines that ``benchmark.py args`` prints."""
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, args)])
+    benchmark.main()
+    return capsys.readouterr().out.splitlines()
+
+
+# ------------------------------------------------------------------------------------------- the original's models
+
+@pytest.mark.parametrize("file", ["tdn_resnet50_8f.npz", "tsn_resnet50_8f.npz"])
+def test_models_have_the_names_and_the_numbers_of_the_originals(file):
+    golden, config, state = golden_fill.load(file)
+    model = baselines_model.original(file[:3], num_class=int(config["classes"])).double().eval()
+    model.load_state_dict({key.removeprefix("module.").replace("base_model.fc.", "new_fc."): value
+                           for key, value in state.items()})
+    with torch.no_grad():
+        logits = model(golden_fill.clip("input", tuple(golden["input_shape"])))
+    assert golden_fill.difference(logits, golden["logits"]) < 1e-12
+
+
+def pair(module, dtype, channels_last):
+    """The original and ours with the same weights and running statistics away from a new network's, and a clip."""
+    torch.manual_seed(0)
+    original = baselines_model.original(module, num_class=5, num_segments=4, dropout=0).to(dtype)
+    with torch.no_grad():
+        for name, value in original.named_parameters():
+            if name.endswith("shift.conv.weight"):
+                value.add_(torch.randn_like(value), alpha=0.3)
+    clip = torch.randn(2, 4 * (15 if module == "tdn" else 3), 64, 64, dtype=dtype)
+    original(clip)
+    ours = load_model(original.state_dict(), 4, quiet=True, dropout=0.0)
+    return original, ours.to_channels_last() if channels_last else ours, clip
+
+
+@pytest.mark.parametrize(("dtype", "channels_last", "tolerance"), [(torch.float64, False, 1e-10), (torch.float32, True, 1e-3)])
+@pytest.mark.parametrize("module", ["tsn", "tdn"])
+def test_a_training_step_of_ours_is_the_originals(module, dtype, channels_last, tolerance):
+    original, ours, clip = pair(module, dtype, channels_last)
+    names = {"conv1": "conv1", "layer1_bak" if module == "tdn" else "layer1": "layer1"}
+    if module == "tdn":
+        names |= {"conv1_5.0": "stem.conv", "layer2_bak.1.shift.conv": "layer2.1.before_conv2.temporal",
+                  "layer3_bak.0.mse.conv3": "layer3.0.before_conv2.expand"}
+    gradients = []
+    for network in (original, ours):
+        logits = network.train()(clip)
+        F.cross_entropy(logits, torch.tensor([1, 3])).backward()
+        gradients.append((logits, {name: p.grad for name, p in network.named_parameters()}))
+    (expected, theirs), (logits, mine) = gradients
+    assert golden_fill.difference(logits, expected.detach()) < tolerance
+    for their_name, name in names.items():
+        key = f"{their_name}{'.0.conv1' if name == 'layer1' else ''}.weight"
+        gradient = mine[f"backbone.{name}{'.0.conv1' if name == 'layer1' else ''}.weight"]
+        assert golden_fill.difference(gradient, theirs[f"base_model.{key}"]) < 10 * tolerance, key
+
+
+def test_channels_last_bf16_stays_near_the_original():
+    original, ours, clip = pair("tdn", torch.float32, True)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = ours.eval()(clip)
+    with torch.inference_mode():
+        assert golden_fill.difference(logits.float(), original.eval()(clip)) < 0.05
+
+
+# ---------------------------------------------------------------------------------------------- the original's data
+
+@pytest.mark.parametrize("frames_per_segment", [1, 5])
+@pytest.mark.parametrize("source", ["video", "folder"])
+def test_both_ways_make_the_same_clip(made, tmp_path, source, frames_per_segment):
+    video, folder, (frames, height, width) = made
+    line = f"{folder}\t{frames}" if source == "folder" else str(video)
+    dataset = benchmark_data.training_set(tmp_path / "list.txt", line, frames_per_segment)
+    original, ours = benchmark_data.clip_makers(dataset, frames, height, width)
+    assert original(0).dtype == torch.float32 and original(0).shape == (8 * frames_per_segment * 3, 224, 224)
+    assert ours(0).dtype == torch.uint8 and ours(0).shape == (8, frames_per_segment * 3, 224, 224)
+    assert benchmark_data.largest_difference(original, ours) <= 2
+    assert benchmark_data.largest_difference(original, lambda epoch: ours(epoch).flip(-1)) > 2
+    assert benchmark_data.largest_difference(original, lambda epoch: ours(epoch + 1)) > 2
+
+
+def test_the_made_video_is_like_real_ones(made):
+    video, folder, (frames, height, width) = made
+    assert (frames, height, width) == (40, 256, 340)
+    assert video.stat().st_size / frames < 6000
+    assert 20_000 < np.mean([file.stat().st_size for file in folder.iterdir()]) < 40_000
+
+
+def test_pixels_undoes_the_normalisation():
+    image = torch.arange(256, dtype=torch.uint8).repeat(6, 1).reshape(6, 16, 16)
+    mean, std = (torch.tensor(values * 2).reshape(6, 1, 1) for values in (baselines_data.MEAN, baselines_data.STD))
+    assert torch.equal(baselines_data.pixels((image / 255 - mean) / std), image)
+
+
+# ------------------------------------------------------------------------------------------------------ measuring
+
+def test_interleave_takes_medians_and_warms_up(monkeypatch):
+    now, calls = [0.0], {"a": [], "b": []}
+    durations = {"a": iter([99, 1, 2, 9]), "b": iter([99, 4, 4, 4])}
+
+    def case(name):
+        def step(number):
+            calls[name].append(number)
+            now[0] += next(durations[name]) / 1000
+        return step
+
+    monkeypatch.setattr(measure.time, "process_time", lambda: now[0])
+    times = measure.interleave({"a": case("a"), "b": case("b")}, 3)
+    assert times == pytest.approx({"a": 2, "b": 4})
+    assert calls == {"a": [-1, 0, 1, 2], "b": [-1, 0, 1, 2]}
+
+
+def test_judged():
+    assert measure.judged(2.0, 2.0) == ("2.00", ">= 2.00", "ok")
+    assert measure.judged(1.994, 2.0) == ("1.99", ">= 2.00", "below")
+    assert measure.judged(1.5, None) == ("1.50", "", "")
+
+
+def test_table_aligns_and_drops_empty_columns(capsys):
+    measure.table(("", "ms", "", "bar"), [("first", "1.0", "", ""), ("b", "10.0", "", ">= 2")])
+    assert capsys.readouterr().out.splitlines() == ["         ms   bar", "first   1.0", "b      10.0  >= 2"]
+
+
+def test_machine_names_versions():
+    assert measure.machine("torch").endswith(f"torch {torch.__version__.split('+')[0]}")
+
+
+def test_bytes_for_backward_counts_each_memory_once_and_no_weights():
+    network = torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.ReLU(), torch.nn.Linear(20, 3))
+    clip = torch.zeros(7, 10)
+
+    def step(_):
+        hidden = network(clip)
+        (hidden * hidden).sum().backward()
+
+    # the clip, the output of ReLU (kept by ReLU and by the second layer), and the product's factor
+    assert benchmark_model.bytes_for_backward(network, step) == 4 * (7 * 10 + 7 * 20 + 7 * 3)
+
+
+# ------------------------------------------------------------------------------------------------------ the verbs
+
+def test_data(monkeypatch, capsys, made):
+    lines = run(monkeypatch, capsys, "data", "--video", made[0], "--rounds", 1, "--clips", 1)
+    assert "40 frames, 340x256" in lines[1]
+    assert [line[:12] for line in lines[-4:]] == ["video, 8 x 5", "video, 8 x 1", "frame folder", "frame folder"]
+    assert all(line.endswith(("ok", "below")) for line in lines[-4:])
+
+
+def test_data_stops_if_the_clips_differ(monkeypatch, capsys, made):
+    monkeypatch.setattr(benchmark_data.baselines_data, "MEAN", (0.6, 0.6, 0.6))
+    monkeypatch.setattr(benchmark_data.baselines_data, "pixels", lambda clip: (clip * 0).to(torch.uint8))
+    with pytest.raises(UserError, match="do not make the same clip"):
+        run(monkeypatch, capsys, "data", "--video", made[0], "--rounds", 1, "--clips", 1)
+
+
+TINY = ("--rounds", 1, "--size", 64, "--segments", 2)
+
+
+def test_model(monkeypatch, capsys):
+    lines = run(monkeypatch, capsys, "model", *TINY)
+    text = "\n".join(lines)
+    assert "inference of 2 clip(s) of 2 segments at 64x64, resnet50" in text
+    names = [line.split("  ")[0] for line in lines if line]
+    fitting = [name for name in benchmark_model.WAYS if "compiled" not in name]
+    assert names[2:] == ["tsn", "original", *fitting, "tdn", "original", *fitting]
+    assert "bar" not in text  # bars are for the protocol they were set for
+
+
+def test_model_training_shows_memory(monkeypatch, capsys):
+    lines = run(monkeypatch, capsys, "model", "--train", "--modules", "tdn", "--batch", 1, *TINY)
+    assert lines[3].endswith("MB for backward") and "folded" not in "\n".join(lines)
+    memory = {line.split("  ")[0]: int(line.split()[-1]) for line in lines[4:]}
+    assert memory["channels-last fp32"] < memory["original"]
+
+
+def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
+    fold = benchmark_model.fuse_batch_norm
+    monkeypatch.setattr(benchmark_model, "fuse_batch_norm", lambda network: fold(network).head.weight.data.mul_(1.001))
+    with pytest.raises(UserError, match="tsn, channels-last fp32, folded BN: logits differ"):
+        run(monkeypatch, capsys, "model", "--modules", "tsn", *TINY)
+
+
+def test_flops(monkeypatch, capsys):
+    rows = [line.split() for line in run(monkeypatch, capsys, "flops")[-4:]]
+    assert [row[:1] + row[2:3] for row in rows] == [["tsn", "8"], ["tsn", "16"], ["tdn", "8"], ["tdn", "16"]]
+    counts = [[float(cell) for cell in row[4:]] for row in rows]
+    for ours, original, paper, *_ in counts:
+        assert ours == original == pytest.approx(paper, rel=0.02)
+    assert counts[0][3:] == [24.33, 24.33, 24.3] and counts[2][3:] == [24.85, 24.88]
+
+
+def test_worker(monkeypatch, capsys):
+    lines = run(monkeypatch, capsys, "worker", "--epochs", 2, "--clips", 4, "--frames", 40, "--lines", 50, "--workers", 1)
+    assert [line.split()[:3] for line in lines[-2:]] == [["epoch", "1", "4"], ["epoch", "2", "4"]]
+    resident, private = map(int, lines[-1].split()[3:])
+    assert resident > private > 0
+
+
+def test_runs_from_anywhere_and_refuses_unknown_flags():
+    done = launch("-c", f"import os, runpy, sys; os.chdir('/'); sys.argv = ['b', 'flops', '--x']; sys.path[0] = '{TOOLS}'; "
+                        f"runpy.run_path('{TOOLS / 'benchmark.py'}', run_name='__main__')")
+    assert done.returncode == 2 and "unrecognized arguments: --x" in done.stderr
