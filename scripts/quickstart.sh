@@ -13,8 +13,8 @@ data=$out/data
 python tools/make_motion_dataset.py --videos 640 --size 64 --out "$data"
 
 lists=(--root_path "$data" --class_names "$data/classes.txt" --val_list "$data/val.txt")
-echo "| module | backbone | frames x crops x clips | videos | Prec@1 | Prec@5 | training |" >"$out/table.md"
-echo "|---|---|---|---|---|---|---|" >>"$out/table.md"
+echo "| module | backbone | frames x crops x clips | videos | Prec@1 | Prec@5 |" >"$out/table.md"
+echo "|---|---|---|---|---|---|" >>"$out/table.md"
 for module in tsn tdn; do
     run=$out/$module
     echo "== training $module"
@@ -28,8 +28,7 @@ for module in tsn tdn; do
     videos=$(grep -o '[0-9]*/[0-9]* videos' <<<"$result")
     top1=$(sed -n 's/.*Prec@1 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
     top5=$(sed -n 's/.*Prec@5 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
-    seconds=$(python -c 'import json, sys; print(round(sum(json.loads(line)["train_seconds"] for line in open(sys.argv[1]))))' "$run/log.jsonl")
-    echo "| ${module^^} | resnet18 | 4 x 1 x 1 | ${videos% videos} | $top1 | $top5 | $seconds s |" >>"$out/table.md"
+    echo "| ${module^^} | resnet18 | 4 x 1 x 1 | ${videos% videos} | $top1 | $top5 |" >>"$out/table.md"
 done
 echo
 cat "$out/table.md"

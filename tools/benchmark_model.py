@@ -34,6 +34,8 @@ PAPERS = {("tsn", 8): ("33", "24.3"), ("tsn", 16): ("65", "24.3"), ("tdn", 8): (
 
 
 def model(args):
+    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {args.device}: torch finds no GPU here; use --device cpu")
     print(machine("torch", "torchvision"))
     print(f"{'training step' if args.train else 'inference'} of {args.batch} clip(s) of {args.segments} segments at "
           f"{args.size}x{args.size}, {args.arch}, {args.device}, {args.rounds} rounds; original: NCHW fp32")
