@@ -1,5 +1,8 @@
+import contextlib
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 
@@ -10,3 +13,14 @@ def real_videos() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real videos in {folder}")
     return folder
+
+
+def pytest_configure():
+    """decord brings a libvpx of its own and shows its symbols to the whole process, so that PyAV's VP8 and VP9 encoders fail
+    if they are first used after it is imported: use them once before."""
+    for codec in ("libvpx", "libvpx-vp9"):
+        with contextlib.suppress(av.codec.codec.UnknownCodecError):
+            encoder = av.CodecContext.create(codec, "w")
+            encoder.width = encoder.height = 64
+            encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, 30), 1
+            encoder.open()

@@ -86,7 +86,7 @@ def test_row(script, stand_ins, lists, released, tmp_path, capsys):
                 expected = f"3 train videos, 3 val videos, {CLASSES[dataset]} classes; nothing was trained"
             else:
                 flags += ["--weights", str(released(flags[flags.index("--archs") + 1], dataset))]
-                expected = "3/3 videos; nothing was scored"
+                expected = "3/3 videos, softmax per view; nothing was scored"
             assert call(name, dataset, *flags) == 0
             assert expected in capsys.readouterr().out
 
