@@ -15,34 +15,27 @@ from pathlib import Path
 
 import torch
 
-from ops import distributed, training
+from ops import checkpoints, distributed, training
+from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
-from ops.data.loader import ShardSampler, TestDataset, TrainDataset, TrainSampler, make_loader
+from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.sources import read_checked
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.logs import RunLog
 from ops.models import TSN
 from ops.optim import learning_rate, parameter_groups
-from ops.options import training_parser
-from ops.temporal import MODULES
+from ops.options import OPTIONS, training_arguments
 
 
 def main():
-    args = training_parser(__doc__).parse_args()
-    # What depends on the module is resolved here, so that it is saved and printed as used.
-    if args.partial_bn is None:
-        args.partial_bn = MODULES[args.module].partial_bn and args.pretrain != "none"
-    args.lr_policy = args.lr_policy or MODULES[args.module].lr_policy
-    args.output_dir = args.output_dir or "runs/" + "_".join(
-        [args.dataset, args.modality, args.module, args.arch, f"segment{args.num_segments}", f"e{args.epochs}"]
-        + ([args.suffix] if args.suffix else []))
+    args = training_arguments(__doc__)
     with distributed.start(args.device, args.local_rank) as world:
         train(args, world)
 
 
 def train(args, world):
-    data = resolve(args.dataset, train_list=args.train_list, val_list=args.val_list, root_path=args.root_path,
+    data = resolve(args.dataset, args.modality, train_list=args.train_list, val_list=args.val_list, root_path=args.root_path,
                    num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl)
     names = load_class_names(data)
     labels = flip_map(data, names)
@@ -56,8 +49,16 @@ def train(args, world):
     torch.manual_seed(args.seed)  # the same initial weights on every process
     with torch.device("meta" if args.dry_run else "cpu"):
         net = TSN(data.num_class, args.num_segments, arch=args.arch, module=args.module, modality=args.modality,
-                  dropout=args.dropout, consensus=args.consensus_type, partial_bn=args.partial_bn,
-                  pretrain="none" if args.dry_run else args.pretrain, input_size=args.input_size)
+                  dropout=args.dropout, consensus=args.consensus_type, partial_bn=args.partial_bn, non_local=args.non_local,
+                  temporal_pool=args.temporal_pool, pretrain="none" if args.dry_run else args.pretrain,
+                  input_size=args.input_size, **{name: getattr(args, name) for name in OPTIONS})
+    head_kept = False
+    if args.tune_from and not args.dry_run:
+        report, head_kept = checkpoints.tune(net, args.tune_from, dataset=data.name, class_names=names)
+        if world.is_main:
+            print(report)
+    if args.fc_lr5 is None:
+        args.fc_lr5 = not head_kept
     if not args.dry_run:
         net.to(world.device)
     if args.channels_last:
@@ -119,16 +120,18 @@ def train(args, world):
 def make_loaders(args, data, lists, labels, net, world):
     """The training and the validation loader (without training, only the latter)."""
     common = {"num_segments": net.num_segments, "frames_per_segment": net.frames_per_segment, "image_tmpl": data.image_tmpl,
-              "decoder": args.decoder, "crop_size": net.input_size, "seed": args.seed}
+              "decoder": args.decoder, "crop_size": net.input_size, "seed": args.seed, "modality": args.modality,
+              "compat": args.sampling_compat}
     finish = partial(make_loader, workers=args.workers, pin_memory=world.device.type == "cuda", timeout=args.timeout)
     loaders = []
     if "train" in lists:
-        dataset = TrainDataset(lists["train"], flip_map=labels, **common)
+        dataset = TrainDataset(lists["train"], flip_map=labels, sampling=args.sampling, **common)
         # Batches that are accumulated belong to one step: the sampler drops what does not fill it.
         sampler = TrainSampler(len(dataset), args.batch_size * args.accumulate, rank=world.rank,
                                world_size=world.size, seed=args.seed)
         loaders.append(finish(dataset, sampler, args.batch_size))
-    dataset = TestDataset(lists["val"], clip=0, crops=1, scale_size=net.scale_size, sampling="center", **common)
+    sampling = {"uniform": "center", "dense": "dense"}[args.sampling]
+    dataset = TestDataset(lists["val"], num_clips=1, scale_size=net.scale_size, sampling=sampling, **common)
     loaders.append(finish(dataset, ShardSampler(len(dataset), rank=world.rank, world_size=world.size), args.batch_size))
     return loaders
 
@@ -136,7 +139,7 @@ def make_loaders(args, data, lists, labels, net, world):
 def describe(args, net, world):
     """One line: the model and the effective batch."""
     total = world.size * args.batch_size * args.accumulate
-    return (f"{args.module} {args.arch}, {args.num_segments} segments of {net.frames_per_segment} frames at {args.input_size}; "
+    return (f"{checkpoints.describe(net.spec)} of {net.frames_per_segment} frames at {args.input_size}; "
             f"total batch {total} = {world.size} processes x {args.batch_size} videos x {args.accumulate} accumulated; "
             f"lr {args.lr:g}, {args.lr_policy}; {'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}")
 

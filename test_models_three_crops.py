@@ -9,12 +9,12 @@
 Writes OUTPUT_DIR/{clip_index}_crop{k}.pkl, a list in list order of [float32 logits (1, classes), label].
 """
 from ops.errors import run_front
-from ops.options import testing_parser
 from ops.testing import run
+from ops.testing_options import testing_arguments
 
 
 def main():
-    run(testing_parser(__doc__, crops=3).parse_args())
+    run(testing_arguments(__doc__, crops=3))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""Save, resume and load: files of this project, and every published layout that ``ops.layouts`` knows."""
-from pathlib import Path
+"""Save, load, fine-tune from and export: files of this project, and every published layout that ``ops.layouts`` knows."""
+import re
 
 import torch
 
-from ops.backbones import infer_arch
+from ops.backbones import spread_channels
+from ops.backbones.resnet import ResNet
 from ops.errors import UserError
 from ops.files import atomic_write
-from ops.layouts import LAYOUTS, from_ours, recognise, to_ours
+from ops.layouts import LAYOUTS, from_ours
 from ops.models import TSN
-from ops.temporal import MODULES
-from ops.weight_files import find_state_dict, read_checkpoint
+from ops.released import read_weights
+from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
 
+_GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of what moved into a slot
 FORMAT = 1  # raised when a reader of today could no longer understand the file
 
 
@@ -40,40 +42,47 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
     """A ready network in eval mode from any known file or state dict.
 
     source: path of a checkpoint, or a state dict (name -> tensor) or checkpoint dict already in memory. num_segments and
-    overrides (arguments of :class:`ops.models.TSN`) win over what the file says and supply what it cannot tell: a published
-    file does not hold T (8 is assumed, and said so). A num_class other than the file's gives a new head. The network
-    has the file's precision if that is float64, else float32. ``model.report`` is the line this prints unless quiet, and
-    ``model.class_names`` the file's class names or None.
+    overrides (arguments of :class:`ops.models.TSN`; None is not given) win over what the file says and supply what it
+    cannot tell: a published file does not hold T (its name may; else 8 is assumed, and said so). A num_class other than the
+    file's gives a new head. The network has the file's precision if that is float64, else float32. ``model.report`` is the
+    line this prints unless quiet, and ``model.class_names`` the file's class names or None.
 
-    Raises UserError if the layout is unknown, or if any weight is missing, unexpected or of another shape.
+    Raises UserError if the layout is unknown, if the file's name contradicts its weights, or if any weight is missing,
+    unexpected or of another shape.
     """
-    name = str(source) if isinstance(source, (str, Path)) else "state dict"
-    content = read_checkpoint(source) if isinstance(source, (str, Path)) else source
-    state = find_state_dict(content, name)
-    layout = recognise(state)
-    if layout is None:
-        raise UserError(f"{name}: unknown layout of weights (first key: {next(iter(state))}); known are {', '.join(LAYOUTS)}")
-    state = to_ours(state, layout)
-    spec = content.get("model") if layout == "ours" else None
-    if not isinstance(spec, dict) or "num_class" not in spec:
-        spec = _infer_spec(state, layout, name)
-    file_classes = spec["num_class"]
-    assumed = num_segments is None and "num_segments" not in spec
-    spec = {"num_segments": 8, **spec, **overrides}
+    file = read_weights(source)
+    spec = {**file.spec, **{key: value for key, value in overrides.items() if value is not None}}
+    if overrides.get("module") not in (None, file.spec["module"]):  # options of another module are of no use
+        dropped = set(MODULES[file.spec["module"]].options) - overrides.keys()
+        spec = {key: value for key, value in spec.items() if key not in dropped}
     if num_segments is not None:
         spec["num_segments"] = num_segments
+    assumed = "" if "num_segments" in spec else " (assumed: the file does not tell)"
+    spec.setdefault("num_segments", 8)
     try:
         model = TSN(**spec)
     except TypeError as error:
-        raise UserError(f"{name}: its model needs an option this version does not know ({error})") from None
-    if any(value.dtype == torch.float64 for value in state.values()):
+        raise UserError(f"{file.name}: its model needs an option this version does not know ({error})") from None
+    if any(value.dtype == torch.float64 for value in file.state.values()):
         model.double()
-    model.report = f"{name}: {layout} layout, {spec['module']} {spec['arch']}, {spec['num_segments']} segments" + (
-        " (assumed: the file does not tell)" if assumed else "") + "; " + fill(model, state, name, file_classes)
-    model.class_names = content.get("class_names") if isinstance(content, dict) and layout == "ours" else None
+    filled = fill(model, file.state, file.name, file.spec["num_class"])
+    model.report = f"{file.name}: {file.layout} layout, {describe(model.spec)}{assumed}; {filled}"
+    model.class_names = file.class_names
     if not quiet:
         print(model.report)
     return model.eval()
+
+
+def describe(spec):
+    """A model in a few words: ``tsm resnet50, Flow, shift 1/8 blockres, non-local, 8 segments``."""
+    words = [f"{spec['module']} {spec['arch']}"]
+    if spec.get("modality", "RGB") != "RGB":
+        words.append(spec["modality"])
+    if "shift_place" in spec:
+        past = ", past only" if spec.get("shift_direction") == "past" else ""
+        words.append(f"shift 1/{spec.get('shift_div', 8)} {spec['shift_place']}{past}")
+    words += [word for word, key in (("non-local", "non_local"), ("temporal pool", "temporal_pool")) if spec.get(key)]
+    return ", ".join([*words, f"{spec['num_segments']} segments"])
 
 
 def fill(model, state, name, file_classes=None):
@@ -100,19 +109,63 @@ def fill(model, state, name, file_classes=None):
     return f"loaded {loaded}, {head}unexpected 0, missing 0"
 
 
-def _infer_spec(state, layout, name):
-    prefix = "backbone."
-    shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state.items() if key.startswith(prefix)}
-    arch = infer_arch(shapes)
-    if arch is None or "head.weight" not in state:
-        raise UserError(f"{name}: looks like the {layout} layout, but its shapes fit no known backbone with a classifier")
-    marked = (module for module, row in MODULES.items() if row.mark and any(row.mark in key for key in state))
-    return {"arch": arch, "module": next(marked, "tsn"), "num_class": state["head.weight"].shape[0]}
+def tune(model, source, *, dataset, class_names):
+    """Fill a model, in place, from a checkpoint of another task or another temporal module, for fine-tuning.
+
+    The head is taken over if the file's classes are known to be the model's: their names, or where one side has none the
+    name of the data set. A first conv of another modality starts from the mean over its channels. What only one of the two
+    has may be a guest (a temporal module, a non-local block): it stays new, or is not used.
+
+    Returns (report, whether the head was taken over). Raises UserError if the backbone is another one.
+    """
+    file = read_weights(source)
+    own = model.state_dict()
+    state = dict(file.state)
+    first = f"backbone.{model.backbone.first_conv}.weight"
+    spread = ""
+    if first in state and state[first].shape[1] != own[first].shape[1]:
+        spread = f", first conv {state[first].shape[1]} -> {own[first].shape[1]} channels by their mean"
+        state[first] = spread_channels(state[first], own[first].shape[1])
+    named = bool(file.class_names and class_names)
+    same = file.class_names == list(class_names) if named else file.dataset == dataset
+    keep_head = same and all(key in state and state[key].shape == own[key].shape for key in ("head.weight", "head.bias"))
+    if not keep_head:
+        state = {key: value for key, value in state.items() if not key.startswith("head.")}
+    new = [key for key in own if key not in state and not key.startswith("head.") and not key.endswith("num_batches_tracked")]
+    unused = [key for key in state if key not in own]
+    wrong = [key for key in new + unused if not _GUEST.search(key)]
+    wrong += [key for key in own if key in state and state[key].shape != own[key].shape]
+    if wrong:
+        raise UserError(f"--tune_from {file.name}: holds a {file.spec['module']} {file.spec['arch']}, whose backbone "
+                        f"does not fit a {model.spec['arch']} ({wrong[0]} is missing, unknown or of another shape)")
+    taken = {key: value for key, value in state.items() if key in own}
+    model.load_state_dict({**own, **taken})
+    head = "head taken over" if keep_head else f"head new ({file.spec['num_class']} -> {model.num_class})"
+    if not keep_head and file.spec["num_class"] == model.num_class:
+        head += ": other classes" if named or file.dataset else ": the file does not tell its classes"
+    return (f"{file.name}: {file.layout} layout, {file.spec['module']} {file.spec['arch']}; loaded {len(taken)}, {head}, "
+            f"new {len(new)}, not used {len(unused)}{spread}"), keep_head
 
 
 def export_state_dict(model, layout):
     """State dict of a model in a published layout, as that project's own loader expects it. Raises UserError."""
-    wanted = LAYOUTS[layout].module if layout in LAYOUTS else None
-    if layout not in LAYOUTS or wanted not in (None, model.spec["module"]):
+    if layout not in LAYOUTS or model.spec["module"] not in (LAYOUTS[layout].modules or (model.spec["module"],)):
         raise UserError(f"a {model.spec['module']} model cannot be written in the {layout} layout")
-    return from_ours(model.state_dict(), layout)
+    return from_ours(model.state_dict(), layout, _wrapped(model) if LAYOUTS[layout].wrappers else ())
+
+
+def _wrapped(model):
+    """(prefix of our keys, wrapper's name in TSM), outer ones first: what TSM's files hold one level deeper."""
+    words = []
+    for name, guest in model.named_modules():
+        block, _, slot = name.rpartition(".")
+        if isinstance(guest, TemporalPool):
+            words.append(("backbone.layer2.", "net"))
+        elif isinstance(guest, NonLocal):
+            words.append((f"{block}.", "block"))
+        elif isinstance(guest, TemporalShift) and slot == "before_block":
+            words.append((f"{block}.", "net"))
+        elif isinstance(guest, TemporalShift):
+            conv = "conv1" if isinstance(model.backbone, ResNet) else "conv.0.0"
+            words.append((f"{block}.{conv}.", "net"))
+    return sorted(words, key=lambda word: word[0].count("."))

@@ -13,28 +13,45 @@ import torch
 class Layout:
     """One way of naming weights.
 
-    signature: a pattern that some key matches in this layout and in none above it; module: the temporal module that such
-    a file holds, None if its keys do not tell; rules: (theirs, ours) prefixes; unused: patterns of their entries that no
-    forward pass reads, with the key of ours that an export fills them from (None: zeros); conv_bias: their convs before a
-    BatchNorm carry a bias; prefix: what an export puts before every key.
+    signature: a pattern that some key matches in this layout and in none above it; modules: the temporal modules that such
+    a file may hold, none: any; rules: (theirs, ours) prefixes; wrappers: parts of their keys that name a wrapper
+    around a layer, where we have none; unused: patterns of their entries that no forward pass reads, with the key of ours that
+    an export fills them from (None: zeros); conv_bias: their convs before a BatchNorm carry a bias; prefix: what an export
+    puts before every key.
     """
 
     signature: str
-    module: str | None
+    modules: tuple[str, ...]
     rules: tuple[tuple[str, str], ...]
+    wrappers: tuple[str, ...] = ()
     unused: tuple[tuple[str, str | None], ...] = ()
     conv_bias: bool = False
     prefix: str = ""
 
 
-_HEADS = (("new_fc.", "head."), ("base_model.fc.", "head."))
+# tonylins/pytorch-mobilenet-v2, whose blocks are flat lists, to torchvision, whose blocks are lists of conv, BN, ReLU.
+_TONYLINS = tuple((f"features.{block}.conv.{theirs}.", f"features.{block}.conv.{ours}.") for block, layers in (
+    ("1", {0: "0.0", 1: "0.1", 3: "1", 4: "2"}),
+    ("{i}", {0: "0.0", 1: "0.1", 3: "1.0", 4: "1.1", 6: "2", 7: "3"}),
+) for theirs, ours in layers.items())
+# mit-han-lab/temporal-shift-module: ops/non_local.py
+_NON_LOCAL = tuple(
+    (f"base_model.layer{{s}}.{{b}}.nl.{theirs}.", f"backbone.layer{{s}}.{{b}}.after_block.{ours}.")
+    for theirs, ours in (("theta", "theta"), ("phi.0", "phi"), ("g.0", "g"), ("W.0", "expand"), ("W.1", "expand_bn")))
+_HEADS = (("new_fc.", "head."), ("base_model.fc.", "head."), ("base_model.classifier.", "head."))
+
+
+def _under(prefix, rules):
+    """Rules for keys that have ``base_model.`` (theirs, or nothing) and ``backbone.`` (ours) in front."""
+    return tuple((prefix + theirs, "backbone." + ours) for theirs, ours in rules)
+
 
 LAYOUTS = {
     # Files of this project.
-    "ours": Layout(r"backbone\.", None, (("", ""),)),
+    "ours": Layout(r"backbone\.", (), (("", ""),)),
     # MCG-NJU/TDN: ops/tdn_net.py and ops/base_module.py there.
     "tdn": Layout(
-        r"base_model\.conv1_5\.", "tdn",
+        r"base_model\.conv1_5\.", ("tdn",),
         (
             *_HEADS,
             ("base_model.conv1_5.0.", "backbone.stem.conv."),
@@ -56,12 +73,27 @@ LAYOUTS = {
         conv_bias=True,
         prefix="module.",
     ),
-    # mit-han-lab/temporal-shift-module and yjxiong/tsn-pytorch: ops/models.py, models.py there.
-    "tsn": Layout(r"base_model\.", "tsn", (*_HEADS, ("base_model.", "backbone.")), prefix="module."),
+    # mit-han-lab/temporal-shift-module and yjxiong/tsn-pytorch: ops/models.py, models.py there. The first is the MobileNetV2
+    # of the former; in the second, a shifted layer is called net and a block with a non-local one beside it block.
+    "tsm-mobilenetv2": Layout(
+        r"base_model\.features\.2\.conv\.7\.", ("tsn", "tsm"),
+        (*_HEADS, *_under("base_model.", _TONYLINS), ("base_model.", "backbone.")),
+        wrappers=("net",), prefix="module.",
+    ),
+    "tsm": Layout(
+        r"base_model\.", ("tsn", "tsm"), (*_HEADS, *_NON_LOCAL, ("base_model.", "backbone.")),
+        wrappers=("net", "block"), prefix="module.",
+    ),
+    # The MobileNetV2 of TSM's online demo, and tonylins' own.
+    "mobilenetv2": Layout(
+        r"features\.2\.conv\.7\.", ("tsn", "tsm"),
+        (("classifier.1.", "head."), ("classifier.", "head."), *_under("", _TONYLINS), ("features.", "backbone.features.")),
+    ),
     # torchvision's image classifiers.
     "torchvision": Layout(
-        r"(conv1|layer1\.0\.conv1)\.weight", "tsn",
-        (("fc.", "head."), ("conv1.", "backbone.conv1."), ("bn1.", "backbone.bn1."), ("layer{s}.", "backbone.layer{s}.")),
+        r"((conv1|layer1\.0\.conv1)|features\.0\.0)\.weight", ("tsn",),
+        (("fc.", "head."), ("conv1.", "backbone.conv1."), ("bn1.", "backbone.bn1."), ("layer{s}.", "backbone.layer{s}."),
+         ("classifier.1.", "head."), ("features.", "backbone.features.")),
     ),
 }
 
@@ -92,13 +124,14 @@ def recognise(state):
 
 
 def to_ours(state, name):
-    """Rename a stripped state dict from a layout to our names; biases before a BatchNorm are folded into its mean.
+    """Rename a stripped state dict from a layout to our names; biases before a BatchNorm are folded into its mean, and the
+    weights of 1x1x1 convolutions become those of 1x1 ones.
 
     Returns a new dict; keys that no rule knows keep their name, so that a strict load reports them.
     """
     layout = LAYOUTS[name]
     unused = {key for key, _ in layout.unused}
-    out = {_rename(key, layout.rules): value for key, value in state.items() if key not in unused}
+    out = {_rename(_unwrap(key, layout), layout.rules): _flat(value) for key, value in state.items() if key not in unused}
     if layout.conv_bias:
         for key in list(out):
             mean = _folded_into(key)
@@ -107,11 +140,20 @@ def to_ours(state, name):
     return out
 
 
-def from_ours(state, name):
-    """The inverse of :func:`to_ours`: every entry the original's own loader expects, biases being zero."""
+def from_ours(state, name, wrapped=()):
+    """The inverse of :func:`to_ours`: every entry the original's own loader expects, biases being zero.
+
+    wrapped: pairs (prefix of our keys, name of the wrapper): a layer that sits in a wrapper in this model, outer ones first.
+    """
     layout = LAYOUTS[name]
     backwards = [(ours, theirs) for theirs, ours in layout.rules]
-    out = {_rename(key, backwards): value for key, value in state.items()}
+    wrapped = [(_rename(prefix, backwards), word) for prefix, word in wrapped]
+    out = {}
+    for key, value in state.items():
+        theirs = _rename(key, backwards)
+        if ".after_block." in key:  # 1x1 convolutions and BatchNorms of frames here, 1x1x1 ones there
+            value = value[..., None] if value.dim() == 4 else value
+        out[_wrap(theirs, wrapped)] = value
     if layout.conv_bias:
         for key, value in state.items():
             if _FOLDED_CONVS.fullmatch(key):
@@ -119,6 +161,22 @@ def from_ours(state, name):
     for theirs, ours in layout.unused:
         out[theirs] = state[ours].clone() if ours else torch.zeros_like(state["backbone.bn1.bias"])
     return {layout.prefix + key: value for key, value in out.items()}
+
+
+def _unwrap(key, layout):
+    return re.sub(rf"\.({'|'.join(layout.wrappers)})(?=\.)", "", key) if layout.wrappers else key
+
+
+def _wrap(key, wrapped):
+    """Put the wrappers' names into a key of theirs, the innermost first, so that the places of the outer ones stay."""
+    for prefix, word in reversed(wrapped):
+        if key.startswith(prefix) and not key.startswith(f"{prefix}nl."):
+            key = f"{prefix}{word}.{key.removeprefix(prefix)}"
+    return key
+
+
+def _flat(value):
+    return value.flatten(3) if value.dim() == 5 and value.shape[2:] == (1, 1, 1) else value
 
 
 def _folded_into(key):

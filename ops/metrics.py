@@ -1,8 +1,25 @@
 """Accuracy of scored videos, in numpy: top-k, mean class accuracy and the confusion matrix."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Accuracies(NamedTuple):
+    """What is reported of scored videos, in percent; TSM and TDN print the first two, TSN the last one."""
+
+    top1: float
+    top5: float
+    mean_class: float
+
+
+def accuracies(scores: np.ndarray, labels: np.ndarray) -> Accuracies:
+    """The :class:`Accuracies` of ``scores`` floats ``[V, classes]`` and ``labels`` integers ``[V]``.
+
+    Raises ``ValueError`` as ``topk_accuracy`` does.
+    """
+    return Accuracies(*topk_accuracy(scores, labels, (1, 5)), mean_class_accuracy(scores, labels))
 
 
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray, k: Sequence[int] = (1, 5)) -> tuple[float, ...]:

@@ -1,18 +1,32 @@
 """TSN: the frame around every model of this project: preprocess -> backbone (+ temporal module) -> head -> consensus.
 
 Follows Temporal Segment Networks (Wang et al., ECCV 2016, arXiv 1608.00859): T segments of a video are seen by one 2D
-network with shared weights, and their class scores are averaged.
+network with shared weights, and their class scores are averaged. A frame is a picture (RGB), five steps of optical flow (Flow)
+or five differences of pictures (RGBDiff), as in its section 3.2.
 """
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ops.backbones import build_backbone
+from ops.backbones import build_backbone, set_input_channels
 from ops.errors import UserError
 from ops.pretrained import load_pretrained
-from ops.temporal import MODULES, insert
+from ops.temporal import MODULES, insert, resolve_options
+from ops.temporal.non_local import NonLocal
 
-CHANNELS = {"RGB": 3}
+
+class Modality(NamedTuple):
+    """channels: of a frame as it is read; frames: of a segment as they are read, None: as the temporal module wants;
+    inputs: channels that the backbone's first conv sees."""
+
+    channels: int
+    frames: int | None
+    inputs: int
+
+
+MODALITIES = {"RGB": Modality(3, None, 3), "Flow": Modality(2, 5, 10), "RGBDiff": Modality(3, 6, 15)}
 CONSENSUS = {"avg": lambda scores: scores.mean(dim=1), "identity": lambda scores: scores}
 
 
@@ -24,45 +38,60 @@ class TSN(nn.Module):
         num_segments: T.
         arch: name of the backbone (``ops.backbones.ARCHS``).
         module: name of the temporal module (``ops.temporal.MODULES``); "tsn" is none.
-        modality: "RGB".
+        modality: "RGB", "Flow" (5 pairs of x and y a segment) or "RGBDiff" (6 pictures a segment, subtracted here).
         dropout: probability of dropping a feature before the classifier.
         consensus: "avg" gives ``[B, num_class]``, "identity" the scores of all segments, ``[B, T, num_class]``.
+        non_local: also put non-local blocks into the second and third stage.
+        temporal_pool: halve the segments after the first stage; ``consensus`` then sees T / 2 of them.
         pretrain: start of the backbone: "imagenet" (torchvision's IMAGENET1K_V1), "none", or the path of a weight file.
         partial_bn: train only the first BatchNorm; the others keep their statistics and parameters.
         input_size: side of the square crops the model is trained on, kept for testing.
+        options: of the temporal module (``MODULES[module].options``): shift_div, shift_place, shift_direction; None is
+            not given.
 
-    Raises UserError for an unknown name and where pretrained weights cannot be had.
+    Raises UserError for an unknown name, for a combination that cannot be, and where pretrained weights cannot be had.
     """
 
     def __init__(self, num_class, num_segments=8, *, arch="resnet50", module="tsn", modality="RGB", dropout=0.5,
-                 consensus="avg", pretrain="none", partial_bn=False, input_size=224):
+                 consensus="avg", non_local=False, temporal_pool=False, pretrain="none", partial_bn=False, input_size=224,
+                 **options):
         super().__init__()
-        for flag, value, known in (("--module", module, MODULES), ("--modality", modality, CHANNELS),
+        for flag, value, known in (("--module", module, MODULES), ("--modality", modality, MODALITIES),
                                    ("--consensus_type", consensus, CONSENSUS)):
             if value not in known:
                 raise UserError(f"{flag} {value}: unknown; known are {', '.join(known)}")
         if num_class < 1 or num_segments < 1:
             raise UserError(f"a model needs at least 1 class and 1 segment, not {num_class} and {num_segments}")
+        row = MODULES[module]
+        if modality not in row.modalities:
+            raise UserError(f"--module {module} sees {', '.join(row.modalities)} only, not {modality}")
+        options = resolve_options(module, options)
         self.spec = {"num_class": num_class, "num_segments": num_segments, "arch": arch, "module": module,
-                     "modality": modality, "dropout": dropout, "consensus": consensus, "input_size": input_size}
+                     "modality": modality, "dropout": dropout, "consensus": consensus, "non_local": non_local,
+                     "temporal_pool": temporal_pool, "input_size": input_size, **options}
         self.num_class = num_class
         self.num_segments = num_segments
-        self.frames_per_segment = MODULES[module].frames_per_segment
-        self.frame_channels = CHANNELS[modality] * self.frames_per_segment
+        channels, frames, inputs = MODALITIES[modality]
+        self.frames_per_segment = frames or row.frames_per_segment
+        self.frame_channels = channels * self.frames_per_segment
         self.input_size = input_size
         self.backbone = build_backbone(arch)
+        set_input_channels(self.backbone, inputs)
         if pretrain != "none":
             load_pretrained(self.backbone, arch, pretrain)
-        insert(module, self.backbone, num_segments)
+        insert(module, self.backbone, num_segments, non_local=non_local, temporal_pool=temporal_pool, arch=arch, **options)
+        self.scored_segments = num_segments // 2 if temporal_pool else num_segments
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.backbone.feature_dim, num_class)
         nn.init.normal_(self.head.weight, 0, 0.001)
         nn.init.zeros_(self.head.bias)
         self.consensus = CONSENSUS[consensus]
-        pixels = self.backbone.pixels
+        self.modality = modality
+        self.pixels = self.backbone.pixels.of_flow() if modality == "Flow" else self.backbone.pixels
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(pixels, name)) * pixels.scale
-            self.register_buffer(name, values.repeat(self.frames_per_segment).reshape(1, -1, 1, 1), persistent=False)
+            values = torch.tensor(getattr(self.pixels, name)) * self.pixels.scale
+            values = values.repeat(self.frame_channels // len(values)).reshape(1, -1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
         self.channels_last = False
         self.partial_bn = partial_bn
 
@@ -74,9 +103,9 @@ class TSN(nn.Module):
     def forward(self, clip):
         """Class scores (logits) of a batch of clips.
 
-        clip: ``[B, T, L*C, H, W]`` or flattened to ``[B, T*L*C, H, W]``; uint8 is RGB pixels, a floating tensor is
-        already normalised. Returns ``[B, num_class]`` (consensus "avg") or ``[B, T, num_class]`` ("identity").
-        Raises ValueError for a clip of another T, L or C.
+        clip: ``[B, T, L*C, H, W]`` or flattened to ``[B, T*L*C, H, W]``; uint8 is pixels as they are read (RGB; x, y of flow),
+        a floating tensor is already normalised. Returns ``[B, num_class]`` (consensus "avg") or ``[B, T, num_class]``
+        ("identity"). Raises ValueError for a clip of another T, L or C.
         """
         # T from the constructor: the temporal modules were built for it.
         segments, channels = self.num_segments, self.frame_channels
@@ -87,14 +116,24 @@ class TSN(nn.Module):
             )
         frames = self.preprocess(clip.reshape(-1, self.frame_channels, *clip.shape[-2:]))
         scores = self.head(self.dropout(self.backbone(frames)))
-        return self.consensus(scores.unflatten(0, (-1, self.num_segments)))
+        return self.consensus(scores.unflatten(0, (-1, self.scored_segments)))
 
     def preprocess(self, frames):
-        """``[N, L*C, H, W]``: uint8 pixels are normalised as the backbone expects; floating frames pass."""
+        """What the backbone sees of frames ``[N, L*C, H, W]``: uint8 pixels are normalised as it expects, floating frames pass.
+
+        RGBDiff becomes ``[N, (L-1)*C, H, W]``, the differences of neighbours. Of pixels these are ``(v[k+1] - v[k]) / scale``
+        in training and test alike (tsn-pytorch trains so, but tests ResNets with the mean and deviation of pictures).
+        """
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if frames.dtype != torch.uint8:
+            if self.modality == "RGBDiff":
+                frames = _differences(frames)
             return frames.contiguous(memory_format=layout)
+        if self.pixels.order == "BGR":
+            frames = frames.unflatten(1, (-1, 3)).flip(2).flatten(1, 2)
         frames = frames.to(self.mean.dtype, memory_format=layout)
+        if self.modality == "RGBDiff":
+            return _differences(frames).contiguous(memory_format=layout).div_(self.pixels.scale)
         return frames.sub_(self.mean).div_(self.std)
 
     def to_channels_last(self):
@@ -115,8 +154,10 @@ class TSN(nn.Module):
         self.train(self.training)
 
     def _later_norms(self):
+        # The BatchNorm of a non-local block starts at zero: frozen, the block would never begin to work.
+        exempt = {m for block in self.backbone.modules() if isinstance(block, NonLocal) for m in block.modules()}
         norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-        return norms[1:]
+        return [bn for bn in norms[1:] if bn not in exempt]
 
     def train(self, mode=True):
         """As ``nn.Module.train``, except that under partial BN every BatchNorm but the first stays in eval mode."""
@@ -129,12 +170,17 @@ class TSN(nn.Module):
     _partial_bn = False
 
 
+def _differences(frames):
+    """``[N, L*3, H, W]`` to ``[N, (L-1)*3, H, W]``: each frame less the one before."""
+    return frames[:, 3:] - frames[:, :-3]
+
+
 def fuse_batch_norm(model):
     """Fold every BatchNorm into the conv before it, in place, for inference: same outputs to rounding, fewer passes.
 
-    The pairs are found by name: ``bn1`` after ``conv1``, ``x_bn`` after ``x``, ``downsample.1`` after ``downsample.0``,
-    ``bn`` after ``conv``. Returns the model. Raises ValueError for a model in training mode and for a
-    BatchNorm without such a conv.
+    The pairs are found by name: ``bn1`` after ``conv1``, ``x_bn`` after ``x``, a number after the number before it (as
+    ``downsample.1`` after ``downsample.0``), ``bn`` after ``conv``. Returns the model. Raises ValueError for a model in
+    training mode and for a BatchNorm without such a conv.
     """
     if model.training:
         raise ValueError("fuse_batch_norm wants a model in eval mode: folding freezes the running statistics")
@@ -142,7 +188,8 @@ def fuse_batch_norm(model):
         children = dict(parent.named_children())
         for name, bn in children.items():
             if isinstance(bn, nn.BatchNorm2d):
-                conv = "0" if name == "1" else name.removesuffix("_bn") if "_" in name else name.replace("bn", "conv")
+                conv = (str(int(name) - 1) if name.isdigit() else name.removesuffix("_bn") if "_" in name
+                        else name.replace("bn", "conv"))
                 if not isinstance(children.get(conv), nn.Conv2d):
                     raise ValueError(f"fuse_batch_norm finds no conv before {name} in a {type(parent).__name__}")
                 setattr(parent, conv, fuse_conv_bn_eval(children[conv], bn))

@@ -4,28 +4,34 @@ import math
 from torch import nn
 
 POLICIES = ("groups", "flat")
-SCHEDULERS = ("step", "cosine")
+SCHEDULERS = ("step", "cosine", "cosine-epoch")
 
 
 def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
     """Trainable parameters as groups for ``torch.optim.SGD``.
 
     policy "flat" is one group, as TDN was really trained; "groups" applies the multipliers of TSN (``get_optim_policies``):
-    conv weights 1/1 (lr/decay), biases 2/0, BatchNorm 1/0, and with fc_lr5 the classifier's weight 5/1 and bias 10/0.
-    Each group carries ``name`` and ``lr_mult``; parameters that need no gradient are left out, empty groups too.
-    Raises ValueError if a layer's kind is unknown to "groups".
+    conv weights 1/1 (lr/decay), biases 2/0, BatchNorm 1/0, the first conv of a Flow network 5/1 and 10/0, and with fc_lr5 the
+    classifier's weight 5/1 and bias 10/0 (without: 1/1 and 2/0, as in tsn-pytorch). The parameters of a group come in the
+    order of the model. Each group carries ``name`` and ``lr_mult``; parameters that need no gradient are left out, empty
+    groups too. Raises ValueError if a layer's kind is unknown to "groups".
     """
     if policy == "flat":
         parameters = [p for p in model.parameters() if p.requires_grad]
         return [{"name": "all", "params": parameters, "lr_mult": 1, "weight_decay": weight_decay}]
+    first_conv = model.backbone.get_submodule(model.backbone.first_conv)
+    flow = model.modality == "Flow"
     table = {  # name: (lr multiplier, decay multiplier)
+        "first_conv_weight": (5 if flow else 1, 1), "first_conv_bias": (10 if flow else 2, 0),
         "weight": (1, 1), "bias": (2, 0), "bn": (1, 0),
         "fc_weight": (5, 1) if fc_lr5 else (1, 1), "fc_bias": (10, 0) if fc_lr5 else (2, 0),
     }
     members = {name: [] for name in table}
     for layer in model.modules():
         for kind, parameter in layer.named_parameters(recurse=False):
-            if isinstance(layer, nn.BatchNorm2d):
+            if layer is first_conv:
+                name = f"first_conv_{kind}"
+            elif isinstance(layer, nn.BatchNorm2d):
                 name = "bn"
             elif isinstance(layer, nn.Linear):
                 name = f"fc_{kind}"
@@ -43,14 +49,17 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
 
 def learning_rate(step, *, lr, steps_per_epoch, epochs, scheduler="step", lr_steps=(), decay_rate=0.1, warmup_epochs=0,
                   warmup_multiplier=100, min_lr=1e-5):
-    """Base learning rate of an optimiser step, a pure function (TDN ops/lr_scheduler.py).
+    """Base learning rate of an optimiser step, a pure function (TDN ops/lr_scheduler.py; TSM main.py).
 
     step: number of optimiser steps taken before; lr_steps: epochs at which "step" multiplies by decay_rate. Warm-up rises
-    linearly from ``lr / warmup_multiplier`` to lr; "cosine" then falls from lr to min_lr at the end of the last epoch.
+    linearly from ``lr / warmup_multiplier`` to lr; "cosine" then falls from lr to min_lr at the end of the last epoch, and
+    "cosine-epoch", TSM's, from lr towards 0 in one step an epoch.
     """
     warmup = warmup_epochs * steps_per_epoch
     if step < warmup:
         return lr / warmup_multiplier * ((warmup_multiplier - 1) * step / warmup + 1)
+    if scheduler == "cosine-epoch":
+        return lr * (1 + math.cos(math.pi * (step // steps_per_epoch) / epochs)) / 2
     if scheduler == "cosine":
         share = (step - warmup) / max(1, epochs * steps_per_epoch - warmup)
         return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * min(1, share))) / 2

@@ -1,12 +1,17 @@
-"""Every flag of the fronts, in groups they share. Defaults are shown by ``--help`` and saved with the run."""
+"""The flags of ``main.py``, and the groups that it shares with the test fronts (``ops/testing_options.py``).
+
+Defaults are shown by ``--help`` and saved with the run.
+"""
 import argparse
 
 from ops.backbones import ARCHS
 from ops.data.datasets import KNOWN
 from ops.data.readers import DECODERS
-from ops.models import CHANNELS
+from ops.data.sampling import TRAIN_SAMPLINGS
+from ops.errors import UserError
+from ops.models import CONSENSUS, MODALITIES
 from ops.optim import POLICIES, SCHEDULERS
-from ops.temporal import MODULES
+from ops.temporal import DIRECTIONS, MODULES, PLACES, resolve_options
 
 AMP = ("none", "bf16", "fp16")
 
@@ -15,7 +20,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
     pass
 
 
-def _positive(text):
+def positive(text):
     """A flag's whole number from 1."""
     value = int(text)
     if value < 1:
@@ -23,7 +28,7 @@ def _positive(text):
     return value
 
 
-def _count(text):
+def count(text):
     """A flag's whole number from 0."""
     value = int(text)
     if value < 0:
@@ -39,7 +44,7 @@ def _share(text):
     return value
 
 
-def _rate(text):
+def rate(text):
     """A flag's number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
@@ -47,28 +52,60 @@ def _rate(text):
     return value
 
 
-def _parser(description):
+def base_parser(description):
+    """A parser that knows the data set, and takes no abbreviations."""
     # No abbreviations: an unknown flag is an error, today and after new flags have come.
     parser = argparse.ArgumentParser(description=description, formatter_class=_Help, allow_abbrev=False)
     parser.add_argument("dataset", help=f"{', '.join(KNOWN)}, or a name of your own with the list flags below")
     return parser
 
 
-def _add_data(parser, lists):
+def add_data(parser, lists):
     group = parser.add_argument_group("data (each flag overrides what is known of the data set)")
     for name, meaning in lists:
         group.add_argument(f"--{name}", metavar="FILE", help=meaning)
     group.add_argument("--root_path", metavar="DIR", help="folder that the paths of a list are relative to")
-    group.add_argument("--num_class", type=_positive, metavar="N", help="number of classes")
+    group.add_argument("--flow_prefix", "--flow_pref", metavar="TEXT",
+                       help="start of the flow files' names: TEXT and {}_{:05d}.jpg is their --image_tmpl (tsn-pytorch's flag)")
+    group.add_argument("--num_class", type=positive, metavar="N", help="number of classes")
     group.add_argument("--class_names", metavar="FILE", help="class names, one a line, in label order")
     group.add_argument("--image_tmpl", metavar="TMPL", help="file names in a frame folder, such as img_{:05d}.jpg")
+    group.add_argument("--sampling_compat", action="store_true",
+                       help="sample short videos as the originals do, who repeat their first frame")
     group.add_argument("--decoder", choices=tuple(DECODERS), default="pyav", help="library that decodes video files")
-    group.add_argument("-j", "--workers", type=_count, default=4, metavar="N", help="loader processes of each process")
-    group.add_argument("--timeout", type=_count, default=300, metavar="SECONDS",
+    group.add_argument("-j", "--workers", type=count, default=4, metavar="N", help="loader processes of each process")
+    group.add_argument("--timeout", type=count, default=300, metavar="SECONDS",
                        help="give up when a loader process is silent for so long; 0 waits for ever")
 
 
-def _add_runtime(parser):
+OPTIONS = ("shift_div", "shift_place", "shift_direction")  # of the temporal modules
+
+
+def add_module_options(group):
+    group.add_argument("--shift_div", type=positive, metavar="N",
+                       help="1/N of the channels is shifted in each direction (default for tsm: 8)")
+    group.add_argument("--shift_place", choices=tuple(PLACES),
+                       help="shift inside the residual branch, or before the whole block (default for tsm: blockres)")
+    group.add_argument("--shift_direction", choices=DIRECTIONS,
+                       help="both, or past for a network that can run online (default for tsm: both)")
+
+
+def _add_train_sampling(parser):
+    group = parser.add_argument_group("which frames")
+    group.add_argument("--sampling", choices=TRAIN_SAMPLINGS, default="uniform",
+                       help="one frame of each of T equal parts, or T frames of a window of 64")
+    group.add_argument("--dense_sample", dest="sampling", action="store_const", const="dense",
+                       help="the same as --sampling dense")
+
+
+def _tsm_schedule(text):
+    names = {"step": "step", "cos": "cosine-epoch"}
+    if text not in names:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither step nor cos")
+    return names[text]
+
+
+def add_runtime(parser):
     group = parser.add_argument_group("machine")
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; the GPU if there is one, else the CPU")
     group.add_argument("--amp", choices=AMP, default="none", help="automatic mixed precision")
@@ -77,97 +114,110 @@ def _add_runtime(parser):
     group.add_argument("--compile", action="store_true", help="torch.compile the model; minutes at the start")
     group.add_argument("--local-rank", "--local_rank", type=int, metavar="N",
                        help="set by python -m torch.distributed.launch; torchrun needs no flag")
-    group.add_argument("--seed", type=_count, default=0, metavar="N", help="seed of every random draw")
+    group.add_argument("--seed", type=count, default=0, metavar="N", help="seed of every random draw")
     group.add_argument("--dry_run", action="store_true", help="parse, build the model, count the lists, and stop")
 
 
 def training_parser(description):
     """Flags of ``main.py``."""
-    parser = _parser(description)
-    parser.add_argument("modality", choices=tuple(CHANNELS), help="what a frame is")
-    _add_data(parser, (("train_list", "videos to train on"), ("val_list", "videos to validate on")))
+    parser = base_parser(description)
+    parser.add_argument("modality", choices=tuple(MODALITIES), help="what a frame is")
+    for name, purpose in (("train", "to train on"), ("val", "to validate on")):
+        parser.add_argument(f"{name}_list", nargs="?", default=argparse.SUPPRESS, metavar=f"{name.upper()}_LIST",
+                            help=f"videos {purpose}, as --{name}_list")
+    add_data(parser, (("train_list", "videos to train on"), ("val_list", "videos to validate on")))
+    _add_train_sampling(parser)
     parser.add_argument("--missing", choices=("stop", "skip"), default="stop",
                         help="listed training videos that are not on disk: refuse to start, or train without them")
 
     group = parser.add_argument_group("model")
-    group.add_argument("--module", choices=tuple(MODULES), default="tdn", help="temporal module; tsn is none")
+    group.add_argument("--module", choices=tuple(MODULES),
+                       help="temporal module; tsn is none (default: tdn, or tsm with --shift)")
+    group.add_argument("--shift", action="store_true", help="the same as --module tsm")
+    add_module_options(group)
+    group.add_argument("--non_local", action="store_true", help="non-local blocks in the second and third stage, too")
+    group.add_argument("--temporal_pool", action="store_true", help="half the segments from the second stage on")
     group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
-    group.add_argument("--num_segments", type=_positive, default=8, metavar="T", help="segments of a clip")
-    group.add_argument("--input_size", type=_positive, default=224, metavar="PIXELS", help="side of the crops")
-    group.add_argument("--consensus_type", choices=("avg",), default="avg", help="how segments' scores become a video's")
+    group.add_argument("--num_segments", type=positive, default=8, metavar="T", help="segments of a clip")
+    group.add_argument("--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops")
+    group.add_argument("--consensus_type", choices=tuple(CONSENSUS), default="avg",
+                       help="avg trains on the mean of the segments' scores, identity on each segment")
     group.add_argument("--dropout", "--do", type=_share, default=0.5, metavar="P", help="dropout before the classifier")
     group.add_argument("--pretrain", default="imagenet", metavar="WHAT",
                        help="start of the backbone: imagenet (torchvision's weights), none, or a file of such weights")
+    group.add_argument("--tune_from", metavar="FILE",
+                       help="fine-tune this checkpoint, ours or a published one, in place of --pretrain; its classifier is "
+                            "taken over where its classes are known to be the same")
     group.add_argument("--npb", "--no_partialbn", dest="partial_bn", action="store_false", default=None,
-                       help="train every BatchNorm (default for tdn)")
+                       help="train every BatchNorm (default for tdn, and with --pretrain none)")
     group.add_argument("--partial_bn", dest="partial_bn", action="store_true", default=None,
-                       help="train only the first BatchNorm (default for tsn with pretrained weights)")
+                       help="train only the first BatchNorm (default for tsn and tsm with pretrained weights)")
 
     group = parser.add_argument_group("optimisation")
-    group.add_argument("--epochs", type=_positive, default=60, metavar="N", help="epochs to train")
-    group.add_argument("-b", "--batch-size", "--batch_size", type=_positive, default=8, metavar="N",
+    group.add_argument("--epochs", type=positive, default=60, metavar="N", help="epochs to train")
+    group.add_argument("-b", "--batch-size", "--batch_size", type=positive, default=8, metavar="N",
                        help="videos of a batch, PER PROCESS")
-    group.add_argument("--accumulate", type=_positive, default=1, metavar="N", help="batches of one optimiser step")
-    group.add_argument("--lr", type=_rate, default=0.01, help="learning rate for the total batch")
+    group.add_argument("--accumulate", type=positive, default=1, metavar="N", help="batches of one optimiser step")
+    group.add_argument("--lr", type=rate, default=0.01, help="learning rate for the total batch")
     group.add_argument("--lr_scheduler", choices=SCHEDULERS, default="step", help="course of the learning rate")
+    group.add_argument("--lr_type", dest="lr_scheduler", type=_tsm_schedule, metavar="{step,cos}", default=argparse.SUPPRESS,
+                       help="TSM's names of step and cosine-epoch")
     group.add_argument("--lr_steps", type=float, nargs="+", default=[30, 45, 55], metavar="EPOCH",
                        help="epochs at which step multiplies the rate")
-    group.add_argument("--lr_decay_rate", type=_rate, default=0.1, metavar="F", help="what step multiplies by")
-    group.add_argument("--warmup_epoch", type=_count, default=0, metavar="N", help="epochs of linear warm-up")
-    group.add_argument("--warmup_multiplier", type=_rate, default=100, metavar="F", help="warm-up starts at lr / F")
+    group.add_argument("--lr_decay_rate", type=rate, default=0.1, metavar="F", help="what step multiplies by")
+    group.add_argument("--warmup_epoch", type=count, default=0, metavar="N", help="epochs of linear warm-up")
+    group.add_argument("--warmup_multiplier", type=rate, default=100, metavar="F", help="warm-up starts at lr / F")
     group.add_argument("--lr_policy", choices=POLICIES,
-                       help="TSN's multipliers by kind of parameter, or one rate for all (default: groups for tsn, "
-                            "flat for tdn, as each was trained)")
-    group.add_argument("--fc_lr5", action=argparse.BooleanOptionalAction, default=True,
-                       help="with groups: the classifier learns 5 times as fast")
+                       help="TSN's multipliers by kind of parameter, or one rate for all (default: groups for tsn and "
+                            "tsm, flat for tdn, as each was trained)")
+    group.add_argument("--fc_lr5", action=argparse.BooleanOptionalAction,
+                       help="with groups: the classifier learns 5 times as fast (default: if it is new)")
     group.add_argument("--momentum", type=_share, default=0.9, help="momentum of SGD")
     group.add_argument("--wd", "--weight-decay", "--weight_decay", dest="weight_decay", type=float, default=5e-4,
                        help="weight decay")
-    group.add_argument("--gd", "--clip-gradient", dest="clip_gradient", type=_rate, metavar="NORM",
+    group.add_argument("--gd", "--clip-gradient", dest="clip_gradient", type=rate, metavar="NORM",
                        help="clip the gradient to this norm")
 
     group = parser.add_argument_group("run")
     group.add_argument("--output_dir", metavar="DIR", help="logs and checkpoints (default: runs/ and the run's name)")
     group.add_argument("--suffix", metavar="TEXT", help="added to the run's name")
+    group.add_argument("--snapshot_pref", metavar="TEXT",
+                       help="the run's name: TEXT and the modality (tsn-pytorch's flag)")
     group.add_argument("--resume", metavar="WHAT", help="auto (the last checkpoint of output_dir, if any) or a file")
     group.add_argument("-e", "--evaluate", action="store_true", help="validate the --resume checkpoint and stop")
-    group.add_argument("--eval-freq", "-ef", "--eval_freq", type=_positive, default=1, metavar="N",
+    group.add_argument("--eval-freq", "-ef", "--eval_freq", type=positive, default=1, metavar="N",
                        help="validate every N epochs, and after the last")
-    group.add_argument("--print-freq", "-p", "--print_freq", type=_positive, default=20, metavar="N",
+    group.add_argument("--print-freq", "-p", "--print_freq", type=positive, default=20, metavar="N",
                        help="a line to the log every N steps")
-    _add_runtime(parser)
+    add_runtime(parser)
     return parser
 
 
-def testing_parser(description, crops):
-    """Flags of the two test fronts; crops: default of ``--test_crops``."""
-    parser = _parser(description)
-    _add_data(parser, (("val_list", "videos to score"),))
-    parser.add_argument("--test_list", dest="val_list", metavar="FILE", help="the same as --val_list")
+def training_arguments(description):
+    """Parse the flags of ``main.py`` and settle what depends on others, so that it is saved and printed as used.
 
-    group = parser.add_argument_group("model")
-    group.add_argument("--weights", required=True, metavar="FILE", help="checkpoint: ours or a published one")
-    group.add_argument("--archs", choices=ARCHS, help="backbone; checked against the checkpoint")
-    group.add_argument("--test_segments", type=_positive, metavar="T",
-                       help="segments of a clip (default: what the checkpoint was trained with)")
-    group.add_argument("--fuse_bn", action="store_true", help="fold BatchNorms into the convs: same scores to rounding")
-
-    group = parser.add_argument_group("protocol")
-    group.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=crops, help="crops of a frame")
-    group.add_argument("--clip_index", type=_count, default=0, metavar="K", help="which clip of a video, from 0")
-    group.add_argument("--test_sampling", choices=("center", "random"),
-                       help="center: the one clip of segment centres; random: clip K is drawn from (seed, video, K) "
-                            "(default: random for kinetics, else center)")
-    group.add_argument("--full_res", action="store_true", help="crops as large as the scaled short side (256)")
-    group.add_argument("--scale_size", type=_positive, metavar="PIXELS",
-                       help="short side of a scaled frame (default: the crop size * 256 / 224)")
-    group.add_argument("--on-error", "--on_error", choices=("stop", "count-wrong"), default="stop",
-                       help="an unreadable video: stop, or count it as wrong and name it")
-
-    group = parser.add_argument_group("run")
-    group.add_argument("--output_dir", default="scores", metavar="DIR", help="folder of the score files")
-    group.add_argument("--batch_size", "-b", type=_positive, default=1, metavar="N", help="videos of a batch")
-    group.add_argument("--gpus", type=int, nargs="+", metavar="N",
-                       help="the GPU to use; for several start one process for each with torchrun")
-    _add_runtime(parser)
-    return parser
+    ``fc_lr5`` stays None where it depends on the checkpoint to be tuned. Raises UserError for flags that exclude each other.
+    """
+    args = training_parser(description).parse_args()
+    if args.shift and args.module not in (None, "tsm"):
+        raise UserError(f"--shift is --module tsm, not {args.module}; give one of the two")
+    args.module = args.module or ("tsm" if args.shift else "tdn")
+    row = MODULES[args.module]
+    for name, value in resolve_options(args.module, {name: getattr(args, name) for name in OPTIONS}).items():
+        setattr(args, name, value)
+    if args.flow_prefix is not None:
+        if args.image_tmpl:
+            raise UserError("--flow_prefix and --image_tmpl both name the files; give one of the two")
+        args.image_tmpl = args.flow_prefix + "{}_{:05d}.jpg" if args.modality == "Flow" else None
+    if args.tune_from:
+        args.pretrain = "none"
+    if args.partial_bn is None:
+        args.partial_bn = row.partial_bn and (args.pretrain != "none" or args.tune_from is not None)
+    args.lr_policy = args.lr_policy or row.lr_policy
+    name = [args.dataset, args.modality, args.module, args.arch, f"segment{args.num_segments}", f"e{args.epochs}"]
+    name += [mark for mark, flag in (("nl", args.non_local), ("tpool", args.temporal_pool), ("dense", args.sampling == "dense"))
+             if flag]
+    if args.snapshot_pref:
+        name = [args.snapshot_pref.rstrip("_"), args.modality.lower()]
+    args.output_dir = args.output_dir or "runs/" + "_".join(name + ([args.suffix] if args.suffix else []))
+    return args

@@ -4,34 +4,53 @@ from pathlib import Path
 import torch
 from torchvision.models import get_model_weights
 
+from ops.backbones import spread_channels
 from ops.errors import UserError
 from ops.weight_files import read_state_dict
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
+TORCHVISION_NAMES = {"mobilenetv2": "mobilenet_v2", "BNInception": None}  # None: torchvision has no such network
+HEADS = ("fc.", "classifier.", "last_linear.")
 
 
 def load_pretrained(backbone, arch, source):
     """Fill a backbone, in place, before any temporal module moves in.
 
     source: "imagenet" for torchvision's IMAGENET1K_V1 weights (the ones the published models started from), or the path
-    of a file with torchvision's key names. Every weight of the backbone must be in it; the classifier is left out.
+    of a file with the backbone's own key names. Every weight of the backbone must be in it; the classifier is left out, and a
+    first conv of other channels is spread over the backbone's (``ops.backbones.spread_channels``).
 
     Raises UserError if the file is missing, cannot be downloaded, or does not fit.
     """
     if source == "imagenet":
-        weights = get_model_weights(arch).IMAGENET1K_V1
+        name = TORCHVISION_NAMES.get(arch, arch)
+        if name is None:
+            raise UserError(f"--pretrain imagenet: torchvision has no {arch}; give a file of its ImageNet weights with "
+                            f"tsn-pytorch's names (conv1_7x7_s2.weight, ...) as --pretrain FILE, or train with --pretrain none")
+        weights = get_model_weights(name).IMAGENET1K_V1
         local = FOLDER / weights.url.rsplit("/", 1)[-1]
         source = local if local.is_file() else source
     state = _download(weights) if source == "imagenet" else read_state_dict(source)
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    result = backbone.load_state_dict(state, strict=False) if _fits(backbone, state) else None
-    if result is None or result.missing_keys or result.unexpected_keys:
-        raise UserError(f"--pretrain {source}: these are not the weights of a {arch} with torchvision's names")
-
-
-def _fits(backbone, state):
     own = backbone.state_dict()
-    return all(own[key].shape == value.shape for key, value in state.items() if key in own)
+    state = {key: _fitted(value, own.get(key), key == f"{backbone.first_conv}.weight") for key, value in state.items()
+             if not key.startswith(HEADS)}
+    wrong = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    wrong += [key for key, value in state.items() if key not in own or own[key].shape != value.shape]
+    if wrong:
+        raise UserError(f"--pretrain {source}: these are not the weights of a {arch} ({wrong[0]} is missing, unknown or of "
+                        f"another shape; {len(wrong)} in all)")
+    backbone.load_state_dict({**own, **state})
+
+
+def _fitted(value, own, is_first):
+    """A weight in the shape that the backbone wants, where the function stays the same."""
+    if own is None or value.shape == own.shape:
+        return value
+    if is_first and value.dim() == 4 and value.shape[0] == own.shape[0]:
+        return spread_channels(value, own.shape[1])
+    if own.dim() == 1 and value.shape == (1, *own.shape):  # BatchNorms in BNInception files of torch 0.2
+        return value[0]
+    return value
 
 
 def _download(weights):

@@ -19,29 +19,50 @@ class RefusedPickle(Exception):
 
 
 class PickledArray:
-    """A numpy array, or scalar (shape ``()``), as a pickle describes it: nothing is checked before ``values``."""
+    """A numpy array, or scalar (shape ``()``), as a pickle describes it: nothing is checked before its methods are used."""
 
-    __slots__ = ("dtype", "raw", "shape")
+    __slots__ = ("dtype", "fortran", "raw", "shape")
 
-    def __init__(self, shape=None, dtype=None, raw=None):
-        self.shape, self.dtype, self.raw = shape, dtype, raw
+    def __init__(self, shape=None, dtype=None, raw=None, fortran=False):
+        self.shape, self.dtype, self.raw, self.fortran = shape, dtype, raw, fortran
 
     def __setstate__(self, state):
-        self.shape, self.dtype, _, self.raw = state[-4:]  # (version, shape, dtype, Fortran order, data)
+        self.shape, self.dtype, self.fortran, self.raw = state[-4:]  # (version, shape, dtype, Fortran order, data)
+
+    def size(self) -> int:
+        """The number of values that ``shape`` speaks of. Raises ``RefusedPickle`` without a shape or a type."""
+        shape = self.shape
+        sizes = isinstance(shape, tuple) and len(shape) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in shape)
+        if not sizes or not isinstance(self.dtype, _DType):
+            raise RefusedPickle("holds an array without shape, type or data")
+        return math.prod(shape)
+
+    def objects(self) -> list:
+        """The values of an array of objects, in C order. Raises ``RefusedPickle`` when they do not fill ``shape``."""
+        size = self.size()
+        if not self.dtype.numpy.hasobject or not isinstance(self.raw, list) or len(self.raw) != size:
+            raise RefusedPickle(f"holds no objects that fill an array of shape {shown(self.shape)}")
+        return self.raw
+
+    def array(self) -> np.ndarray:
+        """The numbers in their ``shape``. Raises ``RefusedPickle`` when they do not fill it."""
+        try:
+            return self.values().reshape(self.shape, order="F" if self.fortran else "C")
+        except ValueError:  # more axes than numpy has, or an empty array of absurd sizes
+            raise RefusedPickle(f"holds an array of shape {shown(self.shape)}") from None
 
     def values(self) -> np.ndarray:
         """The numbers, 1-D, in the order of the file. Raises ``RefusedPickle`` when they do not fill ``shape``."""
-        shape, raw = self.shape, self.raw
-        sizes = isinstance(shape, tuple) and len(shape) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in shape)
-        if not sizes or not isinstance(self.dtype, _DType) or not isinstance(raw, bytes | bytearray | str):
-            raise RefusedPickle("holds an array without shape, type or data")
+        size, raw = self.size(), self.raw
+        if self.dtype.numpy.hasobject or not isinstance(raw, bytes | bytearray | str):
+            raise RefusedPickle("holds an array without numbers")
         if isinstance(raw, str):  # so protocols 0 to 2 write bytes
             try:
                 raw = raw.encode("latin1")
             except UnicodeEncodeError:
                 raise RefusedPickle("holds an array whose data are not bytes") from None
-        if len(raw) != math.prod(shape) * self.dtype.numpy.itemsize:
-            raise RefusedPickle(f"holds an array of shape {shown(shape)} with {len(raw)} bytes of data")
+        if len(raw) != size * self.dtype.numpy.itemsize:
+            raise RefusedPickle(f"holds an array of shape {shown(self.shape)} with {len(raw)} bytes of data")
         return np.frombuffer(raw, self.dtype.numpy)
 
 
@@ -57,6 +78,18 @@ class _DType:
 
     def __setstate__(self, state):
         self.numpy = self.numpy.newbyteorder(state[1])
+
+
+class _AnyDType(_DType):
+    """Stands for a numpy dtype of numbers or objects."""
+
+    __slots__ = ()
+
+    def __init__(self, code, *rest):
+        if isinstance(code, str) and code in ("O", "O4", "O8"):
+            self.numpy = np.dtype(object)
+        else:
+            super().__init__(code, *rest)
 
 
 class _Global:
@@ -81,6 +114,10 @@ def _encode(text, encoding):
     return text  # encoded in PickledArray.values, when it is used: a file could ask for it a million times
 
 
+def _frombuffer(raw, dtype, shape, order):
+    return PickledArray(shape, dtype, raw, order == "F")
+
+
 _GLOBALS = {
     ("numpy", "ndarray"): _Global(lambda *_: PickledArray()),
     ("numpy", "dtype"): _Global(_DType),
@@ -89,15 +126,21 @@ _GLOBALS = {
 for _core in ("numpy.core", "numpy._core"):  # numpy 1, numpy 2
     _GLOBALS[f"{_core}.multiarray", "_reconstruct"] = _Global(lambda *_: PickledArray())
     _GLOBALS[f"{_core}.multiarray", "scalar"] = _Global(lambda dtype, raw: PickledArray((), dtype, raw))
-    _GLOBALS[f"{_core}.numeric", "_frombuffer"] = _Global(lambda raw, dtype, shape, _: PickledArray(shape, dtype, raw))
+    _GLOBALS[f"{_core}.numeric", "_frombuffer"] = _Global(_frombuffer)
 
 
 class _Unpickler(pickle.Unpickler):
+    admitted = _GLOBALS
+
     def find_class(self, module, name):
-        if (module, name) in _GLOBALS:
-            return _GLOBALS[module, name]
+        if (module, name) in self.admitted:
+            return self.admitted[module, name]
         kind = "torch objects" if module.split(".")[0] == "torch" else "code"
         raise RefusedPickle(f"holds {kind} ({shown(f'{module}.{name}')}) and was not loaded; only numpy arrays are")
+
+
+class _ObjectUnpickler(_Unpickler):
+    admitted = _GLOBALS | {("numpy", "dtype"): _Global(_AnyDType)}
 
 
 # The opcodes (pickletools) whose argument has a fixed size or ends at a newline. Left out are persistent ids and the
@@ -149,15 +192,16 @@ def shown(value) -> str:
         return f"<{type(value).__name__}>"
 
 
-def safe_loads(data: bytes) -> object:
+def safe_loads(data: bytes, objects: bool = False) -> object:
     """The value pickled in ``data`` by any protocol, Python 2 or 3, numpy 1 or 2; arrays become ``PickledArray``.
 
-    Admits None, bool, int, float, str, bytes, list, tuple, numpy arrays and numpy scalars of numbers. Nothing that the
-    pickle names is run, and no length in it is believed. Raises ``RefusedPickle`` for everything else.
+    Admits None, bool, int, float, str, bytes, list, tuple, numpy arrays and numpy scalars of numbers and, with
+    ``objects``, numpy arrays of such values. Nothing that the pickle names is run, and no length in it is believed.
+    Raises ``RefusedPickle`` for everything else.
     """
     _check_opcodes(data)
     try:
-        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+        return (_ObjectUnpickler if objects else _Unpickler)(io.BytesIO(data), encoding="latin1").load()
     except RefusedPickle:
         raise
     except Exception as error:  # a hostile or damaged pickle can raise nearly anything

@@ -1,4 +1,4 @@
-"""Score files of a test, and the fusion of views and of runs.
+"""Score files of a test, and what a test says of itself beside them.
 
 A score file holds the logits of one clip and one crop of every video. It is the file that TDN's
 test_models_center_crop.py and test_models_three_crops.py leave: ``OUTPUT_DIR/{clip}_crop{crop}.pkl``, both counted from
@@ -9,12 +9,13 @@ label]``.
 import json
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
 
+from ops.aggregation import softmax as softmax_of
 from ops.errors import UserError
 from ops.files import atomic_write
 from ops.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
@@ -166,10 +167,7 @@ def view_sum(views: Iterable[np.ndarray], softmax: bool = True) -> np.ndarray:
     """
     total = None
     for view in views:
-        scores = np.asarray(view, dtype=np.float64)
-        if softmax:
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
+        scores = softmax_of(view) if softmax else np.asarray(view, dtype=np.float64)
         if total is not None and total.shape != scores.shape:
             raise ValueError(f"views of shapes {total.shape} and {scores.shape}")
         total = scores if total is None else total + scores
@@ -178,22 +176,11 @@ def view_sum(views: Iterable[np.ndarray], softmax: bool = True) -> np.ndarray:
     return total
 
 
-def weighted_mean(runs: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
-    """Mean of the scores ``[V, classes]`` of several runs, equal weights by default; float64 ``[V, classes]``.
+def read_protocol(directory: str | Path) -> dict[str, int | str] | None:
+    """What ``protocol.json`` says of the scores beside it, or None where there is no such file.
 
-    With the mean over views of each run this is the (8+16)-frame row of TDN's tables. Raises ``ValueError`` for weights
-    that are not one positive finite number a run.
-    """
-    weights = np.ones(len(runs)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weights.shape != (len(runs),) or not (np.isfinite(weights) & (weights > 0)).all():
-        raise ValueError(f"{len(runs)} runs need as many positive weights, got {weights.tolist()}")
-    return np.average(np.stack(runs), axis=0, weights=weights)
-
-
-def read_protocol(directory: str | Path) -> dict[str, int] | None:
-    """The numbers of ``protocol.json`` that a test leaves beside its scores, or None where there is no such file.
-
-    Raises ``UserError`` when it does not give ``num_segments``, ``crop_size``, ``videos`` and ``listed`` as integers.
+    The integers ``num_segments``, ``crop_size``, ``videos`` and ``listed``; where the file has them, ``average``
+    ("logits" or "softmax": how this system averages views) and ``dataset``. Raises ``UserError`` for anything else.
     """
     path = Path(directory) / "protocol.json"
     try:
@@ -206,16 +193,22 @@ def read_protocol(directory: str | Path) -> dict[str, int] | None:
     absent = [key for key in keys if not isinstance(content, dict) or type(content.get(key)) is not int]
     if absent:
         raise UserError(f"{path}: has no whole number {', '.join(absent)}; run the test again, or remove the file")
-    return {key: content[key] for key in keys}
+    if content.get("average", "logits") not in ("logits", "softmax"):
+        raise UserError(f"{path}: average is {shown(content['average'])}, neither logits nor softmax")
+    texts = [key for key in ("average", "dataset") if isinstance(content.get(key), str)]
+    return {key: content[key] for key in (*keys, *texts)}
 
 
-def protocol_line(protocol: dict[str, int] | None, clips: int, crops: int, videos: int, softmax: bool = True) -> str:
+def protocol_line(
+    protocol: dict[str, int | str] | None, clips: int, crops: int, videos: int, softmax: bool = True, fusion: str | None = None
+) -> str:
     """What a result is a result of: ``8 frames x 3 crops x 10 clips, 256, 19796/19796 videos, softmax per view``.
 
     ``protocol`` as ``read_protocol`` gives it; without it the frames, the size and the length of the list are not known
-    and the line is ``10 clips x 3 crops, softmax per view, 19796/19796 videos``.
+    and the line is ``10 clips x 3 crops, softmax per view, 19796/19796 videos``. ``fusion`` names another way of
+    putting views together than the mean of their softmax or logits.
     """
-    fusion = "softmax per view" if softmax else "mean of logits"
+    fusion = fusion or ("softmax per view" if softmax else "mean of logits")
     if protocol is None:
         return f"{clips} clips x {crops} crops, {fusion}, {videos}/{videos} videos"
     views = f"{protocol['num_segments']} frames x {crops} crops x {clips} clips"

@@ -15,7 +15,7 @@ from ops.checkpoints import save_checkpoint
 from ops.errors import UserError
 from ops.metrics import topk_accuracy
 from ops.optim import set_learning_rate
-from ops.testing import autocast, score_videos
+from ops.scoring import autocast, score_videos
 from ops.weight_files import read_checkpoint
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
@@ -89,13 +89,21 @@ def _backward(model, batch, clip_shape, device, amp, scaler, accumulate, total):
         clips, labels = (t.to(device, non_blocking=True) for t in (batch.clips, batch.labels))
         with autocast(device, amp):
             scores = model(clips)
-            loss = F.cross_entropy(scores.float(), labels)
+            loss = video_loss(scores, labels)
         with torch.no_grad():
             count = len(labels)
-            hits = (scores.argmax(1) == labels).sum()
+            hits = ((scores if scores.dim() == 2 else scores.mean(1)).argmax(1) == labels).sum()
             total += torch.stack([loss.detach() * count, hits, torch.tensor(count, device=device)])
     loss = loss / accumulate
     (scaler.scale(loss) if scaler else loss).backward()
+
+
+def video_loss(scores, labels):
+    """Mean cross-entropy of scores ``[B, num_class]``, or of each segment's, ``[B, T, num_class]`` (consensus "identity");
+    labels int64 ``[B]``."""
+    if scores.dim() == 3:
+        scores, labels = scores.flatten(0, 1), labels.repeat_interleave(scores.shape[1])
+    return F.cross_entropy(scores.float(), labels)
 
 
 def _step(model, optimizer, scaler, clip_gradient):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ops.data.datasets import (
+    FLOW,
     KNOWN,
     describe_flip,
     flip_label_map,
@@ -13,6 +14,7 @@ from ops.data.datasets import (
     read_class_names,
     resolve,
 )
+from ops.data.templates import file_namer
 from ops.errors import UserError
 
 
@@ -82,6 +84,46 @@ def test_unknown_name_says_what_is_missing():
 def test_template_without_a_number(template):
     with pytest.raises(UserError, match="image_tmpl"):
         resolve("ucf101", image_tmpl=template)
+
+
+@pytest.mark.parametrize(
+    ("name", "first_files", "root_path", "val_list"),
+    [
+        ("ucf101", ("flow_x_00001.jpg", "flow_y_00001.jpg"), "jpg", "file_list/ucf101_flow_val_split_1.txt"),
+        ("hmdb51", ("flow_x_00001.jpg", "flow_y_00001.jpg"), "images", "splits/hmdb51_flow_val_split_1.txt"),
+        ("something", ("000123-x_00001.jpg", "000123-y_00001.jpg"), "20bn-something-something-v1-flow",
+         "val_videofolder_flow.txt"),
+        ("somethingv2", ("000001.jpg",), "20bn-something-something-v2-flow", "val_videofolder_flow.txt"),
+    ],
+)
+def test_flow_of_a_known_data_set(name, first_files, root_path, val_list):
+    flow = resolve(name, "Flow")
+    assert file_namer(flow.image_tmpl, "a/123", "Flow")(1) == first_files
+    assert (flow.root_path, flow.val_list) == (f"data/{name}/{root_path}", f"data/{name}/{val_list}")
+    assert flow.train_list == flow.val_list.replace("val", "train")
+    assert replace(flow, **{field: getattr(KNOWN[name], field) for field in FLOW[name]}) == KNOWN[name]
+    assert resolve(name, "Flow", root_path="/flow", image_tmpl="{:d}.png").root_path == "/flow"
+    assert resolve(name, "RGBDiff") == KNOWN[name]
+
+
+def test_flow_without_a_usual_place():
+    for name in ("jester", "kinetics"):
+        for given in ({}, {"image_tmpl": "flow_{}_{:05d}.jpg"}, {"val_list": "v.txt"}):
+            with pytest.raises(UserError, match=f"flow of {name} has no usual place; give --image_tmpl"):
+                resolve(name, "Flow", **given)
+        flow = resolve(name, "Flow", image_tmpl="flow_{}_{:05d}.jpg", val_list="v.txt", root_path="/flow")
+        assert (flow.val_list, flow.train_list, flow.num_class) == ("v.txt", None, KNOWN[name].num_class)
+    assert resolve("mine", "Flow", val_list="v.txt", num_class=3).image_tmpl == "flow_{}_{:05d}.jpg"
+    assert resolve("mine", "RGBDiff", val_list="v.txt", num_class=3).image_tmpl == "img_{:05d}.jpg"
+    with pytest.raises(UserError, match="image_tmpl"):
+        resolve("ucf101", "RGBDiff", image_tmpl="flow_{}_{:05d}.jpg")
+    with pytest.raises(UserError, match="image_tmpl"):
+        resolve("ucf101", "Flow", image_tmpl="{}_{}_{}_{}.jpg")
+
+
+@pytest.mark.parametrize("sampling", ["center", "random", "dense", "twice", "caffe"])
+def test_samplings(sampling):
+    assert resolve("ucf101", test_sampling=sampling).test_sampling == sampling
 
 
 def test_wrong_values(tmp_path):

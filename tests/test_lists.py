@@ -151,6 +151,30 @@ def test_resolve_appends_mp4_only_to_what_is_there(tmp_path):
     assert resolve(str(tmp_path / "c")) == str(tmp_path / "c")
 
 
+def test_resolve_finds_the_folder_of_six_digits(tmp_path):
+    for name in ("000123", "000456", "456"):
+        (tmp_path / name).mkdir()
+    for name, found in (("123", "000123"), ("000123", "000123"), ("456", "456"), ("789", "789"), ("v123", "v123")):
+        assert resolve(str(tmp_path / name)) == str(tmp_path / found)
+    (tmp_path / "123.mp4").touch()
+    assert resolve(str(tmp_path / "123")) == str(tmp_path / "123.mp4")
+    videos = read_list(write(tmp_path, "123 8 0\n789 8 0\n0123 8 0"), root_path=str(tmp_path), num_class=1)
+    assert [record.id for record in check_files(videos)] == ["789"]
+
+
+def test_head(tmp_path):
+    videos = read_list(write(tmp_path, "a.mp4 0\n\nb 12 2\nc d.mp4 1\n"), root_path="/data", num_class=3)
+    for n in (1, 2, 3, 9):
+        head = videos.head(n)
+        assert list(head) == list(videos)[:n] and head.labels.tolist() == [0, 2, 1][:n]
+        assert (head.path, head.root_path) == (videos.path, "/data")
+        assert list(pickle.loads(pickle.dumps(head))) == list(head)
+    assert len(videos) == 3
+    for n in (0, -1):
+        with pytest.raises(ValueError, match="the first"):
+            videos.head(n)
+
+
 def test_check_files(tmp_path):
     lines = []
     for i in range(2500):

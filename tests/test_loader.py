@@ -10,47 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from videos import decode_all, encode, textured_frames
+from small_lists import TEST, TRAIN, make_root, videos_of
 
-from ops.data.lists import read_list
-from ops.data.loader import (
-    Batch,
-    Failure,
-    Sample,
-    ShardSampler,
-    TestDataset,
-    TrainDataset,
-    TrainSampler,
-    collate,
-    make_loader,
-)
-from ops.data.sampling import center_offsets, clip_rng, frame_indices, train_offsets
-from ops.data.transforms import TestTransform, TrainTransform
+from ops.data.clips import Failure, Sample, TestDataset, TrainDataset
+from ops.data.loader import Batch, ShardSampler, TrainSampler, collate, make_loader
 from ops.errors import UserError
-
-FRAMES = {"num_segments": 4, "frames_per_segment": 2, "image_tmpl": "img_{:05d}.jpg"}
-TRAIN = {**FRAMES, "crop_size": 32, "flip_map": np.array([1, 0, -1])}
-TEST = {**FRAMES, "scale_size": 40, "crop_size": 32}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Six videos v0.mp4 .. v5.mp4 and a folder of 14 frames, of which lists tell 12."""
-    root = tmp_path_factory.mktemp("data")
-    for i in range(6):
-        encode(root / f"v{i}.mp4", textured_frames(10 + 3 * i, 48, 64, seed=i))
-    (root / "frames").mkdir()
-    for i, frame in enumerate(textured_frames(14, 48, 64, seed=9)):
-        Image.fromarray(frame).save(root / "frames" / f"img_{i + 1:05d}.jpg", quality=95)
-    return root
-
-
-def videos_of(root, tmp_path, *lines):
-    lines = lines or [*(f"v{i}.mp4 {i % 3}" for i in range(6)), "frames 12 2"]
-    path = tmp_path / "list.txt"
-    path.write_text("\n".join(lines) + "\n")
-    return read_list(str(path), root_path=str(root), num_class=3)
+    return make_root(tmp_path_factory.mktemp("data"))
 
 
 def epoch_of(loader, epoch):
@@ -64,67 +33,6 @@ def same(left, right):
         torch.equal(a.clips, b.clips) and torch.equal(a.labels, b.labels) and torch.equal(a.indices, b.indices)
         and a.failures == b.failures for a, b in zip(left, right, strict=True)
     )
-
-
-def test_training_clip_is_the_plain_composition(root, tmp_path):
-    videos = videos_of(root, tmp_path)
-    dataset = TrainDataset(videos, **TRAIN, seed=5)
-    assert len(dataset) == 7
-    flips = set()
-    for index in range(6):
-        truth = decode_all(root / f"v{index}.mp4")
-        for epoch in range(4):
-            sample = dataset[epoch, index]
-            rng = clip_rng(5, epoch, f"v{index}.mp4:{index + 1}", 0)
-            flip = rng.random() < 0.5 and index % 3 != 2
-            flips.add((flip, sample.label))
-            picks = frame_indices(train_offsets(len(truth), 4, 2, rng), 2, len(truth))
-            assert torch.equal(sample.clip, TrainTransform(32)(truth, picks, rng, flip))
-            assert sample.label == ([1, 0, 2][index % 3] if flip else index % 3) and sample.index == index
-    assert flips == {(False, 0), (False, 1), (False, 2), (True, 0), (True, 1)}
-
-
-def test_no_flip_map_never_flips(root, tmp_path):
-    videos = videos_of(root, tmp_path)
-    swap, never = (TrainDataset(videos, **{**TRAIN, "flip_map": flip_map}) for flip_map in (np.array([0, 1, 2]), None))
-    for epoch in range(8):
-        a, b = swap[epoch, 0].clip, never[epoch, 0].clip
-        assert torch.equal(a, b) == (clip_rng(0, epoch, "v0.mp4:1", 0).random() >= 0.5)
-        assert torch.equal(a, b) or torch.equal(a, b.flip(-1))
-
-
-def test_views_are_the_plain_composition(root, tmp_path):
-    dataset = TestDataset(videos_of(root, tmp_path), **TEST, crops=3)
-    for index in range(6):
-        truth = decode_all(root / f"v{index}.mp4")
-        sample = dataset[0, index]
-        picks = frame_indices(center_offsets(len(truth), 4, 2), 2, len(truth))
-        assert torch.equal(sample.clip, TestTransform(40, 32, 3)(truth, picks))
-        assert sample.clip.shape == (3, 4, 6, 32, 32) and (sample.label, sample.index) == (index % 3, index)
-
-
-def test_number_of_frames_of_a_folder_is_the_lists(root, tmp_path):
-    views = TestDataset(videos_of(root, tmp_path, "frames 12 2"), **TEST)[0, 0].clip
-    truth = np.stack([np.array(Image.open(root / "frames" / f"img_{i + 1:05d}.jpg")) for i in range(12)])
-    expected = TestTransform(40, 32, 1)(truth, frame_indices(center_offsets(12, 4, 2), 2, 12))
-    assert (views.int() - expected.int()).abs().max() <= 2  # JPEG decoders may differ by rounding
-
-
-def test_random_clips_depend_on_the_video_not_on_its_place(root, tmp_path):
-    def views(clip, *lines, seed=0):
-        dataset = TestDataset(videos_of(root, tmp_path, *lines), **TEST, sampling="random", clip=clip, seed=seed)
-        return dataset[0, len(lines) - 1].clip
-
-    first = views(0, "v5.mp4 1")
-    assert torch.equal(first, views(0, "v0.mp4 1", "v5.mp4 2"))
-    assert not any(torch.equal(first, other) for other in (views(1, "v5.mp4 1"), views(0, "v5.mp4 1", seed=1)))
-    with pytest.raises(ValueError, match="uniform"):
-        TestDataset(videos_of(root, tmp_path), **TEST, sampling="uniform")
-
-
-def test_mp4_is_appended_where_the_list_leaves_it_out(root, tmp_path):
-    bare, full = (TestDataset(videos_of(root, tmp_path, line), **TEST)[0, 0] for line in ("v1 0", "v1.mp4 0"))
-    assert torch.equal(bare.clip, full.clip)
 
 
 def test_epochs_do_not_depend_on_the_number_of_workers(root, tmp_path):

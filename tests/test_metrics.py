@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ops.metrics import confusion_matrix, mean_class_accuracy, topk_accuracy
+from ops.metrics import accuracies, confusion_matrix, mean_class_accuracy, topk_accuracy
 
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 LABELS = np.array([1, 1, 2, 2])
@@ -15,6 +15,8 @@ LABELS = np.array([1, 1, 2, 2])
 def test_by_hand():
     assert topk_accuracy(SCORES, LABELS, (1, 2, 3)) == (50.0, 75.0, 100.0)
     assert mean_class_accuracy(SCORES, LABELS) == 50.0
+    labels = np.array([1, 1, 1, 0])
+    assert accuracies(SCORES, labels) == (50.0, 100.0, mean_class_accuracy(SCORES, labels))
     assert confusion_matrix(SCORES.argmax(1), LABELS, 3).tolist() == [[0, 0, 0], [1, 1, 0], [1, 0, 1]]
 
 

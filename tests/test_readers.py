@@ -11,10 +11,10 @@ import pytest
 from av.video.codeccontext import VideoCodecContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 from videos import (
+    check,
     copy_from_key,
     damage_packet,
     decode_all,
@@ -22,12 +22,13 @@ from videos import (
     encode_audio,
     end_of_packet,
     hide_frames,
+    standard_samples,
     textured_frames,
 )
 
 from ops.data import pyav_reader
 from ops.data.pyav_reader import PyAVReader, _Index
-from ops.data.readers import DECODERS, DecordReader, FrameFolder, UnreadableVideo, count_frames, open_reader
+from ops.data.readers import DECODERS, DecordReader, UnreadableVideo, open_reader
 from ops.errors import UserError
 
 FRAMES = 60
@@ -83,22 +84,6 @@ def video(tmp_path_factory):
         return made[name]
 
     return get
-
-
-def check(reader_class, path, truth, samples):
-    with reader_class(path) as reader:
-        assert len(reader) == len(truth)
-        for indices in samples:
-            frames = reader.get(indices)
-            assert frames.dtype == np.uint8 and frames.flags.c_contiguous
-            assert frames.shape == (len(indices), *truth.shape[1:])
-            wrong = [i for i, frame in zip(indices, frames, strict=True) if not np.array_equal(frame, truth[i])]
-            assert not wrong
-
-
-def standard_samples(n):
-    """Each frame alone, all at once, all backwards, sparse, and with repeats."""
-    return [*([i] for i in range(n)), range(n), range(n - 1, -1, -1), range(2, n, 7), [n - 1, 0, n - 1, n // 2, 0]]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -354,82 +339,3 @@ def test_without_decord_the_user_is_told_what_to_install(video, monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
     with pytest.raises(UserError, match="pip install decord"):
         DecordReader(video("h264.mp4")[0])
-
-
-# Folders of images
-
-TMPL = "img_{:05d}.jpg"
-
-
-def write_images(folder, n, tmpl=TMPL, **options):
-    folder.mkdir()
-    images = textured_frames(n, 48, 80)
-    for i, image in enumerate(images):
-        Image.fromarray(image).save(folder / tmpl.format(i + 1), **options)
-    return images
-
-
-@pytest.mark.parametrize("tmpl", [TMPL, "{:06d}.jpg", "{:d}.jpeg", "image{:04d}.png", "frame{:03d}.webp"])
-def test_a_folder_of_images(tmp_path, tmpl):
-    folder = tmp_path / "video"
-    images = write_images(folder, 12, tmpl)
-    truth = np.stack([np.asarray(Image.open(folder / tmpl.format(i + 1)).convert("RGB")) for i in range(12)])
-    if tmpl.endswith("png"):
-        np.testing.assert_array_equal(truth, images)
-    with open_reader(folder, image_tmpl=tmpl) as reader:
-        assert isinstance(reader, FrameFolder)
-    check(lambda path: open_reader(path, image_tmpl=tmpl), folder, truth, standard_samples(12))
-    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=9), folder, truth[:9], standard_samples(9))
-
-
-def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
-    for i, mode in enumerate(("RGB", "L", "CMYK"), 1):
-        Image.fromarray(textured_frames(1)[0]).convert(mode).save(tmp_path / TMPL.format(i))
-    truth = np.stack([np.asarray(Image.open(tmp_path / TMPL.format(i)).convert("RGB")) for i in (1, 2, 3)])
-    frames = FrameFolder(tmp_path, TMPL, 3).get([0, 1, 2])
-    np.testing.assert_array_equal(frames[:2], truth[:2])
-    np.testing.assert_allclose(frames[2].astype(int), truth[2], atol=1)  # PIL rounds CMYK in its own way
-
-
-@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "truncated_png", "other_size"])
-def test_a_bad_image_is_named(tmp_path, damage):
-    folder = tmp_path / "video"
-    images = write_images(folder, 5)
-    name = folder / TMPL.format(4)
-    data = name.read_bytes()
-    if damage == "missing":
-        name.unlink()
-    elif damage == "truncated_png":
-        Image.fromarray(images[3]).save(name, "PNG")
-        name.write_bytes(name.read_bytes()[:-100])
-    elif damage == "other_size":
-        Image.fromarray(images[3][:40]).save(name)
-    else:
-        name.write_bytes({"empty": b"", "text": b"no image\n" * 99, "truncated": data[: len(data) // 2]}[damage])
-    with open_reader(folder, image_tmpl=TMPL, num_frames=5) as reader:
-        assert len(reader.get([0, 1, 2, 4])) == 4
-        with pytest.raises(UnreadableVideo, match=r"video: img_00004\.jpg") as caught:
-            reader.get([0, 3])
-    assert "\n" not in str(caught.value) and caught.value.path == str(folder)
-
-
-def test_count_frames(tmp_path):
-    folder = tmp_path / "video"
-    write_images(folder, 12)
-    for other in ("img_00000.jpg", "img_13.jpg", "flow_x_00013.jpg", "img_00013.jpg.part", "img_00013.png", "a.txt"):
-        (folder / other).touch()
-    assert count_frames(folder, TMPL) == 12
-    assert count_frames(tmp_path, "video/" + TMPL) == 12
-    (folder / TMPL.format(7)).unlink()
-    with pytest.raises(UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"):
-        count_frames(folder, TMPL)
-    with pytest.raises(UnreadableVideo, match="No such file"):
-        count_frames(tmp_path / "gone", TMPL)
-    for bad in ("img_%05d.jpg", "img.jpg", "{name}.jpg", "{:05d}_{}.jpg", "{:x.jpg"):
-        with pytest.raises(UserError, match="image template"):
-            count_frames(folder, bad)
-
-
-def test_an_empty_folder_is_unreadable(tmp_path):
-    with pytest.raises(UnreadableVideo, match="no frames named"):
-        open_reader(tmp_path, image_tmpl=TMPL)

@@ -122,6 +122,45 @@ def test_arrays_of_anything_but_numbers_are_refused(array):
         safe_loads(pickle.dumps(np.zeros(2, "f4,i4")))
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_objects_are_read_when_asked_for(protocol):
+    rows = np.empty((2, 2), object)
+    rows[:, 0], rows[:, 1] = [np.arange(6.0).reshape(1, 2, 3), np.ones((1, 1, 1), ">f4")], [3, np.int64(4)]
+    data = pickle.dumps(rows, protocol)
+    loaded = safe_loads(data, objects=True)
+    first, label, second, other = loaded.objects()
+    assert loaded.shape == (2, 2) and label == 3 and other.values().tolist() == [4]
+    assert first.array().tolist() == rows[0, 0].tolist() and second.array().tolist() == [[[1]]]
+    with pytest.raises(RefusedPickle, match="without numbers"):
+        loaded.values()
+    with pytest.raises(RefusedPickle, match="no objects that fill"):
+        first.objects()
+    with pytest.raises(RefusedPickle, match="holds an array of type O8"):
+        safe_loads(data)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_fortran_order(protocol):
+    array = np.asfortranarray(np.arange(24.0).reshape(2, 3, 4))
+    assert np.array_equal(safe_loads(pickle.dumps(array, protocol)).array(), array)
+    rows = np.empty((2, 3), object, order="F")
+    rows[:] = np.arange(6).reshape(2, 3)
+    assert safe_loads(pickle.dumps(rows, protocol), objects=True).objects() == [0, 1, 2, 3, 4, 5]
+
+
+def test_arrays_of_objects_that_lie():
+    for shape, values in (((3,), [1]), ((10**12,), []), ((1,), b"12345678"), ((2,), None), ([1], [1])):
+        array = PickledArray(shape, safe_pickle._AnyDType("O8"), values)
+        for method in (array.objects, array.values, array.array):
+            with pytest.raises(RefusedPickle):
+                method()
+    for shape in ((0, 2**62, 2**62), (1,) * 64 + (0,)):
+        with pytest.raises(RefusedPickle):
+            PickledArray(shape, safe_pickle._DType("f4"), b"").array()
+    with pytest.raises(RefusedPickle, match="holds code"):
+        safe_loads(pickle.dumps(np.array([Call(os.system, "exit 3")], object)), objects=True)
+
+
 def test_stand_ins_cannot_be_changed_by_a_file():
     # Without the opcode check, which stops most of these programs sooner.
     before = {key: value._function for key, value in safe_pickle._GLOBALS.items()}
@@ -287,19 +326,23 @@ class File(io.BytesIO):
 
 def only_refusals(data: bytes) -> None:
     with mock.patch.object(safe_pickle.io, "BytesIO", File):
-        try:
-            value = safe_loads(data)
-        except RefusedPickle as refused:
-            assert "\n" not in str(refused) and str(refused).isprintable()
-            assert "AssertionError" not in str(refused) and "MemoryError" not in str(refused)
-        else:
-            safe_pickle.shown(value)
+        for objects in (False, True):
+            try:
+                value = safe_loads(data, objects)
+                if isinstance(value, PickledArray):
+                    value.objects() if value.dtype == np.dtype(object) else value.array()
+            except RefusedPickle as refused:
+                assert "\n" not in str(refused) and str(refused).isprintable()
+                assert "AssertionError" not in str(refused) and "MemoryError" not in str(refused)
+            else:
+                safe_pickle.shown(value)
 
 
 VALID = [
     pickle.dumps([[np.arange(4, dtype=np.float32)[None], label] for label in (0, np.int64(1), np.array([2]))], protocol)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
 ]
+VALID += [pickle.dumps(np.array([np.zeros((1, 1, 2), np.float32), 1], object), protocol) for protocol in (2, 3, 4)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -335,6 +378,7 @@ OPCODES = st.sampled_from(
         b"h\x00",
         b"q\x00",
         b"U\x02f4",
+        b"U\x02O8",
         b"C\x04abcd",
         b"\x8c\x06latin1",
         b"I3\n",

@@ -1,4 +1,4 @@
-"""ops/scores.py: the original's score file, both ways, and the fusion of views and runs."""
+"""ops/scores.py: the original's score file, both ways, and the protocol beside it."""
 
 import io
 import json
@@ -23,7 +23,6 @@ from ops.scores import (
     save_scores,
     score_path,
     view_sum,
-    weighted_mean,
 )
 
 
@@ -294,16 +293,6 @@ def test_view_sum_refuses_nothing_and_shapes_that_differ():
         view_sum([np.zeros((2, 3)), np.zeros((1, 3))])
 
 
-def test_weighted_mean():
-    a, b = np.array([[1.0, 0]]), np.array([[0.0, 1]])
-    assert weighted_mean([a, b]).tolist() == [[0.5, 0.5]]
-    assert weighted_mean([a, b], [1, 3]).tolist() == [[0.25, 0.75]]
-    assert weighted_mean([a], [7]).tolist() == [[1, 0]]
-    for weights in ([1], [1, 2, 3], [1, 0], [1, -1], [1, np.nan], [1, np.inf]):
-        with pytest.raises(ValueError, match="positive weights"):
-            weighted_mean([a, b], weights)
-
-
 PROTOCOL = {"num_segments": 8, "frames_per_segment": 5, "crops": 3, "crop_size": 256, "videos": 19790, "listed": 19796}
 
 
@@ -315,6 +304,17 @@ def test_protocol_line(tmp_path):
     assert protocol_line(protocol, 10, 3, 19796) == line
     assert protocol_line(None, 10, 3, 90) == "10 clips x 3 crops, softmax per view, 90/90 videos"
     assert protocol_line(None, 1, 1, 90, softmax=False) == "1 clips x 1 crops, mean of logits, 90/90 videos"
+    assert protocol_line(None, 1, 2, 9, fusion="max of crops") == "1 clips x 2 crops, max of crops, 9/9 videos"
+
+
+def test_protocol_tells_average_and_data_set_if_it_has_them(tmp_path):
+    (tmp_path / "protocol.json").write_text(json.dumps({**PROTOCOL, "average": "logits", "dataset": "jester", "amp": "none"}))
+    protocol = read_protocol(tmp_path)
+    assert (protocol["average"], protocol["dataset"]) == ("logits", "jester") and "amp" not in protocol
+    for average in ("mean", 1, None, []):
+        (tmp_path / "protocol.json").write_text(json.dumps({**PROTOCOL, "average": average}))
+        with pytest.raises(UserError, match=r"protocol\.json: average is .*, neither logits nor softmax"):
+            read_protocol(tmp_path)
 
 
 @pytest.mark.parametrize(

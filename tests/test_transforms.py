@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms.v2.functional import center_crop
 
+from ops.data import transforms
 from ops.data.transforms import (
+    RGB_SCALES,
     TRAIN_SCALES,
     TestTransform,
     TrainTransform,
     crop_offsets,
     crop_offsets_test,
     draw_crop,
+    mirror,
     multi_scale_crop_sizes,
     resize,
     scaled_size,
@@ -54,7 +57,7 @@ def test_crop_sizes_near_the_wanted_one_become_it():
     assert multi_scale_crop_sizes(400, 226, 224, (1.0,)) == [(224, 224)]
     assert multi_scale_crop_sizes(400, 227, 224, (1.0,)) == [(227, 227)]
     assert multi_scale_crop_sizes(400, 222, 224, (1.0,)) == [(224, 222)]
-    assert len(multi_scale_crop_sizes(340, 256, 224, (1, 0.875, 0.75))) == 7
+    assert [len(multi_scale_crop_sizes(340, 256, 224, TRAIN_SCALES[m])) for m in ("RGB", "Flow", "RGBDiff")] == [10, 7, 7]
     assert len(multi_scale_crop_sizes(340, 256, 224, max_distort=0)) == 4
 
 
@@ -63,13 +66,13 @@ def test_every_crop_lies_inside(width, height, crop, seed):
     for w, h in multi_scale_crop_sizes(width, height, crop):
         for x, y in crop_offsets(width, height, w, h):
             assert 0 <= x <= width - w and 0 <= y <= height - h and w > 0 and h > 0
-    x, y, w, h = draw_crop(width, height, crop, TRAIN_SCALES, np.random.default_rng(seed))
+    x, y, w, h = draw_crop(width, height, crop, RGB_SCALES, np.random.default_rng(seed))
     assert (w, h) in multi_scale_crop_sizes(width, height, crop) and (x, y) in crop_offsets(width, height, w, h)
 
 
 def test_draw_is_even_and_complete():
     rng = np.random.default_rng(0)
-    drawn = [draw_crop(340, 256, 224, TRAIN_SCALES, rng) for _ in range(6000)]
+    drawn = [draw_crop(340, 256, 224, RGB_SCALES, rng) for _ in range(6000)]
     counts = np.unique([d[2] * 1000 + d[3] for d in drawn], return_counts=True)[1]
     assert len(counts) == 10 and counts.min() > 480 and counts.max() < 720
     at = [d[:2] for d in drawn if d[2:] == (224, 224)]
@@ -128,7 +131,7 @@ def test_train_clip_is_crop_resize_flip_of_pil(flip, L):
     frames = pictures(8 * L, 120, 160)
     clip = TrainTransform(112)(frames, places(8, L), np.random.default_rng(4), flip)
     assert clip.shape == (8, 3 * L, 112, 112) and clip.dtype == torch.uint8 and clip.is_contiguous()
-    x, y, w, h = draw_crop(160, 120, 112, TRAIN_SCALES, np.random.default_rng(4))
+    x, y, w, h = draw_crop(160, 120, 112, RGB_SCALES, np.random.default_rng(4))
     for i, frame in enumerate(frames):
         pil = Image.fromarray(frame).crop((x, y, x + w, y + h)).resize((112, 112), Image.Resampling.BILINEAR)
         if flip:
@@ -140,7 +143,7 @@ def test_train_clip_is_crop_resize_flip_of_pil(flip, L):
 def test_repeated_and_unordered_frames():
     frames = pictures(3, 64, 64)
     picks = np.array([[2, 0], [0, 1], [1, 1]])
-    clip = TestTransform(0, 64, 1)(frames, picks)[0].unflatten(1, (2, 3))
+    clip = TestTransform(0, 64, 1)(frames, picks[None])[0].unflatten(1, (2, 3))
     for segment in range(3):
         for step in range(2):
             assert (clip[segment, step].permute(1, 2, 0).numpy() == frames[picks[segment, step]]).all()
@@ -149,7 +152,7 @@ def test_repeated_and_unordered_frames():
 @pytest.mark.parametrize("crops", [1, 3, 5, 10])
 def test_views_are_scale_and_crop_of_pil(crops):
     frames = pictures(4, 100, 150)
-    views = TestTransform(64, 56, crops)(frames, places(2, 2))
+    views = TestTransform(64, 56, crops)(frames, places(2, 2)[None])
     assert views.shape == (crops, 2, 6, 56, 56) and views.dtype == torch.uint8 and views.is_contiguous()
     width, height = scaled_size(150, 100, 64)
     for view, (x, y, mirrored) in zip(views, crop_offsets_test(width, height, 56, crops), strict=True):
@@ -160,9 +163,45 @@ def test_views_are_scale_and_crop_of_pil(crops):
             assert np.abs(ours.astype(int) - expected).max() <= 1
 
 
+def test_views_of_several_clips_are_clip_major_and_scaled_once(monkeypatch):
+    frames, scaled = pictures(6, 100, 150), []
+    monkeypatch.setattr(transforms, "resize", lambda frames, *size: scaled.append(len(frames)) or resize(frames, *size))
+    picks = np.array([[[0, 1], [2, 3]], [[4, 5], [5, 5]], [[1, 0], [3, 2]]])
+    views = TestTransform(64, 56, 10)(frames, picks)
+    assert scaled == [6]
+    assert views.shape == (30, 2, 6, 56, 56) and views.is_contiguous()
+    for clip in range(3):
+        assert torch.equal(views[10 * clip : 10 * clip + 10], TestTransform(64, 56, 10)(frames, picks[clip : clip + 1]))
+
+
+def test_mirrored_flow_turns_the_sign_of_x():
+    frames = np.array([[[[0, 10], [128, 20], [255, 30]]]], np.uint8)  # one frame of 1 x 3
+    flow, plain = (mirror(to_frames(frames), flow).permute(0, 2, 3, 1).tolist() for flow in (True, False))
+    assert flow == [[[[0, 30], [127, 20], [255, 10]]]]
+    assert plain == [[[[255, 30], [128, 20], [0, 10]]]]
+    assert frames[0, 0, 0, 0] == 0
+
+
+@pytest.mark.parametrize("L", [1, 5])
+def test_flow_clips(L):
+    """x, y, x, y, ...: the flip of a clip mirrors every channel and turns the even ones, as GroupRandomHorizontalFlip."""
+    frames = pictures(3 * L, 80, 100, channels=2)
+
+    def mirrored(clip):
+        other = clip.flip(-1)
+        other[..., 0::2, :, :] = 255 - other[..., 0::2, :, :]
+        return other
+
+    train = TrainTransform(32, TRAIN_SCALES["Flow"], flow=True)
+    straight, flipped = (train(frames, places(3, L), np.random.default_rng(1), flip) for flip in (False, True))
+    assert straight.shape == (3, 2 * L, 32, 32) and torch.equal(flipped, mirrored(straight))
+    views = TestTransform(48, 40, 10, flow=True)(frames, places(3, L)[None])
+    assert torch.equal(views[1::2], mirrored(views[::2]))
+
+
 def test_other_numbers_of_channels():
     frames = pictures(4, 40, 60, channels=2)
-    assert TestTransform(32, 32, 3)(frames, places(2, 2)).shape == (3, 2, 4, 32, 32)
+    assert TestTransform(32, 32, 3)(frames, places(2, 2)[None]).shape == (3, 2, 4, 32, 32)
     assert TrainTransform(32)(frames, places(2, 2), np.random.default_rng(0), True).shape == (2, 4, 32, 32)
 
 
@@ -172,7 +211,7 @@ def test_crops_that_do_not_fit():
     with pytest.raises(UserError, match="test_crops 2"):
         TestTransform(256, 224, 2)
     with pytest.raises(UserError, match=r"64x64 crop .* 60x50"):
-        TestTransform(0, 64, 1)(pictures(1, 50, 60), places(1, 1))
+        TestTransform(0, 64, 1)(pictures(1, 50, 60), places(1, 1)[None])
 
 
 def test_tiny_pictures_still_train():

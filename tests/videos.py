@@ -147,3 +147,20 @@ def decode_all(path: Path | str) -> np.ndarray:
     with av.open(str(path)) as container:
         frames = [(f.to_ndarray(format="rgb24"), f.rotation) for f in container.decode(video=0)]
     return np.stack([np.rot90(image, rotation // 90) for image, rotation in frames])
+
+
+def check(reader_class, path, truth, samples):
+    """A reader gives the frames of `truth`, uint8 ``[n, H, W, C]``, for each of the `samples`, lists of indices."""
+    with reader_class(path) as reader:
+        assert len(reader) == len(truth)
+        for indices in samples:
+            frames = reader.get(indices)
+            assert frames.dtype == np.uint8 and frames.flags.c_contiguous
+            assert frames.shape == (len(indices), *truth.shape[1:])
+            wrong = [i for i, frame in zip(indices, frames, strict=True) if not np.array_equal(frame, truth[i])]
+            assert not wrong
+
+
+def standard_samples(n):
+    """Each frame alone, all at once, all backwards, sparse, and with repeats."""
+    return [*([i] for i in range(n)), range(n), range(n - 1, -1, -1), range(2, n, 7), [n - 1, 0, n - 1, n // 2, 0]]

@@ -9,7 +9,7 @@ from ops.checkpoints import load_model
 from ops.errors import UserError
 from ops.models import TSN, fuse_batch_norm
 from ops.temporal.difference import TemporalConv
-from ops.testing import autocast
+from ops.scoring import autocast
 
 SAME = 1e-5  # relative difference of float32 logits up to which two networks count as the same function
 

@@ -1,11 +1,12 @@
 """torchvision's ResNets with slots for temporal modules; parameter names are torchvision's own.
 
-Every block has two slots, both ``nn.Identity`` until a guest moves in::
+Every block has four slots, all ``nn.Identity`` until a guest moves in::
 
-    x ── before_conv1 ── conv1 ── bn1 ── relu ── before_conv2 ── conv2 ── bn2 ── ... ── (+) ── relu
-     └────────────────────────── identity or downsample ────────────────────────────────┘
+    before_block ─┬─ before_conv1 ── conv1 ── bn1 ── relu ── before_conv2 ── conv2 ── bn2 ── ... ── (+) ── relu ── after_block
+                  └──────────────────────────── identity or downsample ──────────────────────────────┘
 
-and the network has one more around its first stage, ``stem``, for guests that look at the raw frames.
+and the network has two more: ``stem`` around its first stage, for guests that look at the raw frames, and ``before_stage2``,
+for guests that change the number of frames.
 """
 import torch
 import torchvision.models.resnet as tv
@@ -20,38 +21,52 @@ ARCHS = {
     "resnet50": ("bottleneck", (3, 4, 6, 3), {}),
     "resnet101": ("bottleneck", (3, 4, 23, 3), {}),
     "resnet152": ("bottleneck", (3, 8, 36, 3), {}),
+    "resnext50_32x4d": ("bottleneck", (3, 4, 6, 3), {"groups": 32, "width_per_group": 4}),
+    "resnext101_32x8d": ("bottleneck", (3, 4, 23, 3), {"groups": 32, "width_per_group": 8}),
+    "resnext101_64x4d": ("bottleneck", (3, 4, 23, 3), {"groups": 64, "width_per_group": 4}),
+    "wide_resnet50_2": ("bottleneck", (3, 4, 6, 3), {"width_per_group": 128}),
+    "wide_resnet101_2": ("bottleneck", (3, 4, 23, 3), {"width_per_group": 128}),
 }
 
 
+def _add_slots(block, last_conv):
+    """Give a block its slots; ``slots`` maps each to the channels that pass there."""
+    channels = block.conv1.in_channels
+    block.slots = {"before_block": channels, "before_conv1": channels, "before_conv2": block.conv2.in_channels,
+                   "after_block": last_conv.out_channels}
+    for slot in block.slots:
+        setattr(block, slot, nn.Identity())
+
+
 class BasicBlock(tv.BasicBlock):
-    """torchvision's BasicBlock with the two slots. ``[N, C, H, W]`` to ``[N, planes, H', W']``."""
+    """torchvision's BasicBlock with the slots. ``[N, C, H, W]`` to ``[N, planes, H', W']``."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.before_conv1 = nn.Identity()
-        self.before_conv2 = nn.Identity()
+        _add_slots(self, self.conv2)
 
     def forward(self, x):
+        x = self.before_block(x)
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
         out = self.bn2(self.conv2(self.before_conv2(out)))
         out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+        return self.after_block(self.relu(out))
 
 
 class Bottleneck(tv.Bottleneck):
-    """torchvision's Bottleneck (stride in the 3x3) with the two slots. ``[N, C, H, W]`` to ``[N, 4*planes, H', W']``."""
+    """torchvision's Bottleneck (stride in the 3x3) with the slots. ``[N, C, H, W]`` to ``[N, 4*planes, H', W']``."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.before_conv1 = nn.Identity()
-        self.before_conv2 = nn.Identity()
+        _add_slots(self, self.conv3)
 
     def forward(self, x):
+        x = self.before_block(x)
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
         out = self.relu(self.bn2(self.conv2(self.before_conv2(out))))
         out = self.bn3(self.conv3(out))
         out += x if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+        return self.after_block(self.relu(out))
 
 
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -68,12 +83,14 @@ class ResNet(tv.ResNet):
     """torchvision's ResNet without its classifier: ``[N, C, H, W]`` to features ``[N, feature_dim]``."""
 
     pixels = IMAGENET
+    first_conv = "conv1"
 
     def __init__(self, block, layers, **kwargs):
         super().__init__(BLOCKS[block], list(layers), **kwargs)
         self.feature_dim = self.fc.in_features
         del self.fc
         self.stem = PlainStem()
+        self.before_stage2 = nn.Identity()
 
     def stages(self):
         """The blocks of layer1..layer4, as four lists."""
@@ -85,7 +102,7 @@ class ResNet(tv.ResNet):
 
     def forward(self, x):
         x = self.stem(x, self.entry, self.layer1)
-        x = self.layer4(self.layer3(self.layer2(x)))
+        x = self.layer4(self.layer3(self.layer2(self.before_stage2(x))))
         return torch.flatten(self.avgpool(x), 1)
 
 

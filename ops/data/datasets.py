@@ -4,16 +4,20 @@ Every field can be overridden by a flag of the same name, and any other name is 
 classes are given. Default places under ``data/<name>/`` (names as in TSM ops/dataset_config.py; ``*`` is train or
 val):
 
-===========  ====================================  ===================================  =======================
-name         videos or frames (``root_path``)      lists                                class names
-===========  ====================================  ===================================  =======================
-ucf101       jpg                                   file_list/ucf101_rgb_*_split_1.txt   labels/classInd.txt
-hmdb51       images                                splits/hmdb51_rgb_*_split_1.txt      category.txt
-something    20bn-something-something-v1           *_videofolder.txt                    category.txt
-somethingv2  20bn-something-something-v2-frames    *_videofolder.txt                    category.txt
-jester       20bn-jester-v1                        *_videofolder.txt                    category.txt
-kinetics     images                                labels/*_videofolder.txt             labels/category.txt
-===========  ====================================  ===================================  =======================
+===========  ===================================  =====================================  ===================
+name         videos or frames (``root_path``)     lists                                  class names
+===========  ===================================  =====================================  ===================
+ucf101       jpg                                  file_list/ucf101_rgb_*_split_1.txt     labels/classInd.txt
+(its flow)   jpg                                  file_list/ucf101_flow_*_split_1.txt
+hmdb51       images                               splits/hmdb51_rgb_*_split_1.txt        category.txt
+(its flow)   images                               splits/hmdb51_flow_*_split_1.txt
+something    20bn-something-something-v1          *_videofolder.txt                      category.txt
+(its flow)   20bn-something-something-v1-flow     *_videofolder_flow.txt
+somethingv2  20bn-something-something-v2-frames   *_videofolder.txt                      category.txt
+(its flow)   20bn-something-something-v2-flow     *_videofolder_flow.txt
+jester       20bn-jester-v1                       *_videofolder.txt                      category.txt
+kinetics     images                               labels/*_videofolder.txt               labels/category.txt
+===========  ===================================  =====================================  ===================
 """
 
 import difflib
@@ -25,6 +29,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ops.data.lists import read_text
+from ops.data.sampling import TEST_SAMPLINGS
+from ops.data.templates import EXAMPLES, count_places
 from ops.errors import UserError
 
 
@@ -32,8 +38,8 @@ from ops.errors import UserError
 class Dataset:
     """One data set. A list that is not given is None, and so is ``class_names`` (a file) if there is none.
 
-    ``test_sampling`` is "center" (one clip, the middle of each segment) or "random" (many clips). ``flip_pairs`` are
-    the labels that a horizontal flip swaps, for use without class names; None: without names nothing may be flipped.
+    ``test_sampling`` is one of sampling.TEST_SAMPLINGS. ``flip_pairs`` are the labels that a horizontal
+    flip swaps, for use without class names; None: without names nothing may be flipped.
     """
 
     name: str
@@ -52,9 +58,13 @@ _SOMETHING_PAIRS = ((86, 87), (93, 94), (166, 167))
 
 
 def _place(name: str, num_class: int, image_tmpl: str, videos: str, lists: str, names: str, **rest) -> Dataset:
+    return Dataset(name, num_class, class_names=f"data/{name}/{names}", **_files(name, image_tmpl, videos, lists), **rest)
+
+
+def _files(name: str, image_tmpl: str, videos: str, lists: str) -> dict[str, str]:
     base = f"data/{name}/"
-    return Dataset(name, num_class, image_tmpl, base + videos, base + lists.replace("*", "train"),
-                   base + lists.replace("*", "val"), base + names, **rest)
+    return {"image_tmpl": image_tmpl, "root_path": base + videos, "train_list": base + lists.replace("*", "train"),
+            "val_list": base + lists.replace("*", "val")}
 
 
 KNOWN = {
@@ -73,36 +83,54 @@ KNOWN = {
 }
 
 
-def resolve(name: str, **overrides: str | int | None) -> Dataset:
-    """The data set of this name with flags applied; an override that is None is a flag that was not given.
+# Where the flow of a data set lies. Jester and Kinetics have no usual place.
+FLOW = {
+    name: _files(name, image_tmpl, videos, lists)
+    for name, image_tmpl, videos, lists in (
+        ("ucf101", "flow_{}_{:05d}.jpg", "jpg", "file_list/ucf101_flow_*_split_1.txt"),
+        ("hmdb51", "flow_{}_{:05d}.jpg", "images", "splits/hmdb51_flow_*_split_1.txt"),
+        ("something", "{:06d}-{}_{:05d}.jpg", "20bn-something-something-v1-flow", "*_videofolder_flow.txt"),
+        ("somethingv2", "{:06d}.jpg", "20bn-something-something-v2-flow", "*_videofolder_flow.txt"),
+    )
+}
+
+
+def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> Dataset:
+    """The data set of this name as ``modality`` ("RGB", "Flow", "RGBDiff") sees it, with flags applied; an override that
+    is None is a flag that was not given.
 
     An unknown name needs ``train_list`` or ``val_list``, and ``num_class`` or a ``class_names`` file (whose length is
-    then the number of classes); its ``image_tmpl`` is "img_{:05d}.jpg" and its root the working directory unless
-    given. Raises UserError that says what is missing or wrong.
+    then the number of classes); its ``image_tmpl`` is "img_{:05d}.jpg" ("flow_{}_{:05d}.jpg" for flow) and its root the
+    working directory unless given. Raises UserError that says what is missing or wrong.
     """
     given = {field: value for field, value in overrides.items() if value is not None}
     if name in KNOWN:
-        dataset = replace(KNOWN[name], **given)
+        files = _flow_files(name, given) if modality == "Flow" else {}
+        dataset = replace(KNOWN[name], **files | given)
         if dataset.flip_pairs and dataset.num_class != KNOWN[name].num_class:
             dataset = replace(dataset, flip_pairs=None)  # the labels are not those of the pairs
     else:
-        dataset = _unknown(name, given)
+        dataset = _unknown(name, modality, given)
     if dataset.num_class < 1:
         raise UserError(f"--num_class {dataset.num_class}: a data set has at least 1 class")
-    if dataset.test_sampling not in ("center", "random"):
-        raise UserError(f"--test_sampling {dataset.test_sampling!r} is not known; choose center or random")
-    try:
-        names_a_file = dataset.image_tmpl.format(1) != dataset.image_tmpl.format(2)
-    except (AttributeError, LookupError, TypeError, ValueError):
-        names_a_file = False
-    if not names_a_file:
-        raise UserError(f"--image_tmpl {dataset.image_tmpl!r} has no frame number in it; give one like img_{{:05d}}.jpg")
+    if dataset.test_sampling not in TEST_SAMPLINGS:
+        raise UserError(f"--test_sampling {dataset.test_sampling!r} is not known; choose {', '.join(TEST_SAMPLINGS)}")
+    count_places(dataset.image_tmpl, modality)
     if "class_names" in given:
         read_class_names(dataset.class_names, dataset.num_class)
     return dataset
 
 
-def _unknown(name: str, given: dict) -> Dataset:
+def _flow_files(name: str, given: dict) -> dict:
+    if name in FLOW:
+        return FLOW[name]
+    if "image_tmpl" not in given or not ("train_list" in given or "val_list" in given):
+        raise UserError(f"the flow of {name} has no usual place; give --image_tmpl, --train_list or --val_list, and "
+                        "--root_path")
+    return {"train_list": None, "val_list": None}  # those known are of pictures
+
+
+def _unknown(name: str, modality: str, given: dict) -> Dataset:
     missing = []
     if not ("train_list" in given or "val_list" in given):
         missing.append("--train_list or --val_list")
@@ -115,7 +143,7 @@ def _unknown(name: str, given: dict) -> Dataset:
                         f"{' and '.join(missing)} (known: {', '.join(KNOWN)})")
     if "num_class" not in given:
         given = {**given, "num_class": len(read_class_names(given["class_names"]))}
-    return replace(Dataset(name, 0, "img_{:05d}.jpg", "", None, None, None), **given)
+    return replace(Dataset(name, 0, EXAMPLES[modality], "", None, None, None), **given)
 
 
 def read_class_names(path: str, num_class: int | None = None) -> list[str]:

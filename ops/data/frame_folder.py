@@ -9,54 +9,73 @@ import simplejpeg
 from PIL import Image
 
 from ops.data.reader_base import Reader, UnreadableVideo
+from ops.data.templates import file_namer
 from ops.errors import UserError
 
 
-def _file_name(image_tmpl: str, number: int) -> str:
-    try:
-        name = image_tmpl.format(number)
-    except (IndexError, KeyError, ValueError):
-        name = image_tmpl
-    if name == image_tmpl:
-        raise UserError(f"image template {image_tmpl!r} needs one place for the frame number, such as img_{{:05d}}.jpg")
-    return name
+def count_frames(folder: str | os.PathLike, image_tmpl: str, modality: str = "RGB") -> int:
+    """The number of frames in `folder`, files named by `image_tmpl` (see ops/data/templates.py) with no gap.
 
-
-def count_frames(folder: str | os.PathLike, image_tmpl: str) -> int:
-    """The number of frames in `folder`, files ``image_tmpl.format(1)``, ``(2)``, ... with no gap.
-
-    Raises UnreadableVideo naming the first absent file where a later one is there, and if `folder` cannot be listed;
-    UserError for a template without a place for the number. Files that do not fit the template do not matter.
+    Raises UnreadableVideo naming the first absent file where a later one is there, or where its twin is (x and y of a
+    flow), and if `folder` cannot be listed; UserError for a template that does not name the frames of this modality.
+    Files that do not fit the template do not matter.
     """
     folder = os.fspath(folder)
-    parent = os.path.dirname(_file_name(image_tmpl, 1))
-    image_tmpl = os.path.basename(image_tmpl)
+    names_of = file_namer(image_tmpl, folder, modality)
+    parents = {os.path.dirname(name) for name in names_of(1)}
     try:
-        names = set(os.listdir(os.path.join(folder, parent)))
+        there = {os.path.join(parent, name) for parent in parents for name in os.listdir(os.path.join(folder, parent))}
     except OSError as error:
         raise UnreadableVideo(folder, error.strerror) from None
     number = 0
-    while _file_name(image_tmpl, number + 1) in names:
-        names.remove(_file_name(image_tmpl, number + 1))
+    while there.issuperset(names_of(number + 1)):
         number += 1
-    for name in sorted(names):
+    for name in sorted(there):
         for digits in re.findall("[0-9]+", name):
-            if int(digits) > number and _file_name(image_tmpl, int(digits)) == name:
-                raise UnreadableVideo(folder, f"{_file_name(image_tmpl, number + 1)} is missing, but {name} is there")
+            if int(digits) > number and name in names_of(int(digits)):
+                absent = next(name for name in names_of(number + 1) if name not in there)
+                raise UnreadableVideo(folder, f"{absent} is missing, but {name} is there")
     return number
+
+
+def decode_image(folder: str, name: str, mode: str = "RGB") -> np.ndarray:
+    """The picture `name` in `folder` as PIL's ``convert(mode)`` gives it: uint8 ``[H, W, 3]`` for "RGB", ``[H, W]`` for
+    "L". Raises UnreadableVideo that names the file.
+
+    JPEG is decoded by simplejpeg, which gives the pixels of PIL in two thirds of the time, and everything else by PIL.
+    """
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UnreadableVideo(folder, f"{name}: {error.strerror}") from None
+    if data.startswith(b"\xff\xd8"):
+        try:
+            if mode == "RGB":
+                return simplejpeg.decode_jpeg(data, "RGB")
+            if simplejpeg.decode_jpeg_header(data)[2] == "Gray":  # the luma of a colour JPEG is not quite convert("L")
+                return simplejpeg.decode_jpeg(data, "GRAY")[..., 0]
+        except ValueError:
+            pass  # damaged, or a colour space that PIL alone converts (CMYK)
+    try:
+        return np.asarray(Image.open(BytesIO(data)).convert(mode))
+    except Exception as error:  # PIL's plugins raise much more than OSError on damaged files
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UnreadableVideo(folder, f"{name}: {reason}") from None
 
 
 class FrameFolder(Reader):
     """`num_frames` images in the folder `path`; frame i is the file ``image_tmpl.format(i + 1)``.
 
-    JPEG is decoded by simplejpeg, which gives the pixels of PIL in two thirds of the time, and everything else by PIL
-    as RGB. Nothing is opened before the frames are asked for.
+    Nothing is opened before the frames are asked for. Raises UserError for a template that does not name the frames.
     """
+
+    modality = "RGB"
 
     def __init__(self, path: str | os.PathLike, image_tmpl: str, num_frames: int) -> None:
         super().__init__(path)
-        self.image_tmpl = image_tmpl
         self.num_frames = num_frames
+        self._names_of = file_namer(image_tmpl, self.path, self.modality)
 
     def close(self) -> None:
         pass
@@ -67,29 +86,40 @@ class FrameFolder(Reader):
     def _read(self, wanted: list[int]) -> np.ndarray:
         frames = None
         for row, index in enumerate(wanted):
-            name = _file_name(self.image_tmpl, index + 1)
-            image = self._decode(name)
+            names = self._names_of(index + 1)
+            image = self._decode(names)
             if frames is None:
                 frames = np.empty((len(wanted), *image.shape), np.uint8)
-            if image.shape != frames.shape[1:]:
-                sizes = [f"{width}x{height}" for height, width, _ in (image.shape, frames.shape[1:])]
-                raise UnreadableVideo(self.path, f"{name} is {sizes[0]}, other frames are {sizes[1]}")
+            self._check_size(names[0], image, frames[0], "other frames are")
             frames[row] = image
         return frames
 
-    def _decode(self, name: str) -> np.ndarray:
-        try:
-            with open(os.path.join(self.path, name), "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise UnreadableVideo(self.path, f"{name}: {error.strerror}") from None
-        if data.startswith(b"\xff\xd8"):
-            try:
-                return simplejpeg.decode_jpeg(data, "RGB")
-            except ValueError:
-                pass  # damaged, or a colour space that PIL alone converts (CMYK)
-        try:
-            return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
-        except Exception as error:  # PIL's plugins raise much more than OSError on damaged files
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UnreadableVideo(self.path, f"{name}: {reason}") from None
+    def _decode(self, names: tuple[str, ...]) -> np.ndarray:
+        return decode_image(self.path, names[0])
+
+    def _check_size(self, name: str, image: np.ndarray, other: np.ndarray, others: str) -> None:
+        if image.shape != other.shape:
+            sizes = [f"{shape[1]}x{shape[0]}" for shape in (image.shape, other.shape)]
+            raise UnreadableVideo(self.path, f"{name} is {sizes[0]}, {others} {sizes[1]}")
+
+
+class FlowFolder(FrameFolder):
+    """Optical flow as `num_frames` pairs of images in the folder `path`, bytes of which 128 is no motion: uint8
+    ``[n, H, W, 2]``, x then y.
+
+    Two grey pictures a frame, or one whose first two channels are x and y, as the template says
+    (ops/data/templates.py; TSM ops/dataset.py ``_load_image``).
+    """
+
+    modality = "Flow"
+
+    def _decode(self, names: tuple[str, ...]) -> np.ndarray:
+        if len(names) == 1:
+            image = decode_image(self.path, names[0])
+            if np.array_equal(image[..., 0], image[..., 2]):  # the third channel of a flow picture is blank
+                raise UserError(f"{os.path.join(self.path, names[0])} is a grey picture, so it cannot hold both x and y; "
+                                "give an --image_tmpl with a place for x or y, like flow_{}_{:05d}.jpg")
+            return image[..., :2]
+        x, y = (decode_image(self.path, name, "L") for name in names)
+        self._check_size(names[1], y, x, f"{names[0]} is")
+        return np.stack([x, y], axis=-1)

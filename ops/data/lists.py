@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -75,6 +76,17 @@ class VideoList(Sequence[Record]):
             label=int(self.labels[index]),
             line=int(self._lines[index]),
         )
+
+    def head(self, n: int) -> "VideoList":
+        """The first ``n`` records, or all where there are fewer. Raises ValueError if ``n < 1``."""
+        if n < 1:
+            raise ValueError(f"the first {n} videos of a list are no list")
+        part = copy(self)
+        for name in ("labels", "_num_frames", "_lines", "_ends"):
+            setattr(part, name, getattr(self, name)[:n])
+        part._text = self._text[: part._ends[-1]]
+        return part
+
 
 def read_text(path: str) -> str:
     """A UTF-8 text file as a string with ``\\n`` line ends and no byte order mark.
@@ -148,22 +160,27 @@ def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoRetu
 
 
 def resolve(path: str) -> str:
-    """``path``, or ``path + ".mp4"`` if only that exists (Kinetics lists name videos without the ending; TDN
-    ops/dataset.py always appends it)."""
-    if not os.path.exists(path) and os.path.exists(path + ".mp4"):
-        return path + ".mp4"
+    """``path``, or if that does not exist what the originals would take in its place, if that does: ``path + ".mp4"``
+    (Kinetics lists name videos without the ending; TDN ops/dataset.py always appends it), or the folder of the same
+    number with six digits, ``000123`` for ``123`` (flow of Something-Something V1; TSM ops/dataset.py)."""
+    folder, name = os.path.split(path)
+    other_names = [name + ".mp4", *([f"{int(name):06d}"] if _INTEGER.fullmatch(name) else [])]
+    if not os.path.exists(path):
+        for other in (os.path.join(folder, other) for other in other_names):
+            if os.path.exists(other):
+                return other
     return path
 
 
 def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
-    """The records, in list order, of which neither the path nor the path with ``.mp4`` exists.
+    """The records, in list order, of which nothing exists under the path that resolve gives.
 
     Only the file table is asked, from ``threads`` threads, since on a network disk each question waits for the server.
     """
 
     def missing(part: range) -> list[Record]:
         records = map(video_list.__getitem__, part)
-        return [r for r in records if not (os.path.exists(r.path) or os.path.exists(r.path + ".mp4"))]
+        return [r for r in records if not (os.path.exists(r.path) or os.path.exists(resolve(r.path)))]
 
     parts = [range(start, min(start + 1000, len(video_list))) for start in range(0, len(video_list), 1000)]
     with ThreadPoolExecutor(threads) as pool:

@@ -1,43 +1,19 @@
-"""From list records to batches of clips: data sets, samplers and the loader.
+"""From data sets to batches of clips: samplers and the loader.
 
 A key is ``(epoch, index)``: the samplers yield such pairs, so that workers that live for many epochs need no shared
 state, and what a sample looks like is a pure function of ``(seed, epoch, record)`` whatever worker makes it.
 """
 
 import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Sampler, default_collate
 
-from ops.data.lists import Record, VideoList, resolve
-from ops.data.readers import UnreadableVideo, open_reader
-from ops.data.sampling import center_offsets, clip_rng, frame_indices, random_clip_offsets, train_offsets
-from ops.data.transforms import TestTransform, TrainTransform
+from ops.data.clips import Failure, Key, Sample, TestDataset, TrainDataset
+from ops.data.sampling import clip_rng
 from ops.errors import UserError
-
-Key = tuple[int, int]
-
-
-class Sample(NamedTuple):
-    """A clip uint8 ``[T, L*C, H, W]`` or the views of one ``[crops, T, L*C, H, W]``, its label, its place in the
-    list."""
-
-    clip: torch.Tensor
-    label: int
-    index: int
-
-
-class Failure(NamedTuple):
-    """A record whose video cannot be read: place in the list, id and line there, and the reader's reason."""
-
-    index: int
-    id: str
-    line: int
-    reason: str
 
 
 class Batch(NamedTuple):
@@ -48,112 +24,6 @@ class Batch(NamedTuple):
     labels: torch.Tensor
     indices: torch.Tensor
     failures: list[Failure]
-
-
-class _VideoDataset(Dataset, ABC):
-    """What training and testing share: one record read by one reader, opened and closed in the call, in the worker."""
-
-    def __init__(
-        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, decoder: str,
-        seed: int,
-    ) -> None:
-        self.video_list = video_list
-        self.num_segments = num_segments
-        self.frames_per_segment = frames_per_segment
-        self.image_tmpl = image_tmpl
-        self.decoder = decoder
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.video_list)
-
-    def __getitem__(self, key: Key) -> Sample | Failure:
-        """The sample of ``(epoch, index)``, or a Failure if the video is unreadable. Any other error names the line of
-        the list: UserError stays one, the rest becomes RuntimeError."""
-        epoch, index = key
-        record = self.video_list[index]
-        try:
-            return self.sample(epoch, index, record)
-        except UnreadableVideo as error:
-            return Failure(index, record.id, record.line, error.reason)
-        except UserError as error:
-            raise UserError(f"{self.video_list.path}:{record.line}: {record.id}: {error}") from None
-        except Exception as error:
-            raise RuntimeError(
-                f"{self.video_list.path}:{record.line}: {record.id}: {type(error).__name__}: {error}"
-            ) from error
-
-    @abstractmethod
-    def sample(self, epoch: int, index: int, record: Record) -> Sample: ...
-
-    def read(self, record: Record, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """``choose`` maps the number of frames of the video to offsets int64 ``[T]``. Returns the distinct frames
-        needed, uint8 ``[n, H, W, C]``, and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)``."""
-        path = resolve(record.path)
-        with open_reader(path, image_tmpl=self.image_tmpl, num_frames=record.num_frames,
-                         decoder=self.decoder) as reader:
-            indices = frame_indices(choose(len(reader)), self.frames_per_segment, len(reader))
-            wanted, picks = np.unique(indices, return_inverse=True)
-            return reader.get(wanted), picks.reshape(indices.shape)
-
-
-class TrainDataset(_VideoDataset):
-    """Training clips: random offsets, MultiScaleCrop, and a flip of half of the clips with their labels.
-
-    ``flip_map`` (int64 ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped; None
-    flips nothing. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label after the flip.
-    """
-
-    def __init__(
-        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, crop_size: int,
-        flip_map: np.ndarray | None, decoder: str = "pyav", seed: int = 0,
-    ) -> None:
-        super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment,
-                         image_tmpl=image_tmpl, decoder=decoder, seed=seed)
-        self.transform = TrainTransform(crop_size)
-        self.flip_map = flip_map
-
-    def sample(self, epoch: int, index: int, record: Record) -> Sample:
-        rng = clip_rng(self.seed, epoch, f"{record.id}:{record.line}", 0)
-        flip = bool(rng.random() < 0.5)
-        label = record.label
-        if self.flip_map is None or self.flip_map[label] < 0:
-            flip = False
-        elif flip:
-            label = int(self.flip_map[label])
-        frames, picks = self.read(record, lambda n: train_offsets(n, self.num_segments, self.frames_per_segment, rng))
-        return Sample(self.transform(frames, picks, rng, flip), label, index)
-
-
-class TestDataset(_VideoDataset):
-    """The views of clip number ``clip`` of every video: ``sampling`` "center" takes the middle of each segment whatever
-    ``clip`` is, "random" draws from (seed, video id, clip). The epoch of a key plays no part.
-
-    Sample: views uint8 ``[crops, T, L*C, crop_size, crop_size]`` (transforms.TestTransform) and the label of the list.
-    """
-
-    __test__ = False  # not a test case, whatever its name begins with
-
-    def __init__(
-        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, scale_size: int,
-        crop_size: int, crops: int = 1, sampling: str = "center", clip: int = 0, decoder: str = "pyav", seed: int = 0,
-    ) -> None:
-        super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment,
-                         image_tmpl=image_tmpl, decoder=decoder, seed=seed)
-        if sampling not in ("center", "random"):
-            raise ValueError(f"sampling is {sampling!r}, not center or random")
-        self.transform = TestTransform(scale_size, crop_size, crops)
-        self.sampling = sampling
-        self.clip = clip
-
-    def sample(self, epoch: int, index: int, record: Record) -> Sample:
-        def choose(n: int) -> np.ndarray:
-            if self.sampling == "center":
-                return center_offsets(n, self.num_segments, self.frames_per_segment)
-            return random_clip_offsets(n, self.num_segments, self.frames_per_segment, seed=self.seed, video=record.id,
-                                       clip=self.clip)
-
-        return Sample(self.transform(*self.read(record, choose)), record.label, index)
 
 
 def collate(items: list[Sample | Failure]) -> Batch:

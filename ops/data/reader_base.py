@@ -40,10 +40,11 @@ class Reader(ABC):
 
     @abstractmethod
     def _read(self, wanted: list[int]) -> np.ndarray:
-        """The frames `wanted` (not empty, in range, ascending, distinct), uint8 ``[len(wanted), H, W, 3]`` RGB."""
+        """The frames `wanted` (not empty, in range, ascending, distinct), uint8 ``[len(wanted), H, W, C]``."""
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The frames `indices`, in any order and with repeats, uint8 ``[len(indices), H, W, 3]`` RGB, C-contiguous.
+        """The frames `indices`, in any order and with repeats, uint8 ``[len(indices), H, W, C]``, C-contiguous: RGB, or
+        the x and y of a flow.
 
         Each distinct frame is decoded once. Raises IndexError for an index outside ``[0, len(self))`` and
         UnreadableVideo for a frame that cannot be decoded or differs in size from the others.

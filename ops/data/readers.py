@@ -11,13 +11,15 @@ from functools import partial
 
 import numpy as np
 
-from ops.data.frame_folder import FrameFolder, count_frames
+from ops.data.frame_folder import FlowFolder, FrameFolder, count_frames
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import Reader, UnreadableVideo, check_file
+from ops.data.templates import count_places
 from ops.errors import UserError
 
 __all__ = [
-    "DECODERS", "DecordReader", "FrameFolder", "PyAVReader", "Reader", "UnreadableVideo", "count_frames", "open_reader",
+    "DECODERS", "DecordReader", "FlowFolder", "FrameFolder", "PyAVReader", "Reader", "UnreadableVideo", "count_frames",
+    "open_reader",
 ]
 
 
@@ -81,17 +83,27 @@ DECODERS: dict[str, Callable[[str | os.PathLike], Reader]] = {"pyav": PyAVReader
 
 
 def open_reader(
-    path: str | os.PathLike, *, image_tmpl: str, num_frames: int | None = None, decoder: str = "pyav"
+    path: str | os.PathLike, *, image_tmpl: str, num_frames: int | None = None, decoder: str = "pyav",
+    modality: str = "RGB",
 ) -> Reader:
     """The reader for `path`: a folder of images named by `image_tmpl`, or a video file read by ``DECODERS[decoder]``.
 
-    For a folder `num_frames` is believed, and None counts the files; a video file is always counted. Raises
-    UnreadableVideo, also for a folder without frames.
+    modality: "Flow" gives the frames of a flow, ``[n, H, W, 2]``; "RGB" and "RGBDiff" give pictures, ``[n, H, W, 3]``.
+    For a folder `num_frames` is believed, and None counts the files; a video file is always counted. Lists of flow with a
+    three-place template tell the number of files, twice that of frames (TSM ops/dataset.py ``_parse_list``).
+    Raises UnreadableVideo, also for a folder without frames; UserError for flow from a video file, or for a template that
+    does not name the frames.
     """
+    flow = modality == "Flow"
     if not os.path.isdir(path):
+        if flow:
+            check_file(os.fspath(path))
+            raise UserError("flow is not read from a video file; extract it to a folder of images, and list that")
         return DECODERS[decoder](path)
     if num_frames is None:
-        num_frames = count_frames(path, image_tmpl)
+        num_frames = count_frames(path, image_tmpl, modality)
+    elif count_places(image_tmpl, modality) == 3:
+        num_frames //= 2
     if num_frames < 1:
         raise UnreadableVideo(os.fspath(path), f"no frames named {image_tmpl}")
-    return FrameFolder(path, image_tmpl, num_frames)
+    return (FlowFolder if flow else FrameFolder)(path, image_tmpl, num_frames)

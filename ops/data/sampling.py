@@ -1,13 +1,21 @@
 """Which frames of a video make a clip. Pure functions of numbers, 0-based, numpy only.
 
 ``n`` is the number of frames of the video, ``T`` the number of segments, ``L`` the number of consecutive frames taken
-in a segment (TDN 5, TSN 1). An offset is the first frame of its segment. The formulas are those of TDN ops/dataset.py,
-which for ``L = 1`` are those of TSN and TSM (training, and validation with uniform sampling), less the 1 added there.
+in a segment (TDN 5, TSN 1). An offset is the first frame of its segment, and a clip can start at ``n - L + 1`` frames.
+The formulas are those of TSN, TSM and TDN (ops/dataset.py of each), less the 1 added there. With ``compat`` they treat
+short videos as the originals do; without it such videos spread over their frames as well.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
+
+from ops.errors import UserError
+
+TRAIN_SAMPLINGS = ("uniform", "dense")
+TEST_SAMPLINGS = {"center": 1, "random": 10, "dense": 10, "twice": 2, "caffe": 1}  # and their usual numbers of clips
+WINDOW = 64  # frames that a clip of dense sampling spans
 
 
 def clip_rng(seed: int, epoch: int, video: str, clip: int) -> np.random.Generator:
@@ -20,50 +28,140 @@ def clip_rng(seed: int, epoch: int, video: str, clip: int) -> np.random.Generato
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
-def train_offsets(n: int, T: int, L: int, rng: np.random.Generator) -> np.ndarray:
-    """Random offsets for training: one in each of T equal segments. TDN ops/dataset.py ``_sample_indices``; TSN
-    section 3.1.
+def train_offsets(n: int, T: int, L: int, rng: np.random.Generator, *, compat: bool = False) -> np.ndarray:
+    """Random offsets for training: one in each of T equal segments. ``_sample_indices`` of the originals; TSN section
+    3.1.
 
-    Videos too short for segments give sorted random offsets, or T times 0 if ``n <= T``. Returns int64 ``[T]`` in
-    ``[0, n)``. Raises ValueError if ``n < 1``.
+    Where a segment holds no whole frame, each offset is drawn from its T-th of the starts. ``compat``: sorted draws
+    from all starts, or T times 0 if ``n <= T``. Returns int64 ``[T]``, ascending, in ``[0, n)``. Raises ValueError if
+    ``n < 1``.
     """
-    _check(n)
-    starts = n - L + 1
-    if starts < T:
-        starts = n - 5 + 1  # TDN's constant, whatever L is
+    starts = _starts(n, L)
     duration = starts // T
     if duration > 0:
         return np.arange(T) * duration + rng.integers(duration, size=T)
+    if not compat:
+        return np.minimum((np.arange(T) + rng.random(T)) * starts / T, starts - 1).astype(np.int64)
     if n > T:
-        return np.sort(rng.integers(max(starts, 1), size=T))
+        return np.sort(rng.integers(starts, size=T))
     return np.zeros(T, dtype=np.int64)
 
 
-def center_offsets(n: int, T: int, L: int) -> np.ndarray:
-    """The middle of each of T equal segments, for validation and one-clip tests. TDN ops/dataset.py
-    ``_get_val_indices``.
+def center_offsets(n: int, T: int, L: int, *, compat: bool = False) -> np.ndarray:
+    """The middle of each of T equal segments, for validation and one-clip tests. TSM ops/dataset.py
+    ``_get_test_indices``.
 
-    Videos with ``n <= T + L - 1`` give T times 0, as there. Returns int64 ``[T]`` in ``[0, n)``. Raises ValueError if
-    ``n < 1``.
+    ``compat``: T times 0 if ``n <= T + L - 1``, as ``_get_val_indices`` of all originals. Returns int64 ``[T]``,
+    ascending, in ``[0, n)``. Raises ValueError if ``n < 1``.
     """
-    _check(n)
-    if n <= T + L - 1:
+    starts = _starts(n, L)
+    if compat and n <= T + L - 1:
         return np.zeros(T, dtype=np.int64)
-    tick = (n - L + 1) / T
+    tick = starts / T
     return (tick / 2.0 + tick * np.arange(T)).astype(np.int64)
 
 
-def random_clip_offsets(n: int, T: int, L: int, *, seed: int, video: str, clip: int) -> np.ndarray:
-    """Offsets of clip number ``clip`` of a many-clip test (Kinetics): the training formula, as in TDN ops/dataset.py
-    ``_get_test_indices``, drawn from ``(seed, video, clip)`` alone. Returns int64 ``[T]`` in ``[0, n)``."""
-    return train_offsets(n, T, L, clip_rng(seed, 0, video, clip))
+def edge_offsets(n: int, T: int, L: int) -> np.ndarray:
+    """The first start of each of T equal segments: the second clip of TSM's ``twice_sample``. Returns int64 ``[T]``,
+    ascending, in ``[0, n)``. Raises ValueError if ``n < 1``."""
+    return (_starts(n, L) / T * np.arange(T)).astype(np.int64)
+
+
+def caffe_offsets(n: int, T: int, L: int) -> np.ndarray:
+    """T offsets from the first frame on, a whole number of frames apart, or T times 0 if there are fewer starts than
+    that takes: TSN (Caffe) tools/eval_net.py. Returns int64 ``[T]``, ascending, in ``[0, n)``. Raises ValueError if
+    ``n < 1``."""
+    _check(n)
+    return np.arange(T) * max((n - L) // max(T - 1, 1), 0)
+
+
+def dense_stride(T: int) -> int:
+    """The distance of the T frames of a clip of dense sampling. Raises UserError if ``T > 64``."""
+    if T > WINDOW:
+        raise UserError(f"dense sampling spreads at most {WINDOW} segments, not {T}; give fewer --num_segments (in a test, "
+                        "--test_segments)")
+    return WINDOW // T
+
+
+def dense_train_offsets(n: int, T: int, rng: np.random.Generator, *, compat: bool = False) -> np.ndarray:
+    """T frames spread over a random window of 64 (TSM ``dense_sample``, I3D), whatever L is.
+
+    Shorter videos begin anew at their end, so that the offsets are not ascending, as there. ``compat``: the last window
+    is never drawn. Returns int64 ``[T]`` in ``[0, n)``. Raises UserError if ``T > 64``, ValueError if ``n < 1``.
+    """
+    _check(n)
+    last = max(0, n - WINDOW)
+    return _window(n, T, int(rng.integers(max(1, last) if compat else last + 1)))
+
+
+def dense_offsets(n: int, T: int, clip: int, clips: int) -> np.ndarray:
+    """T frames spread over a window of 64: number ``clip`` of ``clips`` windows evenly spread over the video (TSM
+    ``_get_test_indices``); a single one lies in the middle, where TSM's validation drew it at random.
+
+    Returns int64 ``[T]`` in ``[0, n)``, of short videos as dense_train_offsets. Raises as it does.
+    """
+    _check(n)
+    last = max(0, n - WINDOW)
+    return _window(n, T, last // 2 if clips == 1 else int(np.linspace(0, last, clips, dtype=int)[clip]))
+
+
+def test_offsets(
+    sampling: str, n: int, T: int, L: int, *, clip: int, clips: int, seed: int, video: str, compat: bool = False
+) -> np.ndarray:
+    """Offsets of clip number ``clip`` of the ``clips`` of a test, int64 ``[T]`` in ``[0, n)``. ``sampling``:
+
+    "center": center_offsets. "random": the training formula, as TDN tests Kinetics, drawn from (seed, video, clip)
+    alone. "dense": dense_offsets. "twice": center_offsets, then edge_offsets. "caffe": caffe_offsets.
+    Raises ValueError for another sampling or if ``n < 1``, UserError as check_sampling does.
+    """
+    check_sampling(sampling, T, clips=[clip], num_clips=clips)
+    if sampling == "random":
+        return train_offsets(n, T, L, clip_rng(seed, 0, video, clip), compat=compat)
+    if sampling == "dense":
+        return dense_offsets(n, T, clip, clips)
+    if sampling == "caffe":
+        return caffe_offsets(n, T, L)
+    if clip == 1:
+        return edge_offsets(n, T, L)
+    return center_offsets(n, T, L, compat=compat and sampling == "center")  # TSM's "twice" has no other rule
+
+
+def check_sampling(sampling: str, T: int, *, clips: Sequence[int], num_clips: int | None) -> int:
+    """How many clips a test of this sampling has: ``num_clips``, or what is usual if that is None.
+
+    Raises ValueError for another sampling; UserError if it has not so many clips, no clips of the numbers ``clips``, or
+    cannot give T frames.
+    """
+    if sampling not in TEST_SAMPLINGS:
+        raise ValueError(f"sampling is {sampling!r}, not one of {', '.join(TEST_SAMPLINGS)}")
+    if sampling == "dense":
+        dense_stride(T)
+    usual = TEST_SAMPLINGS[sampling]
+    count = usual if num_clips is None else num_clips
+    if count < 1 or (count != usual and sampling not in ("dense", "random")):
+        raise UserError(f"{sampling} sampling cannot have {count} clips; its usual number is {usual}")
+    for clip in clips:
+        # A random clip is a function of its own number, not of how many there are.
+        if clip < 0 or (clip >= count and sampling != "random"):
+            known = "clip 0 only" if count == 1 else f"clips 0 to {count - 1}"
+            raise UserError(f"clip {clip}: {sampling} sampling has {known}; give another clip or sampling")
+    return count
 
 
 def frame_indices(offsets: np.ndarray, L: int, n: int) -> np.ndarray:
-    """L consecutive frames from each offset, the last frame of the video repeated at its end. Returns int64 ``[T, L]``
-    in ``[0, n)``. Raises ValueError if ``n < 1``."""
+    """L consecutive frames from each offset, the last frame of the video repeated at its end. Returns int64
+    ``[..., T, L]`` in ``[0, n)`` for offsets ``[..., T]``. Raises ValueError if ``n < 1``."""
     _check(n)
-    return np.clip(np.asarray(offsets, dtype=np.int64)[:, None] + np.arange(L), 0, n - 1)
+    return np.clip(np.asarray(offsets, dtype=np.int64)[..., None] + np.arange(L), 0, n - 1)
+
+
+def _window(n: int, T: int, start: int) -> np.ndarray:
+    return (start + np.arange(T) * dense_stride(T)) % n
+
+
+def _starts(n: int, L: int) -> int:
+    _check(n)
+    return max(1, n - L + 1)
 
 
 def _check(n: int) -> None:

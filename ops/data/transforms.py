@@ -2,8 +2,8 @@
 
 Frames come as readers give them, numpy ``[n, H, W, C]``, and stay in that memory layout (a channels-last view) until
 the one copy that makes the clip: resizing is about twice as slow once they have been made contiguous. Resizing is
-torchvision's antialiased bilinear one, within 1/255 of the PIL resize of TSN, TSM and TDN. Nothing here depends on C
-being 3.
+torchvision's antialiased bilinear one, within 1/255 of the PIL resize of TSN, TSM and TDN. C is 3 for pictures and 2
+for flow (x, y).
 
 The geometry is that of TSM ops/transforms.py, which TDN shares. Sizes are in pixels, ``(x, y)`` is the upper left
 corner.
@@ -18,11 +18,12 @@ from torchvision.transforms.v2 import functional as F
 
 from ops.errors import UserError
 
-TRAIN_SCALES = (1.0, 0.875, 0.75, 0.66)
+RGB_SCALES = (1.0, 0.875, 0.75, 0.66)
+TRAIN_SCALES = {"RGB": RGB_SCALES, "Flow": RGB_SCALES[:3], "RGBDiff": RGB_SCALES[:3]}  # TSM ops/models.py get_augmentation
 
 
 def multi_scale_crop_sizes(
-    width: int, height: int, crop_size: int, scales: Sequence[float] = TRAIN_SCALES, max_distort: int = 1
+    width: int, height: int, crop_size: int, scales: Sequence[float] = RGB_SCALES, max_distort: int = 1
 ) -> list[tuple[int, int]]:
     """The ``(w, h)`` among which MultiScaleCrop chooses evenly (TSM ops/transforms.py GroupMultiScaleCrop).
 
@@ -115,12 +116,23 @@ def _stack(frames: torch.Tensor, picks: np.ndarray, out: torch.Tensor) -> None:
             out[segment, step].copy_(frames[pick])
 
 
-class TrainTransform:
-    """MultiScaleCrop to ``crop_size`` and, if asked, a horizontal flip; one draw for the whole clip."""
+def mirror(frames: torch.Tensor, flow: bool) -> torch.Tensor:
+    """Frames uint8 ``[n, C, H, W]`` flipped horizontally, as a copy. Of a flow, x changes its sign: 255 - v, which makes
+    127 of no motion (128), as the originals do (TSM ops/transforms.py GroupRandomHorizontalFlip)."""
+    flipped = frames.flip(-1)
+    if flow:
+        flipped[:, 0].bitwise_not_()  # of a byte, this is 255 - v
+    return flipped
 
-    def __init__(self, crop_size: int, scales: Sequence[float] = TRAIN_SCALES) -> None:
+
+class TrainTransform:
+    """MultiScaleCrop to ``crop_size`` and, if asked, a horizontal flip; one draw for the whole clip. ``flow`` says that
+    frames are flow."""
+
+    def __init__(self, crop_size: int, scales: Sequence[float] = RGB_SCALES, flow: bool = False) -> None:
         self.crop_size = crop_size
         self.scales = tuple(scales)
+        self.flow = flow
 
     def __call__(self, frames: np.ndarray, picks: np.ndarray, rng: np.random.Generator, flip: bool) -> torch.Tensor:
         """Frames uint8 ``[n, H, W, C]`` and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)`` -> the
@@ -129,7 +141,7 @@ class TrainTransform:
         x, y, w, h = draw_crop(width, height, self.crop_size, self.scales, rng)
         cropped = resize(to_frames(frames)[:, :, y : y + h, x : x + w], self.crop_size, self.crop_size)
         if flip:
-            cropped = cropped.flip(-1)
+            cropped = mirror(cropped, self.flow)
         T, L = picks.shape
         clip = torch.empty((T, L * channels, self.crop_size, self.crop_size), dtype=torch.uint8)
         _stack(cropped, picks, clip)
@@ -137,15 +149,15 @@ class TrainTransform:
 
 
 class TestTransform:
-    """Scale the short side to ``scale_size`` (0: keep the stored size) and cut the test crops, as crop_offsets_test
-    lays them.
+    """Scale the short side to ``scale_size`` (0: keep the stored size) and cut the test crops of every clip, as
+    crop_offsets_test lays them. ``flow`` says that frames are flow.
 
     Raises UserError if the crop can fit no picture of that scale, or for a number of crops other than 1, 3, 5 and 10.
     """
 
     __test__ = False  # not a test case, whatever its name begins with
 
-    def __init__(self, scale_size: int, crop_size: int, crops: int) -> None:
+    def __init__(self, scale_size: int, crop_size: int, crops: int, flow: bool = False) -> None:
         if crops not in (1, 3, 5, 10):
             raise UserError(f"--test_crops {crops} is not known; choose 1, 3, 5 or 10")
         if 0 < scale_size < crop_size:
@@ -154,18 +166,22 @@ class TestTransform:
         self.scale_size = scale_size
         self.crop_size = crop_size
         self.crops = crops
+        self.flow = flow
 
     def __call__(self, frames: np.ndarray, picks: np.ndarray) -> torch.Tensor:
-        """Frames uint8 ``[n, H, W, C]`` and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)`` -> the
-        views, contiguous uint8 ``[crops, T, L*C, crop_size, crop_size]``. Raises UserError if the crop is larger than
-        the picture."""
+        """Frames uint8 ``[n, H, W, C]`` and the frame of each place of each clip, int64 ``[clips, T, L]`` in ``[0, n)``
+        -> the views, contiguous uint8 ``[clips*crops, T, L*C, crop_size, crop_size]``, the crops of a clip next to each
+        other. Each frame is scaled once. Raises UserError if the crop is larger than the picture."""
         _, height, width, channels = frames.shape
         width, height = scaled_size(width, height, self.scale_size)
         places = crop_offsets_test(width, height, self.crop_size, self.crops)
         scaled = resize(to_frames(frames), width, height)
-        T, L = picks.shape
-        views = torch.empty((self.crops, T, L * channels, self.crop_size, self.crop_size), dtype=torch.uint8)
-        for view, (x, y, mirrored) in zip(views, places, strict=True):
+        clips, T, L = picks.shape
+        views = torch.empty((clips, self.crops, T, L * channels, self.crop_size, self.crop_size), dtype=torch.uint8)
+        for crop, (x, y, mirrored) in enumerate(places):
             cropped = scaled[:, :, y : y + self.crop_size, x : x + self.crop_size]
-            _stack(cropped.flip(-1) if mirrored else cropped, picks, view)
-        return views
+            if mirrored:
+                cropped = mirror(cropped, self.flow)
+            for clip in range(clips):
+                _stack(cropped, picks[clip], views[clip, crop])
+        return views.flatten(0, 1)

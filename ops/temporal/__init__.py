@@ -1,53 +1,124 @@
 """The temporal modules and where each one sits in a backbone. A new module is a file beside this one and a row below."""
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
+from ops.errors import UserError
 from ops.temporal.difference import FRAMES, LongTermDifference, ShortTermDifference
+from ops.temporal.non_local import NonLocal
+from ops.temporal.pooling import TemporalPool
+from ops.temporal.shift import TemporalShift
+
+# What --shift_place calls the slots: inside the residual branch, or before the whole block.
+PLACES = {"blockres": "before_conv1", "block": "before_block"}
+DIRECTIONS = ("both", "past")
+DEEP = 23  # blocks of the third stage from which on TSM shifts every second block only
 
 
 @dataclass(frozen=True)
 class TemporalModule:
-    """Where a temporal module moves in, and how its authors trained it.
+    """Where a temporal module moves in, and how its authors trained and tested it.
 
-    slot: attribute of a block, ``before_conv1`` or ``before_conv2``; stages: numbers of the stages whose blocks get a
-    guest; make: ``(channels, num_segments) -> nn.Module`` for ``[N, channels, H, W]``; stem: ``(first_conv, stage,
-    num_segments) -> nn.Module``, the guest of the stem; frames_per_segment: L; lr_policy: "groups" (the lr and decay
-    multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; mark: part of a key that
-    only this module's weights have.
+    slot: slot of a block (``ops.backbones``); stages: numbers of the stages whose blocks get a guest, None for all; make:
+    ``(channels, num_segments, **options) -> nn.Module`` for ``[N, channels, H, W]``; options: what a user may set, with
+    defaults (``shift_place`` chooses the slot and is not given to ``make``); skips_when_deep: whether every second block stays
+    without a guest in backbones with 23 blocks or more in the third stage; stem: ``(first_conv, stage, num_segments) ->
+    nn.Module``, the guest of the stem; frames_per_segment: L of RGB; modalities: what it can see; lr_policy: "groups" (the lr
+    and decay multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; average: what they
+    average over the views of a video, "logits" or "softmax"; long_sampling: how they test long videos (Kinetics) if not told
+    otherwise; mark: part of a key that only this module's weights have.
     """
 
     slot: str = ""
-    stages: tuple[int, ...] = ()
-    make: Callable[[int, int], nn.Module] | None = None
+    stages: tuple[int, ...] | None = None
+    make: Callable[..., nn.Module] | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    skips_when_deep: bool = False
     stem: Callable[[nn.Conv2d, nn.Module, int], nn.Module] | None = None
     frames_per_segment: int = 1
+    modalities: tuple[str, ...] = ("RGB", "Flow", "RGBDiff")
     lr_policy: str = "groups"
     partial_bn: bool = True
+    average: str = "logits"
+    long_sampling: str = "center"
     mark: str = ""
 
 
 MODULES = {
     "tsn": TemporalModule(),
+    "tsm": TemporalModule(
+        slot="before_conv1", make=TemporalShift, skips_when_deep=True,
+        options={"shift_div": 8, "shift_place": "blockres", "shift_direction": "both"},
+    ),
     "tdn": TemporalModule(
         slot="before_conv2", stages=(2, 3, 4), make=LongTermDifference, stem=ShortTermDifference,
-        frames_per_segment=FRAMES, lr_policy="flat", partial_bn=False, mark="before_conv2.squeeze.",
+        frames_per_segment=FRAMES, modalities=("RGB",), lr_policy="flat", partial_bn=False, average="softmax",
+        long_sampling="random",
+        mark="before_conv2.squeeze.",
     ),
 }
 
 
-def insert(module, backbone, num_segments):
+def resolve_options(module, given):
+    """The options of ``MODULES[module]``: those given (None: not given), else its defaults.
+
+    Raises UserError for an option that the module does not take or a value that it cannot take.
+    """
+    defaults = MODULES[module].options
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if name not in defaults:
+            raise UserError(f"--{name} {value}: {module} has no such option")
+        known = {"shift_place": PLACES, "shift_direction": DIRECTIONS}.get(name)
+        if known and value not in known:
+            raise UserError(f"--{name} {value}: unknown; known are {', '.join(known)}")
+        if name == "shift_div" and (type(value) is not int or value < (1 if given.get("shift_direction") == "past" else 2)):
+            raise UserError(f"--shift_div {value}: must be a whole number from 2 (1 if only the past is seen)")
+    return {**defaults, **given}
+
+
+def insert(module, backbone, num_segments, *, non_local=False, temporal_pool=False, arch="this backbone", **options):
     """Put the guests of ``MODULES[module]`` into the slots of a backbone, in place.
 
     Weights that a guest takes over from the backbone are those the backbone has now: load pretrained ones first.
+    non_local: also every second block of the second and third stage gets a non-local block (TSM ops/non_local.py, which
+    lists R50's blocks 0, 2 and 0, 2, 4); temporal_pool: half the frames from the second stage on. Raises UserError, with the
+    reason, for a backbone that cannot take a guest.
     """
     row = MODULES[module]
+    slot = PLACES[options.pop("shift_place")] if "shift_place" in options else row.slot
+    if "shift_direction" in options:
+        options["direction"] = options.pop("shift_direction")
     stages = backbone.stages()
+    later = num_segments
+    if temporal_pool:
+        if not hasattr(backbone, "before_stage2"):
+            raise UserError(f"--temporal_pool needs a ResNet: {arch} has no place for it after its first stage")
+        if num_segments % 2:
+            raise UserError(f"--temporal_pool halves the segments: {num_segments} is odd")
+        backbone.before_stage2 = TemporalPool(num_segments)
+        later = num_segments // 2
     if row.stem:
+        if not hasattr(backbone, "stem"):
+            raise UserError(f"{module} needs a ResNet: {arch} has no slot around its first stage")
         backbone.stem = row.stem(backbone.conv1, copy.deepcopy(backbone.layer1), num_segments)
-    for number in row.stages:
-        for block in stages[number - 1]:
-            channels = getattr(block, row.slot.removeprefix("before_")).in_channels
-            setattr(block, row.slot, row.make(channels, num_segments))
+    if row.make:
+        step = 2 if row.skips_when_deep and slot != "before_block" and len(stages[2]) >= DEEP else 1
+        for number in row.stages or range(1, len(stages) + 1):
+            segments = num_segments if number == 1 else later
+            _fill(stages[number - 1][::step], slot, lambda channels, T=segments: row.make(channels, T, **options), module, arch)
+    if non_local:
+        for number in (2, 3):
+            _fill(stages[number - 1][::2], "after_block", lambda channels: NonLocal(channels, later), "--non_local", arch)
+
+
+def _fill(blocks, slot, make, guest, arch):
+    """Give each block a guest in a slot."""
+    for block in blocks:
+        if slot not in block.slots:
+            others = [place for place, name in PLACES.items() if name in block.slots and guest == "tsm"]
+            hint = f"; use --shift_place {others[0]}" if others else ""
+            raise UserError(f"{guest}: the blocks of {arch} have no slot {slot} (they have {', '.join(block.slots)}){hint}")
+        setattr(block, slot, make(block.slots[slot]))

@@ -1,0 +1,170 @@
+"""From list records to clips: the data sets, which read, sample, crop and flip, all in the call.
+
+A key is ``(epoch, index)``: what a sample looks like is a pure function of ``(seed, epoch, record)`` whatever worker
+makes it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ops.data.lists import Record, VideoList, resolve
+from ops.data.readers import UnreadableVideo, open_reader
+from ops.data.sampling import (
+    TRAIN_SAMPLINGS,
+    check_sampling,
+    clip_rng,
+    dense_stride,
+    dense_train_offsets,
+    frame_indices,
+    test_offsets,
+    train_offsets,
+)
+from ops.data.transforms import TRAIN_SCALES, TestTransform, TrainTransform
+from ops.errors import UserError
+
+Key = tuple[int, int]
+
+
+class Sample(NamedTuple):
+    """A clip uint8 ``[T, L*C, H, W]`` or the views of a video ``[clips*crops, T, L*C, H, W]``, its label, its place in
+    the list."""
+
+    clip: torch.Tensor
+    label: int
+    index: int
+
+
+class Failure(NamedTuple):
+    """A record whose video cannot be read: place in the list, id and line there, and the reader's reason."""
+
+    index: int
+    id: str
+    line: int
+    reason: str
+
+
+class _VideoDataset(Dataset, ABC):
+    """What training and testing share: one record read by one reader, opened and closed in the call, in the worker."""
+
+    def __init__(
+        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, decoder: str,
+        seed: int, modality: str, sampling: str, compat: bool,
+    ) -> None:
+        self.video_list = video_list
+        self.num_segments = num_segments
+        self.frames_per_segment = frames_per_segment
+        self.image_tmpl = image_tmpl
+        self.decoder = decoder
+        self.seed = seed
+        self.modality = modality
+        self.sampling = sampling
+        self.compat = compat
+
+    def __len__(self) -> int:
+        return len(self.video_list)
+
+    def __getitem__(self, key: Key) -> Sample | Failure:
+        """The sample of ``(epoch, index)``, or a Failure if the video is unreadable. Any other error names the line of
+        the list: UserError stays one, the rest becomes RuntimeError."""
+        epoch, index = key
+        record = self.video_list[index]
+        try:
+            return self.sample(epoch, index, record)
+        except UnreadableVideo as error:
+            return Failure(index, record.id, record.line, error.reason)
+        except UserError as error:
+            raise UserError(f"{self.video_list.path}:{record.line}: {record.id}: {error}") from None
+        except Exception as error:
+            raise RuntimeError(
+                f"{self.video_list.path}:{record.line}: {record.id}: {type(error).__name__}: {error}"
+            ) from error
+
+    @abstractmethod
+    def sample(self, epoch: int, index: int, record: Record) -> Sample: ...
+
+    def read(self, record: Record, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """``choose`` maps the number of frames of the video to offsets int64 ``[..., T]``. Returns the distinct frames
+        needed, uint8 ``[n, H, W, C]``, and the frame of each place of the clips, int64 ``[..., T, L]`` in ``[0, n)``."""
+        path = resolve(record.path)
+        with open_reader(path, image_tmpl=self.image_tmpl, num_frames=record.num_frames, decoder=self.decoder,
+                         modality=self.modality) as reader:
+            indices = frame_indices(choose(len(reader)), self.frames_per_segment, len(reader))
+            wanted, picks = np.unique(indices, return_inverse=True)
+            return reader.get(wanted), picks.reshape(indices.shape)
+
+
+class TrainDataset(_VideoDataset):
+    """Training clips: random offsets, MultiScaleCrop, and a flip of half of the clips with their labels.
+
+    ``modality`` is "RGB", "Flow" or "RGBDiff" (whose differences the model takes); ``sampling`` is "uniform"
+    (sampling.train_offsets) or "dense" (sampling.dense_train_offsets). ``flip_map`` (int64 ``[num_class]``) is the label
+    after a flip, or -1 for a class that must not be flipped, whatever the modality; None flips nothing. Sample: clip uint8
+    ``[T, L*C, crop_size, crop_size]`` and the label after the flip. Raises UserError if the sampling cannot give T frames.
+    """
+
+    def __init__(
+        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, crop_size: int,
+        flip_map: np.ndarray | None, decoder: str = "pyav", seed: int = 0, modality: str = "RGB",
+        sampling: str = "uniform", compat: bool = False,
+    ) -> None:
+        super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment, image_tmpl=image_tmpl,
+                         decoder=decoder, seed=seed, modality=modality, sampling=sampling, compat=compat)
+        if sampling not in TRAIN_SAMPLINGS:
+            raise ValueError(f"sampling is {sampling!r}, not one of {', '.join(TRAIN_SAMPLINGS)}")
+        if sampling == "dense":
+            dense_stride(num_segments)  # or the first clip would raise
+        self.transform = TrainTransform(crop_size, TRAIN_SCALES[modality], flow=modality == "Flow")
+        self.flip_map = flip_map
+
+    def sample(self, epoch: int, index: int, record: Record) -> Sample:
+        rng = clip_rng(self.seed, epoch, f"{record.id}:{record.line}", 0)
+        flip = bool(rng.random() < 0.5)
+        label = record.label
+        if self.flip_map is None or self.flip_map[label] < 0:
+            flip = False
+        elif flip:
+            label = int(self.flip_map[label])
+
+        def choose(n: int) -> np.ndarray:
+            if self.sampling == "dense":
+                return dense_train_offsets(n, self.num_segments, rng, compat=self.compat)
+            return train_offsets(n, self.num_segments, self.frames_per_segment, rng, compat=self.compat)
+
+        frames, picks = self.read(record, choose)
+        return Sample(self.transform(frames, picks, rng, flip), label, index)
+
+
+class TestDataset(_VideoDataset):
+    """The views of clips number ``clips`` of every video, out of the ``num_clips`` that the test has in all (None: what is
+    usual for the sampling), as sampling.test_offsets takes them. The epoch of a key plays no part.
+
+    Sample: views uint8 ``[len(clips)*crops, T, L*C, crop_size, crop_size]`` (transforms.TestTransform) and the label of the
+    list. Raises UserError if the sampling has no such clips.
+    """
+
+    __test__ = False  # not a test case, whatever its name begins with
+
+    def __init__(
+        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, scale_size: int,
+        crop_size: int, crops: int = 1, sampling: str = "center", clips: Sequence[int] = (0,),
+        num_clips: int | None = None, decoder: str = "pyav", seed: int = 0, modality: str = "RGB", compat: bool = False,
+    ) -> None:
+        super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment, image_tmpl=image_tmpl,
+                         decoder=decoder, seed=seed, modality=modality, sampling=sampling, compat=compat)
+        self.num_clips = check_sampling(sampling, num_segments, clips=clips, num_clips=num_clips)
+        self.clips = tuple(clips)
+        self.transform = TestTransform(scale_size, crop_size, crops, flow=modality == "Flow")
+
+    def sample(self, epoch: int, index: int, record: Record) -> Sample:
+        def choose(n: int) -> np.ndarray:
+            return np.stack([
+                test_offsets(self.sampling, n, self.num_segments, self.frames_per_segment, clip=clip, clips=self.num_clips,
+                             seed=self.seed, video=record.id, compat=self.compat) for clip in self.clips
+            ])
+
+        return Sample(self.transform(*self.read(record, choose)), record.label, index)

@@ -1,0 +1,194 @@
+"""From score directories and ``.npz`` files to one score a video: what ``pkl_to_results.py`` does."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ops.aggregation import aggregate_videos, aggregator, softmax
+from ops.errors import UserError
+from ops.npz_scores import load_npz
+from ops.scores import check_same_videos, find_views, load_views, protocol_line, read_protocol
+from ops.video_ids import FILE_NAME, check_labels, load_videos, order_of
+
+
+class Source(NamedTuple):
+    """One score directory or ``.npz`` file: scores float64 ``[V, classes]``, labels int64 ``[V]``, ids or None.
+
+    ``probabilities`` tells whether the scores come from a softmax; ``line`` names the protocol, ``dataset`` the data set
+    if the test left its name.
+    """
+
+    name: str
+    scores: np.ndarray
+    labels: np.ndarray
+    ids: list[str] | None
+    probabilities: bool
+    line: str
+    dataset: str | None = None
+
+
+class Rule(NamedTuple):
+    """How the views of a source become one score a video.
+
+    average: each view's "logits" or "softmax" (None: as the source says); crop_agg: "mean" or "max" over crops (None:
+    mean, but max for windows, as TSN has it); frame_agg: "mean", "topk:K" or "window" over clips or frames.
+    """
+
+    average: str | None = None
+    crop_agg: str | None = None
+    frame_agg: str = "mean"
+
+    @property
+    def crop(self) -> str:
+        return self.crop_agg or ("max" if self.frame_agg == "window" else "mean")
+
+    def text(self, average: str, unit: str) -> str:
+        """What the line of a source says of it: "softmax per view", "logits, max of crops, top 3 of clips"."""
+        if (self.crop, self.frame_agg) == ("mean", "mean"):
+            return "softmax per view" if average == "softmax" else "mean of logits"
+        frames = {"mean": "mean", "window": "sliding windows"}.get(self.frame_agg, self.frame_agg.replace("topk:", "top "))
+        return f"{'softmax per view' if average == 'softmax' else 'logits'}, {self.crop} of crops, {frames} of {unit}"
+
+
+def is_npz(name: str) -> bool:
+    """Whether a source is an ``.npz`` file; else it is a score directory."""
+    return name.lower().endswith(".npz") and not Path(name).is_dir()
+
+
+def load_source(
+    name: str,
+    rule: Rule,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    on_view: Callable[[int, int, np.ndarray, np.ndarray], None] | None = None,
+) -> Source:
+    """Read one source. Of a directory, ``num_clips`` and ``num_crops`` (default: all) limit what is read.
+
+    ``on_view(clip, crop, logits, labels)`` is called with each view of a directory. Raises ``UserError``.
+    """
+    return _npz(name, rule) if is_npz(name) else _directory(name, rule, num_clips, num_crops, on_view)
+
+
+def _npz(name: str, rule: Rule) -> Source:
+    videos, labels, ids = load_npz(name)
+    average, function = rule.average or "logits", aggregator(rule.frame_agg, rule.crop)
+    scores = aggregate_videos(videos, (lambda part: function(softmax(part))) if average == "softmax" else function)
+    frames, crops = (_span([video.shape[axis] for video in videos]) for axis in (0, 1))
+    line = f"{frames} frames x {crops} crops, {len(labels)} videos, {rule.text(average, 'frames')}"
+    return Source(name, scores, labels, ids, average == "softmax", line)
+
+
+def _span(counts: Sequence[int]) -> str:
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def _directory(name: str, rule: Rule, num_clips: int | None, num_crops: int | None, on_view: Callable | None) -> Source:
+    clips, crops = find_views(name, num_clips, num_crops)
+    protocol = read_protocol(name)
+    average = rule.average or (protocol or {}).get("average", "softmax")
+    function = aggregator(rule.frame_agg, rule.crop)
+    of_clips = _clips(load_views(name, clips, crops), crops, average, rule.crop, on_view)
+    if rule.frame_agg == "mean":
+        total, labels = next(of_clips)
+        for scores, _ in of_clips:
+            total += scores
+        total /= clips
+    else:
+        kept, (labels, *_) = zip(*of_clips, strict=True)
+        total = aggregate_videos(np.stack(kept, axis=1)[:, :, None], function)
+    _check_videos(name, protocol, len(labels))
+    ids, listed = load_videos(name) or (None, labels)
+    check_labels(name, listed, labels)
+    line = protocol_line(protocol, clips, crops, len(labels), fusion=rule.text(average, "clips"))
+    return Source(name, total, labels, ids, average == "softmax", line, (protocol or {}).get("dataset"))
+
+
+def _clips(
+    views: Iterable[tuple[np.ndarray, np.ndarray]], crops: int, average: str, crop_agg: str, on_view: Callable | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(scores float64 ``[V, classes]``, labels) of each clip, crops put together, one view in memory at a time."""
+    combine, of_clip = np.add if crop_agg == "mean" else np.maximum, None
+    for view, (logits, labels) in enumerate(views):
+        clip, crop = divmod(view, crops)
+        if on_view:
+            on_view(clip, crop, logits, labels)
+        scores = softmax(logits) if average == "softmax" else logits.astype(np.float64)
+        of_clip = combine(of_clip, scores, out=scores) if crop else scores
+        if crop == crops - 1:
+            yield (of_clip / crops if crop_agg == "mean" else of_clip), labels
+
+
+def _check_videos(name: str, protocol: dict | None, videos: int) -> None:
+    if protocol and videos not in (protocol["videos"], protocol["listed"]):
+        raise UserError(
+            f"{name}: protocol.json is of {protocol['videos']}/{protocol['listed']} videos, the score files of "
+            f"{videos}: they are not of the same test"
+        )
+
+
+def join(sources: Sequence[Source]) -> list[Source]:
+    """The sources with their videos in one order, that of the first one with ids.
+
+    Sources with ids are joined by id, whatever their order; one without ids has to be in that order already. Labels
+    must agree. Raises ``UserError`` that names the id or the row for videos, labels or classes that do not.
+    """
+    first = next((source for source in sources if source.ids), sources[0])
+    return [source if source is first else _in_order(first, source) for source in sources]
+
+
+def _in_order(first: Source, source: Source) -> Source:
+    if source.ids and first.ids:
+        rows = order_of((first.name, first.ids), (source.name, source.ids))
+        source = source._replace(scores=source.scores[rows], labels=source.labels[rows], ids=first.ids)
+        if (wrong := np.flatnonzero(source.labels != first.labels)).size:
+            row = wrong[0]
+            raise UserError(
+                f"{source.name}: video {first.ids[row]} has the label {source.labels[row]}, but {first.labels[row]} in "
+                f"{first.name}; test both on the same list"
+            )
+    check_same_videos(*((one.name, one.scores.shape, one.labels) for one in (first, source)))
+    return source._replace(ids=first.ids)
+
+
+def to_probabilities(sources: Sequence[Source]) -> list[Source]:
+    """The sources with a softmax of those scores that are logits (TSM test_models.py ``--softmax``).
+
+    Raises ``UserError`` when none of them are.
+    """
+    if all(source.probabilities for source in sources):
+        raise UserError("--softmax: the softmax of each view is averaged already; --average logits takes it afterwards")
+    return [one if one.probabilities else one._replace(scores=softmax(one.scores), probabilities=True) for one in sources]
+
+
+def weighted_mean(runs: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
+    """Mean of the scores ``[V, classes]`` of several runs, equal weights by default; float64 ``[V, classes]``.
+
+    With the mean over views of each run this is the (8+16)-frame row of TDN's tables. Raises ``ValueError`` for weights
+    that are not one positive finite number a run.
+    """
+    weights = np.ones(len(runs)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weights.shape != (len(runs),) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ValueError(f"{len(runs)} runs need as many positive weights, got {weights.tolist()}")
+    return np.average(np.stack(runs), axis=0, weights=weights)
+
+
+def check_scales(sources: Sequence[Source]) -> str | None:
+    """A warning where probabilities and logits are about to be added up, else None."""
+    kinds = {source.probabilities: source.name for source in sources}
+    if len(kinds) < 2:
+        return None
+    return (
+        f"{kinds[True]} gives probabilities and {kinds[False]} logits, which differ in scale; --softmax makes all "
+        f"probabilities, --average says how views are averaged"
+    )
+
+
+def need_ids(sources: Sequence[Source]) -> list[str]:
+    """The ids of joined sources. Raises ``UserError`` when there are none."""
+    if sources[0].ids is None:
+        raise UserError(
+            f"--csv_file: {sources[0].name} does not tell the ids of its videos (no {FILE_NAME}, no ids); run the test again"
+        )
+    return sources[0].ids

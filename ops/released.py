@@ -1,0 +1,104 @@
+"""What a weight file holds, of this project or published by others: told from its keys, its shapes and its name."""
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ops.backbones import first_conv, infer_arch
+from ops.errors import UserError
+from ops.layouts import LAYOUTS, recognise, to_ours
+from ops.models import MODALITIES
+from ops.temporal import MODULES
+from ops.weight_files import find_state_dict, read_checkpoint
+
+# The names that TSM's main.py gives its runs (store_name), for example
+# TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50[_cos][_dense][_nl]
+_TSM = re.compile(
+    r"TSM_(?P<dataset>[A-Za-z0-9-]+)_(?P<modality>RGB|Flow)_(?P<arch>[A-Za-z0-9-]+)"
+    r"(?:_shift(?P<div>\d+)_(?P<place>[a-z]+))?(?P<pool>_tpool)?_(?:avg|identity)_segment(?P<T>\d+)_e\d+"
+    r"(?P<rest>(?:_[A-Za-z0-9-]+)*)")
+# The file of TSM's online demo, mobilenetv2_jester_online.pth.tar
+_ONLINE = re.compile(r"(?P<arch>mobilenetv2)_(?P<dataset>[a-z0-9]+)_online")
+
+
+def facts_of_name(path):
+    """What the base name of a file tells, or else the name of its folder; never the rest of the path.
+
+    Returns a dict with ``dataset`` and arguments of ``ops.models.TSN`` (``num_segments`` among them), empty for a name that is
+    none of the known forms.
+    """
+    path = Path(path)
+    for name in (path.name, path.resolve().parent.name):
+        if match := _TSM.match(name):
+            facts = {"dataset": match["dataset"], "modality": match["modality"], "arch": match["arch"],
+                     "num_segments": int(match["T"]), "module": "tsm" if match["div"] else "tsn",
+                     "temporal_pool": bool(match["pool"]), "non_local": "nl" in match["rest"].split("_")}
+            if match["div"]:
+                facts.update(shift_div=int(match["div"]), shift_place=match["place"])
+            return facts
+        if match := _ONLINE.match(name):
+            return {"dataset": match["dataset"], "arch": match["arch"], "module": "tsm", "shift_direction": "past"}
+    return {}
+
+
+class WeightFile(NamedTuple):
+    """A weight file: its name for messages, layout, state dict with our names, arguments of TSN that it tells, class names and
+    data set (None where it does not say)."""
+
+    name: str
+    layout: str
+    state: dict
+    spec: dict
+    class_names: list | None
+    dataset: str | None
+
+
+def read_weights(source):
+    """A :class:`WeightFile` from the path of a checkpoint, or from a state dict or checkpoint dict already in memory.
+
+    Raises UserError if the file cannot be read, if no known layout or backbone fits, or if its name contradicts its weights.
+    """
+    is_path = isinstance(source, (str, Path))
+    name = str(source) if is_path else "state dict"
+    content = read_checkpoint(source) if is_path else source
+    raw = find_state_dict(content, name)
+    layout = recognise(raw)
+    if layout is None:
+        raise UserError(f"{name}: unknown layout of weights (first key: {next(iter(raw))}); known are {', '.join(LAYOUTS)}")
+    state = to_ours(raw, layout)
+    ours = content if layout == "ours" and isinstance(content, dict) else {}
+    spec = ours.get("model")
+    if isinstance(spec, dict) and "num_class" in spec:
+        return WeightFile(name, layout, state, spec, ours.get("class_names"), (ours.get("recipe") or {}).get("dataset"))
+    facts = facts_of_name(source) if is_path else {}
+    dataset = facts.pop("dataset", None)
+    return WeightFile(name, layout, state, _infer_spec(raw, state, layout, name, facts), None, dataset)
+
+
+def _infer_spec(raw, state, layout, name, facts):
+    """Arguments of TSN that keys and shapes tell, completed by what the file's name tells.
+
+    raw: state dict with the file's own keys; state: with ours. Raises UserError if the two contradict each other.
+    """
+    shapes = {key.removeprefix("backbone."): tuple(value.shape) for key, value in state.items() if key.startswith("backbone.")}
+    arch = infer_arch(shapes)
+    if arch is None or "head.weight" not in state:
+        raise UserError(f"{name}: looks like the {layout} layout, but its shapes fit no known backbone with a classifier")
+    inputs = shapes[f"{first_conv(arch)}.weight"][1]
+    modality = next((modality for modality, row in MODALITIES.items() if row.inputs == inputs), None)
+    if modality is None:
+        raise UserError(f"{name}: its first conv sees {inputs} channels; known are "
+                        f"{', '.join(f'{row.inputs} ({modality})' for modality, row in MODALITIES.items())}")
+    seen = {"arch": arch, "num_class": state["head.weight"].shape[0], "modality": modality,
+            "non_local": any(".after_block.theta." in key for key in state)}
+    marked = [module for module, row in MODULES.items() if row.mark and any(row.mark in key for key in state)]
+    if LAYOUTS[layout].wrappers and arch != "BNInception":  # its shift has no trace in the keys
+        places = {"block": r"layer\d\.(net\.)?\d+\.(block\.)?net\.", "blockres": r"\.(conv1|conv\.0)\.net\."}
+        place = next((place for place, mark in places.items() if any(re.search(mark, key) for key in raw)), None)
+        seen["temporal_pool"] = any(".layer2.net." in key for key in raw)
+        seen.update({"module": "tsm", "shift_place": place} if place else {"module": "tsn"})
+    elif marked or len(LAYOUTS[layout].modules) == 1:
+        seen["module"] = (marked or LAYOUTS[layout].modules)[0]
+    for key, value in seen.items():
+        if facts.get(key, value) != value:
+            raise UserError(f"{name}: its name says {key} {facts[key]}, its weights are of {key} {value}; rename the file")
+    return {"module": "tsn", **facts, **seen}

@@ -1,0 +1,37 @@
+"""A few short videos and folders of frames, and lists of them, for the tests of data sets and loaders."""
+
+import numpy as np
+from PIL import Image
+from videos import encode, textured_frames
+
+from ops.data.lists import read_list
+
+FRAMES = {"num_segments": 4, "frames_per_segment": 2, "image_tmpl": "img_{:05d}.jpg"}
+TRAIN = {**FRAMES, "crop_size": 32, "flip_map": np.array([1, 0, -1])}
+TEST = {**FRAMES, "scale_size": 40, "crop_size": 32}
+
+
+def make_root(root):
+    """Six videos v0.mp4 .. v5.mp4 and a folder of 14 frames, of which lists tell 12; returns ``root``."""
+    for i in range(6):
+        encode(root / f"v{i}.mp4", textured_frames(10 + 3 * i, 48, 64, seed=i))
+    (root / "frames").mkdir()
+    for i, frame in enumerate(textured_frames(14, 48, 64, seed=9)):
+        Image.fromarray(frame).save(root / "frames" / f"img_{i + 1:05d}.jpg", quality=95)
+    return root
+
+
+def write_flow(folder, flow, tmpl="flow_{}_{:05d}.jpg"):
+    """Write uint8 ``[n, H, W, 2]`` as one picture for x and one for y, named by a template of two places."""
+    folder.mkdir()
+    for number, frame in enumerate(flow, 1):
+        for channel, axis in enumerate("xy"):
+            Image.fromarray(frame[..., channel]).save(folder / tmpl.format(axis, number), quality=95)
+
+
+def videos_of(root, tmp_path, *lines):
+    """The list of ``lines``, or of everything that make_root makes."""
+    lines = lines or [*(f"v{i}.mp4 {i % 3}" for i in range(6)), "frames 12 2"]
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return read_list(str(path), root_path=str(root), num_class=3)

@@ -1,0 +1,189 @@
+"""Folders of pictures and of flow against PIL, and against damaged files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from videos import check, standard_samples, textured_frames
+
+from ops.data.readers import FlowFolder, FrameFolder, UnreadableVideo, count_frames, open_reader
+from ops.errors import UserError
+
+TMPL = "img_{:05d}.jpg"
+
+
+def write_images(folder, n, tmpl=TMPL, **options):
+    folder.mkdir()
+    images = textured_frames(n, 48, 80)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / tmpl.format(i + 1), **options)
+    return images
+
+
+@pytest.mark.parametrize("tmpl", [TMPL, "{:06d}.jpg", "{:d}.jpeg", "image{:04d}.png", "frame{:03d}.webp"])
+def test_a_folder_of_images(tmp_path, tmpl):
+    folder = tmp_path / "video"
+    images = write_images(folder, 12, tmpl)
+    truth = np.stack([np.asarray(Image.open(folder / tmpl.format(i + 1)).convert("RGB")) for i in range(12)])
+    if tmpl.endswith("png"):
+        np.testing.assert_array_equal(truth, images)
+    with open_reader(folder, image_tmpl=tmpl) as reader:
+        assert isinstance(reader, FrameFolder)
+    check(lambda path: open_reader(path, image_tmpl=tmpl), folder, truth, standard_samples(12))
+    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=9), folder, truth[:9], standard_samples(9))
+
+
+def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
+    for i, mode in enumerate(("RGB", "L", "CMYK"), 1):
+        Image.fromarray(textured_frames(1)[0]).convert(mode).save(tmp_path / TMPL.format(i))
+    truth = np.stack([np.asarray(Image.open(tmp_path / TMPL.format(i)).convert("RGB")) for i in (1, 2, 3)])
+    frames = FrameFolder(tmp_path, TMPL, 3).get([0, 1, 2])
+    np.testing.assert_array_equal(frames[:2], truth[:2])
+    np.testing.assert_allclose(frames[2].astype(int), truth[2], atol=1)  # PIL rounds CMYK in its own way
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "truncated_png", "other_size"])
+def test_a_bad_image_is_named(tmp_path, damage):
+    folder = tmp_path / "video"
+    images = write_images(folder, 5)
+    name = folder / TMPL.format(4)
+    data = name.read_bytes()
+    if damage == "missing":
+        name.unlink()
+    elif damage == "truncated_png":
+        Image.fromarray(images[3]).save(name, "PNG")
+        name.write_bytes(name.read_bytes()[:-100])
+    elif damage == "other_size":
+        Image.fromarray(images[3][:40]).save(name)
+    else:
+        name.write_bytes({"empty": b"", "text": b"no image\n" * 99, "truncated": data[: len(data) // 2]}[damage])
+    with open_reader(folder, image_tmpl=TMPL, num_frames=5) as reader:
+        assert len(reader.get([0, 1, 2, 4])) == 4
+        with pytest.raises(UnreadableVideo, match=r"video: img_00004\.jpg") as caught:
+            reader.get([0, 3])
+    assert "\n" not in str(caught.value) and caught.value.path == str(folder)
+
+
+def test_count_frames(tmp_path):
+    folder = tmp_path / "video"
+    write_images(folder, 12)
+    for other in ("img_00000.jpg", "img_13.jpg", "flow_x_00013.jpg", "img_00013.jpg.part", "img_00013.png", "a.txt"):
+        (folder / other).touch()
+    assert count_frames(folder, TMPL) == 12
+    assert count_frames(tmp_path, "video/" + TMPL) == 12
+    (folder / TMPL.format(7)).unlink()
+    with pytest.raises(UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"):
+        count_frames(folder, TMPL)
+    with pytest.raises(UnreadableVideo, match="No such file"):
+        count_frames(tmp_path / "gone", TMPL)
+    for bad in ("img_%05d.jpg", "img.jpg"):
+        with pytest.raises(UserError, match="--image_tmpl"):
+            count_frames(folder, bad)
+
+
+def test_an_empty_folder_is_unreadable(tmp_path):
+    with pytest.raises(UnreadableVideo, match="no frames named"):
+        open_reader(tmp_path, image_tmpl=TMPL)
+
+
+# Flow
+
+PAIR, NUMBERED, SINGLE = "flow_{}_{:05d}.jpg", "{:06d}-{}_{:05d}.jpg", "{:06d}.jpg"
+
+
+def write_flow(folder, n, tmpl):
+    """`n` frames in the form of `tmpl`; returns what PIL reads of them, uint8 ``[n, H, W, 2]``."""
+    folder.mkdir(parents=True)
+    flow = textured_frames(n, 48, 80)
+    truth = np.empty((n, 48, 80, 2), np.uint8)
+    for i, frame in enumerate(flow):
+        if tmpl == SINGLE:
+            frame[..., 2] = 0
+            path = folder / tmpl.format(i + 1)
+            Image.fromarray(frame).save(path, quality=95)
+            x, y, _ = Image.open(path).convert("RGB").split()
+            truth[i] = np.stack([x, y], -1)
+        else:
+            for axis in (0, 1):
+                path = folder / tmpl.format(*([int(folder.name)] if tmpl == NUMBERED else []), "xy"[axis], i + 1)
+                Image.fromarray(frame[..., axis]).save(path, quality=95)
+                truth[i, ..., axis] = Image.open(path).convert("L")
+    return truth
+
+
+@pytest.mark.parametrize("tmpl", [PAIR, NUMBERED, SINGLE, "{}/{:04d}.png"])
+@pytest.mark.parametrize("name", ["000123", "123"])
+def test_flow(tmp_path, name, tmpl):
+    folder = tmp_path / name
+    if tmpl.startswith("{}/"):
+        for axis in "xy":
+            (folder / axis).mkdir(parents=True)
+        tmp_path = tmp_path / "of pictures"
+        truth = write_flow(tmp_path, 12, PAIR)
+        for i in range(12):
+            for axis in "xy":
+                Image.open(tmp_path / PAIR.format(axis, i + 1)).save(folder / tmpl.format(axis, i + 1))
+    else:
+        truth = write_flow(folder, 12, tmpl)
+    with open_reader(folder, image_tmpl=tmpl, modality="Flow") as reader:
+        assert isinstance(reader, FlowFolder)
+        assert not np.array_equal(truth[..., 0], truth[..., 1])
+    check(lambda path: open_reader(path, image_tmpl=tmpl, modality="Flow"), folder, truth, standard_samples(12))
+    listed = 18 if tmpl == NUMBERED else 9  # lists of that form count the files of both axes
+    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=listed, modality="Flow"), folder, truth[:9],
+          standard_samples(9))
+
+
+def test_flow_in_colour_jpegs_is_pils_luma(tmp_path):
+    for axis, image in zip("xy", textured_frames(2, 48, 80), strict=True):
+        Image.fromarray(image).save(tmp_path / PAIR.format(axis, 1), quality=95)
+    truth = np.stack([np.asarray(Image.open(tmp_path / PAIR.format(axis, 1)).convert("L")) for axis in "xy"], -1)
+    np.testing.assert_array_equal(FlowFolder(tmp_path, PAIR, 1).get([0])[0], truth)
+
+
+@pytest.mark.parametrize("tmpl", [PAIR, NUMBERED])
+@pytest.mark.parametrize("damage", ["missing", "text", "truncated", "other_size"])
+def test_a_bad_flow_picture_is_named(tmp_path, damage, tmpl):
+    folder = tmp_path / "000123"
+    write_flow(folder, 5, tmpl)
+    name = folder / tmpl.format(*([123] if tmpl == NUMBERED else []), "y", 4)
+    data = name.read_bytes()
+    if damage == "missing":
+        name.unlink()
+    elif damage == "other_size":
+        Image.open(name).crop((0, 0, 80, 40)).save(name)
+    else:
+        name.write_bytes({"text": b"no image\n" * 99, "truncated": data[: len(data) // 2]}[damage])
+    with open_reader(folder, image_tmpl=tmpl, num_frames=10, modality="Flow") as reader:
+        assert len(reader.get([0, 1, 2, 4])) == 4
+        with pytest.raises(UnreadableVideo) as caught:
+            reader.get([0, 3])
+    assert caught.value.reason.startswith(name.name) and "\n" not in str(caught.value)
+    if damage == "other_size":
+        assert caught.value.reason == f"{name.name} is 80x40, {name.name.replace('y', 'x')} is 80x48"
+
+
+def test_frames_of_flow_are_counted_on_both_axes(tmp_path):
+    folder = tmp_path / "7"
+    write_flow(folder, 6, NUMBERED)
+    assert count_frames(folder, NUMBERED, "Flow") == 6
+    (folder / "000007-y_00006.jpg").unlink()
+    with pytest.raises(UnreadableVideo, match=r"7: 000007-y_00006\.jpg is missing, but 000007-x_00006\.jpg is there"):
+        count_frames(folder, NUMBERED, "Flow")
+    (folder / "000007-x_00003.jpg").unlink()
+    with pytest.raises(UnreadableVideo, match=r"000007-x_00003\.jpg is missing, but 000007-x_00004\.jpg is there"):
+        open_reader(folder, image_tmpl=NUMBERED, modality="Flow")
+    with pytest.raises(UnreadableVideo, match="no frames named flow"):
+        open_reader(folder, image_tmpl=PAIR, modality="Flow")
+
+
+def test_flow_that_cannot_be_flow(tmp_path):
+    folder = tmp_path / "video"
+    write_flow(folder, 2, PAIR)
+    with pytest.raises(UserError, match=r"flow_x_00001.jpg is a grey picture.*--image_tmpl"):
+        FlowFolder(folder, "flow_x_{:05d}.jpg", 2).get([0])
+    with pytest.raises(UserError, match="the folder is called 'video'"):
+        open_reader(folder, image_tmpl=NUMBERED, num_frames=4, modality="Flow")
+    with pytest.raises(UserError, match="extract it to a folder"):
+        open_reader(folder / PAIR.format("x", 1), image_tmpl=PAIR, modality="Flow")
+    with pytest.raises(UnreadableVideo, match="gone: No such file"):
+        open_reader(tmp_path / "gone", image_tmpl=PAIR, modality="Flow")
