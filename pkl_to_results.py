@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from ops.data.datasets import read_class_names
 from ops.errors import run_front
-from ops.fusion import Rule, Source, check_scales, is_npz, join, load_source, need_ids, to_probabilities, weighted_mean
+from ops.fusion import Rule, Source, check_scales, fuse, is_npz, join, load_source, need_ids, to_probabilities
 from ops.metrics import Accuracies, accuracies, topk_accuracy
 from ops.submission import write_submission
 
@@ -40,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     sources = to_probabilities(join(sources)) if args.softmax else join(sources)
     if warning := check_scales(sources):
         print(f"warning: {warning}", file=sys.stderr)
-    scores, labels = weighted_mean([source.scores for source in sources], args.score_weights), sources[0].labels
+    scores, labels = fuse(sources, args.score_weights), sources[0].labels
     result = accuracies(scores, labels)
     if len(sources) > 1:
-        print_table(sources, args.score_weights, result)
+        print_table(sources, args.score_weights, "fusion of softmaxes" if args.softmax else "fusion", result)
     if args.csv_file:
         dataset = args.dataset or next((source.dataset for source in sources if source.dataset), None)
         write_submission(args.csv_file, need_ids(sources), scores, class_names=class_names, dataset=dataset)
@@ -57,10 +57,10 @@ def print_view(clip, crop, logits, labels) -> None:
     print(f"{clip:4d}  {crop:4d}  {top1:6.2f}  {top5:6.2f}")
 
 
-def print_table(sources: Sequence[Source], weights: Sequence[float], fused: Accuracies) -> None:
+def print_table(sources: Sequence[Source], weights: Sequence[float], fusion: str, fused: Accuracies) -> None:
     rows = [(source.name, f"{weight:g}", accuracies(source.scores, source.labels))
             for source, weight in zip(sources, weights, strict=True)]
-    rows.append(("fusion", "", fused))
+    rows.append((fusion, "", fused))
     width = max(len(name) for name, _, _ in rows)
     print(f"{'source':{width}}  weight  Prec@1  Prec@5  mean class")
     for name, weight, (top1, top5, mean_class) in rows:

@@ -17,7 +17,7 @@ class Source(NamedTuple):
     """One score directory or ``.npz`` file: scores float64 ``[V, classes]``, labels int64 ``[V]``, ids or None.
 
     ``probabilities`` tells whether the scores come from a softmax; ``line`` names the protocol, ``dataset`` the data set
-    if the test left its name.
+    if the test left its name. ``failed``, bool ``[V]`` or None: videos that a test could not read and counts as wrong.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Source(NamedTuple):
     probabilities: bool
     line: str
     dataset: str | None = None
+    failed: np.ndarray | None = None
 
 
 class Rule(NamedTuple):
@@ -75,9 +76,12 @@ def _npz(name: str, rule: Rule) -> Source:
     videos, labels, ids = load_npz(name)
     average, function = rule.average or "logits", aggregator(rule.frame_agg, rule.crop)
     scores = aggregate_videos(videos, (lambda part: function(softmax(part))) if average == "softmax" else function)
+    flat = (video.reshape(-1, video.shape[-1]) for video in videos)
+    failed = np.array([_not_read(rows, label).any() for rows, label in zip(flat, labels, strict=True)])
+    _count_wrong(scores, labels, failed)
     frames, crops = (_span([video.shape[axis] for video in videos]) for axis in (0, 1))
     line = f"{frames} frames x {crops} crops, {len(labels)} videos, {rule.text(average, 'frames')}"
-    return Source(name, scores, labels, ids, average == "softmax", line)
+    return Source(name, scores, labels, ids, average == "softmax", line, failed=failed)
 
 
 def _span(counts: Sequence[int]) -> str:
@@ -91,33 +95,48 @@ def _directory(name: str, rule: Rule, num_clips: int | None, num_crops: int | No
     function = aggregator(rule.frame_agg, rule.crop)
     of_clips = _clips(load_views(name, clips, crops), crops, average, rule.crop, on_view)
     if rule.frame_agg == "mean":
-        total, labels = next(of_clips)
-        for scores, _ in of_clips:
+        total, labels, failed = next(of_clips)
+        for scores, _, also in of_clips:
             total += scores
+            failed |= also
         total /= clips
     else:
-        kept, (labels, *_) = zip(*of_clips, strict=True)
-        total = aggregate_videos(np.stack(kept, axis=1)[:, :, None], function)
+        kept, (labels, *_), parts = zip(*of_clips, strict=True)
+        total, failed = aggregate_videos(np.stack(kept, axis=1)[:, :, None], function), np.any(parts, axis=0)
+    _count_wrong(total, labels, failed)
     _check_videos(name, protocol, len(labels))
     ids, listed = load_videos(name) or (None, labels)
     check_labels(name, listed, labels)
     line = protocol_line(protocol, clips, crops, len(labels), fusion=rule.text(average, "clips"))
-    return Source(name, total, labels, ids, average == "softmax", line, (protocol or {}).get("dataset"))
+    return Source(name, total, labels, ids, average == "softmax", line, (protocol or {}).get("dataset"), failed)
 
 
 def _clips(
     views: Iterable[tuple[np.ndarray, np.ndarray]], crops: int, average: str, crop_agg: str, on_view: Callable | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(scores float64 ``[V, classes]``, labels) of each clip, crops put together, one view in memory at a time."""
-    combine, of_clip = np.add if crop_agg == "mean" else np.maximum, None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(scores float64 ``[V, classes]``, labels, failed) of each clip, crops put together, one view in memory at a time."""
+    combine = np.add if crop_agg == "mean" else np.maximum
+    of_clip, failed = None, False
     for view, (logits, labels) in enumerate(views):
         clip, crop = divmod(view, crops)
         if on_view:
             on_view(clip, crop, logits, labels)
         scores = softmax(logits) if average == "softmax" else logits.astype(np.float64)
         of_clip = combine(of_clip, scores, out=scores) if crop else scores
+        failed = _not_read(logits, labels) | (failed if crop else False)
         if crop == crops - 1:
-            yield (of_clip / crops if crop_agg == "mean" else of_clip), labels
+            yield (of_clip / crops if crop_agg == "mean" else of_clip), labels, failed
+
+
+def _not_read(logits: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
+    """The rows that a test wrote for videos it could not read (``--on-error count-wrong``): -1 for the label, else 0."""
+    return (logits[np.arange(len(logits)), labels] == -1) & (np.count_nonzero(logits, axis=1) == 1)
+
+
+def _count_wrong(scores: np.ndarray, labels: np.ndarray, failed: np.ndarray) -> None:
+    """Rank the true class of the failed videos last, in place."""
+    scores[failed] = 0
+    scores[failed, labels[failed]] = -1
 
 
 def _check_videos(name: str, protocol: dict | None, videos: int) -> None:
@@ -141,7 +160,8 @@ def join(sources: Sequence[Source]) -> list[Source]:
 def _in_order(first: Source, source: Source) -> Source:
     if source.ids and first.ids:
         rows = order_of((first.name, first.ids), (source.name, source.ids))
-        source = source._replace(scores=source.scores[rows], labels=source.labels[rows], ids=first.ids)
+        failed = None if source.failed is None else source.failed[rows]
+        source = source._replace(scores=source.scores[rows], labels=source.labels[rows], ids=first.ids, failed=failed)
         if (wrong := np.flatnonzero(source.labels != first.labels)).size:
             row = wrong[0]
             raise UserError(
@@ -160,6 +180,15 @@ def to_probabilities(sources: Sequence[Source]) -> list[Source]:
     if all(source.probabilities for source in sources):
         raise UserError("--softmax: the softmax of each view is averaged already; --average logits takes it afterwards")
     return [one if one.probabilities else one._replace(scores=softmax(one.scores), probabilities=True) for one in sources]
+
+
+def fuse(sources: Sequence[Source], weights: Sequence[float] | None = None) -> np.ndarray:
+    """``weighted_mean`` of joined sources, float64 ``[V, classes]``; a video that failed in one of them counts as wrong."""
+    scores = weighted_mean([source.scores for source in sources], weights)
+    for source in sources:
+        if source.failed is not None:
+            _count_wrong(scores, source.labels, source.failed)
+    return scores
 
 
 def weighted_mean(runs: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:

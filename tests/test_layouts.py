@@ -64,13 +64,15 @@ def test_head_of_a_tdn_file_without_dropout():
 def test_export_to_tsn_has_the_published_names():
     _, _, released = load("tsn_resnet50_8f.npz")
     model = load_model(released, num_segments=8, quiet=True)
-    exported = export_state_dict(model, "tsn")
+    exported = export_state_dict(model, "tsm")
     assert exported.keys() == released.keys()
     assert all(torch.equal(exported[key], value) for key, value in released.items())
 
 
 @pytest.mark.parametrize(("module", "arch", "layout"), [
-    ("tdn", "resnet18", "tdn"), ("tdn", "resnet50", "tdn"), ("tsn", "resnet18", "tsn"), ("tsn", "resnet34", "tsn"),
+    ("tdn", "resnet18", "tdn"), ("tdn", "resnet50", "tdn"), ("tsn", "resnet18", "tsm"), ("tsn", "resnet34", "tsm"),
+    ("tsm", "resnet18", "tsm"), ("tsm", "mobilenetv2", "tsm-mobilenetv2"), ("tsn", "BNInception", "tsm"),
+    ("tsn", "mobilenetv2", "mobilenetv2"), ("tsn", "mobilenetv2", "torchvision"), ("tsn", "mobilenetv2", "ours"),
     ("tsn", "resnet18", "torchvision"), ("tsn", "resnet50", "torchvision"), ("tsn", "resnet18", "ours"),
     ("tdn", "resnet18", "ours"),
 ])
@@ -96,7 +98,7 @@ def test_export_to_torchvision_is_loaded_by_torchvision():
 def test_exports_that_cannot_be():
     with pytest.raises(UserError, match="a tsn model cannot be written in the tdn layout"):
         export_state_dict(filled("tsn"), "tdn")
-    for layout in ("tsn", "torchvision"):
+    for layout in ("tsm", "torchvision"):
         with pytest.raises(UserError, match=f"a tdn model cannot be written in the {layout} layout"):
             export_state_dict(filled("tdn"), layout)
     with pytest.raises(UserError, match="cannot be written in the onyx layout"):
@@ -125,10 +127,12 @@ def test_wrapped_files_load(prefix, layout):
 
 
 def test_signatures_tell_the_layouts_apart():
-    for name, module in (("ours", "tdn"), ("tdn", "tdn"), ("tsn", "tsn"), ("torchvision", "tsn")):
+    for name, module in (("ours", "tdn"), ("tdn", "tdn"), ("tsm", "tsn"), ("tsm", "tsm"), ("torchvision", "tsn")):
         assert recognise(strip_wrappers(export_state_dict(filled(module), name))) == name
-    assert set(LAYOUTS) == {"ours", "tdn", "tsn", "torchvision"}  # each is tested above
-    for keys in (["features.0.weight"], ["fc.weight"], []):
+    for name in ("tsm-mobilenetv2", "mobilenetv2", "torchvision"):
+        assert recognise(strip_wrappers(export_state_dict(filled("tsn", "mobilenetv2"), name))) == name
+    assert set(LAYOUTS) == {"ours", "tdn", "tsm", "tsm-mobilenetv2", "mobilenetv2", "torchvision"}  # each is tested above
+    for keys in (["features.0.0.bias"], ["fc.weight"], []):
         assert recognise(dict.fromkeys(keys)) is None
 
 
@@ -155,7 +159,65 @@ def test_translation_leaves_its_input_alone():
 
 
 def test_keys_that_no_rule_knows_keep_their_names():
-    state = {"base_model.conv1.weight": 1, "extra.weight": 2}
-    assert to_ours(state, "tsn") == {"backbone.conv1.weight": 1, "extra.weight": 2}
+    state = {"base_model.conv1.weight": torch.ones(1), "extra.weight": torch.ones(2)}
+    assert list(to_ours(state, "tsm")) == ["backbone.conv1.weight", "extra.weight"]
     # A bias with no BatchNorm to fold it into is left for the strict load to report.
-    assert "backbone.conv1.bias" in to_ours({"base_model.conv1.bias": 1}, "tdn")
+    assert "backbone.conv1.bias" in to_ours({"base_model.conv1.bias": torch.ones(1)}, "tdn")
+
+
+# TSM's files: what a wrapper around a layer adds to a key.
+
+@pytest.mark.parametrize(("file", "layout"), [
+    ("tsm_resnet50_8f.npz", "tsm"), ("tsm_resnet50_nl_8f.npz", "tsm"), ("tsm_mobilenetv2_8f.npz", "tsm-mobilenetv2"),
+    ("tsm_resnet50_flow_8f.npz", "tsm"), ("tsn_bninception_3f.npz", "tsm"),
+])
+def test_every_key_of_the_published_files_is_translated_back_and_forth(file, layout):
+    _, _, released = load(file)
+    model = load_model(released, num_segments=8, quiet=True)
+    exported = export_state_dict(model, layout)
+    heads = {"module.base_model.fc.": "module.new_fc.", "module.base_model.classifier.": "module.new_fc."}
+    for key, value in released.items():
+        for old, new in heads.items():  # with dropout 0 the head is the backbone's own
+            key = key.replace(old, new)
+        assert torch.equal(exported.pop(key), value), key
+    assert not exported
+
+
+def shifted(state):
+    return sorted(key.removesuffix(".net.weight") for key in state if key.endswith(".net.weight"))
+
+
+@pytest.mark.parametrize(("arch", "count"), [("resnet18", 8), ("resnet34", 16), ("resnet50", 16), ("resnet101", 18),
+                                             ("resnet152", 26), ("resnext101_32x8d", 18), ("mobilenetv2", 10)])
+def test_shifted_convs_are_wrapped(arch, count):
+    """16 renames between TSN and TSM of a ResNet-50; every second block of a ResNet-101 or -152."""
+    with torch.device("meta"):
+        state = export_state_dict(TSN(5, 4, arch=arch, module="tsm"), "tsm-mobilenetv2" if "mobile" in arch else "tsm")
+    names = shifted(state)
+    assert len(names) == count
+    if arch == "resnet101":
+        blocks = {stage: [int(name.split(".")[3]) for name in names if f".layer{stage}." in name] for stage in (1, 2, 3, 4)}
+        assert {stage: sorted(numbers) for stage, numbers in blocks.items()} == {
+            1: [0, 2], 2: [0, 2], 3: list(range(0, 23, 2)), 4: [0, 2]}
+    if arch == "mobilenetv2":
+        assert sorted(int(name.split(".")[3]) for name in names) == [3, 5, 6, 8, 9, 10, 12, 13, 15, 16]
+
+
+@pytest.mark.parametrize("options", [
+    {"shift_place": "block"}, {"temporal_pool": True}, {"temporal_pool": True, "shift_place": "block"}, {"non_local": True},
+    {"non_local": True, "temporal_pool": True}, {"modality": "Flow"}, {"modality": "RGBDiff"},
+])
+def test_tsm_options_are_seen_in_the_keys_and_shapes(options):
+    model = filled("tsm", "resnet50" if "non_local" in options else "resnet18", **options)
+    state = export_state_dict(model, "tsm")
+    again = load_model(state, num_segments=4, quiet=True)
+    assert again.spec == {**model.spec, "dropout": 0.5}
+    assert_same_weights(again.state_dict(), model.state_dict())
+
+
+def test_names_of_a_pooled_shifted_network():
+    state = strip_wrappers(export_state_dict(filled("tsm", "resnet50", temporal_pool=True, non_local=True), "tsm"))
+    second = "base_model.layer2.net."
+    assert {f"{second}0.block.conv1.net.weight", f"{second}0.nl.phi.0.weight", f"{second}1.conv1.net.weight",
+            "base_model.layer1.0.conv1.net.weight"} <= state.keys()
+    assert state[f"{second}0.nl.theta.weight"].shape == (256, 512, 1, 1, 1)

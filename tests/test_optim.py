@@ -1,3 +1,4 @@
+import math
 import warnings
 
 import pytest
@@ -27,18 +28,20 @@ def assert_each_once(model, groups):
     assert len(listed) == len(set(listed)) and set(listed) == {id(p) for p in model.parameters() if p.requires_grad}
 
 
-# Tensors by kind: R18 has 20 convs and BNs, R50 53. TDN adds the stem (a conv and its BN, and layer1 again: 4 or 10
-# convs) and 6 convs, one of them temporal, and 4 BNs in each block of stages 2 to 4 (6 or 13 blocks).
+# Tensors by kind: R18 has 20 convs and BNs, R50 53; the first conv is a group of its own. TDN adds the stem (a conv and its
+# BN, and layer1 again: 4 or 10 convs) and 6 convs, one of them temporal, and 4 BNs in each block of stages 2 to 4 (6 or 13
+# blocks).
 @pytest.mark.parametrize(("module", "arch", "weights", "norms"), [
-    ("tsn", "resnet18", 20, 2 * 20), ("tsn", "resnet50", 53, 2 * 53),
-    ("tdn", "resnet18", 20 + 1 + 4 + 6 * 6, 2 * (20 + 1 + 4 + 6 * 4)),
-    ("tdn", "resnet50", 53 + 1 + 10 + 13 * 6, 2 * (53 + 1 + 10 + 13 * 4)),
+    ("tsn", "resnet18", 19, 2 * 20), ("tsm", "resnet50", 52, 2 * 53),
+    ("tdn", "resnet18", 19 + 1 + 4 + 6 * 6, 2 * (20 + 1 + 4 + 6 * 4)),
+    ("tdn", "resnet50", 52 + 1 + 10 + 13 * 6, 2 * (53 + 1 + 10 + 13 * 4)),
 ])
 def test_groups_of_tsn(module, arch, weights, norms):
     model = build(module, arch)
     groups = parameter_groups(model, "groups", weight_decay=5e-4)
-    assert sizes(groups) == {"weight": weights, "bn": norms, "fc_weight": 1, "fc_bias": 1}
-    assert multipliers(groups, 5e-4) == {"weight": (1, 1), "bn": (1, 0), "fc_weight": (5, 1), "fc_bias": (10, 0)}
+    assert sizes(groups) == {"first_conv_weight": 1, "weight": weights, "bn": norms, "fc_weight": 1, "fc_bias": 1}
+    assert multipliers(groups, 5e-4) == {"first_conv_weight": (1, 1), "weight": (1, 1), "bn": (1, 0), "fc_weight": (5, 1),
+                                         "fc_bias": (10, 0)}
     assert_each_once(model, groups)
     by_name = {group["name"]: group["params"] for group in groups}
     assert by_name["fc_weight"][0] is model.head.weight and by_name["fc_bias"][0] is model.head.bias
@@ -48,13 +51,33 @@ def test_groups_of_tsn(module, arch, weights, norms):
 def test_classifier_at_the_common_rate():
     model = build("tsn", "resnet18")
     groups = parameter_groups(model, "groups", weight_decay=0.1, fc_lr5=False)
-    assert multipliers(groups, 0.1) == {"weight": (1, 1), "bn": (1, 0), "fc_weight": (1, 1), "fc_bias": (2, 0)}
+    assert multipliers(groups, 0.1) == {"first_conv_weight": (1, 1), "weight": (1, 1), "bn": (1, 0), "fc_weight": (1, 1),
+                                        "fc_bias": (2, 0)}
     assert_each_once(model, groups)
+
+
+def test_flow_networks_learn_faster_in_the_first_conv():
+    model = build("tsn", "BNInception", modality="Flow")
+    groups = parameter_groups(model, "groups", weight_decay=0.1)
+    assert multipliers(groups, 0.1) == {
+        "first_conv_weight": (5, 1), "first_conv_bias": (10, 0), "weight": (1, 1), "bias": (2, 0), "bn": (1, 0),
+        "fc_weight": (5, 1), "fc_bias": (10, 0)}
+    assert sizes(groups) == {"first_conv_weight": 1, "first_conv_bias": 1, "weight": 68, "bias": 68, "bn": 138,
+                             "fc_weight": 1, "fc_bias": 1}
+    assert_each_once(model, groups)
+
+
+def test_groups_of_non_local_blocks():
+    """72 weights, 20 biases and 116 BatchNorm tensors in the original, whose 72 count no first conv and no classifier."""
+    groups = parameter_groups(build("tsm", "resnet50", non_local=True), "groups", weight_decay=0.1)
+    assert sizes(groups) == {"first_conv_weight": 1, "weight": 72, "bias": 20, "bn": 116, "fc_weight": 1, "fc_bias": 1}
+    frozen = parameter_groups(build("tsm", "resnet50", non_local=True, partial_bn=True), "groups", weight_decay=0.1)
+    assert sizes(frozen)["bn"] == 2 + 5 * 2  # those of the blocks start at zero and have to learn
 
 
 def test_biases_of_convs_are_a_group_of_their_own():
     model = build("tsn", "resnet18")
-    model.backbone.conv1 = nn.Conv2d(3, 64, 7, bias=True)
+    model.backbone.layer1[0].conv1 = nn.Conv2d(64, 64, 3, bias=True)
     groups = parameter_groups(model, "groups", weight_decay=0.1)
     assert sizes(groups)["bias"] == 1 and multipliers(groups, 0.1)["bias"] == (2, 0)
     assert_each_once(model, groups)
@@ -77,7 +100,7 @@ def test_frozen_norms_are_left_out(module, policy):
     groups = parameter_groups(model, policy, weight_decay=5e-4)
     assert_each_once(model, groups)
     if policy == "groups":
-        assert [id(p) for p in groups[1]["params"]] == [id(p) for p in model.backbone.bn1.parameters()]
+        assert [id(p) for p in groups[2]["params"]] == [id(p) for p in model.backbone.bn1.parameters()]
     else:
         assert len(groups[0]["params"]) < len(list(model.parameters()))
 
@@ -95,10 +118,11 @@ def test_groups_drive_sgd():
     optimizer = torch.optim.SGD(parameter_groups(model, "groups", weight_decay=5e-4), lr=1.0, momentum=0.9)
     set_learning_rate(optimizer, 0.01)
     rates = {group["name"]: (group["lr"], group["weight_decay"], group["momentum"]) for group in optimizer.param_groups}
-    assert rates == {"weight": (0.01, 5e-4, 0.9), "bn": (0.01, 0, 0.9), "fc_weight": (0.05, 5e-4, 0.9),
+    assert rates == {"first_conv_weight": (0.01, 5e-4, 0.9), "weight": (0.01, 5e-4, 0.9), "bn": (0.01, 0, 0.9), "fc_weight":
+    (0.05, 5e-4, 0.9),
                      "fc_bias": (0.1, 0, 0.9)}
     set_learning_rate(optimizer, 0.001)  # from the base rate, not from the last one
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001, 0.001, 0.005, 0.01])
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001, 0.001, 0.001, 0.005, 0.01])
 
 
 # Schedules.
@@ -169,3 +193,10 @@ def test_the_something_recipe():
     options = {"lr": 0.01, "steps_per_epoch": STEPS, "epochs": 60, "lr_steps": (30, 45, 55)}
     rates = [learning_rate(epoch * STEPS, **options) for epoch in range(60)]
     assert rates == pytest.approx([1e-2] * 30 + [1e-3] * 15 + [1e-4] * 10 + [1e-5] * 5)
+
+
+def test_tsms_cosine_goes_down_once_an_epoch():
+    """TSM main.py: 0.5 * lr * (1 + cos(pi * epoch / epochs))."""
+    rates = ours(5, scheduler="cosine-epoch", lr=0.2)
+    expected = [0.5 * 0.2 * (1 + math.cos(math.pi * epoch / 5)) for epoch in range(5) for _ in range(STEPS)]
+    assert rates == pytest.approx(expected, rel=1e-12) and len(set(rates)) == 5

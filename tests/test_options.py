@@ -1,6 +1,6 @@
 import pytest
 
-from ops.options import testing_parser as make_testing_parser
+from ops.testing_options import testing_parser as make_testing_parser
 from ops.options import training_parser as make_training_parser
 
 TDN_README = """something RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_scheduler step --lr_steps 30 45 55

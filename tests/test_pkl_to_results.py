@@ -12,7 +12,9 @@ import pytest
 
 import pkl_to_results
 from ops.errors import run_front
+from ops.npz_scores import save_npz
 from ops.scores import save_scores, score_path
+from ops.video_ids import save_videos
 
 ROOT = Path(__file__).parents[1]
 FINISHED = "-----Evaluation is finished------"
@@ -95,9 +97,38 @@ def test_the_default_is_the_whole_grid(scores, front):
 
 def test_logits(scores, front):
     (directory, _), views, labels = scores
-    _, out, _ = front(directory, "--logits")
+    _, out, _ = front(directory, "--average", "logits")
     assert out[0] == "2 clips x 3 crops, mean of logits, 40/40 videos"
     assert out[-1] == overall(views[directory].sum(0, dtype=np.float64), labels)
+
+
+def test_the_average_that_the_protocol_names(scores, front):
+    (directory, _), _, _ = scores
+    protocol(directory, average="logits")
+    assert front(directory) == front(directory, "--average", "logits")
+    assert front(directory)[1][-1] != front(directory, "--average", "softmax")[1][-1]
+
+
+def test_best_clips_and_crops(scores, front):
+    (directory, _), views, labels = scores
+    clips = views[directory].reshape(2, 3, 40, 8).astype(np.float64)
+    _, out, _ = front(directory, "--average", "logits", "--crop_agg", "max", "--frame_agg", "topk:1")
+    assert out[0] == "2 clips x 3 crops, logits, max of crops, top 1 of clips, 40/40 videos"
+    assert out[-1] == overall(clips.max((0, 1)), labels) != front(directory)[1][-1]
+    _, out, _ = front(directory, "--frame_agg", "window", "--average", "logits")
+    assert out[0] == "2 clips x 3 crops, logits, max of crops, sliding windows of clips, 40/40 videos"
+    crops = clips.max(1)  # windows of one clip average two of them, the wider ones have one window of both
+    assert out[-1] == overall((crops.mean(0) + 4 * crops.max(0)) / 5, labels)
+
+
+def test_softmax_of_the_averages(scores, front):
+    directories, views, labels = scores
+    _, out, _ = front(*directories, "--average", "logits", "--softmax")
+    expected = sum(softmax(view.astype(np.float64).mean(0)) for view in views.values())
+    assert out[-1] == overall(expected, labels) and out[-4].startswith("fusion of softmaxes ")
+    assert out[-1] != front(*directories, "--average", "logits")[1][-1] != front(*directories)[1][-1]
+    status, _, err = front(directories[0], "--softmax")
+    assert status == 2 and "--average logits" in err
 
 
 def ensemble(views, weights):
@@ -120,6 +151,92 @@ def test_weights(scores, front):
     _, out, _ = front(*directories, "--score_weights", 1, 1e-9)
     _, alone, _ = front(directories[0])
     assert out[-1] == alone[-1] != front(directories[1])[1][-1]
+
+
+def table(lines):
+    """{source: the numbers of its row}."""
+    at = next(row for row, line in enumerate(lines) if line.split()[:2] == ["source", "weight"])
+    assert len({len(line) for line in lines[at:-3]}) == 1  # aligned
+    return {line.split()[0]: line.split()[1:] for line in lines[at + 1 : -3]}
+
+
+def test_a_table_of_the_sources_and_their_fusion(scores, front):
+    directories, _, _ = scores
+    _, out, _ = front(*directories, "--score_weights", 1, 1.5)
+    rows = table(out)
+    assert list(rows) == [*map(str, directories), "fusion"] and out[-3].startswith("Mean class accuracy")
+    for directory, weight in zip(directories, ("1", "1.5"), strict=True):
+        alone = front(directory)[1]
+        assert rows[str(directory)][0] == weight
+        assert alone[-1] == "Overall Prec@1 {}% Prec@5 {}%".format(*rows[str(directory)][1:3])
+        assert alone[1] == f"Mean class accuracy {rows[str(directory)][3]}%"
+    assert out[-1] == "Overall Prec@1 {}% Prec@5 {}%".format(*rows["fusion"])
+    assert out[-3] == f"Mean class accuracy {rows['fusion'][2]}%"
+
+
+def test_sources_in_different_order_are_joined_by_id(scores, front, tmp_path):
+    directories, views, labels = scores
+    ids = [f"video {row}" for row in range(40)]
+    save_videos(directories[0], ids, labels)
+    order = np.random.default_rng(1).permutation(40)
+    grid = views[directories[1]].reshape(2, 3, 40, 8).transpose(2, 0, 1, 3)
+    save_npz(tmp_path / "b.npz", grid[order], labels[order], [ids[row] for row in order])
+    flags = ("--average", "softmax", "--score_weights", 1, 1.5)
+    status, out, err = front(directories[0], tmp_path / "b.npz", *flags)
+    assert (status, err) == (0, "") and out[-1] == overall(ensemble(views, (1, 1.5)), labels)
+    assert out[1] == f"{tmp_path / 'b.npz'} (weight 1.5): 2 frames x 3 crops, 40 videos, softmax per view"
+    save_npz(tmp_path / "b.npz", grid[order][1:], labels[order][1:], [ids[row] for row in order[1:]])
+    status, out, err = front(directories[0], tmp_path / "b.npz", *flags)
+    assert status == 2 and FINISHED not in out
+    assert err == (f"error: 1 of 40 videos of {directories[0]} are not in {tmp_path / 'b.npz'} ({ids[order[0]]}); test both on "
+                   f"the same list\n")
+
+
+def test_tsn_of_two_streams(tmp_path, front):
+    """README of temporal-segment-networks: eval_scores.py RGB.npz FLOW.npz --score_weights 1 1.5."""
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 8, 40)
+    streams = rng.normal(size=(2, 40, 25, 10, 8)) + 0.2 * np.eye(8)[labels][:, None, None]
+    for name, stream in zip(("rgb", "flow"), streams, strict=True):
+        rows = np.empty((40, 2), object)
+        rows[:, 0], rows[:, 1] = list(stream), labels
+        np.savez(tmp_path / f"{name}.npz", scores=rows, labels=labels)
+    status, out, err = front(tmp_path / "rgb.npz", tmp_path / "flow.npz", "--score_weights", 1, 1.5)
+    fused = streams[0].mean((1, 2)) + 1.5 * streams[1].mean((1, 2))
+    assert (status, err) == (0, "") and out[0].endswith("(weight 1): 25 frames x 10 crops, 40 videos, mean of logits")
+    assert out[-1] == overall(fused, labels) and table(out)["fusion"][0] == f"{percent(fused, labels, 1):.2f}"
+    _, out, _ = front(tmp_path / "rgb.npz", "--crop_agg", "max")
+    assert out[-1] == overall(streams[0].max(2).mean(1), labels)
+
+
+def test_probabilities_and_logits_are_not_added_up_unnoticed(scores, front, tmp_path):
+    (directory, _), views, labels = scores
+    save_npz(tmp_path / "b.npz", views[directory].transpose(1, 0, 2)[:, :, None], labels)
+    status, out, err = front(directory, tmp_path / "b.npz")
+    assert status == 0 and out[-2] == FINISHED
+    assert err.startswith(f"warning: {directory} gives probabilities and {tmp_path / 'b.npz'} logits") and err.count("\n") == 1
+    for flags in (["--softmax"], ["--average", "logits"], ["--average", "softmax"]):
+        assert not front(directory, tmp_path / "b.npz", *flags)[2]
+
+
+def test_submissions(scores, front, tmp_path):
+    directories, views, labels = scores
+    fused, path = ensemble(views, (1, 1)), tmp_path / "made" / "x.csv"
+    assert "does not tell the ids" in front(*directories, "--csv_file", path)[2]
+    ids = [f"{row}" for row in range(40)]
+    save_videos(directories[1], ids, labels)
+    protocol(directories[0], dataset="somethingv2")
+    assert front(*directories, "--csv_file", path) == front(*directories)
+    best = np.argsort(-fused, axis=1)
+    assert path.read_text() == "".join(f"{name};{';'.join(map(str, row[:5]))}\n" for name, row in zip(ids, best, strict=True))
+    (tmp_path / "names.txt").write_text("".join(f"Doing {label}\n" for label in range(8)))
+    flags = ("--csv_file", path, "--dataset", "jester")
+    assert "needs the names of the classes" in front(*directories, *flags)[2]
+    assert front(*directories, *flags, "--class_names", tmp_path / "names.txt")[0] == 0
+    assert path.read_text().splitlines() == [f"{name};Doing {row[0]}" for name, row in zip(ids, best, strict=True)]
+    (tmp_path / "names.txt").write_text("Doing\nNothing\n")
+    status, out, err = front(*directories, *flags, "--class_names", tmp_path / "names.txt")
+    assert status == 2 and "2 class names, but the scores are of 8 classes" in err and FINISHED not in out
 
 
 def test_directories_with_different_numbers_of_views_weigh_the_same(scores, front):
@@ -191,6 +308,9 @@ def test_errors_are_one_line_and_status_2(scores, front, tmp_path):
         return err
 
     assert "no such directory" in error(tmp_path / "none")
+    assert "none.npz: cannot be read (No such file or directory)" in error(directory, tmp_path / "none.npz")
+    assert "--frame_agg 'best' is not known; choose mean, window or topk:K" in error(directory, "--frame_agg", "best")
+    assert "names.txt: no such file" in error(directory, "--csv_file", "x.csv", "--class_names", tmp_path / "names.txt")
     assert "no score files" in error(tmp_path)
     assert re.search(r"24 of 30 score files are missing: 2_crop0\.pkl", error(directory, "--num_clips", 10))
     save_scores(score_path(other, 1, 1), np.zeros((39, 8), np.float32), labels[:39])
@@ -214,16 +334,22 @@ def test_a_file_with_code_in_a_process(scores, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "give either DIR or --output_dir"),
-        (["a", "--output_dir", "b"], "give either DIR or --output_dir"),
+        ([], "give either SOURCE or --output_dir"),
+        (["a", "--output_dir", "b"], "give either SOURCE or --output_dir"),
         (["--output_dir", "a", "--multi_segments"], "--multi_segments and --output_dir1 go together"),
         (["--output_dir", "a", "--multi_segments", "yes please"], "neither true nor false"),
-        (["a", "b", "--score_weights", "1"], "--score_weights: 1 for 2 directories"),
+        (["a", "b", "--score_weights", "1"], "--score_weights: 1 for 2 sources"),
         (["a", "--score_weights", "0"], "is not a number above 0"),
         (["a", "--score_weights", "nan"], "is not a number above 0"),
         (["a", "--score_weights", "x"], "is not a number above 0"),
         (["a", "--num_clips", "0"], "is not a whole number above 0"),
         (["a", "--test_crops", "-3"], "is not a whole number above 0"),
+        (["a", "--logits"], "unrecognized arguments: --logits"),
+        (["a", "--average", "mean"], "invalid choice: 'mean'"),
+        (["a", "--crop_agg", "median"], "invalid choice: 'median'"),
+        (["a.npz", "--num_clips", "1"], "--num_clips, --test_crops and --per_view are for directories"),
+        (["a.npz", "b.npz", "--per_view"], "--num_clips, --test_crops and --per_view are for directories"),
+        (["a", "--dataset", "jester"], "--dataset and --class_names are for --csv_file"),
         (["a", "--num_clip", "1"], "unrecognized arguments: --num_clip"),
     ],
 )
@@ -237,6 +363,7 @@ def test_help_says_every_flag_and_its_default(front):
     text = " ".join(" ".join(out).split())
     assert status == 0 and "python pkl_to_results.py --num_clips 10 --test_crops 3 --output_dir DIR" in text
     options = text.partition("options:")[2]
-    names = {"output_dir", "output_dir1", "multi_segments", "num_clips", "test_crops", "score_weights", "logits", "per_view"}
-    assert set(re.findall(r"--(\w+) (?:DIR|\[true|K|M|W|average|print)", options)) == names
+    names = {"output_dir", "output_dir1", "multi_segments", "num_clips", "test_crops", "score_weights", "average", "crop_agg",
+             "frame_agg", "softmax", "csv_file", "dataset", "class_names", "per_view"}
+    assert set(re.findall(r"^  --(\w+)", "\n".join(out), re.MULTILINE)) == names
     assert options.count("(default: ") == len(names)

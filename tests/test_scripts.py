@@ -1,8 +1,7 @@
 """Every row script is run; what it starts is recorded by stand-ins on PATH and then dry-run here, in this process."""
-import json
 import os
+import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,14 @@ from fronts import ROOT, call
 from ops.checkpoints import export_state_dict
 from ops.models import TSN
 
-ROWS = sorted(path.name for path in (ROOT / "scripts" / "tdn").glob("*.sh"))
-RECORDER = f"""#!{sys.executable}
-import json, os, sys
-with open(os.environ["RECORD"], "a") as file:
-    file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
+ROWS = sorted(str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").glob("*/*.sh"))
+WITH_MODES = [row for row in ROWS if "case $mode" in (ROOT / "scripts" / row).read_text()]
+RECORDER = """#!/usr/bin/env bash
+printf '%s\\0' "${0##*/}" "$@" >>"$RECORD"
+echo >>"$RECORD"
 """
-CLASSES = {"something": 174, "somethingv2": 174, "kinetics": 400}
+CLASSES = {"something": 174, "somethingv2": 174, "kinetics": 400, "ucf101": 101}
+AVERAGE = {"tdn": "softmax per view", "tsn": "mean of logits", "tsm": "mean of logits"}
 
 
 @pytest.fixture(scope="module")
@@ -32,71 +32,148 @@ def stand_ins(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory):
-    """Three videos that are there, though nobody reads them."""
+    """Flags of three videos that are there, though nobody reads them: by whether they are flow, which is never a video file."""
     folder = tmp_path_factory.mktemp("lists")
     for name in "abc":
         (folder / f"{name}.mp4").write_bytes(b"never read")
-    (folder / "list.txt").write_text("a 0\nb 1\nc 173\n")
-    return ["--val_list", folder / "list.txt", "--root_path", folder]
+        (folder / f"frames_{name}").mkdir()
+    (folder / "rgb.txt").write_text("a 0\nb 1\nframes_c 30 100\n")
+    (folder / "flow.txt").write_text("frames_a 30 0\nframes_b 30 1\nframes_c 30 100\n")
+    names = {False: "rgb.txt", True: "flow.txt"}
+    return {flow: ["--val_list", folder / name, "--root_path", folder] for flow, name in names.items()}
 
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
-    """Released files by (backbone, data set), made when first asked for."""
+    """Files in the layout that the authors released, made when first asked for; their weights are zeros and take no space."""
     folder, made = tmp_path_factory.mktemp("released"), {}
 
-    def get(arch, dataset):
-        key = arch, CLASSES[dataset]
+    def get(num_class, **options):
+        key = str((num_class, options))
         if key not in made:
-            made[key] = folder / f"{arch}_{key[1]}.pth.tar"
-            torch.save({"state_dict": export_state_dict(TSN(key[1], 8, arch=arch, module="tdn"), "tdn")}, made[key])
+            made[key] = folder / f"{len(made)}.pth.tar"
+            with torch.device("meta"):
+                model = TSN(num_class, 8, **options)
+            layout = "tdn" if options["module"] == "tdn" else "tsm-mobilenetv2" if options["arch"] == "mobilenetv2" else "tsm"
+            state = export_state_dict(model, layout)
+            torch.save({"state_dict": {key: torch.zeros((), dtype=value.dtype).expand(value.shape)
+                                       for key, value in state.items()}}, made[key])
         return made[key]
 
     return get
 
 
-def commands(script, stand_ins, tmp_path, *args):
+def run_script(row, *args, **env):
+    own = {name: value for name, value in os.environ.items() if name not in ("GPUS", "SPLIT", "PRETRAIN")}
+    return subprocess.run(["bash", str(ROOT / "scripts" / row), *map(str, args)], env={**own, **env}, capture_output=True,
+                          text=True)
+
+
+def commands(row, stand_ins, tmp_path, *args, **env):
     """What a script starts, as argument lists."""
-    record = tmp_path / "record.jsonl"
+    record = tmp_path / "record.txt"
     record.touch()
-    env = {**os.environ, "PATH": f"{stand_ins}:{os.environ['PATH']}", "RECORD": str(record)}
-    run = subprocess.run(["bash", str(ROOT / "scripts" / "tdn" / script), *map(str, args)], env=env, capture_output=True,
-                         text=True)
+    run = run_script(row, *args, PATH=f"{stand_ins}:{os.environ['PATH']}", RECORD=str(record), **env)
     assert run.returncode == 0, run.stderr
-    started = [json.loads(line) for line in record.read_text().splitlines()]
+    started = [line.split("\0")[:-1] for line in record.read_text().splitlines()]
     record.unlink()
     return started
 
 
-@pytest.mark.parametrize("script", ROWS)
-def test_row(script, stand_ins, lists, released, tmp_path, capsys):
-    text = (ROOT / "scripts" / "tdn" / script).read_text()
-    assert "effective batch" in text and ("Expected: Prec@1" in text or "No number is published" in text)
-    modes = ["train", "test"] + ["test1"] * ("test1)" in text) if "case $mode" in text else [None]
-    for mode in modes:
-        started = commands(script, stand_ins, tmp_path, *([mode] if mode else []), "--dry_run")
+def modes_of(row):
+    """The modes of a script as its usage comment lists them, [None] for one that has none."""
+    text = (ROOT / "scripts" / row).read_text()
+    listed = re.findall(rf"^# .*bash scripts/{row} (\w+)", text, re.M)
+    assert listed == re.findall(r"^(\w+)\)$", text, re.M)
+    assert not listed or f"is not one of {', '.join(listed)}\"" in text
+    return listed or [None]
+
+
+def value_of(command, flag, default=None):
+    return command[command.index(flag) + 1] if flag in command else default
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_row(row, stand_ins, lists, released, tmp_path, capsys):
+    comment = " ".join(re.sub(r"^# *", "", line) for line in (ROOT / "scripts" / row).read_text().splitlines()
+                       if line.startswith("#"))
+    assert "effective batch" in comment and ("Expected: Prec@1" in comment or "No number is published" in comment)
+    folders = []
+    for mode in modes_of(row):
+        started = commands(row, stand_ins, tmp_path, *([mode] if mode else []), "--dry_run")
         assert not any("pkl_to_results.py" in command for command in started)
-        by_clip = {json.dumps([a for i, a in enumerate(c) if c[i - 1] != "--clip_index"]): c for c in started}
+        by_clip = {tuple(arg for i, arg in enumerate(c) if c[i - 1] != "--clip_index"): c for c in started}
         for command in by_clip.values():  # the ten clips of a test differ in their index alone
-            front = next(i for i, arg in enumerate(command) if arg.endswith(".py"))
-            name, dataset, flags = Path(command[front]).stem, command[front + 1], [*command[front + 2:], *lists]
-            if name == "main":
-                assert command[:3] == ["torchrun", "--nproc_per_node", "8"]
-                flags += ["--train_list", lists[1], "--batch-size", "2"]  # the stand-in list is short
-                expected = f"3 train videos, 3 val videos, {CLASSES[dataset]} classes; nothing was trained"
+            if "main.py" in command:
+                check_training(row, comment, command, lists, capsys)
             else:
-                flags += ["--weights", str(released(flags[flags.index("--archs") + 1], dataset))]
-                expected = "3/3 videos, softmax per view; nothing was scored"
-            assert call(name, dataset, *flags) == 0
-            assert expected in capsys.readouterr().out
+                check_test(row, comment, command, lists, released, capsys)
+                folders.append(value_of(command, "--output_dir"))
+    assert folders and len(set(folders)) == len(folders)  # a folder holds the scores of one network and one protocol
+
+
+def check_training(row, comment, command, lists, capsys):
+    dataset, modality, *flags = command[command.index("main.py") + 1:]
+    assert command[:3] == ["torchrun", "--nproc_per_node", "8"] and value_of(flags, "--module") == row.split("/")[0]
+    batch = int(value_of(flags, "--batch-size"))
+    assert re.search(rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]", comment)
+    stand_in = lists[modality == "Flow"]
+    assert call("main", dataset, modality, *flags, *stand_in, "--train_list", value_of(stand_in, "--val_list"),
+                "--batch-size", "2") == 0  # the stand-in list is short
+    out = capsys.readouterr().out
+    assert f"3 train videos, 3 val videos, {CLASSES[dataset]} classes; nothing was trained" in out
+    assert ("non-local" in out) == ("_nl_" in row) and ("--dense_sample" in flags) == ("dense" in row)
+
+
+def check_test(row, comment, command, lists, released, capsys):
+    script, dataset, *flags = command[1:]
+    module, modality = row.split("/")[0], value_of(flags, "--modality", "RGB")
+    weights = released(CLASSES[dataset], module=module, arch=value_of(flags, "--archs"), modality=modality,
+                       non_local="_nl_" in row)
+    assert call(Path(script).stem, dataset, *flags, *lists[modality == "Flow"], "--weights", weights) == 0
+    out = capsys.readouterr().out
+    assert f"3/3 videos, {AVERAGE[module]}; nothing was scored" in out
+    assert ("--dense_sample" in flags) == ("dense" in row)
+    if module != "tdn":  # whose comments put it in other words
+        assert protocol_in_words(out) in comment
+
+
+def protocol_in_words(line):
+    """The protocol of a result line as a comment says it: ``8 frames x 1 clip x 10 crops, 224``."""
+    frames, crops, clips, size = re.search(r"(\d+) frames x (\d+) crops x (\d+) clips, (\d+)", line).groups()
+    clips, crops = (f"{number} {unit}{'s' * (number != '1')}" for number, unit in ((clips, "clip"), (crops, "crop")))
+    return f"{frames} frames x {clips} x {crops}, {size}"
 
 
 def test_thirty_views_are_put_together(stand_ins, tmp_path):
-    started = commands("k400_r50_8f.sh", stand_ins, tmp_path, "test")
-    assert [command[command.index("--clip_index") + 1] for command in started[:-1]] == [str(k) for k in range(10)]
+    started = commands("tdn/k400_r50_8f.sh", stand_ins, tmp_path, "test")
+    assert [value_of(command, "--clip_index") for command in started[:-1]] == [str(k) for k in range(10)]
     assert started[-1][1:6] == ["pkl_to_results.py", "--num_clips", "10", "--test_crops", "3"]
 
 
-def test_an_unknown_mode_is_refused():
-    run = subprocess.run(["bash", str(ROOT / "scripts/tdn/sthv1_r50_8f.sh"), "tset"], capture_output=True, text=True)
-    assert run.returncode == 2 and "tset is not one of train, test" in run.stderr
+def test_two_streams_are_put_together(stand_ins, tmp_path):
+    rgb, flow, fusion = commands("tsn/ucf101_rgb_flow.sh", stand_ins, tmp_path, SPLIT="3")
+    folders = [value_of(command, "--output_dir") for command in (rgb, flow)]
+    assert fusion == ["python", "pkl_to_results.py", *folders, "--score_weights", "1", "1.5"]
+    assert value_of(rgb, "--val_list").endswith("ucf101_rgb_val_split_3.txt")
+    assert value_of(flow, "--val_list").endswith("ucf101_flow_val_split_3.txt")
+
+
+def test_a_split_has_lists_and_a_folder_of_its_own(stand_ins, tmp_path):
+    for row in ("tsm/ucf101_r50_8f.sh", "tsn/ucf101_rgb.sh", "tsn/ucf101_flow.sh", "tsn/ucf101_rgbdiff.sh"):
+        one, two = (commands(row, stand_ins, tmp_path, "train", **env)[0] for env in ({}, {"SPLIT": "2"}))
+        assert [re.sub("split(_?)1", r"split\g<1>2", arg) for arg in one] == two
+        assert [one[i - 1] for i in range(len(one)) if one[i] != two[i]] == ["--train_list", "--val_list", "--output_dir"]
+        run = run_script(row, "train", SPLIT="4")
+        assert run.returncode == 2 and "SPLIT=4 is not 1, 2 or 3" in run.stderr
+
+
+def test_the_weights_of_bn_inception_are_named_in_the_environment(stand_ins, tmp_path):
+    (command,) = commands("tsn/ucf101_rgb.sh", stand_ins, tmp_path, "train", PRETRAIN="my weights.pth")
+    assert value_of(command, "--pretrain") == "my weights.pth"
+
+
+@pytest.mark.parametrize("row", WITH_MODES)
+def test_an_unknown_mode_is_refused(row):
+    run = run_script(row, "tset")
+    assert run.returncode == 2 and f"tset is not one of {', '.join(modes_of(row))}" in run.stderr

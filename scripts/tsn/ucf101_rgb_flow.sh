@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# TSN-BNInception, two streams, UCF101: RGB and optical flow, scores weighted 1 : 1.5 as in the README of TSN (Caffe).
+# No number is published in tsn-pytorch's README for this row. Each stream is 25 frames x 1 clip x 10 crops, 224.
+# Nothing to train: it wants the checkpoints of the RGB and the flow row (effective batches are given there).
+#   SPLIT=1 bash scripts/tsn/ucf101_rgb_flow.sh [flags of the test front]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+split=${SPLIT:-1}
+for stream in rgb flow; do
+    bash scripts/tsn/ucf101_$stream.sh test "$@"
+done
+[[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py runs/tsn_ucf101_rgb_split$split/scores \
+    runs/tsn_ucf101_flow_split$split/scores --score_weights 1 1.5
