@@ -1,8 +1,10 @@
 """What the two test fronts do: score one network or several on their lists, write the scores, put them together."""
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ops import distributed, fusion, scores
@@ -60,18 +62,17 @@ def run(args):
                 for test in tests:
                     print(f"dry run: {test.model.report}; {test.line}; nothing was scored")
             return
-        sources, failed = [], set()
+        sources = []
         for test in tests:
             scored = score(args, test, world)
             if world.is_main:
                 write(test, scored)
                 sources.append(source_of(test, scored))
-                failed |= {test.dataset.video_list[failure.index].id for failure in scored.failures}
                 if args.save_scores and len(tests) == 1:
                     views = scored.logits.reshape(len(scored.labels), -1, test.protocol["crops"], test.model.num_class)
                     save_npz(args.save_scores, views, scored.labels, sources[0].ids)
         if world.is_main:
-            report(args, tests, sources, failed)
+            report(args, tests, sources)
 
 
 def prepare_all(args, quiet):
@@ -188,10 +189,12 @@ def source_of(test, scored):
     is_softmax = test.protocol["average"] == "softmax"
     mean = scores.view_sum(scored.logits.transpose(1, 0, 2), softmax=is_softmax) / scored.logits.shape[1]
     ids = [record.id for record in test.dataset.video_list]
-    return fusion.Source(str(test.folder), mean, scored.labels, ids, is_softmax, test.line, test.data.name)
+    failed = np.zeros(len(ids), bool)
+    failed[[failure.index for failure in scored.failures]] = True
+    return fusion.Source(str(test.folder), mean, scored.labels, ids, is_softmax, test.line, test.data.name, failed)
 
 
-def report(args, tests, sources, failed):
+def report(args, tests, sources):
     """Print the accuracy of each network and of the ensemble; write the submission."""
     if args.softmax:
         sources = fusion.to_probabilities(sources)
@@ -202,12 +205,8 @@ def report(args, tests, sources, failed):
     if len(tests) > 1:
         sources = fusion.join(sources)
         if warning := fusion.check_scales(sources):
-            print(f"warning: {warning}")
-        fused = fusion.weighted_mean([source.scores for source in sources], [own.coeff for own in args.models])
-        for row, video in enumerate(sources[0].ids):
-            if video in failed:  # wrong with one network is wrong with all: it has no score to be added
-                fused[row] = 0
-                fused[row, sources[0].labels[row]] = -1
+            print(f"warning: {warning}", file=sys.stderr)
+        fused = fusion.fuse(sources, [own.coeff for own in args.models])
         print(f"ensemble, weights {' '.join(f'{own.coeff:g}' for own in args.models)}")
     top1, top5 = topk_accuracy(fused, sources[0].labels)
     print(f"Class Accuracy {mean_class_accuracy(fused, sources[0].labels):.2f}%")

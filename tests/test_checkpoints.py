@@ -5,8 +5,9 @@ import torch
 import torchvision
 from small_models import assert_same_weights, refused, saved, small
 
-from ops.checkpoints import export_state_dict, fill, load_model, save_checkpoint
+from ops.checkpoints import export_state_dict, fill, load_model, save_checkpoint, tune
 from ops.errors import UserError
+from ops.models import TSN
 from ops.weight_files import read_checkpoint
 
 # Files of this project.
@@ -114,6 +115,125 @@ def test_the_precision_is_the_files(tmp_path):
     assert torch.equal(single.head.weight, half["head.weight"].float())
 
 
+# Published files of TSM: what keys and shapes do not tell is in the name of the file or of its folder.
+
+def published(folder, name, module="tsm", layout="tsm", **options):
+    model = small(module, **options)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": export_state_dict(model, layout), "epoch": 50, "arch": "resnet18", "best_prec1": 70.0}, folder /
+    name) return folder / name, model
+
+
+@pytest.mark.parametrize("name", ["TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50.pth",
+                                  "TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50/ckpt.best.pth.tar"])
+def test_the_name_of_a_file_or_its_folder_completes_it(tmp_path, name):
+    path, _ = published(tmp_path / "TSM_other_Flow_resnet50_avg_segment3_e1_nl" / "shift8_dir", name, shift_div=4)
+    model = load_model(path)
+    assert (model.num_segments, model.spec["shift_div"], model.spec["shift_place"]) == (16, 4, "blockres")
+    assert "(assumed" not in model.report
+    flags = load_model(path, num_segments=8, shift_div=8, quiet=True)  # flags win
+    assert (flags.num_segments, flags.spec["shift_div"]) == (8, 8)
+
+
+@pytest.mark.parametrize(("name", "said", "held"), [
+    ("TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth", "arch resnet50", "arch resnet18"),
+    ("TSM_kinetics_Flow_resnet18_shift8_blockres_avg_segment8_e50.pth", "modality Flow", "modality RGB"),
+    ("TSM_kinetics_RGB_resnet18_avg_segment8_e50.pth", "module tsn", "module tsm"),
+    ("TSM_kinetics_RGB_resnet18_shift8_block_avg_segment8_e50.pth", "shift_place block", "shift_place blockres"),
+    ("TSM_kinetics_RGB_resnet18_shift8_blockres_avg_segment8_e50_dense_nl.pth", "non_local True", "non_local False"),
+    ("TSM_kinetics_RGB_resnet18_shift8_blockres_tpool_avg_segment8_e50.pth", "temporal_pool True", "temporal_pool False"),
+])
+def test_a_name_that_contradicts_the_weights(tmp_path, name, said, held):
+    path, _ = published(tmp_path, name)
+    refused(path, f"its name says {said}, its weights are of {held}")
+
+
+def test_a_bninception_file_tells_its_shift_by_name_only(tmp_path):
+    model = TSN(5, 4, arch="BNInception", module="tsm", shift_place="block")
+    path = saved(tmp_path, {"state_dict": export_state_dict(model, "tsm")},
+                 "TSM_ucf101_RGB_BNInception_shift8_block_avg_segment4_e50.pth")
+    assert load_model(path, quiet=True).spec == {**model.spec, "dropout": 0.5}
+    assert load_model(export_state_dict(model, "tsm"), 4, quiet=True).spec["module"] == "tsn"
+    told = load_model(export_state_dict(model, "tsm"), 4, module="tsm", shift_place="block", quiet=True)
+    assert told.spec == load_model(path, quiet=True).spec
+
+
+def test_the_bare_file_of_the_online_demo(tmp_path):
+    model = TSN(27, 8, arch="mobilenetv2", module="tsm", shift_direction="past")
+    state = export_state_dict(model, "mobilenetv2")
+    assert len(state) == 314 and "features.3.conv.0.weight" in state and "classifier.weight" in state
+    again = load_model(saved(tmp_path, state, "mobilenetv2_jester_online.pth.tar"), quiet=True)
+    assert again.spec == {**model.spec, "dropout": 0.5}
+    assert_same_weights(again, model)
+
+
+def test_another_module_takes_over_the_weights_of_a_file():
+    tsn = load_model(export_state_dict(small("tsm"), "tsm"), 4, module="tsn", quiet=True)
+    assert tsn.spec["module"] == "tsn" and "shift_div" not in tsn.spec
+    tsm = load_model(export_state_dict(small("tsn"), "tsm"), 4, module="tsm", shift_div=4, quiet=True)
+    assert (tsm.spec["module"], tsm.spec["shift_div"]) == ("tsm", 4)
+
+
+# Fine-tuning.
+
+def tuned(model, source, dataset="mine", class_names=None):
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    report, head_kept = tune(model, source, dataset=dataset, class_names=class_names)
+    assert "\n" not in report
+    return report, head_kept, before
+
+
+def test_tuning_takes_the_backbone_and_leaves_a_head_of_other_classes():
+    source, model = small("tsn", num_class=5, seed=1), small("tsm", num_class=7)
+    report, kept, before = tuned(model, export_state_dict(source, "tsm"))
+    assert not kept and "head new (5 -> 7)" in report and f"loaded {len(source.backbone.state_dict())}" in report
+    assert_same_weights(model.backbone, source.backbone)
+    assert torch.equal(model.head.weight, before["head.weight"])
+
+
+@pytest.mark.parametrize(("names", "theirs", "kept"), [
+    ("abcde", "abcde", True), ("abcde", "abced", False), ("abcde", None, False), (None, None, False)])
+def test_tuning_keeps_the_head_of_the_same_class_names(tmp_path, names, theirs, kept):
+    source = small("tsm", seed=1)
+    save_checkpoint(tmp_path / "a.pth", source, class_names=theirs)
+    model = small("tsm")
+    report, head_kept, _ = tuned(model, tmp_path / "a.pth", class_names=names and list(names))
+    assert head_kept == kept and torch.equal(model.head.weight, source.head.weight) == kept
+    assert ("head taken over" in report) == kept and ("head new (5 -> 5): " in report) != kept
+
+
+@pytest.mark.parametrize(("dataset", "kept"), [("something", False), ("somethingv2", True)])
+def test_tuning_by_the_data_set_in_the_name(tmp_path, dataset, kept):
+    """The original keeps the head of V2 for V1, whose name is a part of the other's."""
+    path, _ = published(tmp_path, "TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment8_e45.pth", seed=1)
+    assert tuned(small("tsm"), path, dataset=dataset)[1] == kept
+
+
+def test_tuning_another_modality_starts_from_the_mean_of_the_files_first_conv():
+    source, model = small("tsm", seed=1), small("tsm", modality="Flow")
+    report, _, _ = tuned(model, export_state_dict(source, "tsm"))
+    assert "first conv 3 -> 10 channels" in report
+    expected = source.backbone.conv1.weight.mean(1, keepdim=True).expand(-1, 10, -1, -1)
+    torch.testing.assert_close(model.backbone.conv1.weight, expected)
+    assert torch.equal(model.backbone.layer1[0].conv1.weight, source.backbone.layer1[0].conv1.weight)
+
+
+def test_tuning_leaves_guests_of_one_side_alone():
+    source, model = small("tdn", seed=1), small("tsm", non_local=True)
+    report, _, before = tuned(model, source.state_dict())
+    guests = [key for key in model.state_dict() if ".after_block." in key]
+    theirs = [key for key in source.state_dict() if ".before_conv2." in key or ".stem." in key]
+    counters = sum(key.endswith("num_batches_tracked") for key in guests)
+    assert f"new {len(guests) - counters}, not used {len(theirs)}" in report
+    assert all(torch.equal(model.state_dict()[key], before[key]) for key in guests)
+
+
+def test_tuning_another_backbone_is_refused():
+    for model in (TSN(5, 4, arch="resnet34", module="tsm"), TSN(5, 4, arch="resnet50"), TSN(5, 4, arch="mobilenetv2")):
+        with pytest.raises(UserError, match="holds a tsm resnet18, whose backbone does not fit a"):
+            tune(model, export_state_dict(small("tsm"), "tsm"), dataset="x", class_names=None)
+
+
 # What is wrong is named.
 
 def test_missing_unexpected_and_misshapen_weights_are_named():
@@ -145,16 +265,13 @@ def test_a_file_of_ours_without_its_head(tmp_path):
 
 def test_files_of_other_systems_are_refused_with_names():
     refused({"features.0.weight": torch.ones(1)}, "unknown layout of weights (first key: features.0.weight)")
-    with torch.device("meta"):
-        wide = torchvision.models.wide_resnet50_2()
-    refused(wide.state_dict(), "looks like the torchvision layout", "fit no known backbone")
+    regnet = {"conv1.weight": torch.zeros(1, 3, 3, 3), "trunk_output.block1.weight": torch.ones(1)}
+    refused(regnet, "looks like the torchvision layout", "fit no known backbone")
     state = torchvision.models.resnet18().state_dict()
     headless = {k: v for k, v in state.items() if not k.startswith("fc.")}
     refused(headless, "fit no known backbone with a classifier")
-    # A TSM file: the shifted conv is called net there.
-    tsm = {f"module.base_model.{k.replace('0.conv1.weight', '0.conv1.net.weight')}": v for k, v in headless.items()}
-    tsm.update({"module.new_fc.weight": state["fc.weight"], "module.new_fc.bias": state["fc.bias"]})
-    refused(tsm, "weights missing", "backbone.layer1.0.conv1.weight")
+    seven = {**state, "conv1.weight": torch.zeros(64, 7, 7, 7)}
+    refused(seven, "its first conv sees 7 channels; known are 3 (RGB), 10 (Flow), 15 (RGBDiff)")
 
 
 def test_an_option_of_another_version_is_named(tmp_path):

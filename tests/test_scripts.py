@@ -112,9 +112,14 @@ def test_row(row, stand_ins, lists, released, tmp_path, capsys):
     assert folders and len(set(folders)) == len(folders)  # a folder holds the scores of one network and one protocol
 
 
+def modality_of(folder):
+    return next((modality for modality in ("Flow", "RGBDiff") if modality.lower() in folder), "RGB")
+
+
 def check_training(row, comment, command, lists, capsys):
     dataset, modality, *flags = command[command.index("main.py") + 1:]
     assert command[:3] == ["torchrun", "--nproc_per_node", "8"] and value_of(flags, "--module") == row.split("/")[0]
+    assert modality == modality_of(value_of(flags, "--output_dir"))
     batch = int(value_of(flags, "--batch-size"))
     assert re.search(rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]", comment)
     stand_in = lists[modality == "Flow"]
@@ -128,6 +133,8 @@ def check_training(row, comment, command, lists, capsys):
 def check_test(row, comment, command, lists, released, capsys):
     script, dataset, *flags = command[1:]
     module, modality = row.split("/")[0], value_of(flags, "--modality", "RGB")
+    folder = value_of(flags, "--output_dir")
+    assert modality == modality_of(folder) and value_of(flags, "--weights") == f"{os.path.dirname(folder)}/best.pth"
     weights = released(CLASSES[dataset], module=module, arch=value_of(flags, "--archs"), modality=modality,
                        non_local="_nl_" in row)
     assert call(Path(script).stem, dataset, *flags, *lists[modality == "Flow"], "--weights", weights) == 0

@@ -64,9 +64,12 @@ MODULES = {
 def resolve_options(module, given):
     """The options of ``MODULES[module]``: those given (None: not given), else its defaults.
 
-    Raises UserError for an option that the module does not take or a value that it cannot take.
+    Raises UserError for an option that the module does not take or a value that it cannot take, TypeError for one of no module.
     """
     defaults = MODULES[module].options
+    known_names = {name for row in MODULES.values() for name in row.options}
+    if unknown := given.keys() - known_names:
+        raise TypeError(f"no temporal module has an option {min(unknown)}")
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         if name not in defaults:
