@@ -87,7 +87,8 @@ LAYOUTS = {
     # The MobileNetV2 of TSM's online demo, and tonylins' own.
     "mobilenetv2": Layout(
         r"features\.2\.conv\.7\.", ("tsn", "tsm"),
-        (("classifier.1.", "head."), ("classifier.", "head."), *_under("", _TONYLINS), ("features.", "backbone.features.")),
+        (("classifier.weight", "head.weight"), ("classifier.bias", "head.bias"), ("classifier.1.", "head."),
+         *_under("", _TONYLINS), ("features.", "backbone.features.")),
     ),
     # torchvision's image classifiers.
     "torchvision": Layout(

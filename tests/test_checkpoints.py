@@ -120,8 +120,9 @@ def test_the_precision_is_the_files(tmp_path):
 def published(folder, name, module="tsm", layout="tsm", **options):
     model = small(module, **options)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": export_state_dict(model, layout), "epoch": 50, "arch": "resnet18", "best_prec1": 70.0}, folder /
-    name) return folder / name, model
+    content = {"state_dict": export_state_dict(model, layout), "epoch": 50, "arch": "resnet18", "best_prec1": 70.0}
+    torch.save(content, folder / name)
+    return folder / name, model
 
 
 @pytest.mark.parametrize("name", ["TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50.pth",

@@ -2,10 +2,10 @@ import sys
 
 import pytest
 
+from ops import testing_options
 from ops.errors import UserError
 from ops.options import training_arguments
 from ops.options import training_parser as make_training_parser
-from ops.testing_options import testing_arguments
 from ops.testing_options import testing_parser as make_testing_parser
 
 TDN_README = """something RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_scheduler step --lr_steps 30 45 55
@@ -19,7 +19,7 @@ def test_the_readmes_commands_parse():
     assert (args.arch, args.num_segments, args.clip_gradient, args.lr, args.lr_steps) == ("resnet50", 8, 20, 0.01, [30, 45, 55])
     assert (args.batch_size, args.weight_decay, args.partial_bn, args.workers, args.module) == (8, 5e-4, False, 4, "tdn")
     args = make_testing_parser("", 3).parse_args(TDN_README_TEST.split())
-    assert (args.test_crops, args.full_res, args.gpus, args.clip_index) == (3, True, [0], 9)
+    assert (args.test_crops, args.full_res, args.gpus, args.clip_index) == ([3], True, [0], 9)
 
 
 TSM_README = """kinetics RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.02 --wd 1e-4 --lr_steps 20 40 --epochs 50
@@ -43,10 +43,10 @@ def training(text):
         sys.argv = argv
 
 
-def testing(text):
+def for_test(text):
     argv, sys.argv = sys.argv, ["test_models_center_crop.py", *text.split()]
     try:
-        return testing_arguments("", 1)
+        return testing_options.testing_arguments("", 1)
     finally:
         sys.argv = argv
 
@@ -59,7 +59,7 @@ def test_tsms_commands():
     assert (args.pretrain, args.tune_from, args.partial_bn) == ("none", "w.pth", True)
     assert training("something RGB --shift --dense_sample --lr_type cos").lr_scheduler == "cosine-epoch"
     assert training("something RGB --shift --dense_sample --non_local").output_dir.endswith("_nl_dense")
-    args = testing(TSM_README_TEST)
+    args = for_test(TSM_README_TEST)
     assert [(m.weights, m.test_segments, m.coeff, m.test_crops, m.test_sampling) for m in args.models] == [
         ("a.pth", 16, 1.0, 1, "twice"), ("b.pth", 8, 1.5, 1, "twice")]
     assert args.full_res and args.softmax and args.csv_file == "out.csv"
@@ -69,33 +69,33 @@ def test_tsn_pytorchs_commands():
     args = training(TSN_README)
     assert (args.train_list, args.val_list, args.image_tmpl) == ("train.txt", "val.txt", "flow_{}_{:05d}.jpg")
     assert (args.module, args.output_dir) == ("tdn", "runs/ucf101_bninception_flow")
-    args = testing(TSN_README_TEST)
+    args = for_test(TSN_README_TEST)
     model = args.models[0]
     assert (model.modality, model.val_list, model.weights, model.archs) == ("RGB", "val.txt", "w.pth.tar", "BNInception")
     assert (model.test_segments, model.test_crops, args.save_scores) == (25, 10, "out.npz")
 
 
 def test_one_network_may_have_commas_in_its_paths():
-    args = testing("x --weights a.pth --root_path /data,old --test_list l,1.txt")
+    args = for_test("x --weights a.pth --root_path /data,old --test_list l,1.txt")
     assert (args.models[0].root_path, args.models[0].val_list) == ("/data,old", "l,1.txt")
-    args = testing("x --weights a,b --root_path /rgb,/flow --image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18")
+    args = for_test("x --weights a,b --root_path /rgb,/flow --image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18")
     assert [(m.root_path, m.archs) for m in args.models] == [("/rgb", "resnet18"), ("/flow", "resnet18")]
 
 
 @pytest.mark.parametrize(("text", "message"), [
     ("x", "--weights is missing"), ("x RGB list.txt", "after the data set come no arguments"),
     ("x RGB list.txt w --weights v", "then no --modality"), ("x --weights a,b --coeff 1,2,3", "--coeff: 3 values for 2"),
-    ("x --weights a --test_segments 8,16", "--test_segments: 2 values for 1"), ("x --weights a --clips 3 --clip_index 3", "last
-    is 2"),
+    ("x --weights a --test_segments 8,16", "--test_segments: 2 values for 1"),
+    ("x --weights a --clips 3 --clip_index 3", "last is 2"),
 ])
 def test_test_flags_that_do_not_go_together(text, message):
     with pytest.raises(UserError, match=message):
-        testing(text)
+        for_test(text)
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("x RGB --shift --module tdn", "--shift is --module tsm, not tdn"), ("x RGB --module tsn --shift_div 8", "tsn has no such
-    option"), ("x RGB --shift --shift_div 1", "--shift_div 1: must be"),
+    ("x RGB --shift --module tdn", "--shift is --module tsm, not tdn"),
+    ("x RGB --module tsn --shift_div 8", "tsn has no such option"), ("x RGB --shift --shift_div 1", "--shift_div 1: must be"),
     ("x Flow --flow_prefix a --image_tmpl b", "--flow_prefix and --image_tmpl"),
 ])
 def test_training_flags_that_do_not_go_together(text, message):
