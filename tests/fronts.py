@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ops.errors import run_front
 
@@ -50,3 +52,20 @@ def make_motion(folder, videos=16, val_videos=8, size=48, frames=12):
         pytest.fail(made.stderr)
     return ["--root_path", folder, "--class_names", folder / "classes.txt", "--train_list", folder / "train.txt",
             "--val_list", folder / "val.txt"]
+
+
+def make_flow(folder, videos, size=40, frames=9, template="flow_{}_{:05d}.jpg"):
+    """Folders of x and y flow for the ids of a list of videos: (id, label) each. Returns the list file, of `id n label`."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for video, label in videos:
+        place = folder / video
+        place.mkdir(parents=True)
+        for number in range(1, frames + 1):
+            for axis in "xy":
+                level = 128 + (label * 9 if axis == "x" else -label * 5)
+                picture = (rng.normal(level, 3, (size, size))).clip(0, 255).astype(np.uint8)
+                Image.fromarray(picture).save(place / template.format(axis, number))
+        lines.append(f"{video}\t{frames}\t{label}\n")
+    (folder / "flow.txt").write_text("".join(lines))
+    return folder / "flow.txt"

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from fronts import call, launch, make_motion, refused
+from fronts import call, launch, make_flow, make_motion, refused
 
 TINY = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2, "--input_size", 32,
         "--batch-size", 4,
@@ -157,3 +157,45 @@ def test_bad_input_is_one_line(data, tmp_path, capsys):
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
     line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--lr", 1e30, "--output_dir", tmp_path / "out")
     assert "the loss is" in line and "step" in line
+
+
+# TSM, other modalities, fine-tuning.
+
+@pytest.mark.parametrize("flags", [
+    ["--shift", "--shift_div", 4, "--consensus_type", "identity", "--non_local", "--lr_type", "cos"],
+    ["--shift", "--temporal_pool", "--dense_sample", "--partial_bn"], ["--module", "tsn", "--arch", "mobilenetv2"],
+])
+def test_tsm_trains(data, tmp_path, capsys, flags):
+    out = tmp_path / "out"
+    assert call("main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, *flags, "--output_dir", out) == 0
+    last = load(out / "last.pth")
+    assert last["model"]["module"] == ("tsn" if "tsn" in flags else "tsm")
+    again = ["--output_dir", out, "--resume", "auto", "-e"]
+    assert call("main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, *flags, *again) == 0
+    assert f"Prec@1 {last['metrics']['val_top1']:.2f}%" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_other_modalities_train(data, tmp_path):
+    videos = [(f"v{index:02d}", index % 8) for index in range(16)]
+    flow = make_flow(tmp_path / "flow", videos)
+    names = data[data.index("--class_names") + 1]
+    assert call("main", "motion", "Flow", flow, flow, "--root_path", tmp_path / "flow", "--class_names", names,
+                "--flow_pref", "flow_", *TINY, "--epochs", 1, "--output_dir", tmp_path / "f") == 0
+    assert load(tmp_path / "f" / "last.pth")["state_dict"]["backbone.conv1.weight"].shape == (64, 10, 7, 7)
+    assert call("main", "motion", "RGBDiff", *data, *TINY, "--epochs", 1, "--output_dir", tmp_path / "d") == 0
+    assert load(tmp_path / "d" / "last.pth")["model"]["modality"] == "RGBDiff"
+
+
+def test_tuning_from_a_run(data, trained, tmp_path, capsys):
+    flags = ["main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, "--lr", 1e-9, "--shift", "--tune_from"]
+    assert call(*flags, trained / "last.pth", "--output_dir", tmp_path / "same") == 0
+    printed = capsys.readouterr().out
+    assert "head taken over, new 0, not used 0" in printed and "partial BN" in printed
+    recipe = load(tmp_path / "same" / "last.pth")["recipe"]
+    assert recipe["fc_lr5"] is False and recipe["pretrain"] == "none"
+    renamed = tmp_path / "classes.txt"
+    renamed.write_text("".join(f"{name}\n" for name in "abcdefgh"))
+    assert call(*flags, trained / "last.pth", "--class_names", renamed, "--output_dir", tmp_path / "other") == 0
+    assert "head new (8 -> 8): other classes" in capsys.readouterr().out
+    assert load(tmp_path / "other" / "last.pth")["recipe"]["fc_lr5"] is True
+    assert "no such checkpoint" in refused(capsys, *flags, tmp_path / "none.pth")

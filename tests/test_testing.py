@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from fronts import call, launch, make_motion, refused
+from fronts import call, launch, make_flow, make_motion, refused
 
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.models import TSN
@@ -141,4 +141,95 @@ def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
     assert "torchrun" in error("--gpus", 0, 1)
     assert "center sampling" in error("--clip_index", 1)
     assert "32" in error("--scale_size", 16)  # the crops are 32
+    assert not (tmp_path / "out").exists()
+
+
+# Several clips, several networks.
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """A TSM of RGB, one of Flow, and a TSN of RGBDiff."""
+    folder, files = tmp_path_factory.mktemp("networks"), {}
+    kinds = (("rgb", "tsm", "RGB"), ("flow", "tsm", "Flow"), ("diff", "tsn", "RGBDiff"))
+    for seed, (name, module, modality) in enumerate(kinds):
+        torch.manual_seed(seed)
+        model = TSN(8, 4, arch="resnet18", module=module, modality=modality, input_size=32)
+        torch.nn.init.normal_(model.head.weight)
+        files[name] = folder / f"{name}.pth"
+        save_checkpoint(files[name], model)
+    return files
+
+
+def logits_of(path):
+    return np.concatenate([row[0] for row in read(path)])
+
+
+def last_accuracy(out):
+    return next(line for line in reversed(out.splitlines()) if line.startswith("Overall"))
+
+
+@pytest.mark.parametrize(("flags", "clips"), [
+    (["--dense_sample"], 10), (["--twice_sample"], 2), (["--test_sampling", "random", "--clips", 3], 3), ([], 1)])
+def test_all_clips_of_one_run_are_those_of_one_run_each(data, networks, tmp_path, capsys, flags, clips):
+    command = ["test_models_three_crops", "motion", *data, "--weights", networks["rgb"], *flags, "-j", 0, "--batch_size", 2]
+    assert call(*command, "--output_dir", tmp_path / "all", "--view_batch", 7) == 0
+    out = capsys.readouterr().out
+    assert f"4 frames x 3 crops x {clips} clips, 32, 8/8 videos, mean of logits" in out
+    names = [f"{clip}_crop{crop}.pkl" for clip in range(clips) for crop in range(3)]
+    assert sorted(path.name for path in (tmp_path / "all").glob("*.pkl")) == sorted(names)
+    for clip in {0, clips - 1}:
+        assert call(*command, "--clip_index", clip, "--output_dir", tmp_path / "one") == 0
+        for crop in range(3):
+            np.testing.assert_allclose(logits_of(tmp_path / "one" / f"{clip}_crop{crop}.pkl"),
+                                       logits_of(tmp_path / "all" / f"{clip}_crop{crop}.pkl"), atol=1e-4)
+    capsys.readouterr()
+    assert call("pkl_to_results", tmp_path / "all") == 0  # averages logits, too, without being told
+    assert last_accuracy(capsys.readouterr().out) == last_accuracy(out)
+
+
+def test_an_ensemble_of_two_modalities_is_joined_by_video(data, networks, tmp_path, capsys):
+    lines = [line.split() for line in (data[1] / "val.txt").read_text().splitlines()]
+    flow = make_flow(tmp_path / "flow", [(video, int(label)) for video, label in reversed(lines)])
+    out = tmp_path / "out"
+    assert call("test_models_center_crop", "motion", "--class_names", data[3],
+                "--weights", f"{networks['rgb']},{networks['flow']}", "--test_list", f"{data[5]},{flow}", "--root_path", f"{data[1]},{tmp_path / 'flow'}",
+                "--image_tmpl", "img_{:05d}.jpg,flow_{}_{:05d}.jpg", "--test_segments", "4,2", "--test_crops", "1,10",
+                "--coeff", "1,1.5", "--softmax", "-j", 0, "--output_dir", out, "--csv_file", tmp_path / "s.csv") == 0
+    printed = capsys.readouterr().out
+    assert "4 frames x 1 crops x 1 clips" in printed and "2 frames x 10 crops x 1 clips" in printed
+    rgb = logits_of(out / "0_rgb" / "0_crop0.pkl")
+    of_flow = sum(logits_of(out / "1_flow" / f"0_crop{k}.pkl") for k in range(10))[::-1] / 10
+    softmax = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (rgb, of_flow)]
+    best = (softmax[0] + 1.5 * softmax[1]).argmax(1)
+    labels = np.array([int(label) for _, label in lines])
+    assert last_accuracy(printed).startswith(f"Overall Prec@1 {100 * (best == labels).mean():.2f}%")
+    names = data[3].read_text().splitlines()
+    expected = [f"{video};{names[k]}" for (video, _), k in zip(lines, best, strict=True)]
+    assert (tmp_path / "s.csv").read_text().splitlines() == expected
+    assert call("pkl_to_results", out / "0_rgb", out / "1_flow", "--score_weights", 1, 1.5, "--softmax") == 0
+    assert last_accuracy(capsys.readouterr().out) == last_accuracy(printed)
+
+
+def test_max_num_counts_videos(data, networks, tmp_path, capsys):
+    command = ["test_models_center_crop", "motion", *data, "--weights", networks["diff"], "-j", 0, "--batch_size", 3,
+               "--output_dir", tmp_path / "out"]
+    assert call(*command, "--max_num", 5, "--save_scores", tmp_path / "s.npz") == 0
+    assert "5/5 videos" in capsys.readouterr().out
+    saved = np.load(tmp_path / "s.npz")
+    assert saved["scores"].shape == (5, 1, 1, 8)
+    assert np.array_equal(saved["scores"][:, 0, 0], logits_of(tmp_path / "out" / "0_crop0.pkl"))
+    assert "max_num 5 -> None" in refused(capsys, *command)
+    assert call("pkl_to_results", tmp_path / "s.npz") == 0
+
+
+def test_networks_that_do_not_go_together(data, networks, tmp_path, capsys):
+    def error(*flags):
+        return refused(capsys, "test_models_center_crop", "motion", *data, "-j", 0, "--output_dir", tmp_path / "out", *flags)
+
+    save_checkpoint(tmp_path / "five.pth", TSN(5, 2, arch="resnet18", input_size=32))
+    assert "5 classes" in error("--weights", f"{networks['rgb']},{tmp_path / 'five.pth'}")
+    assert "a video file has no flow" in error("--weights", networks["flow"])
+    assert "--modality Flow" in error("--weights", networks["rgb"], "--modality", "Flow")
+    assert "--save_scores" in error("--weights", f"{networks['rgb']},{networks['rgb']}", "--save_scores", tmp_path / "s.npz")
+    assert "twice sampling" in error("--weights", networks["rgb"], "--twice_sample", "--clips", 3)
     assert not (tmp_path / "out").exists()
