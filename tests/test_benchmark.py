@@ -48,7 +48,7 @@ def run(monkeypatch, capsys, *args):
 
 # ------------------------------------------------------------------------------------------- the original's models
 
-@pytest.mark.parametrize("file", ["tdn_resnet50_8f.npz", "tsn_resnet50_8f.npz"])
+@pytest.mark.parametrize("file", ["tdn_resnet50_8f.npz", "tsn_resnet50_8f.npz", "tsm_resnet50_8f.npz"])
 def test_models_have_the_names_and_the_numbers_of_the_originals(file):
     golden, config, state = golden_fill.load(file)
     model = baselines_model.original(file[:3], num_class=int(config["classes"])).double().eval()
@@ -82,6 +82,7 @@ def pair(module, dtype, channels_last):
 # turns on or off moves a gradient by about a percent.
 @pytest.mark.parametrize(("module", "dtype", "channels_last", "training", "tolerance"), [
     ("tsn", torch.float64, False, True, 1e-9),
+    ("tsm", torch.float64, True, True, 1e-9),
     ("tdn", torch.float64, False, True, 1e-9),
     ("tdn", torch.float32, True, False, 0.03),
 ])
@@ -100,6 +101,8 @@ def test_forward_and_backward_of_ours_are_the_originals(module, dtype, channels_
     assert apart(logits, expected) < min(tolerance, 1e-5)
     for their_name, name in names.items():
         key = f"{their_name}{'.0.conv1' if name == 'layer1' else ''}.weight"
+        if module == "tsm" and name == "layer1":
+            key = "layer1.0.conv1.net.weight"
         gradient = mine[f"backbone.{name}{'.0.conv1' if name == 'layer1' else ''}.weight"]
         assert apart(gradient, theirs[f"base_model.{key}"]) < tolerance, key
 
@@ -223,7 +226,7 @@ def test_model(monkeypatch, capsys):
     assert "inference of 1 clip(s) of 2 segments at 64x64, resnet50" in text
     names = [line.split("  ")[0] for line in lines if line]
     fitting = [name for name in benchmark_model.WAYS if "compiled" not in name]
-    assert names[2:] == ["tsn", "original", *fitting, "tdn", "original", *fitting]
+    assert names[2:] == ["tsn", "original", *fitting, "tsm", "original", *fitting, "tdn", "original", *fitting]
     assert "bar" not in text  # bars are for the protocol they were set for
 
 
@@ -234,6 +237,14 @@ def test_model_training_shows_memory(monkeypatch, capsys):
     assert memory["channels-last fp32"] < memory["original"]
 
 
+def test_training_tsm_is_measured_beside_tsn_and_the_shift_alone(monkeypatch, capsys):
+    lines = run(monkeypatch, capsys, "model", "--train", "--modules", "tsm", "--batch", 1, *TINY)
+    assert lines[3].endswith("TSN's time") and all(" x " in line for line in lines[4:8])
+    assert lines[-3].startswith("temporal shift, forward and backward")
+    assert [line.split()[0] for line in lines[-2:]] == ["NCHW", "channels-last"]
+    assert all(float(line.split()[3]) > 1 for line in lines[-2:])  # faster than three slices by any measure
+
+
 def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
     fold = benchmark_model.fuse_batch_norm
     monkeypatch.setattr(benchmark_model, "fuse_batch_norm", lambda network: fold(network).head.weight.data.mul_(1.001))
@@ -242,12 +253,12 @@ def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
 
 
 def test_flops(monkeypatch, capsys):
-    rows = [line.split() for line in run(monkeypatch, capsys, "flops")[-4:]]
-    assert [row[:1] + row[2:3] for row in rows] == [["tsn", "8"], ["tsn", "16"], ["tdn", "8"], ["tdn", "16"]]
+    rows = [line.split() for line in run(monkeypatch, capsys, "flops")[-6:]]
+    assert [row[:1] + row[2:3] for row in rows] == [[module, T] for module in ("tsn", "tsm", "tdn") for T in ("8", "16")]
     counts = [[float(cell) for cell in row[4:]] for row in rows]
     for ours, original, paper, *_ in counts:
         assert ours == original == pytest.approx(paper, rel=0.02)
-    assert counts[0][3:] == [24.33, 24.33, 24.3] and counts[2][3:] == [24.85, 24.88]
+    assert counts[0][3:] == [24.33, 24.33, 24.3] and counts[4][3:] == [24.85, 24.88]
 
 
 def test_worker(monkeypatch, capsys):

@@ -19,7 +19,7 @@ def randomised(channels, segments):
 
 def naive(block, x):
     """The original, video by video: every place of the clip weighs every other, the whole matrix written out."""
-    n, c, h, w = x.shape
+    _, c, h, w = x.shape
     T = block.num_segments
 
     def conv(layer, value):  # 1x1x1

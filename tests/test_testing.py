@@ -192,7 +192,8 @@ def test_an_ensemble_of_two_modalities_is_joined_by_video(data, networks, tmp_pa
     flow = make_flow(tmp_path / "flow", [(video, int(label)) for video, label in reversed(lines)])
     out = tmp_path / "out"
     assert call("test_models_center_crop", "motion", "--class_names", data[3],
-                "--weights", f"{networks['rgb']},{networks['flow']}", "--test_list", f"{data[5]},{flow}", "--root_path", f"{data[1]},{tmp_path / 'flow'}",
+                "--weights", f"{networks['rgb']},{networks['flow']}", "--test_list", f"{data[5]},{flow}",
+                "--root_path", f"{data[1]},{tmp_path / 'flow'}",
                 "--image_tmpl", "img_{:05d}.jpg,flow_{}_{:05d}.jpg", "--test_segments", "4,2", "--test_crops", "1,10",
                 "--coeff", "1,1.5", "--softmax", "-j", 0, "--output_dir", out, "--csv_file", tmp_path / "s.csv") == 0
     printed = capsys.readouterr().out
@@ -228,7 +229,7 @@ def test_networks_that_do_not_go_together(data, networks, tmp_path, capsys):
 
     save_checkpoint(tmp_path / "five.pth", TSN(5, 2, arch="resnet18", input_size=32))
     assert "5 classes" in error("--weights", f"{networks['rgb']},{tmp_path / 'five.pth'}")
-    assert "a video file has no flow" in error("--weights", networks["flow"])
+    assert "flow is not read from a video file" in error("--weights", networks["flow"])
     assert "--modality Flow" in error("--weights", networks["rgb"], "--modality", "Flow")
     assert "--save_scores" in error("--weights", f"{networks['rgb']},{networks['rgb']}", "--save_scores", tmp_path / "s.npz")
     assert "twice sampling" in error("--weights", networks["rgb"], "--twice_sample", "--clips", 3)

@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ops.checkpoints import load_model
 from ops.errors import UserError
 from ops.models import TSN, fuse_batch_norm
-from ops.temporal.difference import TemporalConv
 from ops.scoring import autocast
+from ops.temporal import TemporalShift
+from ops.temporal.difference import TemporalConv
 
 SAME = 1e-5  # relative difference of float32 logits up to which two networks count as the same function
 
@@ -25,12 +26,20 @@ WAYS = {
 }
 # (module, training) -> the least ratio to the original's NCHW fp32 on a CPU, for ResNet-50, 8 segments, 224 x 224
 BARS = {
+    ("tsm", True): {"channels-last bf16": 2.1},
     ("tdn", False): {"channels-last fp32": 1.25, "channels-last bf16": 2.1},
     ("tdn", True): {"channels-last bf16": 1.6},
 }
 
 # (module, segments) -> GMACs and millions of parameters in the papers (TSM, arXiv 1811.08383; TDN, arXiv 2012.10071)
-PAPERS = {("tsn", 8): ("33", "24.3"), ("tsn", 16): ("65", "24.3"), ("tdn", 8): ("36", ""), ("tdn", 16): ("72", "")}
+PAPERS = {("tsn", 8): ("33", "24.3"), ("tsn", 16): ("65", "24.3"), ("tsm", 8): ("33", "24.3"), ("tsm", 16): ("65", "24.3"),
+          ("tdn", 8): ("36", ""), ("tdn", 16): ("72", "")}
+
+
+SHIFT_BAR = 5.0  # the least ratio of the three-slice shift's time to ours, forward and backward on a CPU
+TSN_BAR = 1.08  # the most that a training step of TSM may take of the time of TSN's in the same layout
+TSN_BARS = ("NCHW fp32", "channels-last fp32")
+SHIFTED = ((64, 56), (256, 56), (512, 28), (1024, 14), (2048, 7))  # channels and side where a ResNet-50 shifts at 224 x 224
 
 
 def model(args):
@@ -53,11 +62,38 @@ def model(args):
         wrong = [name for name, value in differences.items() if value > SAME and "bf16" not in name and not args.train]
         if wrong:
             raise UserError(f"{module}, {wrong[0]}: logits differ from the original's by {differences[wrong[0]]:.1e}")
-        times = interleave(steps, args.rounds, args.device)
+        plain = {}
+        if module == "tsm" and args.train:
+            plain = {("tsn", name): train_step(network, clip, amp) for name, network, clip, amp in networks("tsn", args)}
+        times = interleave({**steps, **plain}, args.rounds, args.device)
         print()
-        table((module, "ms", "ratio", "bar", "", "logits differ", "MB for backward"), (
-            (name, f"{ms:.1f}", *judged(times["original"] / ms, bars.get(name)), f"{differences[name]:.0e}", kept[name])
-            for name, ms in times.items()))
+        table((module, "ms", "ratio", "bar", "", "logits differ", "MB for backward", "TSN's time"), (
+            (name, f"{times[name]:.1f}", *judged(times["original"] / times[name], bars.get(name)), f"{differences[name]:.0e}",
+             kept[name], of_tsn(times[name] / times["tsn", name], bars and name in TSN_BARS) if plain else "")
+            for name in steps))
+    if "tsm" in args.modules and args.train:
+        shift(args)
+
+
+def of_tsn(share, bar):
+    """A time as a share of TSN's, and whether it is within the bar, if there is one."""
+    return f"x {share:.2f}" + (f" (<= {TSN_BAR:.2f} {'ok' if share <= TSN_BAR else 'above'})" if bar else "")
+
+
+def shift(args):
+    """The temporal shift alone, forward and backward, at the five shapes of a ResNet-50."""
+    cases, bar = {}, SHIFT_BAR if torch.device(args.device).type == "cpu" else None
+    for layout, memory_format in (("NCHW", torch.contiguous_format), ("channels-last", torch.channels_last)):
+        frames = [torch.randn(args.batch * args.segments, channels, side, side, device=args.device).contiguous(
+            memory_format=memory_format).requires_grad_() for channels, side in SHIFTED]
+        for name, run in (("three slices", lambda x: baselines_model.three_slices(x, args.segments)),
+                          ("ours", lambda x: TemporalShift(x.shape[1], args.segments)(x))):
+            cases[layout, name] = lambda _, frames=frames, run=run: [run(x).backward(x.detach()) for x in frames]
+    times = interleave(cases, args.rounds, args.device)
+    print()
+    table(("temporal shift, forward and backward", "three slices ms", "ours ms", "ratio", "bar", ""), (
+        (layout, f"{times[layout, 'three slices']:.1f}", f"{times[layout, 'ours']:.1f}",
+         *judged(times[layout, "three slices"] / times[layout, "ours"], bar)) for layout in ("NCHW", "channels-last")))
 
 
 def networks(module, args):
