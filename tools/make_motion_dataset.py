@@ -46,7 +46,7 @@ SPLITS = ("train", "val")
 # The part of each photograph that is full of detail, (left, upper, right, lower): a plain sky shows no motion.
 PHOTOS = {"train": ("china.jpg", (60, 40, 355, 427)), "val": ("flower.jpg", (165, 85, 450, 427))}
 VIEW = (70, 300)  # how much of the photograph the middle of a zoom shows, a side in its pixels
-AMOUNT = (0.35, 0.7)  # of motion from first to last frame: radians turned, logarithm of the zoom
+AMOUNT = (0.8, 1.6)  # of motion from first to last frame: radians turned, logarithm of the zoom
 # The root mean square distance of a square's points from its center, in sides: moving by this times the amount
 # displaces the pixels of the picture as far as turning or zooming by the amount does.
 LEVER = 6**-0.5

@@ -102,7 +102,7 @@ def dense_offsets(n: int, T: int, clip: int, clips: int) -> np.ndarray:
     """
     _check(n)
     last = max(0, n - WINDOW)
-    return _window(n, T, last // 2 if clips == 1 else int(np.linspace(0, last, clips, dtype=int)[clip]))
+    return _window(n, T, (last + 1) // 2 if clips == 1 else int(np.linspace(0, last, clips, dtype=int)[clip]))
 
 
 def test_offsets(
