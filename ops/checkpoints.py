@@ -149,7 +149,8 @@ def tune(model, source, *, dataset, class_names):
 
 def export_state_dict(model, layout):
     """State dict of a model in a published layout, as that project's own loader expects it. Raises UserError."""
-    if layout not in LAYOUTS or model.spec["module"] not in (LAYOUTS[layout].modules or (model.spec["module"],)):
+    known = layout in LAYOUTS and LAYOUTS[layout].written
+    if not known or model.spec["module"] not in (LAYOUTS[layout].modules or (model.spec["module"],)):
         raise UserError(f"a {model.spec['module']} model cannot be written in the {layout} layout")
     return from_ours(model.state_dict(), layout, _wrapped(model) if LAYOUTS[layout].wrappers else ())
 

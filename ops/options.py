@@ -17,7 +17,11 @@ AMP = ("none", "bf16", "fp16")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
+    def _get_help_string(self, action):
+        """With the default behind it, unless that is nothing or the text names it."""
+        if action.default is None or "(default: " in action.help:
+            return action.help
+        return super()._get_help_string(action)
 
 
 def positive(text):
@@ -83,11 +87,11 @@ OPTIONS = ("shift_div", "shift_place", "shift_direction")  # of the temporal mod
 
 def add_module_options(group):
     group.add_argument("--shift_div", type=positive, metavar="N",
-                       help="1/N of the channels is shifted in each direction (default for tsm: 8)")
+                       help="1/N of the channels is shifted in each direction (default: 8 for tsm)")
     group.add_argument("--shift_place", choices=tuple(PLACES),
-                       help="shift inside the residual branch, or before the whole block (default for tsm: blockres)")
+                       help="shift inside the residual branch, or before the whole block (default: blockres for tsm)")
     group.add_argument("--shift_direction", choices=DIRECTIONS,
-                       help="both, or past for a network that can run online (default for tsm: both)")
+                       help="both, or past for a network that can run online (default: both for tsm)")
 
 
 def _add_train_sampling(parser):
@@ -149,9 +153,9 @@ def training_parser(description):
                        help="fine-tune this checkpoint, ours or a published one, in place of --pretrain; its classifier is "
                             "taken over where its classes are known to be the same")
     group.add_argument("--npb", "--no_partialbn", dest="partial_bn", action="store_false", default=None,
-                       help="train every BatchNorm (default for tdn, and with --pretrain none)")
+                       help="train every BatchNorm (default: for tdn, and with --pretrain none)")
     group.add_argument("--partial_bn", dest="partial_bn", action="store_true", default=None,
-                       help="train only the first BatchNorm (default for tsn and tsm with pretrained weights)")
+                       help="train only the first BatchNorm (default: for tsn and tsm with pretrained weights)")
 
     group = parser.add_argument_group("optimisation")
     group.add_argument("--epochs", type=positive, default=60, metavar="N", help="epochs to train")

@@ -92,7 +92,7 @@ def _infer_spec(raw, state, layout, name, facts):
             "non_local": any(".after_block.theta." in key for key in state)}
     marked = [module for module, row in MODULES.items() if row.mark and any(row.mark in key for key in state)]
     if LAYOUTS[layout].wrappers and arch != "BNInception":  # its shift has no trace in the keys
-        places = {"block": r"layer\d\.(net\.)?\d+\.(block\.)?net\.", "blockres": r"\.(conv1|conv\.0)\.net\."}
+        places = {"block": r"layer\d\.(net\.)?\d+\.(block\.)?net\.", "blockres": r"\.(conv1|conv\.0)(\.conv)?\.net\."}
         place = next((place for place, mark in places.items() if any(re.search(mark, key) for key in raw)), None)
         seen["temporal_pool"] = any(".layer2.net." in key for key in raw)
         seen.update({"module": "tsm", "shift_place": place} if place else {"module": "tsn"})

@@ -31,7 +31,8 @@ def testing_parser(description, crops):
     group.add_argument("--fuse_bn", action="store_true", help="fold BatchNorms into the convs: same scores to rounding")
 
     group = parser.add_argument_group("protocol")
-    group.add_argument("--test_crops", type=_each(_crops), default=[crops], metavar="{1,3,5,10}", help="crops of a frame [,]")
+    group.add_argument("--test_crops", type=_each(_crops), default=[crops], metavar="{1,3,5,10}",
+                       help=f"crops of a frame [,] (default: {crops})")
     group.add_argument("--test_sampling", type=_each(_sampling), metavar=f"{{{','.join(TEST_SAMPLINGS)}}}",
                        help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); "
                             "dense: clips "

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torchvision
@@ -131,7 +133,8 @@ def test_signatures_tell_the_layouts_apart():
         assert recognise(strip_wrappers(export_state_dict(filled(module), name))) == name
     for name in ("tsm-mobilenetv2", "mobilenetv2", "torchvision"):
         assert recognise(strip_wrappers(export_state_dict(filled("tsn", "mobilenetv2"), name))) == name
-    assert set(LAYOUTS) == {"ours", "tdn", "tsm", "tsm-mobilenetv2", "mobilenetv2", "torchvision"}  # each is tested above
+    read_only = {"mmaction2", "mmaction2-mobilenetv2"}
+    assert set(LAYOUTS) == {"ours", "tdn", "tsm", "tsm-mobilenetv2", "mobilenetv2", "torchvision"} | read_only  # each is tested
     for keys in (["features.0.0.bias"], ["fc.weight"], []):
         assert recognise(dict.fromkeys(keys)) is None
 
@@ -221,3 +224,54 @@ def test_names_of_a_pooled_shifted_network():
     assert {f"{second}0.block.conv1.net.weight", f"{second}0.nl.phi.0.weight", f"{second}1.conv1.net.weight",
             "base_model.layer1.0.conv1.net.weight"} <= state.keys()
     assert state[f"{second}0.nl.theta.weight"].shape == (256, 512, 1, 1, 1)
+
+
+# MMAction2's files.
+
+def mmaction2_names(state):
+    """A published state dict of TSM with the names of MMAction2's modules, where conv, BatchNorm and activation are one."""
+    blocks = [(stage, block) for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1), 1) for block in range(count)]
+    shifted = {key.split(".")[2] for key in state if key.startswith("base_model.features.") and ".net." in key}
+    out = {"data_preprocessor.mean": torch.zeros(3, 1, 1)}
+    for key, value in state.items():
+        if key.endswith(".nl.W.0.bias"):
+            assert not value.any()  # it has none
+            continue
+        key = key.replace("new_fc.", "cls_head.fc_cls.").replace("base_model.", "backbone.")
+        if match := re.fullmatch(r"backbone\.features\.(0|18)\.([01])\.(.*)", key):
+            key = f"backbone.conv{1 if match[1] == '0' else 2}.{('conv', 'bn')[int(match[2])]}.{match[3]}"
+        elif match := re.fullmatch(r"backbone\.features\.(\d+)\.conv\.(\d)\.(?:net\.)?(.*)", key):
+            stage, block = blocks[int(match[1]) - 1]
+            number, part = divmod(int(match[2]), 3)
+            net = "net." if match[1] in shifted and number == 0 else ""  # around conv, BatchNorm and activation
+            key = f"backbone.layer{stage}.{block}.conv.{number}.{net}{('conv', 'bn')[part]}.{match[3]}"
+        else:
+            for pattern, new in ((r"nl\.(g|phi)\.0\.", r"non_local_block.\1.0.conv."), (r"nl\.theta\.", "non_local_block.theta.conv."),
+                                 (r"nl\.W\.0\.", "non_local_block.conv_out.conv."), (r"nl\.W\.1\.", "non_local_block.conv_out.bn."),
+                                 (r"downsample\.0\.", "downsample.conv."), (r"downsample\.1\.", "downsample.bn."),
+                                 (r"\.bn(\d)\.", r".conv\1.bn."), (r"\.conv(\d)\.(net\.)?weight", r".conv\1.conv.\2weight")):
+                key = re.sub(pattern, new, key)
+        out[key] = value
+    return out
+
+
+@pytest.mark.parametrize(("module", "arch", "options"), [
+    ("tsn", "resnet50", {}), ("tsm", "resnet50", {}), ("tsm", "resnet101", {}), ("tsm", "resnet50", {"non_local": True}),
+    ("tsm", "resnet50", {"shift_place": "block"}), ("tsm", "resnet50", {"temporal_pool": True}), ("tsn", "mobilenetv2", {}),
+    ("tsm", "mobilenetv2", {}),
+])
+def test_files_of_mmaction2(module, arch, options):
+    model = filled(module, arch, **options)
+    for key, value in model.state_dict().items():
+        if key.endswith("after_block.expand.bias"):
+            value.zero_()
+    layout = "tsm-mobilenetv2" if arch == "mobilenetv2" else "tsm"
+    state = mmaction2_names(strip_wrappers(export_state_dict(model, layout)))
+    if options == {} and arch != "mobilenetv2":
+        shifted = [key for key in state if key.endswith(".conv1.conv.net.weight")]
+        assert len(shifted) == (0 if module == "tsn" else 16 if arch == "resnet50" else 18) and "backbone.conv1.bn.weight" in state
+    again = load_model({"meta": {}, "state_dict": state}, 4, quiet=True)
+    assert again.spec == {**model.spec, "dropout": 0.5} and "mmaction2" in again.report
+    assert_same_weights(again.state_dict(), model.state_dict())
+    with pytest.raises(UserError, match="cannot be written in the mmaction2 layout"):
+        export_state_dict(model, "mmaction2")

@@ -1,0 +1,309 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_fill import clip as filled_clip
+from golden_fill import difference, load
+from torch import nn
+
+from ops.models import TSN
+from ops.temporal import adaptive
+from ops.temporal.adaptive import TemporalAdaptive
+
+LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+NAMES = {"kernel_fc1": "G.0", "kernel_bn": "G.1", "kernel_fc2": "G.3", "gate_conv1": "L.0", "gate_bn": "L.1", "gate_conv2": "L.3"}
+
+
+class Original(nn.Module):
+    """The original's forward, statement by statement: a grouped conv over ``[1, B * C, T, HW]``; its names of the weights."""
+
+    def __init__(self, channels, segments):
+        super().__init__()
+        self.segments = segments
+        self.G = nn.Sequential(
+            nn.Linear(segments, 2 * segments, bias=False), nn.BatchNorm1d(2 * segments), nn.ReLU(),
+            nn.Linear(2 * segments, 3, bias=False), nn.Softmax(-1))
+        self.L = nn.Sequential(
+            nn.Conv1d(channels, channels // 4, 3, padding=1, bias=False), nn.BatchNorm1d(channels // 4), nn.ReLU(),
+            nn.Conv1d(channels // 4, channels, 1, bias=False), nn.Sigmoid())
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        t, b = self.segments, n // self.segments
+        x = x.reshape(b, t, c, h, w).permute(0, 2, 1, 3, 4).contiguous()
+        pooled = F.adaptive_avg_pool2d(x.view(b * c, t, h, w), 1).view(b * c, t)
+        kernel = self.G(pooled).view(b * c, 1, 3, 1)
+        gate = self.L(pooled.view(b, c, t)).view(b, c, t, 1, 1)
+        y = F.conv2d((x * gate).view(1, b * c, t, h * w), kernel, padding=(1, 0), groups=b * c)
+        return y.view(b, c, t, h, w).permute(0, 2, 1, 3, 4).reshape(n, c, h, w)
+
+
+def theirs(key):
+    ours, kind = key.rsplit(".", 1)
+    return f"{NAMES[ours]}.{kind}"
+
+
+def pair(channels, segments, training=True):
+    """The module and the original with the same random weights and statistics, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    module, original = TemporalAdaptive(channels, segments).double(), Original(channels, segments).double()
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.randn(value.shape, generator=generator, dtype=value.dtype))
+            if name.endswith("running_var"):
+                value.abs_().add_(0.5)
+    original.load_state_dict({theirs(key): value for key, value in module.state_dict().items()})
+    return module.train(training), original.train(training)
+
+
+def draw(*shape, seed=1, layout="nchw"):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return x.contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
+
+
+def close(value, expected, tolerance=1e-9):
+    torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance)
+
+
+def compare(module, original, x, y):
+    """Output, gradients of the input and of every weight, and running statistics."""
+    x_original = x.detach().clone().contiguous().requires_grad_()
+    expected = original(x_original)
+    close(y, expected)
+    probe = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    y.backward(probe)
+    expected.backward(probe)
+    close(x.grad, x_original.grad)
+    of_original = dict(original.named_parameters())
+    for name, parameter in module.named_parameters():
+        assert parameter.grad.abs().max() > 0
+        close(parameter.grad, of_original[theirs(name)].grad, 1e-8)
+    buffers = dict(original.named_buffers())
+    for name, buffer in module.named_buffers():
+        close(buffer, buffers[theirs(name)])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 7), (6, 4)])
+@pytest.mark.parametrize(("videos", "segments"), [(2, 1), (1, 2), (3, 3), (2, 8)])
+def test_the_module_is_the_original(videos, segments, size, training, layout):
+    module, original = pair(16, segments, training)
+    x = draw(videos * segments, 16, *size, layout=layout)
+    before = x.detach().clone()
+    y = module(x)
+    assert y.shape == x.shape and y.is_contiguous(memory_format=LAYOUTS[layout])
+    compare(module, original, x, y)
+    assert x.grad.is_contiguous(memory_format=LAYOUTS[layout])
+    assert torch.equal(x, before)
+
+
+def test_the_formula_by_hand():
+    """T = 3, one pixel: a kernel of (past, present, future) after a gate of the frame that is looked at."""
+    kernel, gate = torch.tensor([[[0.5, 0.25, 2.0]]]), torch.tensor([[[1.0, 10.0, 100.0]]])
+    x = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
+    expected = [0.25 * 1 + 2 * 20, 0.5 * 1 + 0.25 * 20 + 2 * 300, 0.5 * 20 + 0.25 * 300]
+    weights = adaptive._fold(kernel, gate)
+    assert weights.shape == (3, 1, 3, 1)
+    for weighted_sum in (adaptive._WeightedSum.apply, adaptive._weighted_sum_plain):
+        assert weighted_sum(x, weights).flatten().tolist() == expected
+
+
+def test_it_starts_with_pytorchs_own_weights():
+    torch.manual_seed(0)
+    module = TemporalAdaptive(64, 8)
+    shapes = {"kernel_fc1": (16, 8), "kernel_fc2": (3, 16), "gate_conv1": (16, 64, 3), "gate_conv2": (64, 16, 1)}
+    assert {name: tuple(module.get_submodule(name).weight.shape) for name in shapes} == shapes
+    assert all(module.get_submodule(name).bias is None for name in shapes)
+    assert all(torch.equal(bn.weight, torch.ones_like(bn.weight)) for bn in (module.kernel_bn, module.gate_bn))
+    for name in shapes:  # uniform in +- 1 / sqrt(fan in): neither zeros nor an identity
+        weight = module.get_submodule(name).weight
+        bound = weight[0].numel() ** -0.5
+        assert 0.8 * bound < weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize(("channels", "segments", "count"), [(64, 8, 4336), (128, 8, 16656), (256, 8, 65872), (512, 8, 262608),
+                                                             (64, 16, 4336 + 464), (512, 16, 262608 + 464)])
+def test_parameter_counts(channels, segments, count):
+    assert sum(p.numel() for p in TemporalAdaptive(channels, segments).parameters()) == count
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradcheck(layout):
+    module, _ = pair(4, 3)
+    x = draw(6, 4, 2, 3, layout=layout)
+    weights = torch.rand(3, 2, 3, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(adaptive._WeightedSum.apply, (x, weights))
+    assert torch.autograd.gradcheck(adaptive._SpatialMean.apply, (x,))
+    assert torch.autograd.gradcheck(module, (x,))
+
+
+def test_any_gradient_is_taken_and_left_as_it_is():
+    module, original = pair(8, 4)
+    x, x_original = draw(8, 8, 3, 3), draw(8, 8, 3, 3)
+    before = x.detach().clone()
+    module(x).sum().backward()  # an expanded gradient, all strides zero
+    original(x_original).sum().backward()
+    close(x.grad, x_original.grad)
+    assert torch.equal(x, before)
+    probe = draw(8, 8, 3, 3, seed=3, layout="channels_last").detach()  # of another memory format than x
+    kept = probe.clone()
+    x.grad = x_original.grad = None
+    module(x).backward(probe)
+    original(x_original).backward(probe)
+    close(x.grad, x_original.grad)
+    assert torch.equal(probe, kept)
+
+
+def test_frozen_weights_and_a_frozen_input():
+    module, original = pair(8, 4)
+    x, x_original = draw(8, 8, 3, 3), draw(8, 8, 3, 3)
+    module(x.detach()).square().sum().backward()
+    original(x_original).square().sum().backward()
+    close(module.gate_conv1.weight.grad, original.L[0].weight.grad, 1e-8)
+    module.requires_grad_(False)
+    module(x).square().sum().backward()
+    close(x.grad, x_original.grad)
+
+
+def test_the_input_may_be_used_again():
+    """As the identity of a residual block."""
+    module, original = pair(8, 4)
+    x, x_original = draw(8, 8, 3, 3), draw(8, 8, 3, 3)
+    (x * module(x)).sum().backward()
+    (x_original * original(x_original)).sum().backward()
+    close(x.grad, x_original.grad)
+
+
+def test_videos_do_not_reach_each_other():
+    module, _ = pair(16, 4, training=False)
+    x = draw(8, 16, 5, 5).detach()
+    changed = x.clone()
+    changed[4:] += 1
+    assert torch.equal(module(x)[:4], module(changed)[:4])
+    assert not torch.equal(module(x)[4:], module(changed)[4:])
+
+
+def test_compiled_module_is_the_same_function(monkeypatch):
+    for name in ("_WeightedSum", "_SpatialMean"):
+        monkeypatch.setattr(adaptive, name, None)  # a compiler is given the plain sums, which it can fuse
+    module, original = pair(16, 4)
+    x = draw(8, 16, 4, 6, layout="channels_last")
+    y = torch.compile(module, backend="aot_eager", fullgraph=True)(x)
+    compare(module, original, x, y)
+
+
+def test_traced_module_takes_another_number_of_videos():
+    module, original = pair(16, 4, training=False)
+    traced = torch.jit.trace(module, draw(8, 16, 3, 3).detach())
+    again = draw(12, 16, 3, 3, seed=4).detach()
+    close(traced(again), original(again))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_half_precision_is_close_and_learns(layout):
+    torch.manual_seed(0)
+    module = TemporalAdaptive(32, 4).train()
+    x = torch.randn(8, 32, 6, 6).contiguous(memory_format=LAYOUTS[layout])
+    exact = module(x)
+    exact.square().sum().backward()
+    gradients = {name: p.grad.clone() for name, p in module.named_parameters()}
+    module.zero_grad()
+    half = x.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module(half)
+    assert y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=LAYOUTS[layout])
+    torch.testing.assert_close(y.float(), exact, rtol=0.05, atol=0.05)
+    y.float().square().sum().backward()
+    assert half.grad.dtype == torch.bfloat16 and half.grad.isfinite().all()
+    for name, p in module.named_parameters():
+        assert p.grad.dtype == torch.float32 and difference(p.grad, gradients[name].numpy()) < 0.1
+
+
+# The whole network against the original's numbers.
+
+GOLDEN = "tam_resnet50_8f.npz"
+
+
+def golden_network():
+    """(golden numbers, config, the network with the golden weights): a TAM in every block of a ResNet-50."""
+    golden, config, state = load(GOLDEN)
+    segments = int(config["T"])
+    model = TSN(int(config["classes"]), segments, dropout=0.0).double()
+    for stage in model.backbone.stages():
+        for block in stage:
+            block.before_conv2 = TemporalAdaptive(block.slots["before_conv2"], segments).double()
+    renames = [("module.base_model.fc.", "head."), ("module.base_model.", "backbone."), (".net.", "."),
+               *((f".tam.{theirs}.", f".before_conv2.{ours}.") for ours, theirs in NAMES.items())]
+    renamed = {}
+    for key, value in state.items():
+        for old, new in renames:
+            key = key.replace(old, new)
+        renamed[key] = value
+    model.load_state_dict(renamed, strict=True)
+    return golden, config, model.eval()
+
+
+def original_groups(model):
+    """The original's optimiser groups without fc_lr5: TAM's linear layers and convs are plain weights, its BN1d a BN."""
+    members = {"first_conv_weight": [], "normal_weight": [], "normal_bias": [], "BN scale/shift": []}
+    for name, layer in model.named_modules():
+        for kind, parameter in layer.named_parameters(recurse=False):
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                members["BN scale/shift"].append(parameter)
+            else:
+                members["first_conv_weight" if name == "backbone.conv1" else f"normal_{kind}"].append(parameter)
+    return members
+
+
+def test_golden_logits_and_training():
+    """Logits of the original before and after three of its SGD steps, the losses between, and the sizes of its groups."""
+    golden, config, model = golden_network()
+    members = original_groups(model)
+    groups = []
+    for name, count, lr_mult, decay_mult in (json.loads(str(row)) for row in golden["group_sizes"]):
+        assert len(members.get(name, [])) == count
+        if count:
+            groups.append({"params": members[name], "lr": 0.01 * lr_mult, "weight_decay": 5e-4 * decay_mult})
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    shape = tuple(int(n) for n in golden["input_shape"])
+    test = filled_clip("input", shape)
+    with torch.no_grad():
+        assert difference(model(test), golden["logits"]) < 1e-9
+    model.train()
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    losses = []
+    for step in range(int(config["steps"])):
+        loss = F.cross_entropy(model(filled_clip(f"step{step}", shape)), torch.arange(shape[0]) % int(config["classes"]))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 20)
+        optimizer.step()
+    assert len(losses) == 3
+    np.testing.assert_allclose(losses, golden["train_losses"], rtol=1e-9)
+    model.eval()
+    with torch.no_grad():
+        assert difference(model(test), golden["trained_logits"]) < 1e-6
+
+
+def test_golden_logits_channels_last():
+    golden, _, model = golden_network()
+    model.to_channels_last()
+    with torch.no_grad():
+        logits = model(filled_clip("input", tuple(golden["input_shape"])))
+    assert difference(logits, golden["logits"]) < 1e-9
+
+
+def test_golden_sees_the_kernel_the_right_way_round():
+    golden, _, model = golden_network()
+    for module in model.modules():
+        if isinstance(module, TemporalAdaptive):
+            module.kernel_fc2.weight.data = module.kernel_fc2.weight.data.flip(0)  # past and future exchanged
+    with torch.no_grad():
+        logits = model(filled_clip("input", tuple(golden["input_shape"])))
+    assert difference(logits, golden["logits"]) > 1e-3
+    assert copy.deepcopy(model.backbone.layer1[0].before_conv2).num_segments == 8
