@@ -34,13 +34,15 @@ def testing_parser(description, crops):
     group.add_argument("--test_crops", type=_each(_crops), default=[crops], metavar="{1,3,5,10}",
                        help=f"crops of a frame [,] (default: {crops})")
     group.add_argument("--test_sampling", type=_each(_sampling), metavar=f"{{{','.join(TEST_SAMPLINGS)}}}",
-                       help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); "
-                            "dense: clips "
-                            "of 64 frames spread over the video; twice: center and segment starts; caffe: that of Caffe TSN "
-                            "[,] (default: random for kinetics with tdn, else center)")
+                       help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); dense: "
+                            "clips of 64 frames spread over the video; twice: center and segment starts; uniform: clips that "
+                            "start at different places of their segments; caffe: that of Caffe TSN [,] (default: random for "
+                            "kinetics with tdn, else center)")
     for flag in ("dense", "twice"):
         group.add_argument(f"--{flag}_sample", dest="test_sampling", action="store_const", const=[flag],
                            help=f"the same as --test_sampling {flag}")
+    group.add_argument("--sample", type=_clips_of, metavar="{uniform,dense}-N",
+                       help="TAM's flag: --test_sampling and --clips N")
     group.add_argument("--clips", type=positive, metavar="N",
                        help="clips of a video, all in one run (default: 10 for dense, 2 for twice, else the one --clip_index)")
     group.add_argument("--clip_index", type=count, metavar="K", help="score this one clip only, from 0")
@@ -78,6 +80,10 @@ def testing_arguments(description, crops):
                             f"and "
                             f"then no --modality, --test_list and --weights")
         args.modality, args.val_list, args.weights = [args.tsn[0]], args.tsn[1], args.tsn[2]
+    if args.sample:
+        if args.test_sampling or args.clips:
+            raise UserError("--sample sets --test_sampling and --clips; give it alone")
+        args.test_sampling, args.clips = [args.sample[0]], args.sample[1]
     if not args.weights:
         raise UserError("--weights is missing: give a checkpoint, ours or a published one")
     if args.clips and args.clip_index is not None and args.clip_index >= args.clips:
@@ -108,6 +114,13 @@ def _each(kind):
 
     parse.__name__ = kind.__name__.strip("_")  # argparse's name for it in errors
     return parse
+
+
+def _clips_of(text):
+    kind, _, number = text.partition("-")
+    if kind not in ("uniform", "dense") or not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not uniform-N or dense-N with N clips")
+    return kind, int(number)
 
 
 def _crops(text):

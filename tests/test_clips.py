@@ -88,8 +88,8 @@ def test_random_clips_depend_on_the_video_not_on_its_place(root, tmp_path):
     first = views(0, "v5.mp4 1")
     assert torch.equal(first, views(0, "v0.mp4 1", "v5.mp4 2"))
     assert not any(torch.equal(first, other) for other in (views(1, "v5.mp4 1"), views(0, "v5.mp4 1", seed=1)))
-    with pytest.raises(ValueError, match="uniform"):
-        TestDataset(videos_of(root, tmp_path), **TEST, sampling="uniform")
+    with pytest.raises(ValueError, match="edges"):
+        TestDataset(videos_of(root, tmp_path), **TEST, sampling="edges")
 
 
 def test_mp4_is_appended_where_the_list_leaves_it_out(root, tmp_path):

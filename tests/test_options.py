@@ -59,6 +59,8 @@ def test_tsms_commands():
     assert (args.pretrain, args.tune_from, args.partial_bn) == ("none", "w.pth", True)
     assert training("something RGB --shift --dense_sample --lr_type cos").lr_scheduler == "cosine-epoch"
     assert training("something RGB --shift --dense_sample --non_local").output_dir.endswith("_nl_dense")
+    args = for_test("kinetics --weights a --sample dense-10 --full_res")
+    assert (args.models[0].test_sampling, args.clips) == ("dense", 10)
     args = for_test(TSM_README_TEST)
     assert [(m.weights, m.test_segments, m.coeff, m.test_crops, m.test_sampling) for m in args.models] == [
         ("a.pth", 16, 1.0, 1, "twice"), ("b.pth", 8, 1.5, 1, "twice")]
@@ -85,6 +87,7 @@ def test_one_network_may_have_commas_in_its_paths():
 @pytest.mark.parametrize(("text", "message"), [
     ("x", "--weights is missing"), ("x RGB list.txt", "after the data set come no arguments"),
     ("x RGB list.txt w --weights v", "then no --modality"), ("x --weights a,b --coeff 1,2,3", "--coeff: 3 values for 2"),
+    ("x --weights a --sample dense-10 --clips 3", "--sample sets"),
     ("x --weights a --test_segments 8,16", "--test_segments: 2 values for 1"),
     ("x --weights a --clips 3 --clip_index 3", "last is 2"),
 ])

@@ -22,6 +22,7 @@ from ops.data.sampling import (
     edge_offsets,
     frame_indices,
     train_offsets,
+    uniform_offsets,
 )
 from ops.errors import UserError
 
@@ -217,8 +218,8 @@ def test_clips_that_a_sampling_has_not():
             check_sampling(name, 8, clips=[clip], num_clips=count)
     with pytest.raises(UserError, match="clips 0 to 9"):
         pick("dense", clip=10)
-    with pytest.raises(ValueError, match="uniform"):
-        check_sampling("uniform", 8, clips=[0], num_clips=None)
+    with pytest.raises(ValueError, match="edges"):
+        check_sampling("edges", 8, clips=[0], num_clips=None)
 
 
 def test_last_frame_is_repeated():
@@ -262,3 +263,32 @@ def test_clip_rng_is_the_same_in_every_process():
 
 def test_clip_rng_is_cheap():
     assert min(timeit.repeat(lambda: clip_rng(0, 1, "some/video.mp4:1234", 0), number=500, repeat=5)) / 500 < 100e-6
+
+
+# TAM's uniform-M, 1-based, T = 8: what its code gave.
+@pytest.mark.parametrize(("n", "clips", "expected"), [
+    (45, 1, [[3, 9, 15, 20, 26, 31, 37, 43]]), (45, 2, [[1, 6, 12, 17, 23, 29, 34, 40], [5, 10, 16, 21, 27, 33, 38, 44]]),
+    (5, 1, [[1, 1, 2, 3, 3, 4, 5, 5]]), (5, 2, [[1, 1, 2, 2, 3, 4, 4, 5], [5, 1, 1, 1, 2, 3, 3, 4]]),
+])
+def test_uniform_golden(n, clips, expected):
+    assert [one_based(uniform_offsets(n, 8, 1, clip, clips, compat=True)) for clip in range(clips)] == expected
+    mended = [uniform_offsets(n, 8, 1, clip, clips) for clip in range(clips)]
+    assert n < 8 or [one_based(offsets) for offsets in mended] == expected
+    assert all((np.diff(offsets) >= 0).all() for offsets in mended)
+
+
+@given(st.integers(1, 400), st.integers(1, 20), st.integers(1, 6), st.integers(1, 12), st.booleans())
+def test_uniform_clips_stay_inside(n, T, L, clips, compat):
+    for clip in range(clips):
+        offsets = sampling.test_offsets("uniform", n, T, L, clip=clip, clips=clips, seed=0, video="v", compat=compat)
+        assert len(offsets) == T and offsets.min() >= 0 and offsets.max() < n
+
+
+# TAM's dense-M, 1-based.
+@pytest.mark.parametrize(("n", "T", "clip", "clips", "first", "last"), [
+    (300, 8, 0, 10, 1, 57), (300, 8, 1, 10, 27, 83), (300, 8, 9, 10, 237, 293), (300, 8, 0, 1, 119, 175), (65, 8, 0, 1, 2, 58),
+    (300, 16, 1, 10, 27, 87), (300, 16, 9, 10, 237, 297),
+])
+def test_dense_golden_of_tam(n, T, clip, clips, first, last):
+    offsets = one_based(dense_offsets(n, T, clip, clips))
+    assert (offsets[0], offsets[-1]) == (first, last) and set(np.diff(offsets)) == {64 // T}

@@ -14,7 +14,8 @@ import numpy as np
 from ops.errors import UserError
 
 TRAIN_SAMPLINGS = ("uniform", "dense")
-TEST_SAMPLINGS = {"center": 1, "random": 10, "dense": 10, "twice": 2, "caffe": 1}  # and their usual numbers of clips
+# The samplings of a test, and their usual numbers of clips.
+TEST_SAMPLINGS = {"center": 1, "random": 10, "dense": 10, "twice": 2, "uniform": 1, "caffe": 1}
 WINDOW = 64  # frames that a clip of dense sampling spans
 
 
@@ -67,6 +68,20 @@ def edge_offsets(n: int, T: int, L: int) -> np.ndarray:
     return (_starts(n, L) / T * np.arange(T)).astype(np.int64)
 
 
+def uniform_offsets(n: int, T: int, L: int, clip: int, clips: int, *, compat: bool = False) -> np.ndarray:
+    """Number ``clip`` of ``clips`` clips that start at different places of their segments: TAM's ``uniform-M`` (ops/dataset.py
+    ``_get_test_indices``). A single one is center_offsets.
+
+    ``compat``: where a segment is shorter than a frame, the last clip starts before the video and takes its end first, as
+    there. Returns int64 ``[T]`` in ``[0, n)``. Raises ValueError if ``n < 1``.
+    """
+    if clips == 1:
+        return center_offsets(n, T, L)
+    tick = _starts(n, L) / T
+    first = int(np.floor(np.linspace(0, tick - 1 if compat else max(0, tick - 1), clips))[clip])
+    return (first + tick * np.arange(T)).astype(np.int64) % n
+
+
 def caffe_offsets(n: int, T: int, L: int) -> np.ndarray:
     """T offsets from the first frame on, a whole number of frames apart, or T times 0 if there are fewer starts than
     that takes: TSN (Caffe) tools/eval_net.py. Returns int64 ``[T]``, ascending, in ``[0, n)``. Raises ValueError if
@@ -111,7 +126,8 @@ def test_offsets(
     """Offsets of clip number ``clip`` of the ``clips`` of a test, int64 ``[T]`` in ``[0, n)``. ``sampling``:
 
     "center": center_offsets. "random": the training formula, as TDN tests Kinetics, drawn from (seed, video, clip)
-    alone. "dense": dense_offsets. "twice": center_offsets, then edge_offsets. "caffe": caffe_offsets.
+    alone. "dense": dense_offsets. "twice": center_offsets, then edge_offsets. "uniform": uniform_offsets. "caffe":
+    caffe_offsets.
     Raises ValueError for another sampling or if ``n < 1``, UserError as check_sampling does.
     """
     check_sampling(sampling, T, clips=[clip], num_clips=clips)
@@ -119,6 +135,8 @@ def test_offsets(
         return train_offsets(n, T, L, clip_rng(seed, 0, video, clip), compat=compat)
     if sampling == "dense":
         return dense_offsets(n, T, clip, clips)
+    if sampling == "uniform":
+        return uniform_offsets(n, T, L, clip, clips, compat=compat)
     if sampling == "caffe":
         return caffe_offsets(n, T, L)
     if clip == 1:
@@ -138,7 +156,7 @@ def check_sampling(sampling: str, T: int, *, clips: Sequence[int], num_clips: in
         dense_stride(T)
     usual = TEST_SAMPLINGS[sampling]
     count = usual if num_clips is None else num_clips
-    if count < 1 or (count != usual and sampling not in ("dense", "random")):
+    if count < 1 or (count != usual and sampling not in ("dense", "random", "uniform")):
         raise UserError(f"{sampling} sampling cannot have {count} clips; its usual number is {usual}")
     for clip in clips:
         # A random clip is a function of its own number, not of how many there are.
