@@ -108,7 +108,7 @@ def train(args, world):
         steps = len(loaders[0]) // args.accumulate
         schedule = partial(learning_rate, lr=args.lr, steps_per_epoch=steps, epochs=args.epochs, scheduler=args.lr_scheduler,
                            lr_steps=args.lr_steps, decay_rate=args.lr_decay_rate, warmup_epochs=args.warmup_epoch,
-                           warmup_multiplier=args.warmup_multiplier)
+                           warmup_multiplier=args.warmup_multiplier, min_lr=args.min_lr)
         best = training.fit(
             net, model, loaders, optimizer, world, log, folder=folder, epochs=args.epochs, first_epoch=first_epoch,
             best=best, learning_rate=schedule, amp=args.amp, scaler=scaler, eval_freq=args.eval_freq, recipe=recipe,

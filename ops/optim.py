@@ -3,6 +3,8 @@ import math
 
 from torch import nn
 
+from ops.temporal import MODULES
+
 POLICIES = ("groups", "flat")
 SCHEDULERS = ("step", "cosine", "cosine-epoch")
 
@@ -12,7 +14,8 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
 
     policy "flat" is one group, as TDN was really trained; "groups" applies the multipliers of TSN (``get_optim_policies``):
     conv weights 1/1 (lr/decay), biases 2/0, BatchNorm 1/0, the first conv of a Flow network 5/1 and 10/0, and with fc_lr5 the
-    classifier's weight 5/1 and bias 10/0 (without: 1/1 and 2/0, as in tsn-pytorch). The parameters of a group come in the
+    classifier's weight 5/1 and bias 10/0 (without: 1/1 and 2/0, as in tsn-pytorch); a temporal module's linear layers are like
+    convs, but TAM's like the classifier, as its authors train it. The parameters of a group come in the
     order of the model. Each group carries ``name`` and ``lr_mult``; parameters that need no gradient are left out, empty
     groups too. Raises ValueError if a layer's kind is unknown to "groups".
     """
@@ -20,7 +23,7 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
         parameters = [p for p in model.parameters() if p.requires_grad]
         return [{"name": "all", "params": parameters, "lr_mult": 1, "weight_decay": weight_decay}]
     first_conv = model.backbone.get_submodule(model.backbone.first_conv)
-    flow = model.modality == "Flow"
+    flow, head_rate = model.modality == "Flow", MODULES[model.spec["module"]].head_rate
     table = {  # name: (lr multiplier, decay multiplier)
         "first_conv_weight": (5 if flow else 1, 1), "first_conv_bias": (10 if flow else 2, 0),
         "weight": (1, 1), "bias": (2, 0), "bn": (1, 0),
@@ -31,11 +34,11 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
         for kind, parameter in layer.named_parameters(recurse=False):
             if layer is first_conv:
                 name = f"first_conv_{kind}"
-            elif isinstance(layer, nn.BatchNorm2d):
+            elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 name = "bn"
-            elif isinstance(layer, nn.Linear):
+            elif layer is model.head or (isinstance(layer, nn.Linear) and head_rate):
                 name = f"fc_{kind}"
-            elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
                 name = kind
             else:
                 raise ValueError(f"no learning-rate group for a {type(layer).__name__}")

@@ -82,12 +82,13 @@ def add_data(parser, lists):
                        help="give up when a loader process is silent for so long; 0 waits for ever")
 
 
+ALIASES = {"shift": "tsm", "tam": "tam", "self_conv": "tam", "tin": "tin"}  # flags of the originals
 OPTIONS = ("shift_div", "shift_place", "shift_direction")  # of the temporal modules
 
 
 def add_module_options(group):
     group.add_argument("--shift_div", type=positive, metavar="N",
-                       help="1/N of the channels is shifted in each direction (default: 8 for tsm)")
+                       help="1/N of the channels is shifted in each direction (default: 8 for tsm, 4 for tin)")
     group.add_argument("--shift_place", choices=tuple(PLACES),
                        help="shift inside the residual branch, or before the whole block (default: blockres for tsm)")
     group.add_argument("--shift_direction", choices=DIRECTIONS,
@@ -100,6 +101,13 @@ def _add_train_sampling(parser):
                        help="one frame of each of T equal parts, or T frames of a window of 64")
     group.add_argument("--dense_sample", dest="sampling", action="store_const", const="dense",
                        help="the same as --sampling dense")
+
+
+def _zero_or_more(text):
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
 
 
 def _tsm_schedule(text):
@@ -136,8 +144,10 @@ def training_parser(description):
 
     group = parser.add_argument_group("model")
     group.add_argument("--module", choices=tuple(MODULES),
-                       help="temporal module; tsn is none (default: tdn, or tsm with --shift)")
-    group.add_argument("--shift", action="store_true", help="the same as --module tsm")
+                       help="temporal module; tsn is none (default: tdn, or what the next flags say)")
+    for flag, module in ALIASES.items():
+        group.add_argument(f"--{flag}", dest="aliases", action="append_const", const=module, default=argparse.SUPPRESS,
+                           help=f"the same as --module {module}")
     add_module_options(group)
     group.add_argument("--non_local", action="store_true", help="non-local blocks in the second and third stage, too")
     group.add_argument("--temporal_pool", action="store_true", help="half the segments from the second stage on")
@@ -153,9 +163,9 @@ def training_parser(description):
                        help="fine-tune this checkpoint, ours or a published one, in place of --pretrain; its classifier is "
                             "taken over where its classes are known to be the same")
     group.add_argument("--npb", "--no_partialbn", dest="partial_bn", action="store_false", default=None,
-                       help="train every BatchNorm (default: for tdn, and with --pretrain none)")
+                       help="train every BatchNorm (default: for tdn and tam, and with --pretrain none)")
     group.add_argument("--partial_bn", dest="partial_bn", action="store_true", default=None,
-                       help="train only the first BatchNorm (default: for tsn and tsm with pretrained weights)")
+                       help="train only the first BatchNorm (default: for tsn, tsm and tin with pretrained weights)")
 
     group = parser.add_argument_group("optimisation")
     group.add_argument("--epochs", type=positive, default=60, metavar="N", help="epochs to train")
@@ -171,9 +181,10 @@ def training_parser(description):
     group.add_argument("--lr_decay_rate", type=rate, default=0.1, metavar="F", help="what step multiplies by")
     group.add_argument("--warmup_epoch", type=count, default=0, metavar="N", help="epochs of linear warm-up")
     group.add_argument("--warmup_multiplier", type=rate, default=100, metavar="F", help="warm-up starts at lr / F")
+    group.add_argument("--min_lr", type=_zero_or_more, default=1e-5, metavar="LR", help="where cosine ends")
     group.add_argument("--lr_policy", choices=POLICIES,
-                       help="TSN's multipliers by kind of parameter, or one rate for all (default: groups for tsn and "
-                            "tsm, flat for tdn, as each was trained)")
+                       help="TSN's multipliers by kind of parameter, or one rate for all (default: flat for tdn, "
+                            "groups for the others, as each was trained)")
     group.add_argument("--fc_lr5", action=argparse.BooleanOptionalAction,
                        help="with groups: the classifier learns 5 times as fast (default: if it is new)")
     group.add_argument("--momentum", type=_share, default=0.9, help="momentum of SGD")
@@ -203,9 +214,10 @@ def training_arguments(description):
     ``fc_lr5`` stays None where it depends on the checkpoint to be tuned. Raises UserError for flags that exclude each other.
     """
     args = training_parser(description).parse_args()
-    if args.shift and args.module not in (None, "tsm"):
-        raise UserError(f"--shift is --module tsm, not {args.module}; give one of the two")
-    args.module = args.module or ("tsm" if args.shift else "tdn")
+    named = {*vars(args).pop("aliases", ()), *([args.module] if args.module else [])}
+    if len(named) > 1:
+        raise UserError(f"the flags name several temporal modules ({', '.join(sorted(named))}); give one")
+    args.module = named.pop() if named else "tdn"
     row = MODULES[args.module]
     for name, value in resolve_options(args.module, {name: getattr(args, name) for name in OPTIONS}).items():
         setattr(args, name, value)

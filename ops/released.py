@@ -91,13 +91,15 @@ def _infer_spec(raw, state, layout, name, facts):
     seen = {"arch": arch, "num_class": state["head.weight"].shape[0], "modality": modality,
             "non_local": any(".after_block.theta." in key for key in state)}
     marked = [module for module, row in MODULES.items() if row.mark and any(row.mark in key for key in state)]
-    if LAYOUTS[layout].wrappers and arch != "BNInception":  # its shift has no trace in the keys
+    if marked or len(LAYOUTS[layout].modules) == 1:
+        seen["module"] = (marked or LAYOUTS[layout].modules)[0]
+        if MODULES[seen["module"]].read:
+            seen.update(MODULES[seen["module"]].read(shapes))
+    elif LAYOUTS[layout].wrappers and arch != "BNInception":  # its shift has no trace in the keys
         places = {"block": r"layer\d\.(net\.)?\d+\.(block\.)?net\.", "blockres": r"\.(conv1|conv\.0)(\.conv)?\.net\."}
         place = next((place for place, mark in places.items() if any(re.search(mark, key) for key in raw)), None)
         seen["temporal_pool"] = any(".layer2.net." in key for key in raw)
         seen.update({"module": "tsm", "shift_place": place} if place else {"module": "tsn"})
-    elif marked or len(LAYOUTS[layout].modules) == 1:
-        seen["module"] = (marked or LAYOUTS[layout].modules)[0]
     for key, value in seen.items():
         if facts.get(key, value) != value:
             raise UserError(f"{name}: its name says {key} {facts[key]}, its weights are of {key} {value}; rename the file")

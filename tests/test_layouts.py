@@ -74,6 +74,7 @@ def test_export_to_tsn_has_the_published_names():
 @pytest.mark.parametrize(("module", "arch", "layout"), [
     ("tdn", "resnet18", "tdn"), ("tdn", "resnet50", "tdn"), ("tsn", "resnet18", "tsm"), ("tsn", "resnet34", "tsm"),
     ("tsm", "resnet18", "tsm"), ("tsm", "mobilenetv2", "tsm-mobilenetv2"), ("tsn", "BNInception", "tsm"),
+    ("tam", "resnet18", "tam"), ("tam", "resnet50", "ours"), ("tin", "resnet50", "tin"), ("tin", "resnet18", "ours"),
     ("tsn", "mobilenetv2", "mobilenetv2"), ("tsn", "mobilenetv2", "torchvision"), ("tsn", "mobilenetv2", "ours"),
     ("tsn", "resnet18", "torchvision"), ("tsn", "resnet50", "torchvision"), ("tsn", "resnet18", "ours"),
     ("tdn", "resnet18", "ours"),
@@ -83,8 +84,8 @@ def test_export_and_load_again_is_the_same_model(module, arch, layout):
     exported = export_state_dict(model, layout)
     stripped = strip_wrappers(exported)
     assert recognise(stripped) == layout
-    again = load_model(exported, num_segments=4, quiet=True)
-    assert (again.spec["module"], again.spec["arch"], again.num_class) == (module, arch, 6)
+    again = load_model(exported, None if module in ("tam", "tin") else 4, quiet=True)
+    assert (again.num_segments, again.spec["module"], again.spec["arch"], again.num_class) == (4, module, arch, 6)
     assert_same_weights(again.state_dict(), model.state_dict())
 
 
@@ -129,12 +130,13 @@ def test_wrapped_files_load(prefix, layout):
 
 
 def test_signatures_tell_the_layouts_apart():
-    for name, module in (("ours", "tdn"), ("tdn", "tdn"), ("tsm", "tsn"), ("tsm", "tsm"), ("torchvision", "tsn")):
+    for name, module in (("ours", "tdn"), ("tdn", "tdn"), ("tsm", "tsn"), ("tsm", "tsm"), ("torchvision", "tsn"),
+                         ("tam", "tam"), ("tin", "tin")):
         assert recognise(strip_wrappers(export_state_dict(filled(module), name))) == name
     for name in ("tsm-mobilenetv2", "mobilenetv2", "torchvision"):
         assert recognise(strip_wrappers(export_state_dict(filled("tsn", "mobilenetv2"), name))) == name
     read_only = {"mmaction2", "mmaction2-mobilenetv2"}
-    assert set(LAYOUTS) == {"ours", "tdn", "tsm", "tsm-mobilenetv2", "mobilenetv2", "torchvision"} | read_only  # each is tested
+    assert set(LAYOUTS) == {"ours", "tdn", "tsm", "tsm-mobilenetv2", "mobilenetv2", "torchvision", "tam", "tin"} | read_only
     for keys in (["features.0.0.bias"], ["fc.weight"], []):
         assert recognise(dict.fromkeys(keys)) is None
 
@@ -172,7 +174,8 @@ def test_keys_that_no_rule_knows_keep_their_names():
 
 @pytest.mark.parametrize(("file", "layout"), [
     ("tsm_resnet50_8f.npz", "tsm"), ("tsm_resnet50_nl_8f.npz", "tsm"), ("tsm_mobilenetv2_8f.npz", "tsm-mobilenetv2"),
-    ("tsm_resnet50_flow_8f.npz", "tsm"), ("tsn_bninception_3f.npz", "tsm"),
+    ("tsm_resnet50_flow_8f.npz", "tsm"), ("tsn_bninception_3f.npz", "tsm"), ("tam_resnet50_8f.npz", "tam"),
+    ("tin_resnet50_8f.npz", "tin"),
 ])
 def test_every_key_of_the_published_files_is_translated_back_and_forth(file, layout):
     _, _, released = load(file)
@@ -232,6 +235,7 @@ def mmaction2_names(state):
     """A published state dict of TSM with the names of MMAction2's modules, where conv, BatchNorm and activation are one."""
     blocks = [(stage, block) for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1), 1) for block in range(count)]
     shifted = {key.split(".")[2] for key in state if key.startswith("base_model.features.") and ".net." in key}
+    beside_tam = any(".tam." in key for key in state)
     out = {"data_preprocessor.mean": torch.zeros(3, 1, 1)}
     for key, value in state.items():
         if key.endswith(".nl.W.0.bias"):
@@ -246,12 +250,16 @@ def mmaction2_names(state):
             net = "net." if match[1] in shifted and number == 0 else ""  # around conv, BatchNorm and activation
             key = f"backbone.layer{stage}.{block}.conv.{number}.{net}{('conv', 'bn')[part]}.{match[3]}"
         else:
-            for pattern, new in ((r"nl\.(g|phi)\.0\.", r"non_local_block.\1.0.conv."),
-                                 (r"nl\.theta\.", "non_local_block.theta.conv."),
-                                 (r"nl\.W\.0\.", "non_local_block.conv_out.conv."),
-                                 (r"nl\.W\.1\.", "non_local_block.conv_out.bn."),
-                                 (r"downsample\.0\.", "downsample.conv."), (r"downsample\.1\.", "downsample.bn."),
-                                 (r"\.bn(\d)\.", r".conv\1.bn."), (r"\.conv(\d)\.(net\.)?weight", r".conv\1.conv.\2weight")):
+            for pattern, new in (
+                (r"nl\.(g|phi)\.0\.", r"non_local_block.\1.0.conv."), (r"nl\.theta\.", "non_local_block.theta.conv."),
+                (r"nl\.W\.0\.", "non_local_block.conv_out.conv."), (r"nl\.W\.1\.", "non_local_block.conv_out.bn."),
+                (r"(layer\d\.\d)\.net\.", r"\1.block." if beside_tam else r"\1.net."),
+                (r"biasnet\.net\.(conv|fc|lastlayer)\.", r"offset_net.\1."), (r"offset_net\.fc\.", "offset_net.fc1."),
+                (r"offset_net\.lastlayer\.", "offset_net.fc2."), (r"weightnet\.net\.lastlayer\.", "weight_net.conv."),
+                (r"\.conv1\.net(\d)\.", r".conv1.conv.net\1."), (r"\.conv(\d)\.(net\.)?weight", r".conv\1.conv.\2weight"),
+                (r"\.bn(\d)\.", r".conv\1.bn."), (r"downsample\.0\.", "downsample.conv."),
+                (r"downsample\.1\.", "downsample.bn."),
+            ):
                 key = re.sub(pattern, new, key)
         out[key] = value
     return out
@@ -260,20 +268,44 @@ def mmaction2_names(state):
 @pytest.mark.parametrize(("module", "arch", "options"), [
     ("tsn", "resnet50", {}), ("tsm", "resnet50", {}), ("tsm", "resnet101", {}), ("tsm", "resnet50", {"non_local": True}),
     ("tsm", "resnet50", {"shift_place": "block"}), ("tsm", "resnet50", {"temporal_pool": True}), ("tsn", "mobilenetv2", {}),
-    ("tsm", "mobilenetv2", {}),
+    ("tsm", "mobilenetv2", {}), ("tam", "resnet50", {}), ("tin", "resnet50", {}),
 ])
 def test_files_of_mmaction2(module, arch, options):
     model = filled(module, arch, **options)
     for key, value in model.state_dict().items():
         if key.endswith("after_block.expand.bias"):
             value.zero_()
-    layout = "tsm-mobilenetv2" if arch == "mobilenetv2" else "tsm"
+    layout = "tsm-mobilenetv2" if arch == "mobilenetv2" else module if module in ("tam", "tin") else "tsm"
     state = mmaction2_names(strip_wrappers(export_state_dict(model, layout)))
     if options == {} and arch != "mobilenetv2":
         shifted = [key for key in state if key.endswith(".conv1.conv.net.weight")]
-        assert len(shifted) == (0 if module == "tsn" else 16 if arch == "resnet50" else 18)
+        assert len(shifted) == (0 if module != "tsm" else 16 if arch == "resnet50" else 18)
     again = load_model({"meta": {}, "state_dict": state}, 4, quiet=True)
     assert again.spec == {**model.spec, "dropout": 0.5} and "mmaction2" in again.report
     assert_same_weights(again.state_dict(), model.state_dict())
     with pytest.raises(UserError, match="cannot be written in the mmaction2 layout"):
         export_state_dict(model, "mmaction2")
+
+
+# TAM's and TIN's.
+
+def test_older_names_of_tam():
+    model = filled("tam")
+    state = {key.replace("tam.G", "self_conv.conv_f").replace("tam.L", "self_conv.conv_g"): value
+             for key, value in export_state_dict(model, "tam").items()}
+    assert any(".self_conv.conv_f.0.weight" in key for key in state)
+    again = load_model(state, quiet=True)
+    assert again.num_segments == 4 and again.spec["module"] == "tam"
+    assert_same_weights(again.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("module", ["tam", "tin"])
+def test_the_number_of_segments_is_in_the_weights(module):
+    state = export_state_dict(filled(module), module)
+    with pytest.raises(UserError, match=f"holds a {module} of 4 segments, .* it cannot be used with 16"):
+        load_model(state, 16, quiet=True)
+
+
+def test_the_share_of_moved_channels_is_in_the_weights():
+    model = filled("tin", shift_div=8)
+    assert load_model(export_state_dict(model, "tin"), quiet=True).spec["shift_div"] == 8

@@ -97,7 +97,7 @@ def test_test_flags_that_do_not_go_together(text, message):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("x RGB --shift --module tdn", "--shift is --module tsm, not tdn"),
+    ("x RGB --shift --module tdn", "several temporal modules \\(tdn, tsm\\)"),
     ("x RGB --module tsn --shift_div 8", "tsn has no such option"), ("x RGB --shift --shift_div 1", "--shift_div 1: must be"),
     ("x Flow --flow_prefix a --image_tmpl b", "--flow_prefix and --image_tmpl"),
 ])

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from ops.errors import UserError
+from ops.temporal.adaptive import TemporalAdaptive
 from ops.temporal.difference import FRAMES, LongTermDifference, ShortTermDifference
+from ops.temporal.interlace import TemporalInterlace
 from ops.temporal.non_local import NonLocal
 from ops.temporal.pooling import TemporalPool
 from ops.temporal.shift import TemporalShift
@@ -28,7 +30,9 @@ class TemporalModule:
     nn.Module``, the guest of the stem; frames_per_segment: L of RGB; modalities: what it can see; lr_policy: "groups" (the lr
     and decay multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; average: what they
     average over the views of a video, "logits" or "softmax"; long_sampling: how they test long videos (Kinetics) if not told
-    otherwise; mark: part of a key that only this module's weights have.
+    otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of a key that only
+    this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is frozen into them,
+    options.
     """
 
     slot: str = ""
@@ -43,7 +47,9 @@ class TemporalModule:
     partial_bn: bool = True
     average: str = "logits"
     long_sampling: str = "center"
+    head_rate: bool = False
     mark: str = ""
+    read: Callable[[Mapping[str, tuple[int, ...]]], dict[str, int]] | None = None
 
 
 MODULES = {
@@ -57,6 +63,18 @@ MODULES = {
         frames_per_segment=FRAMES, modalities=("RGB",), lr_policy="flat", partial_bn=False, average="softmax",
         long_sampling="random",
         mark="before_conv2.squeeze.",
+    ),
+    "tam": TemporalModule(
+        slot="before_conv2", make=TemporalAdaptive, long_sampling="dense", partial_bn=False, head_rate=True,
+        mark="before_conv2.kernel_fc1.",
+        read=lambda shapes: {"num_segments": shapes["layer1.0.before_conv2.kernel_fc1.weight"][1]},
+    ),
+    "tin": TemporalModule(
+        slot="before_conv1", make=TemporalInterlace, options={"shift_div": 4}, average="softmax",
+        mark="before_conv1.offset_conv.",
+        # Some files of MMAction2 move an eighth of the channels and not the quarter their configuration names.
+        read=lambda shapes: {"num_segments": shapes["layer1.0.before_conv1.offset_fc1.weight"][1],
+                             "shift_div": 64 // shapes["layer1.0.before_conv1.offset_conv.weight"][1]},
     ),
 }
 

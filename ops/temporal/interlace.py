@@ -36,8 +36,8 @@ class TemporalInterlace(nn.Module):
         super().__init__()
         fold = channels // shift_div
         if not fold or fold % GROUPS:
-            raise UserError(f"--shift_div {shift_div}: TIN moves {GROUPS} equal groups of channels, and {channels} // {shift_div}"
-                            f" = {fold} cannot be split so; choose another")
+            raise UserError(f"--shift_div {shift_div}: TIN moves {GROUPS} equal groups of channels, which "
+                            f"{channels} // {shift_div} = {fold} are not; choose another")
         self.num_segments = num_segments
         self.fold = fold
         self.offset_conv = nn.Conv1d(fold, 1, 3, padding=1)
@@ -83,7 +83,7 @@ def interlacing_matrices(offsets, weights):
     the original.
     """
     segments = weights.shape[1]
-    frame = torch.arange(segments, device=offsets.device)
+    frame = torch.arange(segments, device=offsets.device, dtype=offsets.dtype)
     lag = frame[:, None] - frame
     offsets = offsets.t()[..., None, None]
     whole = offsets.detach().floor()

@@ -1,0 +1,151 @@
+"""Convert weights between this project's checkpoints and the layouts of the published ones.
+
+    python tools/convert_checkpoint.py TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth tsm.pth
+    python tools/convert_checkpoint.py runs/mine/best.pth for_tsm.pth.tar --to tsm
+
+IN is any file that --weights takes: of this project, TSN, TSM, TAM, TIN, TDN, MMAction2 or torchvision; it is loaded
+strictly. OUT is a checkpoint of this project (--to ours), which explains itself, or what the other project's own loader
+expects. What IN does not tell (T of a TSM file without its name, say) is assumed, and said so, unless a flag supplies it.
+OUT is loaded and compared with IN, tensor by tensor, before it gets its name.
+"""
+import argparse
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ops.checkpoints import describe, export_state_dict, load_model, save_checkpoint
+from ops.data.datasets import read_class_names
+from ops.errors import UserError, run_front
+from ops.files import atomic_write
+from ops.layouts import LAYOUTS, to_ours
+from ops.options import OPTIONS, add_module_options, positive
+from ops.released import read_weights
+from ops.temporal import MODULES
+from ops.weight_files import find_state_dict, read_checkpoint
+
+
+def main() -> None:
+    args = parser().parse_args()
+    if args.class_names and args.to != "ours":
+        raise UserError(f"--class_names: the {args.to} layout has no place for them; leave the flag out")
+    if args.out.exists() and not args.force:
+        raise UserError(f"{args.out} exists; give another OUT, or --force to replace it")
+    given = {name: getattr(args, name) for name in ("num_segments", "module", *OPTIONS) if getattr(args, name) is not None}
+    model = load_model(args.source, quiet=True, **given)
+    file, content = read_weights(args.source), read_checkpoint(args.source)
+    if args.class_names:
+        model.class_names = read_class_names(args.class_names, model.num_class)
+    told = read_weights(content).spec.keys()  # by the weights alone, without the file's name
+    print_recognised(args.source, file, model, {**dict.fromkeys(told, "the file"), **dict.fromkeys(given, "a flag")})
+    if args.keys:
+        print_keys(find_state_dict(content, args.source), file.layout, model)
+    ours = content if file.layout == "ours" else {}
+    recipe = ours.get("recipe") or ({"dataset": file.dataset} if file.dataset else {})
+    untold = write(args.out, model, args.to, recipe=recipe, converted_from={"file": args.source.name, "layout": file.layout})
+    print(f"written     {args.out}, {args.to} layout: the same {len(model.state_dict())} tensors when loaded again")
+    if untold:
+        print(f"not told    by that file: {', '.join(untold)}; give them when you use it")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                  allow_abbrev=False)
+    top.add_argument("source", type=Path, metavar="IN", help="weights to read; the name counts where the weights do not tell")
+    top.add_argument("out", type=Path, metavar="OUT", help="file to write")
+    top.add_argument("--to", choices=[name for name, row in LAYOUTS.items() if row.written], default="ours",
+                     help="layout of OUT (default: ours)")
+    top.add_argument("--keys", action="store_true", help="also print what became of every key")
+    top.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    group = top.add_argument_group("what IN does not tell")
+    group.add_argument("--class_names", metavar="FILE", help="class names, one a line, in label order")
+    group.add_argument("--num_segments", type=positive, metavar="T", help="segments of a clip")
+    group.add_argument("--module", choices=tuple(MODULES), help="temporal module that the weights show no trace of")
+    add_module_options(group)
+    return top
+
+
+def print_recognised(source: Path, file, model, tellers: dict[str, str]) -> None:
+    """What was found, and who told it (tellers: argument of the model -> who): else the file's name, if it is in ``file.spec``."""
+    assumed = [name for name in ("num_segments", *MODULES[model.spec["module"]].options)
+               if name not in tellers and name not in file.spec]
+    teller = tellers.get("num_segments", "assumed" if "num_segments" in assumed else "the file's name")
+    print(f"read        {source}, {file.layout} layout")
+    print(f"model       {describe(model.spec)}")
+    print(f"T           {model.num_segments} ({teller})")
+    print(f"classes     {model.num_class} ({'with their names' if model.class_names else 'names unknown'})")
+    if file.dataset:
+        print(f"data set    {file.dataset}")
+    if assumed:
+        print(f"assumed     {', '.join(f'{name} {model.spec[name]}' for name in assumed)}: the file does not tell, flags can")
+
+
+def print_keys(state: dict[str, torch.Tensor], layout: str, model) -> None:
+    """Two columns: the keys of a stripped state dict with their shapes, and what became of them."""
+    own, fates = model.state_dict(), follow_keys(list(state), layout)
+    rows = [(key, state[key], fates[key]) for key in state]
+    rows += [("(nothing)", own[key], f"{key}, added") for key in own if key not in fates.values()]
+    rows = [(key, "x".join(map(str, value.shape)) or "scalar", fate) for key, value, fate in rows]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for key, shape, fate in rows:
+        print(f"{key:<{widths[0]}}  {shape:<{widths[1]}}  -> {fate}")
+
+
+def follow_keys(keys: list[str], layout: str) -> dict[str, str]:
+    """Key of theirs -> key of ours, or what else became of it.
+
+    The translation is linear: each entry is made another unit vector, and what comes out tells what went in.
+    """
+    fates = dict.fromkeys(keys, "dropped: no forward pass reads it")
+    for ours, value in to_ours(dict(zip(keys, torch.eye(len(keys)), strict=True)), layout).items():
+        for index in value.nonzero().flatten().tolist():
+            fates[keys[index]] = ours if value[index] > 0 else f"folded into {ours}"
+    return fates
+
+
+def write(out: Path, model, layout: str, **facts) -> list[str]:
+    """Write a model in a layout to ``out``, which gets its name once the file has been loaded and holds the same tensors.
+
+    facts: what else a checkpoint of ours says. Returns what the written file does not tell, as ``name value``. Raises
+    UserError if the layout cannot hold the model, if ``out`` cannot be written, or if its name contradicts the weights.
+    """
+    target = Path(os.path.realpath(out))  # a link stays a link
+    trial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if layout == "ours":
+            save_checkpoint(trial, model, class_names=model.class_names, **facts)
+        else:
+            state = export_state_dict(model, layout)
+            # The loaders of those who save DataParallel's "module." want a checkpoint, the others a bare state dict.
+            with atomic_write(trial) as file:
+                torch.save({"state_dict": state} if LAYOUTS[layout].prefix else state, file)
+        untold = compare(trial, model)
+        os.replace(trial, target)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); give another OUT") from None
+    except UserError as error:
+        raise UserError(str(error).replace(str(trial), str(out))) from None
+    finally:
+        trial.unlink(missing_ok=True)
+    return untold
+
+
+def compare(path: Path, model) -> list[str]:
+    """What a file does not tell about a model, as ``name value``. Raises UserError if it does not hold the same weights."""
+    again = load_model(path, quiet=True)
+    expected, found = model.state_dict(), again.state_dict()
+    wrong = [key for key in expected.keys() | found.keys() if key not in expected or key not in found
+             or expected[key].dtype != found[key].dtype or not torch.allclose(expected[key], found[key], 0, 0, equal_nan=True)]
+    if wrong:
+        raise UserError(f"{path}: {len(wrong)} tensors are not the same when loaded again ({min(wrong)}); nothing was written")
+    told = read_weights(path).spec
+    return [f"{name} {value}" for name, value in model.spec.items()
+            if name in ("module", "num_segments", *OPTIONS) and told.get(name) != value]
+
+
+if __name__ == "__main__":
+    run_front(main)
