@@ -30,7 +30,7 @@ from ops.options import OPTIONS, training_arguments
 
 def main():
     args = training_arguments(__doc__)
-    with distributed.start(args.device, args.local_rank) as world:
+    with distributed.start(args.device, args.local_rank, args.deterministic) as world:
         train(args, world)
 
 
@@ -92,7 +92,7 @@ def train(args, world):
         with atomic_write(folder / "args.json", "w") as file:
             json.dump({**recipe, "world_size": world.size, "torch": torch.__version__, "python": platform.python_version()},
                       file, indent=1)
-    torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = net
     if args.compile:
         model = torch.compile(model)

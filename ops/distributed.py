@@ -22,11 +22,12 @@ class World(NamedTuple):
 
 
 @contextlib.contextmanager
-def start(device=None, local_rank=None):
+def start(device=None, local_rank=None, deterministic=False):
     """Context of a run: joins the process group if a launcher set ``RANK`` and ``WORLD_SIZE``, and leaves it on every way out.
 
     device: name such as "cpu" or "cuda:1"; None chooses the GPU of this process' local rank, or the CPU without one.
     local_rank: what ``python -m torch.distributed.launch`` passed; torchrun's ``LOCAL_RANK`` is used where it is None.
+    deterministic: choose algorithms of PyTorch that give the same numbers in every run.
     Yields a :class:`World`. NCCL serves GPUs, gloo CPUs. Raises UserError for a device that is not there.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -41,14 +42,21 @@ def start(device=None, local_rank=None):
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device {device} is not there: this machine shows {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
-    if size == 1:
-        yield World(0, 1, device)
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic or before)
     try:
-        yield World(rank, size, device)
+        if size == 1:
+            yield World(0, 1, device)
+            return
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield World(rank, size, device)
+        finally:
+            dist.destroy_process_group()
     finally:
-        dist.destroy_process_group()
+        torch.use_deterministic_algorithms(before)
 
 
 def sum_over_ranks(values, device):

@@ -127,6 +127,8 @@ def add_runtime(parser):
     group.add_argument("--local-rank", "--local_rank", type=int, metavar="N",
                        help="set by python -m torch.distributed.launch; torchrun needs no flag")
     group.add_argument("--seed", type=count, default=0, metavar="N", help="seed of every random draw")
+    group.add_argument("--deterministic", action="store_true",
+                       help="the same numbers in every run on a GPU, too, by slower algorithms where there is a choice")
     group.add_argument("--dry_run", action="store_true", help="parse, build the model, count the lists, and stop")
 
 

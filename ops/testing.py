@@ -55,7 +55,7 @@ def run(args):
                             f"torchrun --nproc_per_node {len(args.gpus)} with the same command and no --gpus")
         # TDN's commands name GPU 0; on a machine without one they run on the CPU, and the first line says so.
         device = device or (f"cuda:{args.gpus[0]}" if torch.cuda.is_available() else None)
-    with distributed.start(device, args.local_rank) as world:
+    with distributed.start(device, args.local_rank, args.deterministic) as world:
         tests = prepare_all(args, quiet=not world.is_main)
         if args.dry_run:
             if world.is_main:

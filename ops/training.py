@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ops import distributed
 from ops.checkpoints import save_checkpoint
 from ops.errors import UserError
-from ops.metrics import topk_accuracy
+from ops.metrics import accuracies
 from ops.optim import set_learning_rate
 from ops.scoring import autocast, score_videos
 from ops.weight_files import read_checkpoint
@@ -134,16 +134,18 @@ def validate(model, loader, world, *, amp="none"):
     """Score every video of a list once, at any number of processes.
 
     model: the TSN itself, not its DDP wrapper: shards may be of different lengths, and no process may wait for another.
-    Returns a dict: loss, top1, top5 (percent of the listed videos; unreadable ones count as wrong), videos, listed.
+    Returns a dict: loss, top1, top5 (percent of the listed videos; unreadable ones count as wrong), mean_class (mean class
+    accuracy), videos, listed.
     """
     distributed.broadcast_buffers(model)  # each process has running statistics of its own
     model.eval()
     scored = score_videos(model, loader, world, amp=amp, on_error="count-wrong", desc="validation")
     logits = scored.logits.mean(axis=1)
-    top1, top5 = topk_accuracy(logits, scored.labels)
+    top1, top5, mean_class = accuracies(logits, scored.labels)
     loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
     listed = len(scored.labels)
-    return {"loss": loss, "top1": top1, "top5": top5, "videos": listed - len(scored.failures), "listed": listed}
+    return {"loss": loss, "top1": top1, "top5": top5, "mean_class": mean_class,
+            "videos": listed - len(scored.failures), "listed": listed}
 
 
 def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, first_epoch=0, best=-1.0, learning_rate, amp="none",
@@ -187,7 +189,7 @@ def validation_line(result, dataset):
     """A validation result with its protocol: ``8 frames x 1 crops x 1 clips, 224, 120/120 videos: ...``."""
     return (f"validation, {dataset.num_segments} frames x 1 crop x 1 clip, {dataset.transform.crop_size}, "
             f"{result['videos']}/{result['listed']} videos: Prec@1 {result['top1']:.2f}% Prec@5 {result['top5']:.2f}% "
-            f"loss {result['loss']:.4f}")
+            f"mean class {result['mean_class']:.2f}% loss {result['loss']:.4f}")
 
 
 def resume(path, net, optimizer, scaler, recipe):

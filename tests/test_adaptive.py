@@ -1,6 +1,4 @@
-import json
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +6,7 @@ from golden_fill import clip as filled_clip
 from golden_fill import difference, load
 from torch import nn
 
-from ops.models import TSN
+from ops.checkpoints import load_model
 from ops.temporal import adaptive
 from ops.temporal.adaptive import TemporalAdaptive
 
@@ -223,86 +221,13 @@ def test_half_precision_is_close_and_learns(layout):
         assert p.grad.dtype == torch.float32 and difference(p.grad, gradients[name].numpy()) < 0.1
 
 
-# The whole network against the original's numbers.
-
-GOLDEN = "tam_resnet50_8f.npz"
-
-
-def golden_network():
-    """(golden numbers, config, the network with the golden weights): a TAM in every block of a ResNet-50."""
-    golden, config, state = load(GOLDEN)
-    segments = int(config["T"])
-    model = TSN(int(config["classes"]), segments, dropout=0.0).double()
-    for stage in model.backbone.stages():
-        for block in stage:
-            block.before_conv2 = TemporalAdaptive(block.slots["before_conv2"], segments).double()
-    renames = [("module.base_model.fc.", "head."), ("module.base_model.", "backbone."), (".net.", "."),
-               *((f".tam.{theirs}.", f".before_conv2.{ours}.") for ours, theirs in NAMES.items())]
-    renamed = {}
-    for key, value in state.items():
-        for old, new in renames:
-            key = key.replace(old, new)
-        renamed[key] = value
-    model.load_state_dict(renamed, strict=True)
-    return golden, config, model.eval()
-
-
-def original_groups(model):
-    """The original's optimiser groups without fc_lr5: TAM's linear layers and convs are plain weights, its BN1d a BN."""
-    members = {"first_conv_weight": [], "normal_weight": [], "normal_bias": [], "BN scale/shift": []}
-    for name, layer in model.named_modules():
-        for kind, parameter in layer.named_parameters(recurse=False):
-            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                members["BN scale/shift"].append(parameter)
-            else:
-                members["first_conv_weight" if name == "backbone.conv1" else f"normal_{kind}"].append(parameter)
-    return members
-
-
-def test_golden_logits_and_training():
-    """Logits of the original before and after three of its SGD steps, the losses between, and the sizes of its groups."""
-    golden, config, model = golden_network()
-    members = original_groups(model)
-    groups = []
-    for name, count, lr_mult, decay_mult in (json.loads(str(row)) for row in golden["group_sizes"]):
-        assert len(members.get(name, [])) == count
-        if count:
-            groups.append({"params": members[name], "lr": 0.01 * lr_mult, "weight_decay": 5e-4 * decay_mult})
-    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
-    shape = tuple(int(n) for n in golden["input_shape"])
-    test = filled_clip("input", shape)
-    with torch.no_grad():
-        assert difference(model(test), golden["logits"]) < 1e-9
-    model.train()
-    optimizer = torch.optim.SGD(groups, momentum=0.9)
-    losses = []
-    for step in range(int(config["steps"])):
-        loss = F.cross_entropy(model(filled_clip(f"step{step}", shape)), torch.arange(shape[0]) % int(config["classes"]))
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 20)
-        optimizer.step()
-    assert len(losses) == 3
-    np.testing.assert_allclose(losses, golden["train_losses"], rtol=1e-9)
-    model.eval()
-    with torch.no_grad():
-        assert difference(model(test), golden["trained_logits"]) < 1e-6
-
-
-def test_golden_logits_channels_last():
-    golden, _, model = golden_network()
-    model.to_channels_last()
-    with torch.no_grad():
-        logits = model(filled_clip("input", tuple(golden["input_shape"])))
-    assert difference(logits, golden["logits"]) < 1e-9
-
-
-def test_golden_sees_the_kernel_the_right_way_round():
-    golden, _, model = golden_network()
+def test_the_golden_numbers_see_the_kernel_the_right_way_round():
+    """tests/test_models.py holds the network against them; with past and future exchanged they are others."""
+    golden, _, state = load("tam_resnet50_8f.npz")
+    model = load_model(state, dropout=0.0, quiet=True)
     for module in model.modules():
         if isinstance(module, TemporalAdaptive):
-            module.kernel_fc2.weight.data = module.kernel_fc2.weight.data.flip(0)  # past and future exchanged
+            module.kernel_fc2.weight.data = module.kernel_fc2.weight.data.flip(0)
     with torch.no_grad():
         logits = model(filled_clip("input", tuple(golden["input_shape"])))
     assert difference(logits, golden["logits"]) > 1e-3

@@ -48,7 +48,8 @@ def run(monkeypatch, capsys, *args):
 
 # ------------------------------------------------------------------------------------------- the original's models
 
-@pytest.mark.parametrize("file", ["tdn_resnet50_8f.npz", "tsn_resnet50_8f.npz", "tsm_resnet50_8f.npz"])
+@pytest.mark.parametrize("file", ["tdn_resnet50_8f.npz", "tsn_resnet50_8f.npz", "tsm_resnet50_8f.npz", "tam_resnet50_8f.npz",
+                                  "tin_resnet50_8f.npz"])
 def test_models_have_the_names_and_the_numbers_of_the_originals(file):
     golden, config, state = golden_fill.load(file)
     model = baselines_model.original(file[:3], num_class=int(config["classes"])).double().eval()
@@ -226,7 +227,8 @@ def test_model(monkeypatch, capsys):
     assert "inference of 1 clip(s) of 2 segments at 64x64, resnet50" in text
     names = [line.split("  ")[0] for line in lines if line]
     fitting = [name for name in benchmark_model.WAYS if "compiled" not in name]
-    assert names[2:] == ["tsn", "original", *fitting, "tsm", "original", *fitting, "tdn", "original", *fitting]
+    assert names[2:] == ["tsn", "original", *fitting, "tsm", "original", *fitting, "tdn", "original", *fitting,
+                         "tam", "original", *fitting, "tin", "original", *fitting]
     assert "bar" not in text  # bars are for the protocol they were set for
 
 

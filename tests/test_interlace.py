@@ -1,13 +1,9 @@
 import copy
-import json
 import math
-import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_fill import clip as filled_clip
-from golden_fill import difference, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -250,73 +246,10 @@ def test_channels_that_make_no_four_groups_are_refused(channels, div):
     assert "\n" not in str(error.value)
 
 
-def interlaced(num_class, segments, **options):
-    """The network of the paper: a TSN whose every block interlaces before its first conv."""
-    model = TSN(num_class, segments, arch="resnet50", **options)
-    for stage in model.backbone.stages():
-        for block in stage:
-            block.before_conv1 = TemporalInterlace(block.slots["before_conv1"], segments)
-    return model
-
-
 def test_parameter_counts():
     """TIN-R50 of 8 frames and 174 classes in MMAction2's metafile."""
     with torch.device("meta"):
-        model = interlaced(174, 8)
+        model = TSN(174, 8, module="tin")
     guests = [m for m in model.modules() if isinstance(m, TemporalInterlace)]
     assert len(guests) == 16 and sum(p.numel() for guest in guests for p in guest.parameters()) == 31_008
     assert sum(p.numel() for p in model.parameters()) == 23_895_566
-
-
-RULES = (
-    (r"module\.base_model\.fc\.", "head."), (r"module\.base_model\.", "backbone."), (r"\.conv1\.net2\.", ".conv1."),
-    (r"\.conv1\.net1\.biasnet\.net\.", ".before_conv1.offset_"),
-    (r"\.conv1\.net1\.weightnet\.net\.lastlayer\.", ".before_conv1.weight_conv."),
-    (r"\.offset_fc\.", ".offset_fc1."), (r"\.offset_lastlayer\.", ".offset_fc2."),
-)
-
-
-def renamed(key):
-    for theirs, ours in RULES:
-        key = re.sub(theirs, ours, key)
-    return key
-
-
-def groups_of_the_original(model, golden):
-    """(lr, decay) multipliers: weights 1 and 1, biases 2 and 0, BatchNorms 1 and 0; as many tensors in each as there."""
-    members = {(1, 1): [], (2, 0): [], (1, 0): []}
-    for layer in model.modules():
-        for name, parameter in layer.named_parameters(recurse=False):
-            key = (1, 0) if isinstance(layer, nn.BatchNorm2d) else (1, 1) if name == "weight" else (2, 0)
-            members[key].append(parameter)
-    counts = dict.fromkeys(members, 0)
-    for group in golden["group_sizes"]:
-        _, tensors, lr, decay = json.loads(str(group))
-        if tensors:
-            counts[lr, decay] += tensors
-    assert {key: len(parameters) for key, parameters in members.items()} == counts
-    return [{"params": parameters, "lr": 0.01 * lr, "weight_decay": 5e-4 * decay}
-            for (lr, decay), parameters in members.items()]
-
-
-def test_golden_logits_and_training():
-    """Logits of the original before and after three of its SGD steps, and the losses between."""
-    golden, config, state = load("tin_resnet50_8f.npz")
-    model = interlaced(174, 8, dropout=0.0).double().to_channels_last()
-    model.load_state_dict({renamed(key): value for key, value in state.items()})
-    shape = tuple(int(n) for n in golden["input_shape"])
-    with torch.no_grad():
-        assert difference(model.eval()(filled_clip("input", shape)), golden["logits"]) < 1e-9
-    optimizer = torch.optim.SGD(groups_of_the_original(model, golden), momentum=0.9)
-    model.train()
-    losses = []
-    for step in range(int(config["steps"])):
-        loss = F.cross_entropy(model(filled_clip(f"step{step}", shape)), torch.arange(shape[0]))
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 20)
-        optimizer.step()
-    assert difference(losses, golden["train_losses"]) < 1e-9 and len(losses) == 3
-    with torch.no_grad():
-        assert difference(model.eval()(filled_clip("input", shape)), golden["trained_logits"]) < 1e-6

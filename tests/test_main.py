@@ -106,7 +106,8 @@ def test_two_processes_score_each_video_once(data, trained, tmp_path, launcher):
     assert json.loads((out / "args.json").read_text())["world_size"] == 2
     # The same weights, scored by one process
     alone = launch("main.py", "motion", "RGB", *flags, "-e", "--resume", out / "last.pth")
-    assert f"7/7 videos: Prec@1 {row['val_top1']:.2f}% Prec@5 {row['val_top5']:.2f}% loss {row['val_loss']:.4f}" in alone.stdout
+    assert (f"7/7 videos: Prec@1 {row['val_top1']:.2f}% Prec@5 {row['val_top5']:.2f}% mean class {row['val_mean_class']:.2f}% "
+            f"loss {row['val_loss']:.4f}") in alone.stdout
 
 
 def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
@@ -199,3 +200,19 @@ def test_tuning_from_a_run(data, trained, tmp_path, capsys):
     assert "head new (8 -> 8): other classes" in capsys.readouterr().out
     assert load(tmp_path / "other" / "last.pth")["recipe"]["fc_lr5"] is True
     assert "no such checkpoint" in refused(capsys, *flags, tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("module", ["tam", "tin"])
+def test_adaptive_and_interlaced_networks_train(data, tmp_path, capsys, module):
+    """Deterministically, with TIN's schedule; the number of segments cannot be changed afterwards."""
+    flags = ["--epochs", 1, f"--{module}", "--lr_scheduler", "cosine", "--warmup_epoch", 1, "--warmup_multiplier", 10,
+             "--min_lr", 0]
+    for out in ("a", "b"):
+        assert call("main", "motion", "RGB", *data, *TINY[2:], *flags, "--deterministic", "--output_dir", tmp_path / out) == 0
+    first, again = (load(tmp_path / out / "last.pth") for out in ("a", "b"))
+    assert same(first["state_dict"], again["state_dict"]) and first["model"]["module"] == module
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "mean class" in capsys.readouterr().out
+    line = refused(capsys, "test_models_center_crop", "motion", *data[:4], "--val_list", data[-1], "--weights",
+                   tmp_path / "a" / "last.pth", "--test_segments", 4)
+    assert f"holds a {module} of 2 segments" in line

@@ -40,7 +40,7 @@ def pixels(model, batch=2, size=32):
 
 @pytest.mark.parametrize("file", [
     "tdn_resnet50_8f_fc.npz", "tsn_resnet50_8f.npz", "tsm_resnet50_8f.npz", "tsm_resnet50_nl_8f.npz", "tsm_mobilenetv2_8f.npz",
-    "tsm_resnet50_flow_8f.npz", "tsn_bninception_3f.npz"])
+    "tsm_resnet50_flow_8f.npz", "tsn_bninception_3f.npz", "tam_resnet50_8f.npz", "tin_resnet50_8f.npz"])
 def test_golden_logits(file):
     golden, config, state = load(file)
     model = load_model(state, num_segments=int(config["T"]), dropout=0.0, quiet=True)
@@ -52,7 +52,8 @@ def test_golden_logits(file):
 # Weight decay shrinks the redundant conv biases of the original TDN; in training that changes nothing, but its running means
 # lag behind the biases by about 1e-5. A network without these biases has nothing that lags.
 @pytest.mark.parametrize(("file", "policy", "tolerance"), [
-    ("tdn_resnet50_8f.npz", "flat", 1e-4), ("tsm_resnet50_8f.npz", "groups", 1e-6)])
+    ("tdn_resnet50_8f.npz", "flat", 1e-4), ("tsm_resnet50_8f.npz", "groups", 1e-6),
+    ("tam_resnet50_8f.npz", "groups", 1e-6), ("tin_resnet50_8f.npz", "groups", 1e-6)])
 def test_golden_training(file, policy, tolerance):
     """Logits of the original before and after three of its SGD steps, and the losses between."""
     golden, config, state = load(file)
@@ -123,11 +124,12 @@ FEATURES = {"resnet18": 512, "resnet34": 512, "mobilenetv2": 1280, "BNInception"
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_backbone_with_every_module(arch, module):
-    options = {"shift_place": "block"} if (arch, module) == ("BNInception", "tsm") else {}
+    options = {("BNInception", "tsm"): {"shift_place": "block"}, ("mobilenetv2", "tin"): {"shift_div": 2}}.get((arch, module), {})
+    refused = {"mobilenetv2": ("tdn", "tam"), "BNInception": ("tdn", "tam", "tin")}.get(arch, ())
     for modality in MODULES[module].modalities:
         with torch.device("meta"):
-            if module == "tdn" and arch in ("mobilenetv2", "BNInception"):
-                with pytest.raises(UserError, match="tdn needs a ResNet"):
+            if module in refused:
+                with pytest.raises(UserError, match="tdn needs a ResNet" if module == "tdn" else f"{module}: .* have no slot"):
                     TSN(7, 3, arch=arch, module=module)
                 continue
             model = TSN(7, 3, arch=arch, module=module, modality=modality, **options)
@@ -138,12 +140,16 @@ def test_every_backbone_with_every_module(arch, module):
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-@pytest.mark.parametrize(("arch", "options"), [
-    ("resnet18", {}), ("resnet18", {"shift_place": "block", "temporal_pool": True, "non_local": True}), ("mobilenetv2", {}),
-    ("BNInception", {"shift_place": "block"})])
-def test_a_step_of_every_kind_of_tsm(arch, options, modality, tmp_path):
+@pytest.mark.parametrize(("module", "arch", "options"), [
+    ("tsn", "resnet18", {}), ("tsm", "resnet18", {"shift_place": "block", "temporal_pool": True, "non_local": True}),
+    ("tsm", "mobilenetv2", {}), ("tsm", "BNInception", {"shift_place": "block"}), ("tam", "resnet18", {"non_local": True}),
+    ("tam", "resnext50_32x4d", {}), ("tin", "resnet18", {"temporal_pool": True}), ("tin", "mobilenetv2", {"shift_div": 2}),
+    ("tdn", "resnet18", {"non_local": True, "temporal_pool": True})])
+def test_a_step_of_every_kind_of_network(module, arch, options, modality, tmp_path):
     """Forward, backward, an optimiser step, saved and loaded again."""
-    model = small(module="tsm", arch=arch, modality=modality, partial_bn=True, **options).train()
+    if modality not in MODULES[module].modalities:
+        return
+    model = small(module=module, arch=arch, modality=modality, partial_bn=True, **options).train()
     groups = parameter_groups(model, "groups", weight_decay=5e-4)
     optimizer = torch.optim.SGD(groups, lr=0.001)
     loss = F.cross_entropy(model(pixels(model, size=64)), torch.tensor([0, 1]))

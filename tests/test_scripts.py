@@ -18,7 +18,9 @@ printf '%s\\0' "${0##*/}" "$@" >>"$RECORD"
 echo >>"$RECORD"
 """
 CLASSES = {"something": 174, "somethingv2": 174, "kinetics": 400, "ucf101": 101}
-AVERAGE = {"tdn": "softmax per view", "tsn": "mean of logits", "tsm": "mean of logits"}
+AVERAGE = {"tdn": "softmax per view", "tsn": "mean of logits", "tsm": "mean of logits", "tam": "mean of logits",
+           "tin": "softmax per view"}
+T_IN_WEIGHTS = ("tam", "tin")  # trained and tested with one T, that of the row's name
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +50,14 @@ def released(tmp_path_factory):
     """Files in the layout that the authors released, made when first asked for; their weights are zeros and take no space."""
     folder, made = tmp_path_factory.mktemp("released"), {}
 
-    def get(num_class, **options):
-        key = str((num_class, options))
+    def get(num_class, num_segments=8, **options):
+        key = str((num_class, num_segments, options))
         if key not in made:
             made[key] = folder / f"{len(made)}.pth.tar"
             with torch.device("meta"):
-                model = TSN(num_class, 8, **options)
-            layout = "tdn" if options["module"] == "tdn" else "tsm-mobilenetv2" if options["arch"] == "mobilenetv2" else "tsm"
+                model = TSN(num_class, num_segments, **options)
+            module = options["module"]
+            layout = "tsm-mobilenetv2" if options["arch"] == "mobilenetv2" else "tsm" if module == "tsn" else module
             state = export_state_dict(model, layout)
             torch.save({"state_dict": {key: torch.zeros((), dtype=value.dtype).expand(value.shape)
                                        for key, value in state.items()}}, made[key])
@@ -112,6 +115,11 @@ def test_row(row, stand_ins, lists, released, tmp_path, capsys):
     assert folders and len(set(folders)) == len(folders)  # a folder holds the scores of one network and one protocol
 
 
+def segments_of(row):
+    """T of a row, as its name tells it: 16 of ``k400_r50_16f_dense``."""
+    return int(re.search(r"_(\d+)f(?=[_.])", row)[1])
+
+
 def modality_of(folder):
     return next((modality for modality in ("Flow", "RGBDiff") if modality.lower() in folder), "RGB")
 
@@ -120,6 +128,7 @@ def check_training(row, comment, command, lists, capsys):
     dataset, modality, *flags = command[command.index("main.py") + 1:]
     assert command[:3] == ["torchrun", "--nproc_per_node", "8"] and value_of(flags, "--module") == row.split("/")[0]
     assert modality == modality_of(value_of(flags, "--output_dir"))
+    assert row.split("/")[0] not in T_IN_WEIGHTS or int(value_of(flags, "--num_segments")) == segments_of(row)
     batch = int(value_of(flags, "--batch-size"))
     assert re.search(rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]", comment)
     stand_in = lists[modality == "Flow"]
@@ -135,12 +144,13 @@ def check_test(row, comment, command, lists, released, capsys):
     module, modality = row.split("/")[0], value_of(flags, "--modality", "RGB")
     folder = value_of(flags, "--output_dir")
     assert modality == modality_of(folder) and value_of(flags, "--weights") == f"{os.path.dirname(folder)}/best.pth"
-    weights = released(CLASSES[dataset], module=module, arch=value_of(flags, "--archs"), modality=modality,
-                       non_local="_nl_" in row)
+    weights = released(CLASSES[dataset], segments_of(row) if module in T_IN_WEIGHTS else 8, module=module,
+                       arch=value_of(flags, "--archs"), modality=modality, non_local="_nl_" in row)
     assert call(Path(script).stem, dataset, *flags, *lists[modality == "Flow"], "--weights", weights) == 0
     out = capsys.readouterr().out
     assert f"3/3 videos, {AVERAGE[module]}; nothing was scored" in out
-    assert ("--dense_sample" in flags) == ("dense" in row)
+    dense = "--dense_sample" in flags or value_of(flags, "--sample", "").startswith("dense")
+    assert dense == ("dense" in row)
     if module != "tdn":  # whose comments put it in other words
         assert protocol_in_words(out) in comment
 

@@ -1,14 +1,15 @@
-"""What the original TDN, TSM and TSN compute, operation for operation: what ``benchmark.py model`` measures against.
+"""What the original networks compute, operation for operation: what ``benchmark.py model`` measures against.
 
-Written from the description of MCG-NJU/TDN (ops/models.py, ops/tdn_net.py, ops/base_module.py; arXiv 2012.10071), of
-mit-han-lab/temporal-shift-module (ops/temporal_shift.py; arXiv 1811.08383) and of yjxiong/tsn-pytorch, keeping what costs
-time there: a bias before every BatchNorm, differences at full size, the two directions one after the other, a temporal conv
-between two permuted copies, a shift by three slices into zeros, a classifier on every frame. Parameters
+Written from the description of MCG-NJU/TDN (ops/models.py, ops/tdn_net.py, ops/base_module.py; arXiv 2012.10071) and of
+yjxiong/tsn-pytorch, keeping what costs time there: a bias before every BatchNorm, differences at full size, the two
+directions one after the other, a temporal conv between two permuted copies, a classifier on every frame. What TSM, TAM and
+TIN put into a ResNet is in baselines_temporal.py. Parameters
 have the names of the released files, so ``ops.checkpoints.load_model(model.state_dict())`` is the same function.
 """
 import torch
 import torch.nn.functional as F
 import torchvision
+from baselines_temporal import GUESTS
 from torch import nn
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -156,40 +157,13 @@ class Segments(nn.Module):
         return scores.view(-1, self.num_segments, scores.shape[1]).mean(dim=1)
 
 
-class TemporalShift(nn.Module):
-    """A conv behind the shift as the original runs it: ``[B*T, C, h, w]`` to the conv's output."""
-
-    def __init__(self, net, num_segments):
-        super().__init__()
-        self.net = net
-        self.num_segments = num_segments
-
-    def forward(self, x):
-        return self.net(three_slices(x, self.num_segments))
-
-
-def three_slices(x, num_segments, shift_div=8):
-    """The shift itself, whose backward autograd derives: ``[B*T, C, h, w]`` to the same shape."""
-    nt, c, h, w = x.size()
-    x = x.reshape(nt // num_segments, num_segments, c, h, w)
-    fold = c // shift_div
-    out = torch.zeros_like(x)
-    out[:, :-1, :fold] = x[:, 1:, :fold]
-    out[:, 1:, fold:2 * fold] = x[:, :-1, fold:2 * fold]
-    out[:, :, 2 * fold:] = x[:, :, 2 * fold:]
-    return out.view(nt, c, h, w)
-
-
 def original(module, arch="resnet50", num_class=400, num_segments=8, dropout=0.5):
-    """The original's model, in training mode. module: "tsn", "tsm" or "tdn"; arch: a name in ``BLOCKS``."""
+    """The original's model, in training mode. module: "tsn", "tdn" or a name in ``GUESTS``; arch: a name in ``BLOCKS``."""
     if module == "tdn":
         base = TDNNet(arch, num_segments)
     else:
         base = torchvision.models.get_model(arch, weights=None)
         base.fc = nn.Identity()
-    if module == "tsm":
-        step = 2 if len(base.layer3) >= 23 else 1
-        for layer in (base.layer1, base.layer2, base.layer3, base.layer4):
-            for block in layer[::step]:
-                block.conv1 = TemporalShift(block.conv1, num_segments)
+    if module in GUESTS:
+        GUESTS[module](base, num_segments)
     return Segments(base, num_class, num_segments, dropout)

@@ -26,6 +26,7 @@ from measure import machine, table
 
 from ops.data.loader import TrainSampler, make_loader
 from ops.errors import UserError, run_front
+from ops.temporal import MODULES
 
 
 def main():
@@ -51,8 +52,8 @@ def parser():
     one.add_argument("--rounds", type=positive, default=11, metavar="N", help="rounds after the one that warms up")
     one.add_argument("--clips", type=positive, default=4, metavar="N", help="clips made in a row, each another")
     one = verb(model, "time of inference or of a training step, and the memory that is kept for backward")
-    one.add_argument("--modules", nargs="+", choices=("tsn", "tsm", "tdn"), default=["tsn", "tsm", "tdn"],
-                     help="temporal modules; training tsm also times tsn and the shift alone")
+    one.add_argument("--modules", nargs="+", choices=tuple(MODULES), default=list(MODULES),
+                     help="temporal modules; training also times tsn beside tsm, tam and tin, and the shift alone")
     one.add_argument("--arch", choices=tuple(baselines_model.BLOCKS), default="resnet50", help="backbone")
     one.add_argument("--segments", type=positive, default=8, metavar="T", help="segments of a clip")
     one.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="side of a frame")

@@ -6,9 +6,10 @@
 IN is any file that --weights takes: of this project, TSN, TSM, TAM, TIN, TDN, MMAction2 or torchvision; it is loaded
 strictly. OUT is a checkpoint of this project (--to ours), which explains itself, or what the other project's own loader
 expects. What IN does not tell (T of a TSM file without its name, say) is assumed, and said so, unless a flag supplies it.
-OUT is loaded and compared with IN, tensor by tensor, before it gets its name.
+OUT is loaded again and compared, tensor by tensor, before it gets its name.
 """
 import argparse
+import contextlib
 import os
 import secrets
 import sys
@@ -33,19 +34,18 @@ def main() -> None:
     args = parser().parse_args()
     if args.class_names and args.to != "ours":
         raise UserError(f"--class_names: the {args.to} layout has no place for them; leave the flag out")
-    if args.out.exists() and not args.force:
-        raise UserError(f"{args.out} exists; give another OUT, or --force to replace it")
+    if os.path.isdir(args.out) or (os.path.exists(args.out) and not args.force):
+        raise UserError(f"{args.out} exists; give another OUT, or --force to replace a file")
     given = {name: getattr(args, name) for name in ("num_segments", "module", *OPTIONS) if getattr(args, name) is not None}
     model = load_model(args.source, quiet=True, **given)
-    file, content = read_weights(args.source), read_checkpoint(args.source)
     if args.class_names:
         model.class_names = read_class_names(args.class_names, model.num_class)
-    told = read_weights(content).spec.keys()  # by the weights alone, without the file's name
-    print_recognised(args.source, file, model, {**dict.fromkeys(told, "the file"), **dict.fromkeys(given, "a flag")})
+    file, content = read_weights(args.source), read_checkpoint(args.source)
+    tellers = {**dict.fromkeys(read_weights(content).spec, "the file"), **dict.fromkeys(given, "a flag")}
+    print_recognised(args.source, file, model, tellers)
     if args.keys:
         print_keys(find_state_dict(content, args.source), file.layout, model)
-    ours = content if file.layout == "ours" else {}
-    recipe = ours.get("recipe") or ({"dataset": file.dataset} if file.dataset else {})
+    recipe = (file.layout == "ours" and content.get("recipe")) or ({"dataset": file.dataset} if file.dataset else {})
     untold = write(args.out, model, args.to, recipe=recipe, converted_from={"file": args.source.name, "layout": file.layout})
     print(f"written     {args.out}, {args.to} layout: the same {len(model.state_dict())} tensors when loaded again")
     if untold:
@@ -70,16 +70,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def print_recognised(source: Path, file, model, tellers: dict[str, str]) -> None:
-    """What was found, and who told it (tellers: argument of the model -> who): else the file's name, if it is in ``file.spec``."""
+    """What was found, and who told it (tellers: argument of the model -> who); else it was the name, if in ``file.spec``."""
     assumed = [name for name in ("num_segments", *MODULES[model.spec["module"]].options)
                if name not in tellers and name not in file.spec]
     teller = tellers.get("num_segments", "assumed" if "num_segments" in assumed else "the file's name")
-    print(f"read        {source}, {file.layout} layout")
+    print(f"read        {source}, {file.layout} layout{f', data set {file.dataset}' if file.dataset else ''}")
     print(f"model       {describe(model.spec)}")
     print(f"T           {model.num_segments} ({teller})")
     print(f"classes     {model.num_class} ({'with their names' if model.class_names else 'names unknown'})")
-    if file.dataset:
-        print(f"data set    {file.dataset}")
     if assumed:
         print(f"assumed     {', '.join(f'{name} {model.spec[name]}' for name in assumed)}: the file does not tell, flags can")
 
@@ -113,8 +111,8 @@ def write(out: Path, model, layout: str, **facts) -> list[str]:
     facts: what else a checkpoint of ours says. Returns what the written file does not tell, as ``name value``. Raises
     UserError if the layout cannot hold the model, if ``out`` cannot be written, or if its name contradicts the weights.
     """
-    target = Path(os.path.realpath(out))  # a link stays a link
-    trial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
+    target = os.path.realpath(out)  # a link stays a link
+    trial = f"{target}.{secrets.token_hex(4)}.tmp"
     try:
         if layout == "ours":
             save_checkpoint(trial, model, class_names=model.class_names, **facts)
@@ -128,13 +126,14 @@ def write(out: Path, model, layout: str, **facts) -> list[str]:
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); give another OUT") from None
     except UserError as error:
-        raise UserError(str(error).replace(str(trial), str(out))) from None
+        raise UserError(str(error).replace(trial, str(out))) from None
     finally:
-        trial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(trial)
     return untold
 
 
-def compare(path: Path, model) -> list[str]:
+def compare(path: str, model) -> list[str]:
     """What a file does not tell about a model, as ``name value``. Raises UserError if it does not hold the same weights."""
     again = load_model(path, quiet=True)
     expected, found = model.state_dict(), again.state_dict()

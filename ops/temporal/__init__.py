@@ -95,8 +95,9 @@ def resolve_options(module, given):
         known = {"shift_place": PLACES, "shift_direction": DIRECTIONS}.get(name)
         if known and value not in known:
             raise UserError(f"--{name} {value}: unknown; known are {', '.join(known)}")
-        if name == "shift_div" and (type(value) is not int or value < (1 if given.get("shift_direction") == "past" else 2)):
-            raise UserError(f"--shift_div {value}: must be a whole number from 2 (1 if only the past is seen)")
+        least = 2 if defaults.get("shift_direction") and given.get("shift_direction") != "past" else 1
+        if name == "shift_div" and (type(value) is not int or value < least):
+            raise UserError(f"--shift_div {value}: must be a whole number from {least} for {module}")
     return {**defaults, **given}
 
 

@@ -62,8 +62,9 @@ class TemporalInterlace(nn.Module):
 
     def _offsets(self, pooled):
         """Offsets ``[B, 4]`` and weights ``[B, T, 4]`` of means ``[N, C // shift_div]``."""
-        if torch.is_autocast_enabled(pooled.device.type):
-            with torch.autocast(pooled.device.type, enabled=False):
+        device = pooled.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
                 return self._offsets(pooled)
         pooled = pooled.unflatten(0, (-1, self.num_segments)).transpose(1, 2)
         o = self.offset_fc2(torch.relu(self.offset_fc1(self.offset_conv(pooled).squeeze(1))))
