@@ -1,5 +1,6 @@
 """The one exception a user is meant to read, and how the front scripts show it."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -12,12 +13,16 @@ class UserError(Exception):
 
 
 def run_front(main: Callable[[], None]) -> None:
-    """Run ``main``; a ``UserError`` becomes ``error: <line>`` and exit status 2, Ctrl-C becomes exit status 130."""
+    """Run ``main``; a ``UserError`` becomes ``error: <line>`` and exit status 2, Ctrl-C becomes exit status 130, a closed
+    pipe (``... | head``) 141."""
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
+        sys.exit(141)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

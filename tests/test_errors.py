@@ -1,5 +1,9 @@
 """ops/errors.py: exit statuses and what the user sees."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from ops.errors import UserError, run_front
@@ -26,3 +30,13 @@ def test_defects_keep_their_traceback():
 
 def test_success_returns():
     assert run_front(lambda: None) is None
+
+
+def test_a_reader_that_leaves_is_no_defect():
+    """As in ``... list | head -1``: much more than a pipe holds, of which one line is read."""
+    code = "from ops.errors import run_front; run_front(lambda: [print('line') for _ in range(100_000)])"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"line\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
