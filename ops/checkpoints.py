@@ -60,8 +60,7 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
     if MODULES[spec["module"]].read and spec["module"] == file.spec["module"] and (
             spec.get("num_segments") != file.spec["num_segments"]):
         raise UserError(f"{file.name}: holds a {spec['module']} of {file.spec['num_segments']} segments, and their number is "
-                        f"in "
-                        f"the shapes of its weights: it cannot be used with {spec['num_segments']}")
+                        f"in the shapes of its weights: it cannot be used with {spec['num_segments']}")
     assumed = "" if "num_segments" in spec else " (assumed: the file does not tell)"
     spec.setdefault("num_segments", 8)
     try:
@@ -119,13 +118,15 @@ def tune(model, source, *, dataset, class_names):
 
     The head is taken over if the file's classes are known to be the model's: their names, or where one side has none the
     name of the data set. A first conv of another modality starts from the mean over its channels. What only one of the two
-    has may be a guest (a temporal module, a non-local block): it stays new, or is not used.
+    has, or has in another shape, may be a guest (a temporal module, a non-local block): it stays new, or is not used.
 
     Returns (report, whether the head was taken over). Raises UserError if the backbone is another one.
     """
     file = read_weights(source)
     own = model.state_dict()
-    state = dict(file.state)
+    # A guest of another T, as TAM has it in its shapes, starts anew.
+    state = {key: value for key, value in file.state.items()
+             if not (_GUEST.search(key) and key in own and own[key].shape != value.shape)}
     first = f"backbone.{model.backbone.first_conv}.weight"
     spread = ""
     if first in state and state[first].shape[1] != own[first].shape[1]:

@@ -36,7 +36,8 @@ def testing_parser(description, crops):
     group.add_argument("--test_sampling", type=_each(_sampling), metavar=f"{{{','.join(TEST_SAMPLINGS)}}}",
                        help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); "
                             "dense: clips of 64 frames spread over the video; twice: center and segment starts; uniform: "
-                            "clips that start at different places of their segments; caffe: that of Caffe TSN [,] (default: "
+                            "clips that start at different places of their segments; caffe: that of Caffe TSN; center+random: "
+                            "that of TIN [,] (default: "
                             "random for kinetics with tdn, dense with tam, else center)")
     for flag in ("dense", "twice"):
         group.add_argument(f"--{flag}_sample", dest="test_sampling", action="store_const", const=[flag],

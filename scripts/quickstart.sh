@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to a table: makes .venv, generates a motion data set, trains TSN and TDN on it, tests both, prints a table.
 #   bash scripts/quickstart.sh [--all]
-# --all trains TSM, too. Needs Python 3.10+ and, after the installation, about ten minutes of two CPU cores (--all: 25 at the
-# most); a GPU is used if there is one. Everything lands in runs/quickstart/; a second run reuses what is there.
+# --all trains TSM, too. Needs Python 3.10+ and, after the installation, about ten minutes of two CPU cores (--all:
+# twenty); a GPU is used if there is one. Everything lands in runs/quickstart/; a second run reuses what is there.
 set -euo pipefail
 modules="tsn tdn"
 case "$*" in
@@ -23,7 +23,7 @@ echo "|---|---|---|---|---|---|" >>"$out/table.md"
 for module in $modules; do
     run=$out/$module
     case $module in
-    # The shift has no weight of its own that could start as a difference: it takes more steps, on small pictures.
+    # Without pretrained weights TSM needs many steps until it sees motion; small batches of small pictures make them cheap.
     tsm) frames=8 recipe="--input_size 32 --batch-size 8 --epochs 40 --lr 0.01 --dropout 0 --wd 1e-4 --shift_div 4" ;;
     *) frames=4 recipe="--input_size 48 --batch-size 16 --epochs 12 --lr 0.02 --dropout 0.2 --gd 20" ;;
     esac

@@ -229,6 +229,16 @@ def test_tuning_leaves_guests_of_one_side_alone():
     assert all(torch.equal(model.state_dict()[key], before[key]) for key in guests)
 
 
+def test_tuning_a_guest_of_another_number_of_segments():
+    source, model = small("tam", seed=1), TSN(5, 8, arch="resnet18", module="tam")
+    report, _, before = tuned(model, source.state_dict())
+    changed = [key for key in before if ".before_conv2." in key and before[key].shape != source.state_dict()[key].shape]
+    assert changed and all(torch.equal(model.state_dict()[key], before[key]) for key in changed)
+    assert f"new {len(changed)}, not used 0" in report
+    key = "backbone.layer1.0.before_conv2.gate_conv1.weight"
+    assert torch.equal(model.state_dict()[key], source.state_dict()[key])
+
+
 def test_tuning_another_backbone_is_refused():
     for model in (TSN(5, 4, arch="resnet34", module="tsm"), TSN(5, 4, arch="resnet50"), TSN(5, 4, arch="mobilenetv2")):
         with pytest.raises(UserError, match="holds a tsm resnet18, whose backbone does not fit a"):

@@ -292,3 +292,12 @@ def test_uniform_clips_stay_inside(n, T, L, clips, compat):
 def test_dense_golden_of_tam(n, T, clip, clips, first, last):
     offsets = one_based(dense_offsets(n, T, clip, clips))
     assert (offsets[0], offsets[-1]) == (first, last) and set(np.diff(offsets)) == {64 // T}
+
+
+@given(N, T, L, st.integers(1, 5))
+def test_tins_clips_are_the_middle_and_random_ones(n, T, L, clip):
+    def pick(kind, clip):
+        return sampling.test_offsets(kind, n, T, L, clip=clip, clips=6, seed=3, video="v").tolist()
+
+    assert pick("center+random", 0) == center_offsets(n, T, L).tolist()
+    assert pick("center+random", clip) == pick("random", clip)

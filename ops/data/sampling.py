@@ -15,7 +15,8 @@ from ops.errors import UserError
 
 TRAIN_SAMPLINGS = ("uniform", "dense")
 # The samplings of a test, and their usual numbers of clips.
-TEST_SAMPLINGS = {"center": 1, "random": 10, "dense": 10, "twice": 2, "uniform": 1, "caffe": 1}
+TEST_SAMPLINGS = {"center": 1, "random": 10, "dense": 10, "twice": 2, "uniform": 1, "caffe": 1,
+                  "center+random": 10}
 WINDOW = 64  # frames that a clip of dense sampling spans
 
 
@@ -127,11 +128,12 @@ def test_offsets(
 
     "center": center_offsets. "random": the training formula, as TDN tests Kinetics, drawn from (seed, video, clip)
     alone. "dense": dense_offsets. "twice": center_offsets, then edge_offsets. "uniform": uniform_offsets. "caffe":
-    caffe_offsets.
+    caffe_offsets. "center+random": center_offsets for clip 0, the others as "random": TIN test.py, which draws them anew
+    in every run.
     Raises ValueError for another sampling or if ``n < 1``, UserError as check_sampling does.
     """
     check_sampling(sampling, T, clips=[clip], num_clips=clips)
-    if sampling == "random":
+    if sampling == "random" or (sampling == "center+random" and clip > 0):
         return train_offsets(n, T, L, clip_rng(seed, 0, video, clip), compat=compat)
     if sampling == "dense":
         return dense_offsets(n, T, clip, clips)
@@ -156,11 +158,11 @@ def check_sampling(sampling: str, T: int, *, clips: Sequence[int], num_clips: in
         dense_stride(T)
     usual = TEST_SAMPLINGS[sampling]
     count = usual if num_clips is None else num_clips
-    if count < 1 or (count != usual and sampling not in ("dense", "random", "uniform")):
+    if count < 1 or (count != usual and sampling not in ("dense", "random", "uniform", "center+random")):
         raise UserError(f"{sampling} sampling cannot have {count} clips; its usual number is {usual}")
     for clip in clips:
         # A random clip is a function of its own number, not of how many there are.
-        if clip < 0 or (clip >= count and sampling != "random"):
+        if clip < 0 or (clip >= count and "random" not in sampling):
             known = "clip 0 only" if count == 1 else f"clips 0 to {count - 1}"
             raise UserError(f"clip {clip}: {sampling} sampling has {known}; give another clip or sampling")
     return count
