@@ -57,8 +57,8 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
         spec = {key: value for key, value in spec.items() if key not in dropped}
     if num_segments is not None:
         spec["num_segments"] = num_segments
-    if MODULES[spec["module"]].read and spec["module"] == file.spec["module"] and (
-            spec.get("num_segments") != file.spec["num_segments"]):
+    row = MODULES.get(spec["module"])
+    if row and row.read and spec["module"] == file.spec["module"] and spec.get("num_segments") != file.spec["num_segments"]:
         raise UserError(f"{file.name}: holds a {spec['module']} of {file.spec['num_segments']} segments, and their number is "
                         f"in the shapes of its weights: it cannot be used with {spec['num_segments']}")
     assumed = "" if "num_segments" in spec else " (assumed: the file does not tell)"

@@ -130,7 +130,7 @@ def test_wrong_values(tmp_path):
     with pytest.raises(UserError, match="num_class 0"):
         resolve("ucf101", num_class=0)
     with pytest.raises(UserError, match="test_sampling"):
-        resolve("ucf101", test_sampling="uniform")
+        resolve("ucf101", test_sampling="edges")
     with pytest.raises(UserError, match="no such file"):
         resolve("ucf101", class_names=str(tmp_path / "none.txt"))
     path = write(tmp_path, "run\nwalk\n")
