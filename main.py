@@ -38,7 +38,7 @@ def train(args, world):
     data = resolve(args.dataset, args.modality, train_list=args.train_list, val_list=args.val_list, root_path=args.root_path,
                    num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl)
     names = load_class_names(data)
-    labels = flip_map(data, names)
+    labels = None if args.no_flip else flip_map(data, names)
     lists = {}
     if not args.evaluate:
         lists["train"], missing = read_checked(data, "train_list", stop=args.missing == "stop",
@@ -102,7 +102,7 @@ def train(args, world):
     with RunLog(folder, world.is_main) as log:
         log.say(describe(args, net, world))
         log.say(f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
-                f"{describe_flip(data, labels)}; writing to {folder}/")
+                f"{'no flips' if labels is None else describe_flip(data, labels)}; writing to {folder}/")
         if checkpoint:
             log.say(f"resumed {checkpoint} after epoch {first_epoch}, best Prec@1 {best:.2f}%")
         steps = len(loaders[0]) // args.accumulate

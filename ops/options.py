@@ -99,6 +99,8 @@ def _add_train_sampling(parser):
     group = parser.add_argument_group("which frames")
     group.add_argument("--sampling", choices=TRAIN_SAMPLINGS, default="uniform",
                        help="one frame of each of T equal parts, or T frames of a window of 64")
+    group.add_argument("--no_flip", action="store_true",
+                       help="do not mirror training clips (default: half of them, with their labels, as docs/data.md says)")
     group.add_argument("--dense_sample", dest="sampling", action="store_const", const="dense",
                        help="the same as --sampling dense")
 

@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
 # TSM, other modalities, fine-tuning.
 
 @pytest.mark.parametrize("flags", [
-    ["--shift", "--shift_div", 4, "--consensus_type", "identity", "--non_local", "--lr_type", "cos"],
+    ["--shift", "--shift_div", 4, "--consensus_type", "identity", "--non_local", "--lr_type", "cos", "--no_flip"],
     ["--shift", "--temporal_pool", "--dense_sample", "--partial_bn"], ["--module", "tsn", "--arch", "mobilenetv2"],
 ])
 def test_tsm_trains(data, tmp_path, capsys, flags):
@@ -171,6 +171,7 @@ def test_tsm_trains(data, tmp_path, capsys, flags):
     assert call("main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, *flags, "--output_dir", out) == 0
     last = load(out / "last.pth")
     assert last["model"]["module"] == ("tsn" if "tsn" in flags else "tsm")
+    assert ("no flips" in (out / "log.txt").read_text()) == ("--no_flip" in flags)
     again = ["--output_dir", out, "--resume", "auto", "-e"]
     assert call("main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, *flags, *again) == 0
     assert f"Prec@1 {last['metrics']['val_top1']:.2f}%" in capsys.readouterr().out.splitlines()[-1]

@@ -13,7 +13,7 @@ shift
 case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py something RGB --module tam --arch resnet50 --num_segments 16 --lr 0.01 \
-        --lr_type step --lr_steps 30 40 45 --epochs 50 --batch-size 8 --wd 1e-3 --gd 20 --dropout 0.6 --npb -j 4 \
+        --lr_type step --lr_steps 30 40 45 --epochs 50 --batch-size 8 --wd 1e-3 --gd 20 --dropout 0.6 --npb --no_flip -j 4 \
         --output_dir $run --resume auto "$@"
     ;;
 test)

@@ -16,7 +16,7 @@ case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py something RGB --module tin --shift_div 4 --arch resnet50 --num_segments 8 \
         --tune_from runs/tin_k400_r50_8f/best.pth --lr 0.008 --lr_type step --lr_steps 10 20 30 --epochs 40 --batch-size 6 \
-        --wd 5e-4 --gd 20 --dropout 0.8 -j 4 --output_dir $run --resume auto "$@"
+        --wd 5e-4 --gd 20 --dropout 0.8 --no_flip -j 4 --output_dir $run --resume auto "$@"
     ;;
 test)
     python test_models_center_crop.py something --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 1 \
