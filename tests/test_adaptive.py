@@ -1,10 +1,9 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+from baselines_temporal import AdaptiveModule as Original
 from golden_fill import clip as filled_clip
 from golden_fill import difference, load
-from torch import nn
 
 from ops.checkpoints import load_model
 from ops.temporal import adaptive
@@ -13,30 +12,6 @@ from ops.temporal.adaptive import TemporalAdaptive
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 NAMES = {"kernel_fc1": "G.0", "kernel_bn": "G.1", "kernel_fc2": "G.3",
          "gate_conv1": "L.0", "gate_bn": "L.1", "gate_conv2": "L.3"}
-
-
-class Original(nn.Module):
-    """The original's forward, statement by statement: a grouped conv over ``[1, B * C, T, HW]``; its names of the weights."""
-
-    def __init__(self, channels, segments):
-        super().__init__()
-        self.segments = segments
-        self.G = nn.Sequential(
-            nn.Linear(segments, 2 * segments, bias=False), nn.BatchNorm1d(2 * segments), nn.ReLU(),
-            nn.Linear(2 * segments, 3, bias=False), nn.Softmax(-1))
-        self.L = nn.Sequential(
-            nn.Conv1d(channels, channels // 4, 3, padding=1, bias=False), nn.BatchNorm1d(channels // 4), nn.ReLU(),
-            nn.Conv1d(channels // 4, channels, 1, bias=False), nn.Sigmoid())
-
-    def forward(self, x):
-        n, c, h, w = x.shape
-        t, b = self.segments, n // self.segments
-        x = x.reshape(b, t, c, h, w).permute(0, 2, 1, 3, 4).contiguous()
-        pooled = F.adaptive_avg_pool2d(x.view(b * c, t, h, w), 1).view(b * c, t)
-        kernel = self.G(pooled).view(b * c, 1, 3, 1)
-        gate = self.L(pooled.view(b, c, t)).view(b, c, t, 1, 1)
-        y = F.conv2d((x * gate).view(1, b * c, t, h * w), kernel, padding=(1, 0), groups=b * c)
-        return y.view(b, c, t, h, w).permute(0, 2, 1, 3, 4).reshape(n, c, h, w)
 
 
 def theirs(key):

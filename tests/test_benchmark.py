@@ -2,20 +2,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import golden_fill
-import numpy as np
-import pytest
-import torch
-import torch.nn.functional as F
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-
 import baselines_data
 import baselines_model
 import benchmark
 import benchmark_data
 import benchmark_model
+import golden_fill
 import measure
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
 
 from ops.checkpoints import load_model
 from ops.errors import UserError

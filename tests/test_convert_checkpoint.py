@@ -1,10 +1,9 @@
 import importlib
-import sys
 from functools import cache
 
 import pytest
 import torch
-from fronts import ROOT, call, refused
+from fronts import call, refused
 from golden_fill import load
 from small_models import assert_same_weights, saved, small
 
@@ -13,7 +12,6 @@ from ops.layouts import LAYOUTS
 from ops.models import TSN
 from ops.temporal import MODULES
 
-sys.path.insert(0, str(ROOT / "tools"))
 tool = importlib.import_module("convert_checkpoint")
 
 TSM_NAME = "TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50.pth"

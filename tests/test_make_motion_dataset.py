@@ -23,7 +23,6 @@ from ops.data.lists import read_list
 from ops.data.readers import open_reader
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "make_motion_dataset.py"
-sys.path.insert(0, str(TOOL.parent))
 tool = importlib.import_module("make_motion_dataset")
 
 QUICK = ["--size", 32, "--frames", 4]

@@ -1,18 +1,13 @@
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import show_offsets
 import torch
 from fronts import call, make_flow, refused
 from PIL import Image
 from small_models import saved, small
 from videos import encode, textured_frames
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-
-import show_offsets
 
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.temporal import TemporalInterlace

@@ -1,6 +1,5 @@
 import importlib
 import json
-import sys
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from ops.models import MODALITIES, TSN
 from ops.released import facts_of_name
 from ops.temporal import MODULES
 
-sys.path.insert(0, str(ROOT / "tools"))
 tool = importlib.import_module("weights")
 
 ROWS = tool.read_manifest()
