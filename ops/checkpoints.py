@@ -51,7 +51,8 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
     unexpected or of another shape.
     """
     file = read_weights(source)
-    spec = {**file.spec, **{key: value for key, value in overrides.items() if value is not None}}
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    spec = {**file.spec, **overrides}
     if overrides.get("module") not in (None, file.spec["module"]):  # options of another module are of no use
         dropped = set(MODULES[file.spec["module"]].options) - overrides.keys()
         spec = {key: value for key, value in spec.items() if key not in dropped}

@@ -212,6 +212,13 @@ def training_parser(description):
     return parser
 
 
+def file_template(image_tmpl, flow_prefix, modality):
+    """``--image_tmpl``, or what ``--flow_prefix`` makes it for flow; None if neither says. Raises UserError if both do."""
+    if image_tmpl and flow_prefix is not None:
+        raise UserError("--flow_prefix and --image_tmpl both name the files; give one of the two")
+    return flow_prefix + "{}_{:05d}.jpg" if flow_prefix is not None and modality == "Flow" else image_tmpl
+
+
 def training_arguments(description):
     """Parse the flags of ``main.py`` and settle what depends on others, so that it is saved and printed as used.
 
@@ -225,10 +232,7 @@ def training_arguments(description):
     row = MODULES[args.module]
     for name, value in resolve_options(args.module, {name: getattr(args, name) for name in OPTIONS}).items():
         setattr(args, name, value)
-    if args.flow_prefix is not None:
-        if args.image_tmpl:
-            raise UserError("--flow_prefix and --image_tmpl both name the files; give one of the two")
-        args.image_tmpl = args.flow_prefix + "{}_{:05d}.jpg" if args.modality == "Flow" else None
+    args.image_tmpl = file_template(args.image_tmpl, args.flow_prefix, args.modality)
     if args.tune_from:
         args.pretrain = "none"
     if args.partial_bn is None:

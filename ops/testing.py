@@ -12,13 +12,14 @@ from ops.checkpoints import load_model
 from ops.data.clips import TestDataset
 from ops.data.datasets import Dataset, load_class_names, resolve
 from ops.data.loader import ShardSampler, make_loader
+from ops.data.sampling import TEST_SAMPLINGS
 from ops.data.sources import check_class_names, read_checked
 from ops.errors import UserError
 from ops.files import atomic_write
 from ops.metrics import mean_class_accuracy, topk_accuracy
 from ops.models import TSN, fuse_batch_norm
 from ops.npz_scores import save_npz
-from ops.options import OPTIONS
+from ops.options import OPTIONS, file_template
 from ops.scoring import score_videos
 from ops.submission import write_submission
 from ops.temporal import MODULES
@@ -100,11 +101,8 @@ def prepare(args, own, folder, quiet):
     for flag, given, held in (("archs", own.archs, model.spec["arch"]), ("modality", own.modality, model.modality)):
         if given and given != held:
             raise UserError(f"--{flag} {given}: {own.weights} holds a {held}")
-    image_tmpl = own.image_tmpl
-    if args.flow_prefix is not None and model.modality == "Flow":
-        image_tmpl = args.flow_prefix + "{}_{:05d}.jpg"
     data = resolve(args.dataset, model.modality, root_path=own.root_path, val_list=own.val_list, num_class=args.num_class,
-                   class_names=args.class_names, image_tmpl=image_tmpl)
+                   class_names=args.class_names, image_tmpl=file_template(own.image_tmpl, args.flow_prefix, model.modality))
     if data.num_class != model.num_class:
         raise UserError(f"{own.weights} tells {model.num_class} classes apart, but {data.name} has {data.num_class}; "
                         f"give the right checkpoint, data set or --num_class")
@@ -117,7 +115,9 @@ def prepare(args, own, folder, quiet):
     if args.max_num:
         videos = videos.head(args.max_num)
     scale = args.scale_size or model.scale_size
-    clips = range(args.clips or {"dense": 10, "twice": 2}.get(sampling, 1)) if args.clip_index is None else [args.clip_index]
+    clips = [args.clip_index]
+    if args.clip_index is None:
+        clips = range(args.clips or (1 if "random" in sampling else TEST_SAMPLINGS[sampling]))
     dataset = TestDataset(
         videos, num_segments=model.num_segments, frames_per_segment=model.frames_per_segment, image_tmpl=data.image_tmpl,
         decoder=args.decoder, clips=clips, num_clips=args.clips, crops=own.test_crops, scale_size=scale,

@@ -18,10 +18,10 @@ def testing_parser(description, crops):
 
     group = parser.add_argument_group("model")
     group.add_argument("--weights", metavar="FILE[,FILE]", help="checkpoints, ours or published; several are an ensemble")
-    group.add_argument("--coeff", type=_each(rate), metavar="W[,W]", help="weights of the networks in the ensemble (default: "
-                                                                          "1 each)")
-    group.add_argument("--archs", "--arch", type=_each(str), metavar="ARCH", help="backbone; checked against the checkpoint "
-                                                                                  "[,]")
+    group.add_argument("--coeff", type=_each(rate), metavar="W[,W]",
+                       help="weights of the networks in the ensemble (default: 1 each)")
+    group.add_argument("--archs", "--arch", type=_each(str), metavar="ARCH",
+                       help="backbone; checked against the checkpoint [,]")
     group.add_argument("--test_segments", type=_each(positive), metavar="T",
                        help="segments of a clip [,] (default: what the checkpoint was trained with)")
     group.add_argument("--modality", type=_each(str), metavar="NAME", help="checked against the checkpoint [,]")
@@ -37,8 +37,8 @@ def testing_parser(description, crops):
                        help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); "
                             "dense: clips of 64 frames spread over the video; twice: center and segment starts; uniform: "
                             "clips that start at different places of their segments; caffe: that of Caffe TSN; center+random: "
-                            "that of TIN [,] (default: "
-                            "random for kinetics with tdn, dense with tam, else center)")
+                            "that of TIN [,] (default: random "
+                            "for kinetics with tdn, dense with tam, else center)")
     for flag in ("dense", "twice"):
         group.add_argument(f"--{flag}_sample", dest="test_sampling", action="store_const", const=[flag],
                            help=f"the same as --test_sampling {flag}")
@@ -51,8 +51,8 @@ def testing_parser(description, crops):
     group.add_argument("--scale_size", type=positive, metavar="PIXELS",
                        help="short side of a scaled frame (default: the crop size * 256 / 224)")
     group.add_argument("--average", choices=AVERAGES,
-                       help="what is averaged over the views of a video (default: logits, softmax for tdn, as their authors "
-                            "do)")
+                       help="what is averaged over the views of a video (default: logits, softmax for tdn and tin, as "
+                            "their authors do)")
     group.add_argument("--softmax", action="store_true", help="softmax of each network's average, before the ensemble")
     group.add_argument("--max_num", type=positive, metavar="N", help="score the first N videos of the list only")
     group.add_argument("--on-error", "--on_error", choices=("stop", "count-wrong"), default="stop",

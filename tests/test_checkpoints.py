@@ -171,6 +171,8 @@ def test_the_bare_file_of_the_online_demo(tmp_path):
 def test_another_module_takes_over_the_weights_of_a_file():
     tsn = load_model(export_state_dict(small("tsm"), "tsm"), 4, module="tsn", quiet=True)
     assert tsn.spec["module"] == "tsn" and "shift_div" not in tsn.spec
+    ours = {"model": small("tsm").spec, "state_dict": small("tsm").state_dict()}  # None: a flag that was not given
+    assert "shift_div" not in load_model(ours, module="tsn", shift_div=None, quiet=True).spec
     tsm = load_model(export_state_dict(small("tsn"), "tsm"), 4, module="tsm", shift_div=4, quiet=True)
     assert (tsm.spec["module"], tsm.spec["shift_div"]) == ("tsm", 4)
 

@@ -309,3 +309,5 @@ def test_the_number_of_segments_is_in_the_weights(module):
 def test_the_share_of_moved_channels_is_in_the_weights():
     model = filled("tin", shift_div=8)
     assert load_model(export_state_dict(model, "tin"), quiet=True).spec["shift_div"] == 8
+    mobile = TSN(5, 4, arch="mobilenetv2", module="tin", shift_div=2)
+    assert load_model(mobile.state_dict(), quiet=True).spec.items() >= {"shift_div": 2, "num_segments": 4}.items()

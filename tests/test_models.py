@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ops.backbones import ARCHS, infer_arch
 from ops.checkpoints import load_model, save_checkpoint
 from ops.errors import UserError
-from ops.models import MODALITIES, TSN, fuse_batch_norm
+from ops.models import TSN, fuse_batch_norm
 from ops.optim import parameter_groups, set_learning_rate
 from ops.temporal import MODULES, insert
 
@@ -140,16 +140,14 @@ def test_every_backbone_with_every_module(arch, module):
         assert model.backbone.feature_dim == FEATURES.get(arch, 2048)
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-@pytest.mark.parametrize(("module", "arch", "options"), [
+@pytest.mark.parametrize(("module", "arch", "options", "modality"), [(*kind, modality) for kind in (
     ("tsn", "resnet18", {}), ("tsm", "resnet18", {"shift_place": "block", "temporal_pool": True, "non_local": True}),
     ("tsm", "mobilenetv2", {}), ("tsm", "BNInception", {"shift_place": "block"}), ("tam", "resnet18", {"non_local": True}),
     ("tam", "resnext50_32x4d", {}), ("tin", "resnet18", {"temporal_pool": True}), ("tin", "mobilenetv2", {"shift_div": 2}),
-    ("tdn", "resnet18", {"non_local": True, "temporal_pool": True})])
+    ("tdn", "resnet18", {"non_local": True, "temporal_pool": True}),
+) for modality in MODULES[kind[0]].modalities])
 def test_a_step_of_every_kind_of_network(module, arch, options, modality, tmp_path):
     """Forward, backward, an optimiser step, saved and loaded again."""
-    if modality not in MODULES[module].modalities:
-        return
     model = small(module=module, arch=arch, modality=modality, partial_bn=True, **options).train()
     groups = parameter_groups(model, "groups", weight_decay=5e-4)
     optimizer = torch.optim.SGD(groups, lr=0.001)

@@ -52,6 +52,14 @@ class TemporalModule:
     read: Callable[[Mapping[str, tuple[int, ...]]], dict[str, int]] | None = None
 
 
+def _read_tin(shapes):
+    """T and shift_div: some files of MMAction2 move an eighth of the channels, not the quarter their configuration names."""
+    block = next(key.partition(".before_conv1.")[0] for key in shapes if ".before_conv1.offset_conv." in key)
+    conv = shapes.get(f"{block}.conv1.weight") or shapes[f"{block}.conv.0.0.weight"]  # of a ResNet or a MobileNetV2
+    return {"num_segments": shapes[f"{block}.before_conv1.offset_fc1.weight"][1],
+            "shift_div": conv[1] // shapes[f"{block}.before_conv1.offset_conv.weight"][1]}
+
+
 MODULES = {
     "tsn": TemporalModule(),
     "tsm": TemporalModule(
@@ -72,9 +80,7 @@ MODULES = {
     "tin": TemporalModule(
         slot="before_conv1", make=TemporalInterlace, options={"shift_div": 4}, average="softmax",
         mark="before_conv1.offset_conv.",
-        # Some files of MMAction2 move an eighth of the channels and not the quarter their configuration names.
-        read=lambda shapes: {"num_segments": shapes["layer1.0.before_conv1.offset_fc1.weight"][1],
-                             "shift_div": 64 // shapes["layer1.0.before_conv1.offset_conv.weight"][1]},
+        read=_read_tin,
     ),
 }
 
