@@ -3,7 +3,7 @@
     python main.py something RGB --module tdn --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_steps 30 45 55 \\
         --epochs 60 --batch-size 8 --wd 5e-4 --dropout 0.5 -j 4
     torchrun --nproc_per_node 8 main.py something RGB ...           eight GPUs (or CPUs); --batch-size is per process
-    python main.py mine RGB --train_list train.txt --val_list val.txt --class_names classes.txt ...     data of your own
+    python main.py mine.toml RGB ...                                data of your own (docs/data.md)
 
 Writes to --output_dir: args.json, log.txt, log.jsonl, tensorboard/, last.pth and best.pth. Start the same command with
 --resume auto to go on after a stop.
@@ -18,7 +18,7 @@ import torch
 from ops import checkpoints, distributed, training
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
-from ops.data.loader import ShardSampler, TrainSampler, make_loader
+from ops.data.loader import ShardSampler, TrainSampler, loader_errors, make_loader
 from ops.data.sources import read_checked
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
@@ -30,13 +30,14 @@ from ops.options import OPTIONS, training_arguments
 
 def main():
     args = training_arguments(__doc__)
-    with distributed.start(args.device, args.local_rank, args.deterministic) as world:
+    with distributed.start(args.device, args.local_rank, args.deterministic) as world, loader_errors():
         train(args, world)
 
 
 def train(args, world):
     data = resolve(args.dataset, args.modality, train_list=args.train_list, val_list=args.val_list, root_path=args.root_path,
-                   num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl)
+                   num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl,
+                   multi_label=args.multi_label or None)
     names = load_class_names(data)
     labels = None if args.no_flip else flip_map(data, names)
     lists = {}
@@ -71,7 +72,7 @@ def train(args, world):
             counts = ", ".join(f"{len(videos)} {name} videos" for name, videos in lists.items())
             print(f"dry run: {describe(args, net, world)}; {counts}, {data.num_class} classes; nothing was trained")
         return
-    recipe = vars(args)
+    recipe = {**vars(args), "dataset": data.name}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
     folder = Path(args.output_dir)
     checkpoint = folder / "last.pth" if args.resume == "auto" else args.resume
@@ -83,7 +84,7 @@ def train(args, world):
     if checkpoint:
         first_epoch, best = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe)
     if args.evaluate:
-        result = training.validate(net, loaders[-1], world, amp=args.amp)
+        result = training.validate(net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size)
         if world.is_main:
             print(training.validation_line(result, loaders[-1].dataset))
         return
@@ -104,7 +105,7 @@ def train(args, world):
         log.say(f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
                 f"{'no flips' if labels is None else describe_flip(data, labels)}; writing to {folder}/")
         if checkpoint:
-            log.say(f"resumed {checkpoint} after epoch {first_epoch}, best Prec@1 {best:.2f}%")
+            log.say(f"resumed {checkpoint} after epoch {first_epoch}, best {best:.2f}%")
         steps = len(loaders[0]) // args.accumulate
         schedule = partial(learning_rate, lr=args.lr, steps_per_epoch=steps, epochs=args.epochs, scheduler=args.lr_scheduler,
                            lr_steps=args.lr_steps, decay_rate=args.lr_decay_rate, warmup_epochs=args.warmup_epoch,
@@ -112,9 +113,10 @@ def train(args, world):
         best = training.fit(
             net, model, loaders, optimizer, world, log, folder=folder, epochs=args.epochs, first_epoch=first_epoch,
             best=best, learning_rate=schedule, amp=args.amp, scaler=scaler, eval_freq=args.eval_freq, recipe=recipe,
-            class_names=names, accumulate=args.accumulate, clip_gradient=args.clip_gradient, seed=args.seed,
-            print_freq=args.print_freq, clip_shape=(net.num_segments, net.frame_channels, net.input_size, net.input_size))
-        log.say(f"finished: best Prec@1 {best:.2f}%, weights in {folder}/best.pth")
+            batch_size=args.batch_size, class_names=names, accumulate=args.accumulate, clip_gradient=args.clip_gradient,
+            seed=args.seed, print_freq=args.print_freq,
+            clip_shape=(net.num_segments, net.frame_channels, net.input_size, net.input_size))
+        log.say(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
 
 
 def make_loaders(args, data, lists, labels, net, world):
@@ -132,7 +134,7 @@ def make_loaders(args, data, lists, labels, net, world):
         loaders.append(finish(dataset, sampler, args.batch_size))
     sampling = {"uniform": "center", "dense": "dense"}[args.sampling]
     dataset = TestDataset(lists["val"], num_clips=1, scale_size=net.scale_size, sampling=sampling, **common)
-    loaders.append(finish(dataset, ShardSampler(len(dataset), rank=world.rank, world_size=world.size), args.batch_size))
+    loaders.append(finish(dataset, ShardSampler(len(dataset), rank=world.rank, world_size=world.size), None))
     return loaders
 
 

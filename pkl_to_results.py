@@ -11,138 +11,81 @@ Any number of sources, each a directory of {clip}_crop{crop}.pkl files or an .np
     python pkl_to_results.py rgb.npz flow.npz --score_weights 1 1.5
 
 The views of a source are put together first, crops and then clips or frames, and then the sources. Videos are joined by
-their ids where all sources have them, else by their order.
+their ids where all sources have them, else by their order. --report writes tables and a page about them.
 """
 
-import argparse
-import math
 import sys
 from collections.abc import Sequence
 
+import numpy as np
+
+from ops import metrics
 from ops.data.datasets import read_class_names
 from ops.errors import run_front
-from ops.fusion import Rule, Source, check_scales, fuse, is_npz, join, load_source, need_ids, to_probabilities
-from ops.metrics import Accuracies, accuracies, topk_accuracy
+from ops.fusion import Grid, Rule, Source, any_failed, check_scales, fuse, is_npz, join, load_source, need_ids, to_probabilities
+from ops.report import Tested, write_report
+from ops.results_options import results_arguments
 from ops.submission import write_submission
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
+    args = results_arguments(__doc__, argv)
     rule = Rule(args.average, args.crop_agg, args.frame_agg)
     class_names = read_class_names(args.class_names) if args.class_names else None
-    sources = []
+    sources, grids = [], []
     for name, weight in zip(args.sources, args.score_weights, strict=True):
         if args.per_view and not is_npz(name):
             print(f"{name}\nclip  crop  Prec@1  Prec@5")
-        sources.append(load_source(name, rule, args.num_clips, args.test_crops, print_view if args.per_view else None))
+        grids.append(Grid())
+        watchers = [print_view] * args.per_view + [grids[-1]] * bool(args.report)
+        sources.append(load_source(name, rule, args.num_clips, args.test_crops,
+                                   lambda *view, watchers=watchers: [watch(*view) for watch in watchers]))
         line = sources[-1].line
         print(line if len(args.sources) == 1 else f"{name} (weight {weight:g}): {line}")
     sources = to_probabilities(join(sources)) if args.softmax else join(sources)
     if warning := check_scales(sources):
         print(f"warning: {warning}", file=sys.stderr)
     scores, labels = fuse(sources, args.score_weights), sources[0].labels
-    result = accuracies(scores, labels)
+    result = metrics.evaluate(scores, labels, any_failed(sources))
     if len(sources) > 1:
         print_table(sources, args.score_weights, "fusion of softmaxes" if args.softmax else "fusion", result)
+    facts = [source.facts for source in sources if source.facts]
+    class_names = class_names or next((one.class_names for one in facts if one.class_names), None)
     if args.csv_file:
-        dataset = args.dataset or next((source.dataset for source in sources if source.dataset), None)
+        dataset = args.dataset or (facts[0].protocol["dataset"] if facts else None)
         write_submission(args.csv_file, need_ids(sources), scores, class_names=class_names, dataset=dataset)
-    print(f"Mean class accuracy {result.mean_class:.02f}%")
+    if args.report:
+        report(args, sources, [np.array(grid.top1) if grid.top1 else None for grid in grids], scores, class_names)
+    if "mean_class" in result:
+        print(f"Mean class accuracy {result.pop('mean_class'):.02f}%")
     print("-----Evaluation is finished------")
-    print(f"Overall Prec@1 {result.top1:.02f}% Prec@5 {result.top5:.02f}%")
+    print(f"Overall {metrics.line(result)}")
 
 
-def print_view(clip, crop, logits, labels) -> None:
-    top1, top5 = topk_accuracy(logits, labels, (1, 5))
+def report(args, sources: Sequence[Source], grids: Sequence[np.ndarray | None], fused: np.ndarray, class_names) -> None:
+    tests = [Tested(one.name, one.line, one.scores, one.labels, one.ids, class_names, one.probabilities, one.failed, grid,
+                    (one.facts and one.facts.files) or None) for one, grid in zip(sources, grids, strict=True)]
+    line = f"{len(tests)} tests, weights {' '.join(f'{weight:g}' for weight in args.score_weights)}"
+    fusion = tests[0]._replace(name="fusion", line=line, scores=fused, failed=any_failed(sources), grid=None)
+    write_report(args.report, tests, fusion if len(tests) > 1 else None)
+    print(f"report written to {args.report}/report.html")
+
+
+def print_view(clip, crop, scores, labels) -> None:
+    top1, top5 = metrics.topk_accuracy(scores, labels, (1, 5))
     print(f"{clip:4d}  {crop:4d}  {top1:6.2f}  {top5:6.2f}")
 
 
-def print_table(sources: Sequence[Source], weights: Sequence[float], fusion: str, fused: Accuracies) -> None:
-    rows = [(source.name, f"{weight:g}", accuracies(source.scores, source.labels))
+def print_table(sources: Sequence[Source], weights: Sequence[float], fusion: str, fused: dict[str, float]) -> None:
+    rows = [(source.name, f"{weight:g}", metrics.evaluate(source.scores, source.labels, source.failed))
             for source, weight in zip(sources, weights, strict=True)]
     rows.append((fusion, "", fused))
     width = max(len(name) for name, _, _ in rows)
-    print(f"{'source':{width}}  weight  Prec@1  Prec@5  mean class")
-    for name, weight, (top1, top5, mean_class) in rows:
-        print(f"{name:{width}}  {weight:>6}  {top1:6.2f}  {top5:6.2f}  {mean_class:10.2f}")
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """``sources``: those given either way; ``score_weights``: one for each."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("sources", nargs="*", metavar="SOURCE", help="directories of score files, .npz files of scores")
-    add("--output_dir", metavar="DIR", help="the first directory, in place of SOURCE (default: none)")
-    add("--output_dir1", metavar="DIR", help="the second directory, with --multi_segments (default: none)")
-    add(
-        "--multi_segments",
-        nargs="?",
-        const=True,
-        default=False,
-        type=truth,
-        metavar="true|false",
-        help="ensemble --output_dir with --output_dir1 (default: false)",
-    )
-    add("--num_clips", type=positive_int, metavar="K", help="use clips 0 to K-1 (default: all that are there)")
-    add("--test_crops", type=positive_int, metavar="M", help="use crops 0 to M-1 (default: all that are there)")
-    add(
-        "--score_weights",
-        nargs="+",
-        type=positive_float,
-        metavar="W",
-        help="weight of each source in the fusion (default: 1 for each)",
-    )
-    add("--average", choices=("logits", "softmax"), help="what is averaged over the views of a source: logits or each "
-        "view's softmax (default: as its protocol.json says; without it softmax for directories, logits for .npz)")
-    add("--crop_agg", choices=("mean", "max"), help="crops of a clip or frame: their mean or, class by class, their maximum "
-        "(default: mean; max with --frame_agg window, as TSN has it)")
-    add("--frame_agg", default="mean", metavar="mean|topk:K|window", help="clips or frames of a video: their mean, class "
-        "by class the mean of the best K, or of the best sliding windows (default: mean)")
-    add("--softmax", action="store_true", help="softmax of the averaged logits of each source before the fusion, as in TSM "
-        "(default: off)")
-    add("--csv_file", metavar="FILE", help="write the predictions as a submission: id;five labels for somethingv2, else "
-        "id;class name (default: none)")
-    add("--dataset", metavar="NAME", help="data set of the submission (default: that of protocol.json)")
-    add("--class_names", metavar="FILE", help="class names of the submission, one a line, in label order (default: none)")
-    add("--per_view", action="store_true", help="print the accuracy of each clip and crop too (default: off)")
-    args = parser.parse_args(argv)
-    if args.multi_segments != (args.output_dir1 is not None):
-        parser.error("--multi_segments and --output_dir1 go together")
-    if bool(args.sources) == bool(args.output_dir):
-        parser.error("give either SOURCE or --output_dir")
-    args.sources += [directory for directory in (args.output_dir, args.output_dir1) if directory]
-    args.score_weights = args.score_weights or [1.0] * len(args.sources)
-    if len(args.score_weights) != len(args.sources):
-        parser.error(f"--score_weights: {len(args.score_weights)} for {len(args.sources)} sources")
-    if all(map(is_npz, args.sources)) and (args.num_clips or args.test_crops or args.per_view):
-        parser.error("--num_clips, --test_crops and --per_view are for directories of score files")
-    if not args.csv_file and (args.dataset or args.class_names):
-        parser.error("--dataset and --class_names are for --csv_file")
-    return args
-
-
-def truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
-
-
-def positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
+    titles = [metrics.TITLES[key] for key in fused]
+    print("  ".join([f"{'source':{width}}", "weight", *titles]))
+    for name, weight, result in rows:
+        values = [f"{value:{len(title)}.2f}" for title, value in zip(titles, result.values(), strict=True)]
+        print("  ".join([f"{name:{width}}", f"{weight:>6}", *values]))
 
 
 if __name__ == "__main__":

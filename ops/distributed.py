@@ -1,5 +1,6 @@
 """One process or many: the little of ``torch.distributed`` that the loops need. Every function also works alone."""
 import contextlib
+import itertools
 import os
 from typing import NamedTuple
 
@@ -10,15 +11,22 @@ from ops.errors import UserError
 
 
 class World(NamedTuple):
-    """Where this process stands: rank of size, and the device it computes on."""
+    """Where this process stands: rank of size, the device it computes on, and the store that the processes share (None
+    for one process)."""
 
     rank: int
     size: int
     device: torch.device
+    store: dist.Store | None = None
 
     @property
     def is_main(self):
         return self.rank == 0
+
+    def counter(self, name):
+        """A function without arguments that counts 0, 1, ... for all processes together: no number comes twice. name: of
+        this counter; each can be used once in a run."""
+        return itertools.count().__next__ if self.store is None else lambda: self.store.add(name, 1) - 1
 
 
 @contextlib.contextmanager
@@ -50,9 +58,10 @@ def start(device=None, local_rank=None, deterministic=False):
         if size == 1:
             yield World(0, 1, device)
             return
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        store, _, _ = next(dist.rendezvous("env://", rank, size))
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
         try:
-            yield World(rank, size, device)
+            yield World(rank, size, device, dist.PrefixStore("counters", store))
         finally:
             dist.destroy_process_group()
     finally:
@@ -75,6 +84,15 @@ def gather(value):
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def from_main(value):
+    """The picklable value of rank 0, on every process."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def barrier():

@@ -1,11 +1,14 @@
-"""Atomic file writes: after a crash or a kill the old file or the new one is there, whole, and never a part."""
+"""Atomic file writes: after a crash or a kill the old file or the new one is there, whole, and never a part. Digests."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal
+
+from ops.errors import UserError
 
 
 @contextlib.contextmanager
@@ -40,3 +43,15 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal. Raises ``UserError`` if it cannot be read."""
+    total = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while part := file.read(2**20):
+                total.update(part)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return total.hexdigest()

@@ -8,16 +8,20 @@ import numpy as np
 
 from ops.aggregation import aggregate_videos, aggregator, softmax
 from ops.errors import UserError
+from ops.labels import differing, is_unread, mark_unread, of_row
+from ops.metrics import topk_accuracy
 from ops.npz_scores import load_npz
-from ops.scores import check_same_videos, find_views, load_views, protocol_line, read_protocol
-from ops.video_ids import FILE_NAME, check_labels, load_videos, order_of
+from ops.score_folder import FILE_NAME, Facts, read_facts
+from ops.scores import check_same_videos, find_views, load_views, protocol_line
+from ops.video_ids import order_of
 
 
 class Source(NamedTuple):
-    """One score directory or ``.npz`` file: scores float64 ``[V, classes]``, labels int64 ``[V]``, ids or None.
+    """One score directory or ``.npz`` file: scores float64 ``[V, classes]``, labels (int64 ``[V]``, or bool ``[V, classes]``
+    of several labels a video), ids or None.
 
-    ``probabilities`` tells whether the scores come from a softmax; ``line`` names the protocol, ``dataset`` the data set
-    if the test left its name. ``failed``, bool ``[V]`` or None: videos that a test could not read and counts as wrong.
+    ``probabilities`` tells whether the scores come from a softmax; ``line`` names the protocol. ``failed``, bool ``[V]``:
+    videos that a test could not read and counts as wrong. ``facts``: what ``scores.json`` says, if there is one.
     """
 
     name: str
@@ -26,8 +30,30 @@ class Source(NamedTuple):
     ids: list[str] | None
     probabilities: bool
     line: str
-    dataset: str | None = None
-    failed: np.ndarray | None = None
+    failed: np.ndarray
+    facts: Facts | None = None
+
+
+class Grid:
+    """Accuracy against the number of clips and crops: the ``on_view`` of ``load_source``.
+
+    ``top1``: one list a clip k of one number a crop m, Prec@1 in percent of the mean over the first k + 1 clips and the first
+    m + 1 crops.
+    """
+
+    def __init__(self) -> None:
+        self.top1: list[list[float]] = []
+        self._sums: list[np.ndarray] = []  # of each crop, over the clips so far
+
+    def __call__(self, clip: int, crop: int, scores: np.ndarray, labels: np.ndarray) -> None:
+        if crop == 0:
+            self.top1.append([])
+            self._total = np.zeros_like(scores)
+        if clip == 0:
+            self._sums.append(np.zeros_like(scores))
+        self._sums[crop] += scores
+        self._total += self._sums[crop]
+        self.top1[-1].append(topk_accuracy(self._total, labels, (1,))[0])
 
 
 class Rule(NamedTuple):
@@ -67,7 +93,8 @@ def load_source(
 ) -> Source:
     """Read one source. Of a directory, ``num_clips`` and ``num_crops`` (default: all) limit what is read.
 
-    ``on_view(clip, crop, logits, labels)`` is called with each view of a directory. Raises ``UserError``.
+    ``on_view(clip, crop, scores, labels)`` is called with each view of a directory; the scores, logits or their softmax, are
+    its to read only, and not to keep. Raises ``UserError``.
     """
     return _npz(name, rule) if is_npz(name) else _directory(name, rule, num_clips, num_crops, on_view)
 
@@ -77,11 +104,11 @@ def _npz(name: str, rule: Rule) -> Source:
     average, function = rule.average or "logits", aggregator(rule.frame_agg, rule.crop)
     scores = aggregate_videos(videos, (lambda part: function(softmax(part))) if average == "softmax" else function)
     flat = (video.reshape(-1, video.shape[-1]) for video in videos)
-    failed = np.array([_not_read(rows, label).any() for rows, label in zip(flat, labels, strict=True)])
-    _count_wrong(scores, labels, failed)
+    failed = np.array([is_unread(rows, np.full(len(rows), label)).any() for rows, label in zip(flat, labels, strict=True)])
+    mark_unread(scores, labels, failed)
     frames, crops = (_span([video.shape[axis] for video in videos]) for axis in (0, 1))
     line = f"{frames} frames x {crops} crops, {len(labels)} videos, {rule.text(average, 'frames')}"
-    return Source(name, scores, labels, ids, average == "softmax", line, failed=failed)
+    return Source(name, scores, labels, ids, average == "softmax", line, failed)
 
 
 def _span(counts: Sequence[int]) -> str:
@@ -90,8 +117,8 @@ def _span(counts: Sequence[int]) -> str:
 
 def _directory(name: str, rule: Rule, num_clips: int | None, num_crops: int | None, on_view: Callable | None) -> Source:
     clips, crops = find_views(name, num_clips, num_crops)
-    protocol = read_protocol(name)
-    average = rule.average or (protocol or {}).get("average", "softmax")
+    facts = read_facts(name)
+    average = rule.average or (facts.protocol["average"] if facts else "softmax")
     function = aggregator(rule.frame_agg, rule.crop)
     of_clips = _clips(load_views(name, clips, crops), crops, average, rule.crop, on_view)
     if rule.frame_agg == "mean":
@@ -103,12 +130,12 @@ def _directory(name: str, rule: Rule, num_clips: int | None, num_crops: int | No
     else:
         kept, (labels, *_), parts = zip(*of_clips, strict=True)
         total, failed = aggregate_videos(np.stack(kept, axis=1)[:, :, None], function), np.any(parts, axis=0)
-    _count_wrong(total, labels, failed)
-    _check_videos(name, protocol, len(labels))
-    ids, listed = load_videos(name) or (None, labels)
-    check_labels(name, listed, labels)
-    line = protocol_line(protocol, clips, crops, len(labels), fusion=rule.text(average, "clips"))
-    return Source(name, total, labels, ids, average == "softmax", line, (protocol or {}).get("dataset"), failed)
+    mark_unread(total, labels, failed)
+    if facts:
+        described = (Path(name) / FILE_NAME, (len(facts.ids), facts.protocol["num_class"]), facts.labels)
+        check_same_videos(described, (f"{name}: the score files", total.shape, labels))
+    line = protocol_line(facts, clips, crops, len(labels), fusion=rule.text(average, "clips"))
+    return Source(name, total, labels, facts and facts.ids, average == "softmax", line, failed, facts)
 
 
 def _clips(
@@ -119,32 +146,13 @@ def _clips(
     of_clip, failed = None, False
     for view, (logits, labels) in enumerate(views):
         clip, crop = divmod(view, crops)
-        if on_view:
-            on_view(clip, crop, logits, labels)
         scores = softmax(logits) if average == "softmax" else logits.astype(np.float64)
+        if on_view:
+            on_view(clip, crop, scores, labels)
         of_clip = combine(of_clip, scores, out=scores) if crop else scores
-        failed = _not_read(logits, labels) | (failed if crop else False)
+        failed = is_unread(logits, labels) | (failed if crop else False)
         if crop == crops - 1:
             yield (of_clip / crops if crop_agg == "mean" else of_clip), labels, failed
-
-
-def _not_read(logits: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
-    """The rows that a test wrote for videos it could not read (``--on-error count-wrong``): -1 for the label, else 0."""
-    return (logits[np.arange(len(logits)), labels] == -1) & (np.count_nonzero(logits, axis=1) == 1)
-
-
-def _count_wrong(scores: np.ndarray, labels: np.ndarray, failed: np.ndarray) -> None:
-    """Rank the true class of the failed videos last, in place."""
-    scores[failed] = 0
-    scores[failed, labels[failed]] = -1
-
-
-def _check_videos(name: str, protocol: dict | None, videos: int) -> None:
-    if protocol and videos not in (protocol["videos"], protocol["listed"]):
-        raise UserError(
-            f"{name}: protocol.json is of {protocol['videos']}/{protocol['listed']} videos, the score files of "
-            f"{videos}: they are not of the same test"
-        )
 
 
 def join(sources: Sequence[Source]) -> list[Source]:
@@ -160,13 +168,13 @@ def join(sources: Sequence[Source]) -> list[Source]:
 def _in_order(first: Source, source: Source) -> Source:
     if source.ids and first.ids:
         rows = order_of((first.name, first.ids), (source.name, source.ids))
-        failed = None if source.failed is None else source.failed[rows]
-        source = source._replace(scores=source.scores[rows], labels=source.labels[rows], ids=first.ids, failed=failed)
-        if (wrong := np.flatnonzero(source.labels != first.labels)).size:
-            row = wrong[0]
+        ordered = {name: getattr(source, name)[rows] for name in ("scores", "labels", "failed")}
+        source = source._replace(**ordered, ids=first.ids)
+        if source.labels.ndim == first.labels.ndim and (wrong := differing(source.labels, first.labels)).size:
+            here, there = (of_row(one.labels, wrong[0]) for one in (source, first))
             raise UserError(
-                f"{source.name}: video {first.ids[row]} has the label {source.labels[row]}, but {first.labels[row]} in "
-                f"{first.name}; test both on the same list"
+                f"{source.name}: video {first.ids[wrong[0]]} has the label {here}, but {there} in {first.name}; test both "
+                f"on the same list"
             )
     check_same_videos(*((one.name, one.scores.shape, one.labels) for one in (first, source)))
     return source._replace(ids=first.ids)
@@ -185,10 +193,13 @@ def to_probabilities(sources: Sequence[Source]) -> list[Source]:
 def fuse(sources: Sequence[Source], weights: Sequence[float] | None = None) -> np.ndarray:
     """``weighted_mean`` of joined sources, float64 ``[V, classes]``; a video that failed in one of them counts as wrong."""
     scores = weighted_mean([source.scores for source in sources], weights)
-    for source in sources:
-        if source.failed is not None:
-            _count_wrong(scores, source.labels, source.failed)
+    mark_unread(scores, sources[0].labels, any_failed(sources))
     return scores
+
+
+def any_failed(sources: Sequence[Source]) -> np.ndarray:
+    """The videos that failed in one of joined sources, bool ``[V]``."""
+    return np.any([source.failed for source in sources], axis=0)
 
 
 def weighted_mean(runs: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:

@@ -5,10 +5,11 @@ Defaults are shown by ``--help`` and saved with the run.
 import argparse
 
 from ops.backbones import ARCHS
-from ops.data.datasets import KNOWN
+from ops.data.datasets import KNOWN, dataset_name
 from ops.data.readers import DECODERS
 from ops.data.sampling import TRAIN_SAMPLINGS
 from ops.errors import UserError
+from ops.flag_types import count, is_bce, positive, rate, share, tsm_schedule, zero_or_more
 from ops.models import CONSENSUS, MODALITIES
 from ops.optim import POLICIES, SCHEDULERS
 from ops.temporal import DIRECTIONS, MODULES, PLACES, resolve_options
@@ -24,43 +25,11 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
         return super()._get_help_string(action)
 
 
-def positive(text):
-    """A flag's whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
-
-
-def count(text):
-    """A flag's whole number from 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
-
-
-def _share(text):
-    """A flag's number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not in [0, 1)")
-    return value
-
-
-def rate(text):
-    """A flag's number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
-
-
 def base_parser(description):
     """A parser that knows the data set, and takes no abbreviations."""
     # No abbreviations: an unknown flag is an error, today and after new flags have come.
     parser = argparse.ArgumentParser(description=description, formatter_class=_Help, allow_abbrev=False)
-    parser.add_argument("dataset", help=f"{', '.join(KNOWN)}, or a name of your own with the list flags below")
+    parser.add_argument("dataset", help=f"{', '.join(KNOWN)}, a file NAME.toml, or another name with the list flags below")
     return parser
 
 
@@ -73,6 +42,8 @@ def add_data(parser, lists):
                        help="start of the flow files' names: TEXT and {}_{:05d}.jpg is their --image_tmpl (tsn-pytorch's flag)")
     group.add_argument("--num_class", type=positive, metavar="N", help="number of classes")
     group.add_argument("--class_names", metavar="FILE", help="class names, one a line, in label order")
+    group.add_argument("--multi_label", "--multi_class", action="store_true",
+                       help="a video can have several labels, `video 3,17` in the lists: binary cross-entropy, mAP")
     group.add_argument("--image_tmpl", metavar="TMPL", help="file names in a frame folder, such as img_{:05d}.jpg")
     group.add_argument("--sampling_compat", action="store_true",
                        help="sample short videos as the originals do, who repeat their first frame")
@@ -103,20 +74,6 @@ def _add_train_sampling(parser):
                        help="do not mirror training clips (default: half of them, with their labels, as docs/data.md says)")
     group.add_argument("--dense_sample", dest="sampling", action="store_const", const="dense",
                        help="the same as --sampling dense")
-
-
-def _zero_or_more(text):
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
-
-
-def _tsm_schedule(text):
-    names = {"step": "step", "cos": "cosine-epoch"}
-    if text not in names:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither step nor cos")
-    return names[text]
 
 
 def add_runtime(parser):
@@ -160,7 +117,7 @@ def training_parser(description):
     group.add_argument("--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops")
     group.add_argument("--consensus_type", choices=tuple(CONSENSUS), default="avg",
                        help="avg trains on the mean of the segments' scores, identity on each segment")
-    group.add_argument("--dropout", "--do", type=_share, default=0.5, metavar="P", help="dropout before the classifier")
+    group.add_argument("--dropout", "--do", type=share, default=0.5, metavar="P", help="dropout before the classifier")
     group.add_argument("--pretrain", default="imagenet", metavar="WHAT",
                        help="start of the backbone: imagenet (torchvision's weights), none, or a file of such weights")
     group.add_argument("--tune_from", metavar="FILE",
@@ -178,20 +135,22 @@ def training_parser(description):
     group.add_argument("--accumulate", type=positive, default=1, metavar="N", help="batches of one optimiser step")
     group.add_argument("--lr", type=rate, default=0.01, help="learning rate for the total batch")
     group.add_argument("--lr_scheduler", choices=SCHEDULERS, default="step", help="course of the learning rate")
-    group.add_argument("--lr_type", dest="lr_scheduler", type=_tsm_schedule, metavar="{step,cos}", default=argparse.SUPPRESS,
+    group.add_argument("--lr_type", dest="lr_scheduler", type=tsm_schedule, metavar="{step,cos}", default=argparse.SUPPRESS,
                        help="TSM's names of step and cosine-epoch")
     group.add_argument("--lr_steps", type=float, nargs="+", default=[30, 45, 55], metavar="EPOCH",
                        help="epochs at which step multiplies the rate")
     group.add_argument("--lr_decay_rate", type=rate, default=0.1, metavar="F", help="what step multiplies by")
     group.add_argument("--warmup_epoch", type=count, default=0, metavar="N", help="epochs of linear warm-up")
     group.add_argument("--warmup_multiplier", type=rate, default=100, metavar="F", help="warm-up starts at lr / F")
-    group.add_argument("--min_lr", type=_zero_or_more, default=1e-5, metavar="LR", help="where cosine ends")
+    group.add_argument("--min_lr", type=zero_or_more, default=1e-5, metavar="LR", help="where cosine ends")
     group.add_argument("--lr_policy", choices=POLICIES,
                        help="TSN's multipliers by kind of parameter, or one rate for all (default: flat for tdn, "
                             "groups for the others, as each was trained)")
     group.add_argument("--fc_lr5", action=argparse.BooleanOptionalAction,
                        help="with groups: the classifier learns 5 times as fast (default: if it is new)")
-    group.add_argument("--momentum", type=_share, default=0.9, help="momentum of SGD")
+    group.add_argument("--loss_type", dest="multi_label", type=is_bce, metavar="{nll,bce}", default=argparse.SUPPRESS,
+                       help="TIN's name of --multi_label: bce")
+    group.add_argument("--momentum", type=share, default=0.9, help="momentum of SGD")
     group.add_argument("--wd", "--weight-decay", "--weight_decay", dest="weight_decay", type=float, default=5e-4,
                        help="weight decay")
     group.add_argument("--gd", "--clip-gradient", dest="clip_gradient", type=rate, metavar="NORM",
@@ -238,7 +197,7 @@ def training_arguments(description):
     if args.partial_bn is None:
         args.partial_bn = row.partial_bn and (args.pretrain != "none" or args.tune_from is not None)
     args.lr_policy = args.lr_policy or row.lr_policy
-    name = [args.dataset, args.modality, args.module, args.arch, f"segment{args.num_segments}", f"e{args.epochs}"]
+    name = [dataset_name(args.dataset), args.modality, args.module, args.arch, f"segment{args.num_segments}", f"e{args.epochs}"]
     name += [mark for mark, flag in (("nl", args.non_local), ("tpool", args.temporal_pool), ("dense", args.sampling == "dense"))
              if flag]
     if args.snapshot_pref:

@@ -7,9 +7,12 @@ checked against the file before anything is allocated.
 
 import io
 import math
+import mmap
+import os
 import pickle
 import re
 import reprlib
+from typing import BinaryIO
 
 import numpy as np
 
@@ -155,7 +158,7 @@ _OPCODES = re.compile(
 _LENGTH_BYTES = {**dict.fromkeys(b"CU\x8a\x8c", 1), **dict.fromkeys(b"BTX\x8b", 4), **dict.fromkeys(b"\x8d\x8e\x96", 8)}
 
 
-def _check_opcodes(data: bytes) -> None:
+def _check_opcodes(data: bytes | mmap.mmap) -> None:
     """Walk the opcodes without running them: all known, every length inside the file, the first STOP its last byte.
 
     No opcode crosses the end of a frame: CPython's reader drops what is left of the frame there and so would read
@@ -200,8 +203,23 @@ def safe_loads(data: bytes, objects: bool = False) -> object:
     Raises ``RefusedPickle`` for everything else.
     """
     _check_opcodes(data)
+    return _load(io.BytesIO(data), _ObjectUnpickler if objects else _Unpickler)
+
+
+def safe_load(file: BinaryIO) -> object:
+    """As ``safe_loads``, of a file that is open at its start: its bytes are looked at through a map, not read at once.
+
+    Raises ``RefusedPickle``, and ``OSError`` for what cannot be mapped.
+    """
+    if os.fstat(file.fileno()).st_size == 0:
+        raise RefusedPickle("is empty")
+    _check_opcodes(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return _load(file, _Unpickler)
+
+
+def _load(file: BinaryIO, unpickler: type[_Unpickler]) -> object:
     try:
-        return (_ObjectUnpickler if objects else _Unpickler)(io.BytesIO(data), encoding="latin1").load()
+        return unpickler(file, encoding="latin1").load()
     except RefusedPickle:
         raise
     except Exception as error:  # a hostile or damaged pickle can raise nearly anything

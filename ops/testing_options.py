@@ -3,7 +3,8 @@ import argparse
 
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.errors import UserError
-from ops.options import add_data, add_module_options, add_runtime, base_parser, count, positive, rate
+from ops.flag_types import count, positive, rate
+from ops.options import add_data, add_module_options, add_runtime, base_parser
 from ops.temporal import MODULES
 
 
@@ -63,8 +64,12 @@ def testing_parser(description, crops):
                        help="folder of the score files; for an ensemble, of one folder for each network")
     group.add_argument("--csv_file", metavar="FILE", help="also write the predictions as a submission")
     group.add_argument("--save_scores", metavar="FILE.npz", help="also write all scores to one file, as tsn-pytorch does")
-    group.add_argument("--batch_size", "-b", type=positive, default=1, metavar="N", help="videos of a batch")
-    group.add_argument("--view_batch", type=positive, default=32, metavar="N", help="views that go through the network at once")
+    group.add_argument("--batch_size", "-b", type=positive, default=1, metavar="N",
+                       help="clips that go through the network at once, each with all its crops; with 1 the scores are the "
+                            "same to the last bit for any number of processes and after any interruption")
+    group.add_argument("--view_batch", type=positive, metavar="N",
+                       help="at most N views through the network at once (default: no limit; either way it is halved when the "
+                            "device runs out of memory)")
     group.add_argument("--gpus", type=int, nargs="+", metavar="N",
                        help="the GPU to use; for several start one process for each with torchrun")
     add_runtime(parser)

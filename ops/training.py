@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from ops import distributed
+from ops import distributed, metrics
 from ops.checkpoints import save_checkpoint
 from ops.errors import UserError
-from ops.metrics import accuracies
 from ops.optim import set_learning_rate
 from ops.scoring import autocast, score_videos
 from ops.weight_files import read_checkpoint
@@ -92,7 +91,8 @@ def _backward(model, batch, clip_shape, device, amp, scaler, accumulate, total):
             loss = video_loss(scores, labels)
         with torch.no_grad():
             count = len(labels)
-            hits = ((scores if scores.dim() == 2 else scores.mean(1)).argmax(1) == labels).sum()
+            best = (scores if scores.dim() == 2 else scores.mean(1)).argmax(1)
+            hits = (best == labels if labels.dim() == 1 else labels[range(count), best]).sum()
             total += torch.stack([loss.detach() * count, hits, torch.tensor(count, device=device)])
     loss = loss / accumulate
     (scaler.scale(loss) if scaler else loss).backward()
@@ -100,9 +100,11 @@ def _backward(model, batch, clip_shape, device, amp, scaler, accumulate, total):
 
 def video_loss(scores, labels):
     """Mean cross-entropy of scores ``[B, num_class]``, or of each segment's, ``[B, T, num_class]`` (consensus "identity");
-    labels int64 ``[B]``."""
+    labels int64 ``[B]``. Of several labels, bool ``[B, num_class]``: the mean binary cross-entropy of all classes."""
     if scores.dim() == 3:
-        scores, labels = scores.flatten(0, 1), labels.repeat_interleave(scores.shape[1])
+        scores, labels = scores.flatten(0, 1), labels.repeat_interleave(scores.shape[1], dim=0)
+    if labels.dim() == 2:
+        return F.binary_cross_entropy_with_logits(scores.float(), labels.float())
     return F.cross_entropy(scores.float(), labels)
 
 
@@ -130,30 +132,30 @@ def _frozen_norms(model):
             bn.train()
 
 
-def validate(model, loader, world, *, amp="none"):
-    """Score every video of a list once, at any number of processes.
+def validate(model, loader, world, *, amp="none", batch_size=8):
+    """Score every video of a list once, at any number of processes, batch_size at a time.
 
     model: the TSN itself, not its DDP wrapper: shards may be of different lengths, and no process may wait for another.
-    Returns a dict: loss, top1, top5 (percent of the listed videos; unreadable ones count as wrong), mean_class (mean class
-    accuracy), videos, listed.
+    Returns a dict: the metrics (``ops.metrics.evaluate``, the one that chooses the best model first; unreadable videos count as
+    wrong), loss, videos, listed.
     """
     distributed.broadcast_buffers(model)  # each process has running statistics of its own
     model.eval()
-    scored = score_videos(model, loader, world, amp=amp, on_error="count-wrong", desc="validation")
+    scored = score_videos(model, loader, world, amp=amp, batch_size=batch_size, desc="validation")
     logits = scored.logits.mean(axis=1)
-    top1, top5, mean_class = accuracies(logits, scored.labels)
-    loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
+    failed = np.isin(np.arange(len(logits)), [failure.index for failure in scored.failures])
+    loss = video_loss(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
     listed = len(scored.labels)
-    return {"loss": loss, "top1": top1, "top5": top5, "mean_class": mean_class,
-            "videos": listed - len(scored.failures), "listed": listed}
+    return {**metrics.evaluate(logits, scored.labels, failed), "loss": loss, "videos": listed - len(scored.failures),
+            "listed": listed}
 
 
 def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, first_epoch=0, best=-1.0, learning_rate, amp="none",
-        scaler=None, eval_freq=1, class_names=None, recipe=None, **training):
-    """Train from first_epoch to epochs; ``last.pth`` and ``best.pth`` (by Prec@1) in folder are whole at every moment.
+        scaler=None, eval_freq=1, batch_size=8, class_names=None, recipe=None, **training):
+    """Train from first_epoch to epochs; ``last.pth`` and ``best.pth`` (by the first metric) in folder are always whole.
 
     net: the TSN; model: what is trained, net itself or its wrapper; loaders: (training, validation); training: further
-    arguments of :func:`train_one_epoch`. Returns the best Prec@1 in percent.
+    arguments of :func:`train_one_epoch`. Returns the best value of that metric in percent.
     """
     train_loader, val_loader = loaders
     started = time.perf_counter()
@@ -166,30 +168,31 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, first_epo
                 f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, data {trained['data_share']:.0%}")
         is_best = False
         if (epoch + 1) % eval_freq == 0 or epoch + 1 == epochs:
-            result = validate(net, val_loader, world, amp=amp)
-            is_best, best = result["top1"] > best, max(best, result["top1"])
+            result = validate(net, val_loader, world, amp=amp, batch_size=batch_size)
+            value = next(iter(result.values()))
+            is_best, best = value > best, max(best, value)
             values.update((f"val_{key}", value) for key, value in result.items())
             log.say(validation_line(result, val_loader.dataset) + f" (best {best:.2f}%)")
         step = (epoch + 1) * (len(train_loader) // training.get("accumulate", 1))
         log.curves(step, **{key.replace("_", "__", 1): value for key, value in values.items()},
                    lr=optimizer.param_groups[0]["lr"])
-        log.record(epoch=epoch + 1, step=step, best_top1=best, lr=learning_rate(step - 1), **values)
+        log.record(epoch=epoch + 1, step=step, best=best, lr=learning_rate(step - 1), **values)
         left = (time.perf_counter() - started) / (epoch + 1 - first_epoch) * (epochs - epoch - 1)
         if left:
             log.say(f"{epochs - epoch - 1} epochs to go, eta {tqdm.format_interval(left)}")
         if world.is_main:
             for name in ("last", "best") if is_best else ("last",):
                 save_checkpoint(Path(folder) / f"{name}.pth", net, optimizer=optimizer, scaler=scaler, class_names=class_names,
-                                recipe=recipe, epoch=epoch + 1, step=step, best_top1=best, metrics=values)
+                                recipe=recipe, epoch=epoch + 1, step=step, best=best, metrics=values)
         distributed.barrier()  # nobody ends the run while the file is being written
     return best
 
 
 def validation_line(result, dataset):
     """A validation result with its protocol: ``8 frames x 1 crops x 1 clips, 224, 120/120 videos: ...``."""
+    measured = {key: value for key, value in result.items() if key in metrics.TITLES}
     return (f"validation, {dataset.num_segments} frames x 1 crop x 1 clip, {dataset.transform.crop_size}, "
-            f"{result['videos']}/{result['listed']} videos: Prec@1 {result['top1']:.2f}% Prec@5 {result['top5']:.2f}% "
-            f"mean class {result['mean_class']:.2f}% loss {result['loss']:.4f}")
+            f"{result['videos']}/{result['listed']} videos: {metrics.line(measured)} loss {result['loss']:.4f}")
 
 
 def resume(path, net, optimizer, scaler, recipe):
@@ -211,5 +214,5 @@ def resume(path, net, optimizer, scaler, recipe):
     optimizer.load_state_dict(content["optimizer"])
     if scaler and "scaler" in content:
         scaler.load_state_dict(content["scaler"])
-    return content["epoch"], content["best_top1"]
+    return content["epoch"], content["best"]
 

@@ -1,6 +1,7 @@
 """A few short videos and folders of frames, and lists of them, for the tests of data sets and loaders."""
 
 import numpy as np
+import torch
 from PIL import Image
 from videos import encode, textured_frames
 
@@ -19,6 +20,22 @@ def make_root(root):
     for i, frame in enumerate(textured_frames(14, 48, 64, seed=9)):
         Image.fromarray(frame).save(root / "frames" / f"img_{i + 1:05d}.jpg", quality=95)
     return root
+
+
+def views_of(transform, frames, picks):
+    """All views of frames uint8 ``[n, H, W, C]`` and picks ``[clips, T, L]``: ``[clips*crops, T, L*C, H, W]``."""
+    scaled = transform.scale(frames)
+    return torch.cat([transform.crops(scaled, torch.as_tensor(clip)) for clip in picks])
+
+
+def test_views(dataset, index=0):
+    """All views of one video of a TestDataset, as the device cuts them."""
+    frames, picks, place = dataset[0, index]
+    assert place == index and frames.dtype == torch.uint8 and frames.is_contiguous()
+    return torch.cat([dataset.transform.crops(frames, clip) for clip in picks])
+
+
+test_views.__test__ = False
 
 
 def write_flow(folder, flow, tmpl="flow_{}_{:05d}.jpg"):

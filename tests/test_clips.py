@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_lists import TEST, TRAIN, make_root, videos_of, write_flow
+from small_lists import TEST, TRAIN, make_root, test_views, videos_of, views_of, write_flow
 from videos import decode_all, textured_frames
 
 from ops.data.clips import Failure, TestDataset, TrainDataset
+from ops.data.lists import read_list
+from ops.data.loader import collate
 from ops.data.sampling import (
     center_offsets,
     clip_rng,
@@ -63,27 +65,39 @@ def test_no_flip_map_never_flips(root, tmp_path):
         assert torch.equal(a, b) or torch.equal(a, b.flip(-1))
 
 
+def test_several_labels_are_flipped_each(root, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("v0.mp4 0\nv0.mp4 0,2\nv1.mp4 1,0,3\n")
+    videos = read_list(str(path), root_path=str(root), num_class=5, multi_label=True)
+    assert [videos[row].label for row in range(3)] == [(0,), (0, 2), (0, 1, 3)] and videos.labels.dtype == bool
+    dataset = TrainDataset(videos, **{**TRAIN, "flip_map": np.array([1, 0, -1, 4, 3])})
+    seen = {row: {tuple(np.flatnonzero(dataset[epoch, row].label).tolist()) for epoch in range(8)} for row in range(3)}
+    assert seen == {0: {(0,), (1,)}, 1: {(0, 2)}, 2: {(0, 1, 3), (0, 1, 4)}}
+    batch = collate([dataset[0, 0], dataset[0, 1]])
+    assert batch.labels.dtype == torch.bool and batch.labels.shape == (2, 5)
+
+
 def test_views_are_the_plain_composition(root, tmp_path):
     dataset = TestDataset(videos_of(root, tmp_path), **TEST, crops=3)
     for index in range(6):
         truth = decode_all(root / f"v{index}.mp4")
-        sample = dataset[0, index]
+        views = test_views(dataset, index)
         picks = frame_indices(center_offsets(len(truth), 4, 2), 2, len(truth))
-        assert torch.equal(sample.clip, TestTransform(40, 32, 3)(truth, picks[None]))
-        assert sample.clip.shape == (3, 4, 6, 32, 32) and (sample.label, sample.index) == (index % 3, index)
+        assert torch.equal(views, views_of(TestTransform(40, 32, 3), truth, picks[None]))
+        assert views.shape == (3, 4, 6, 32, 32)
 
 
 def test_number_of_frames_of_a_folder_is_the_lists(root, tmp_path):
-    views = TestDataset(videos_of(root, tmp_path, "frames 12 2"), **TEST)[0, 0].clip
+    views = test_views(TestDataset(videos_of(root, tmp_path, "frames 12 2"), **TEST))
     truth = np.stack([np.array(Image.open(root / "frames" / f"img_{i + 1:05d}.jpg")) for i in range(12)])
-    expected = TestTransform(40, 32, 1)(truth, frame_indices(center_offsets(12, 4, 2)[None], 2, 12))
+    expected = views_of(TestTransform(40, 32, 1), truth, frame_indices(center_offsets(12, 4, 2)[None], 2, 12))
     assert (views.int() - expected.int()).abs().max() <= 2  # JPEG decoders may differ by rounding
 
 
 def test_random_clips_depend_on_the_video_not_on_its_place(root, tmp_path):
     def views(clip, *lines, seed=0):
         dataset = TestDataset(videos_of(root, tmp_path, *lines), **TEST, sampling="random", clips=[clip], seed=seed)
-        return dataset[0, len(lines) - 1].clip
+        return test_views(dataset, len(lines) - 1)
 
     first = views(0, "v5.mp4 1")
     assert torch.equal(first, views(0, "v0.mp4 1", "v5.mp4 2"))
@@ -93,8 +107,8 @@ def test_random_clips_depend_on_the_video_not_on_its_place(root, tmp_path):
 
 
 def test_mp4_is_appended_where_the_list_leaves_it_out(root, tmp_path):
-    bare, full = (TestDataset(videos_of(root, tmp_path, line), **TEST)[0, 0] for line in ("v1 0", "v1.mp4 0"))
-    assert torch.equal(bare.clip, full.clip)
+    bare, full = (test_views(TestDataset(videos_of(root, tmp_path, line), **TEST)) for line in ("v1 0", "v1.mp4 0"))
+    assert torch.equal(bare, full)
 
 
 def test_dense_and_compat_training(root, tmp_path):
@@ -122,14 +136,13 @@ def test_many_clips_of_one_read(root, tmp_path):
 
     def together(sampling, clips, num_clips=None):
         dataset = TestDataset(videos, **TEST, crops=3, sampling=sampling, clips=clips, num_clips=num_clips)
-        transform = dataset.transform
-        dataset.transform = lambda frames, picks: sizes.append(len(frames)) or transform(frames, picks)
-        views = dataset[0, 0].clip
+        sizes.append(len(dataset[0, 0].frames))
+        views = test_views(dataset)
         assert views.shape == (3 * len(clips), 4, 6, 32, 32)
         return views.unflatten(0, (len(clips), 3))
 
     def alone(offsets):
-        return TestTransform(40, 32, 3)(truth, frame_indices(offsets[None], 2, n))
+        return views_of(TestTransform(40, 32, 3), truth, frame_indices(offsets[None], 2, n))
 
     twice = together("twice", [0, 1])
     assert torch.equal(twice[0], alone(center_offsets(n, 4, 2))) and torch.equal(twice[1], alone(edge_offsets(n, 4, 2)))
@@ -139,7 +152,7 @@ def test_many_clips_of_one_read(root, tmp_path):
     for clip in range(10):
         assert torch.equal(random[clip], alone(train_offsets(n, 4, 2, clip_rng(0, 0, "v5.mp4", clip))))
     assert max(sizes) <= n  # no frame twice
-    collapsed = TestDataset(videos, **{**TEST, "num_segments": 30}, compat=True)[0, 0].clip
+    collapsed = test_views(TestDataset(videos, **{**TEST, "num_segments": 30}, compat=True))
     assert torch.equal(collapsed, collapsed[:, :1].expand_as(collapsed))
     with pytest.raises(UserError, match="clips 0 to 2"):
         together("dense", [3], 3)
@@ -151,9 +164,9 @@ def test_flow_of_a_list(root, tmp_path, flow, line, tmpl):
     videos = videos_of(root, tmp_path, line)
     frames = {"num_segments": 2, "frames_per_segment": 5, "image_tmpl": tmpl, "crop_size": 32, "modality": "Flow"}
     picks = frame_indices(center_offsets(12, 2, 5), 5, 12)
-    views = TestDataset(videos, **frames, scale_size=40, crops=10)[0, 0].clip
+    views = test_views(TestDataset(videos, **frames, scale_size=40, crops=10))
     assert views.shape == (10, 2, 10, 32, 32)
-    assert torch.equal(views, TestTransform(40, 32, 10, flow=True)(flow, picks[None]))
+    assert torch.equal(views, views_of(TestTransform(40, 32, 10, flow=True), flow, picks[None]))
     flips = set()
     dataset = TrainDataset(videos, **frames, flip_map=np.array([1, 0, 2]))
     for epoch in range(6):
@@ -174,7 +187,7 @@ def test_differences_are_taken_of_pictures_with_the_scales_of_flow(root, tmp_pat
     rgb, diff = (TrainDataset(videos, **TRAIN, modality=modality) for modality in ("RGB", "RGBDiff"))
     assert (rgb.transform.scales, diff.transform.scales) == ((1, 0.875, 0.75, 0.66), (1, 0.875, 0.75))
     assert not rgb.transform.flow and not diff.transform.flow and diff[0, 0].clip.shape == (4, 6, 32, 32)
-    views = [TestDataset(videos, **TEST, modality=modality)[0, 0].clip for modality in ("RGB", "RGBDiff")]
+    views = [test_views(TestDataset(videos, **TEST, modality=modality)) for modality in ("RGB", "RGBDiff")]
     assert torch.equal(*views)
 
 

@@ -4,16 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from ops.data.datasets import (
-    FLOW,
-    KNOWN,
-    describe_flip,
-    flip_label_map,
-    flip_map,
-    load_class_names,
-    read_class_names,
-    resolve,
-)
+from ops.data.datasets import KNOWN, Dataset, dataset_name, describe_flip, flip_map, load_class_names, resolve
 from ops.data.templates import file_namer
 from ops.errors import UserError
 
@@ -24,32 +15,34 @@ def write(tmp_path, text, name="names.txt"):
     return str(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "num_class", "first_frame", "sampling"),
-    [
-        ("ucf101", 101, "img_00001.jpg", "center"),
-        ("hmdb51", 51, "img_00001.jpg", "center"),
-        ("something", 174, "00001.jpg", "center"),
-        ("somethingv2", 174, "000001.jpg", "center"),
-        ("jester", 27, "00001.jpg", "center"),
-        ("kinetics", 400, "img_00001.jpg", "random"),
-    ],
-)
-def test_known(name, num_class, first_frame, sampling):
+# TSM ops/dataset_config.py; the flips are TDN's (ops/models.py).
+PAIRS = ((86, 87), (93, 94), (166, 167))
+FACTS = {
+    "ucf101": (101, "img_{:05d}.jpg", "jpg", "file_list/ucf101_rgb_*_split_1.txt", "labels/classInd.txt", "center", ()),
+    "hmdb51": (51, "img_{:05d}.jpg", "images", "splits/hmdb51_rgb_*_split_1.txt", "category.txt", "center", ()),
+    "something": (174, "{:05d}.jpg", "20bn-something-something-v1", "*_videofolder.txt", "category.txt", "center", PAIRS),
+    "somethingv2": (174, "{:06d}.jpg", "20bn-something-something-v2-frames", "*_videofolder.txt", "category.txt", "center",
+                    PAIRS),
+    "jester": (27, "{:05d}.jpg", "20bn-jester-v1", "*_videofolder.txt", "category.txt", "center", None),
+    "kinetics": (400, "img_{:05d}.jpg", "images", "labels/*_videofolder.txt", "labels/category.txt", "random", ()),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_known(name):
+    num_class, tmpl, root, lists, names, sampling, pairs = FACTS[name]
+    base = f"data/{name}/"
     dataset = resolve(name)
-    assert (dataset.name, dataset.num_class, dataset.test_sampling) == (name, num_class, sampling)
-    assert dataset.image_tmpl.format(1) == first_frame
-    for path in (dataset.root_path, dataset.train_list, dataset.val_list, dataset.class_names):
-        assert path.startswith(f"data/{name}/") and "*" not in path
-    assert "train" in dataset.train_list and "val" in dataset.val_list
+    assert dataset == KNOWN[name] == Dataset(
+        name, num_class, tmpl, base + root, base + lists.replace("*", "train"), base + lists.replace("*", "val"), base + names,
+        sampling, "names", pairs)
     with pytest.raises(FrozenInstanceError):
         dataset.num_class = 3
 
 
-def test_places_follow_the_original_names():
-    assert KNOWN["ucf101"].train_list == "data/ucf101/file_list/ucf101_rgb_train_split_1.txt"
-    assert KNOWN["kinetics"].val_list == "data/kinetics/labels/val_videofolder.txt"
-    assert KNOWN["somethingv2"].root_path == "data/somethingv2/20bn-something-something-v2-frames"
+def test_the_known_are_the_files_of_a_folder():
+    assert list(KNOWN) == sorted(FACTS) and len(KNOWN) == 6
+    assert "jester" in KNOWN and "jester.toml" not in KNOWN and "../known/jester" not in KNOWN
 
 
 def test_flags_apply_and_none_is_not_given():
@@ -76,7 +69,7 @@ def test_unknown_name_says_what_is_missing():
     assert "--train_list or --val_list and --num_class or --class_names" in text
     with pytest.raises(UserError) as error:
         resolve("zzzz", num_class=3)
-    assert "did you mean" not in str(error.value)
+    assert "did you mean" not in str(error.value) and "NAME.toml" in str(error.value)
     assert "--train_list" in str(error.value) and "--num_class" not in str(error.value)
 
 
@@ -86,22 +79,22 @@ def test_template_without_a_number(template):
         resolve("ucf101", image_tmpl=template)
 
 
-@pytest.mark.parametrize(
-    ("name", "first_files", "root_path", "val_list"),
-    [
-        ("ucf101", ("flow_x_00001.jpg", "flow_y_00001.jpg"), "jpg", "file_list/ucf101_flow_val_split_1.txt"),
-        ("hmdb51", ("flow_x_00001.jpg", "flow_y_00001.jpg"), "images", "splits/hmdb51_flow_val_split_1.txt"),
-        ("something", ("000123-x_00001.jpg", "000123-y_00001.jpg"), "20bn-something-something-v1-flow",
-         "val_videofolder_flow.txt"),
-        ("somethingv2", ("000001.jpg",), "20bn-something-something-v2-flow", "val_videofolder_flow.txt"),
-    ],
-)
-def test_flow_of_a_known_data_set(name, first_files, root_path, val_list):
+FLOW = {
+    "ucf101": ("flow_x_00001.jpg", "flow_y_00001.jpg", "jpg", "file_list/ucf101_flow_*_split_1.txt"),
+    "hmdb51": ("flow_x_00001.jpg", "flow_y_00001.jpg", "images", "splits/hmdb51_flow_*_split_1.txt"),
+    "something": ("000123-x_00001.jpg", "000123-y_00001.jpg", "20bn-something-something-v1-flow", "*_videofolder_flow.txt"),
+    "somethingv2": ("000001.jpg", "20bn-something-something-v2-flow", "*_videofolder_flow.txt"),
+}
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_flow_of_a_known_data_set(name):
+    *first_files, root, lists = FLOW[name]
+    base = f"data/{name}/"
     flow = resolve(name, "Flow")
-    assert file_namer(flow.image_tmpl, "a/123", "Flow")(1) == first_files
-    assert (flow.root_path, flow.val_list) == (f"data/{name}/{root_path}", f"data/{name}/{val_list}")
-    assert flow.train_list == flow.val_list.replace("val", "train")
-    assert replace(flow, **{field: getattr(KNOWN[name], field) for field in FLOW[name]}) == KNOWN[name]
+    assert file_namer(flow.image_tmpl, "a/123", "Flow")(1) == tuple(first_files)
+    assert flow == replace(KNOWN[name], image_tmpl=flow.image_tmpl, root_path=base + root,
+                           train_list=base + lists.replace("*", "train"), val_list=base + lists.replace("*", "val"))
     assert resolve(name, "Flow", root_path="/flow", image_tmpl="{:d}.png").root_path == "/flow"
     assert resolve(name, "RGBDiff") == KNOWN[name]
 
@@ -139,91 +132,6 @@ def test_wrong_values(tmp_path):
     assert resolve("ucf101", class_names=path, num_class=2).num_class == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("names.txt", "Apply Eye\nbowl\nclap\n"),
-        ("names.txt", "\ufeffApply Eye\r\n\r\nbowl\r\nclap"),
-        ("classInd.txt", "1 Apply Eye\n2 bowl\n3 clap\n"),
-        ("ids.txt", "2 clap\n0 Apply Eye\n1 bowl\n"),
-        ("tabs.txt", "0\tApply Eye\n1\tbowl\n2\tclap\n"),
-        ("list.json", '["Apply Eye", "bowl", "clap"]'),
-        ("labels.json", '{"clap": "2", "Apply Eye": "0", "bowl": "1"}'),
-        ("labels.txt", '{"clap": 2, "Apply Eye": 0, "bowl": 1}'),
-    ],
-)
-def test_class_name_files(tmp_path, name, text):
-    assert read_class_names(write(tmp_path, text, name), 3) == ["Apply Eye", "bowl", "clap"]
-
-
-def test_names_that_only_look_like_another_form(tmp_path):
-    assert read_class_names(write(tmp_path, "[Something] falling\nHolding\n")) == ["[Something] falling", "Holding"]
-    assert read_class_names(write(tmp_path, "100 metres\n200 metres\n")) == ["100 metres", "200 metres"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("a.txt", "\n\n", "no class names"),
-        ("a.json", "[1, 2]", "neither a JSON list"),
-        ("a.json", "3", "neither a JSON list"),
-        ("a.json", "run\nwalk", "not JSON"),
-        ("a.json", '{"a": 0, "b": 2}', "not 0 to 1"),
-        ("a.json", '{"a": 0, "b": "x"}', "not 0 to 1"),
-        ("a.json", '{"a": 0, "b": [1]}', "not 0 to 1"),
-        ("a.json", "[" * 100_000, "not JSON"),
-        ("a.txt", b"run\n\xff\n", ":2: not UTF-8"),
-        ("a.txt", "one\ntwo\nthree\nfour", "4 class names for 3 classes"),
-        ("a.txt", "one", "1 class names for 3 classes"),
-    ],
-)
-def test_class_name_errors(tmp_path, name, text, says):
-    path = write(tmp_path, text, name)
-    with pytest.raises(UserError) as error:
-        read_class_names(path, 3)
-    assert str(error.value).startswith(path) and says in str(error.value)
-
-
-# Eight of the 27 classes of Jester.
-JESTER = [
-    "Swiping Left", "Swiping Right", "Swiping Down", "Sliding Two Fingers Left", "Sliding Two Fingers Right",
-    "Turning Hand Clockwise", "Turning Hand Counterclockwise", "Stop Sign",
-]
-
-
-def test_flip_of_jester():
-    assert flip_label_map(JESTER).tolist() == [1, 0, 2, 4, 3, 6, 5, 7]
-
-
-def test_flip_swaps_both_words_at_once():
-    names = [
-        "Pulling something from left to right", "Holding something", "Pulling something from right to left",
-        "Turning the camera left while filming something", "Turning the camera right while filming something",
-    ]
-    assert flip_label_map(names).tolist() == [2, 1, 0, 4, 3]
-
-
-def test_flip_spellings():
-    names = ["spin_clockwise", "Spin Counter-Clockwise", "TurnLeft", "turn right", "roll anticlockwise",
-             "Roll clockwise", "wind_anti_clockwise", "wind_clockwise", "turn_anticlockwise", "TurnClockwise"]
-    assert flip_label_map(names).tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
-
-
-def test_flip_never_without_a_mirror_class():
-    names = ["Turn left", "Raise right hand", "Bright light", "Copyright upright leftover", "Turn right", "turn RIGHT"]
-    assert flip_label_map(names).tolist() == [-1, -1, 2, 3, 0, 0]  # two classes called "turn right"
-
-
-def test_flip_twice_is_no_flip():
-    rng = np.random.default_rng(0)
-    words = ["left", "right", "clockwise", "anticlockwise", "up", "hand"]
-    names = sorted({" ".join(rng.choice(words, size=3)) for _ in range(60)})
-    labels = flip_label_map(names)
-    flipped = labels >= 0
-    assert labels.dtype == np.int64 and flipped.any() and (~flipped).any()
-    assert (labels[labels[flipped]] == np.flatnonzero(flipped)).all()
-
-
 def test_flip_without_names():
     for name in ("something", "somethingv2"):
         labels = flip_map(KNOWN[name], None)
@@ -249,3 +157,84 @@ def test_names_win_and_the_difference_is_told(tmp_path):
         "flip: 1 label pairs swapped, 1 classes never flipped "
         "(pairs by class names: 86/87; usual for something: 86/87 93/94 166/167)"
     )
+
+
+MINE = """class_names = "classes.txt"
+train_list = "lists/train.txt"
+val_list = "lists/val.txt"
+root_path = "$PLACE/videos"
+test_sampling = "dense"
+multi_label = true
+flip_pairs = [[0, 2]]
+
+[flow]
+root_path = "${PLACE}/flow"
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A data set of one's own in a folder with a space: its file."""
+    monkeypatch.setenv("PLACE", "/disk 2")
+    (tmp_path / "my data").mkdir()
+    write(tmp_path / "my data", "go left\nstay\ngo right\n", "classes.txt")
+    return write(tmp_path / "my data", MINE, "my set.toml")
+
+
+def test_a_file_of_ones_own(mine):
+    folder = mine.removesuffix("/my set.toml")
+    dataset = resolve(mine)
+    assert dataset == Dataset("my set", 3, "img_{:05d}.jpg", "/disk 2/videos", f"{folder}/lists/train.txt",
+                              f"{folder}/lists/val.txt", f"{folder}/classes.txt", "dense", "pairs", ((0, 2),), True)
+    assert resolve(mine, "RGBDiff") == dataset
+    assert resolve(mine, "Flow") == replace(dataset, root_path="/disk 2/flow", image_tmpl="flow_{}_{:05d}.jpg")
+    flags = {"root_path": "here", "val_list": "v.txt", "num_class": 3, "test_sampling": "twice", "image_tmpl": "{:d}.png"}
+    assert resolve(mine, **flags, class_names=None) == replace(dataset, **flags)
+    assert dataset_name(mine) == "my set" and dataset_name("ucf101") == "ucf101"
+
+
+def test_a_file_beside_its_lists_can_be_given_from_there(mine, monkeypatch):
+    monkeypatch.chdir(mine.removesuffix("/my set.toml"))
+    dataset = resolve("my set.toml")
+    assert (dataset.class_names, dataset.train_list) == ("classes.txt", "lists/train.txt")
+
+
+def test_a_copy_of_a_known_file_is_the_data_set_where_it_lies(tmp_path):
+    text = (KNOWN.folder / "jester.toml").read_text()
+    path = write(tmp_path, text, "jester.toml")
+    with pytest.raises(UserError, match=r"category\.txt: no such file"):  # one's own file names what is there
+        resolve(path)
+    write(tmp_path, "".join(f"gesture {i}\n" for i in range(27)), "category.txt")
+    here = {field: f"{tmp_path}/{getattr(KNOWN['jester'], field).removeprefix('data/jester/')}"
+            for field in ("root_path", "train_list", "val_list", "class_names")}
+    assert resolve(path) == replace(KNOWN["jester"], **here)
+    with pytest.raises(UserError, match=rf"{path} has no section \[flow\]; add it, or give --image_tmpl"):
+        resolve(path, "Flow")
+    assert resolve(path, "Flow", image_tmpl="{}{:05d}.png", val_list="v.txt").train_list is None
+
+
+def test_the_rule_of_flips(mine):
+    dataset, names = resolve(mine), ["go left", "stay", "go right"]
+    for flip, with_names, without in (("names", [2, 1, 0], [2, 1, 0]), ("pairs", [2, 1, 0], [2, 1, 0]),
+                                      ("none", [-1] * 3, [-1] * 3)):
+        ruled = replace(dataset, flip=flip)
+        assert flip_map(ruled, names).tolist() == with_names and flip_map(ruled, None).tolist() == without
+    other = replace(dataset, flip_pairs=((0, 1),))  # what is written down in place of the names wins over them
+    assert flip_map(other, names).tolist() == [1, 0, 2] and flip_map(replace(other, flip="names"), names).tolist() == [2, 1, 0]
+    assert flip_map(replace(dataset, flip="names", flip_pairs=None), None).tolist() == [-1] * 3
+    assert flip_map(replace(dataset, flip_pairs=()), names).tolist() == [0, 1, 2]
+
+
+def test_classes_of_a_file(tmp_path):
+    path = write(tmp_path, "flip_pairs = [[0, 9]]\n", "a.toml")
+    with pytest.raises(UserError, match=r"a\.toml: neither num_class nor class_names"):
+        resolve(path)
+    names = write(tmp_path, "run\nwalk\n")
+    with pytest.raises(UserError, match="name label 9, but there are 2 classes"):
+        resolve(path, class_names=names)
+    path = write(tmp_path, "num_class = 10\nflip_pairs = [[0, 9]]\n", "b.toml")
+    assert resolve(path).flip_pairs == ((0, 9),) and resolve(path).root_path == str(tmp_path)
+    fewer = resolve(path, class_names=names, num_class=2)
+    assert fewer.flip_pairs is None and flip_map(fewer, ["run", "walk"]).tolist() == [-1, -1]
+    with pytest.raises(UserError, match="2 class names for 10 classes"):
+        resolve(path, class_names=names)

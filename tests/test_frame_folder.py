@@ -80,6 +80,29 @@ def test_count_frames(tmp_path):
             count_frames(folder, bad)
 
 
+def test_names_that_count_from_0(tmp_path):
+    folder, flow = tmp_path / "video", tmp_path / "flow"
+    images = write_images(folder, 12, "{:03d}.png")
+    tmpl = "{zero:03d}.png"
+    with pytest.raises(UnreadableVideo, match=r"000\.png is missing, but 001\.png is there"):
+        count_frames(folder, tmpl)
+    (folder / "012.png").rename(folder / "000.png")
+    assert count_frames(folder, tmpl) == 12
+    with open_reader(folder, image_tmpl=tmpl) as reader:
+        np.testing.assert_array_equal(reader.get([0, 1, 11]), images[[11, 0, 10]])
+    (folder / "007.png").unlink()
+    with pytest.raises(UnreadableVideo, match=r"007\.png is missing, but 008\.png is there"):
+        count_frames(folder, tmpl)
+    write_flow(flow, 6, PAIR)
+    for axis in "xy":
+        (flow / PAIR.format(axis, 6)).rename(flow / PAIR.format(axis, 0))
+    zero = PAIR.replace("{:", "{zero:")
+    assert count_frames(flow, zero, "Flow") == 6
+    (flow / PAIR.format("y", 5)).unlink()
+    with pytest.raises(UnreadableVideo, match=r"_y_00005\.jpg is missing, but .*_x_00005\.jpg is there"):
+        count_frames(flow, zero, "Flow")
+
+
 def test_an_empty_folder_is_unreadable(tmp_path):
     with pytest.raises(UnreadableVideo, match="no frames named"):
         open_reader(tmp_path, image_tmpl=TMPL)

@@ -1,9 +1,9 @@
 """ops/fusion.py: views of directories and .npz files put together, sources joined, weighted."""
 
-import json
 
 import numpy as np
 import pytest
+from score_dirs import describe
 
 from ops.aggregation import mean, sliding_window, softmax, top_k
 from ops.errors import UserError
@@ -21,7 +21,6 @@ from ops.fusion import (
 )
 from ops.npz_scores import save_npz
 from ops.scores import save_scores, score_path
-from ops.video_ids import save_videos
 
 CLIPS, CROPS, VIDEOS, CLASSES = 4, 3, 9, 6
 IDS = [f"video {row}" for row in range(VIDEOS)]
@@ -48,11 +47,8 @@ def write(directory, logits, labels, ids=None, **protocol):
     for clip in range(logits.shape[1]):
         for crop in range(logits.shape[2]):
             save_scores(score_path(directory, clip, crop), logits[:, clip, crop], labels)
-    if ids:
-        save_videos(directory, ids, labels)
-    if protocol:
-        counts = {"num_segments": 8, "crop_size": 224, "videos": len(labels), "listed": len(labels)}
-        (directory / "protocol.json").write_text(json.dumps({**counts, **protocol}))
+    if ids or protocol:
+        describe(directory, labels, ids, num_class=CLASSES, crop_size=224, **protocol)
 
 
 @pytest.mark.parametrize("average", ["logits", "softmax"])
@@ -83,7 +79,7 @@ def test_how_views_are_averaged_when_nobody_says(tmp_path, views, stored):
     assert not load_source(stored["npz"], Rule()).probabilities
     write(tmp_path / "d", *views, average="logits", dataset="jester")
     source = load_source(str(tmp_path / "d"), Rule())
-    assert not source.probabilities and source.dataset == "jester" and source.ids is None
+    assert not source.probabilities and source.facts.protocol["dataset"] == "jester"
     np.testing.assert_allclose(source.scores, mean(views[0]))
     assert source.line == "8 frames x 3 crops x 4 clips, 224, 9/9 videos, mean of logits"
     assert load_source(str(tmp_path / "d"), Rule("softmax")).probabilities
@@ -104,13 +100,13 @@ def test_the_line_of_videos_of_different_lengths(tmp_path):
     assert load_source(str(tmp_path / "a.npz"), Rule()).line == "1 to 25 frames x 2 crops, 2 videos, mean of logits"
 
 
-def test_videos_txt_must_be_of_the_same_test(tmp_path, views):
+def test_the_description_must_be_of_the_same_test(tmp_path, views):
     write(tmp_path, *views, ids=IDS)
-    save_videos(tmp_path, IDS, np.roll(views[1], 1))
-    with pytest.raises(UserError, match=r"videos\.txt:1: label 2, but 0 in the score files"):
+    describe(tmp_path, np.roll(views[1], 1), IDS, num_class=CLASSES)
+    with pytest.raises(UserError, match=r"the score files: row 1 has the label 0, but 2 in .*scores\.json"):
         load_source(str(tmp_path), Rule())
-    save_videos(tmp_path, IDS[1:], views[1][1:])
-    with pytest.raises(UserError, match=r"videos\.txt: 8 videos, but the score files beside it have 9"):
+    describe(tmp_path, views[1][1:], IDS[1:], num_class=CLASSES)
+    with pytest.raises(UserError, match=r"the score files: 9 videos, but .*scores\.json has 8"):
         load_source(str(tmp_path), Rule())
 
 
@@ -131,7 +127,8 @@ def test_a_video_that_could_not_be_read_is_wrong_whatever_its_other_clips_say(tm
         assert np.flatnonzero(one.failed).tolist() == [3]
         assert one.scores[3].argmin() == labels[3] and (one.scores.argmax(1) == labels).sum() == VIDEOS - 1
         order = np.roll(np.arange(VIDEOS), 2)
-        other = Source("o", np.eye(CLASSES)[labels][order] * 1e4, labels[order], [IDS[row] for row in order], False, "")
+        other = Source("o", np.eye(CLASSES)[labels][order] * 1e4, labels[order], [IDS[row] for row in order], False, "",
+                       np.zeros(VIDEOS, bool))
         for joined in (join([one, other]), join([other, one])):
             right = fuse(joined, [1, 1000]).argmax(1) == joined[0].labels
             assert [joined[0].ids[row] for row in np.flatnonzero(~right)] == [IDS[3]]
@@ -139,7 +136,7 @@ def test_a_video_that_could_not_be_read_is_wrong_whatever_its_other_clips_say(tm
 
 def source(name, ids=None, labels=(0, 1, 2), classes=3, probabilities=True, seed=0):
     scores = np.random.default_rng(seed).random((len(labels), classes))
-    return Source(name, scores, np.array(labels), list(ids) if ids else None, probabilities, "")
+    return Source(name, scores, np.array(labels), list(ids) if ids else None, probabilities, "", np.zeros(len(labels), bool))
 
 
 def test_join_by_id_in_the_order_of_the_first():

@@ -239,6 +239,19 @@ def test_exported_and_traced_it_takes_other_batches(layout):
         close(traced(values), module(values))
 
 
+def test_an_onnx_runtime_gives_the_same(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    module = build().float().eval()
+    x, other = (draw(videos * 4, 16, 3, 3).detach().float() for videos in (2, 3))
+    frames = 4 * torch.export.Dim("videos", min=1, max=64)
+    file = str(tmp_path / "tin.onnx")
+    torch.onnx.export(module, (x,), dynamo=True, verbose=False, dynamic_shapes=({0: frames},)).save(file)
+    session = runtime.InferenceSession(file)
+    for values in (x, other):
+        (y,) = session.run(None, {session.get_inputs()[0].name: values.numpy()})
+        close(torch.from_numpy(y), module(values).detach(), 1e-5)
+
+
 @pytest.mark.parametrize(("channels", "div"), [(16, 3), (24, 4), (8, 16)])
 def test_channels_that_make_no_four_groups_are_refused(channels, div):
     with pytest.raises(UserError, match=f"--shift_div {div}: .*{channels}") as error:

@@ -1,8 +1,10 @@
 import gc
+import itertools
 import multiprocessing
 import os
 import pickle
 import random
+import signal
 import time
 
 import numpy as np
@@ -12,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_lists import TEST, TRAIN, make_root, videos_of
 
-from ops.data.clips import Failure, Sample, TestDataset, TrainDataset
-from ops.data.loader import Batch, ShardSampler, TrainSampler, collate, make_loader
+from ops.data.clips import Failure, Frames, Sample, TestDataset, TrainDataset
+from ops.data.loader import Batch, LoaderError, QueueSampler, ShardSampler, TrainSampler, collate, make_loader
 from ops.errors import UserError
 
 
@@ -55,9 +57,9 @@ def test_every_video_once_in_shards(root, tmp_path):
     seen = []
     for rank in range(3):
         sampler = ShardSampler(7, rank=rank, world_size=3)
-        for batch in make_loader(dataset, sampler, 2, workers=0):
-            assert batch.clips.shape[1:] == (1, 4, 6, 32, 32)
-            seen += batch.indices.tolist()
+        for item in make_loader(dataset, sampler, None, workers=0):
+            assert item.frames.shape[1:] == (40, 53, 3) and item.picks.shape == (1, 4, 2)
+            seen.append(item.index)
     assert sorted(seen) == list(range(7))
 
 
@@ -66,7 +68,8 @@ def test_unreadable_videos_are_named_and_left_out(root, tmp_path, workers):
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)
     lines = ["v0.mp4 0", f"{tmp_path}/text.mp4 1", "gone.mp4 2", "v1.mp4 1", "gone 9 0", "frames 20 0"]
     videos = videos_of(root, tmp_path, *lines)
-    loader = make_loader(TestDataset(videos, **TEST), ShardSampler(6), 2, workers=workers)
+    train = TrainDataset(videos, **{**TRAIN, "flip_map": None})
+    loader = make_loader(train, ShardSampler(6), 2, workers=workers)
     batches = list(loader)
     assert [batch.indices.tolist() for batch in batches] == [[0], [3], []]
     assert [batch.labels.tolist() for batch in batches] == [[0], [1], []]
@@ -76,11 +79,14 @@ def test_unreadable_videos_are_named_and_left_out(root, tmp_path, workers):
         (1, f"{tmp_path}/text.mp4", 2), (2, "gone.mp4", 3), (4, "gone", 5), (5, "frames", 6),
     ]
     assert all(isinstance(f, Failure) and f.reason and "\n" not in f.reason for f in failures)
-    assert isinstance(TrainDataset(videos, **TRAIN)[0, 1], Failure)
+    items = list(make_loader(TestDataset(videos, **TEST), ShardSampler(6), None, workers=workers))
+    assert [getattr(item, "index", None) for item in items] == list(range(6))
+    assert [item.index for item in items if isinstance(item, Failure)] == [1, 2, 4, 5]
 
 
-def broken(frames, picks):
-    raise ZeroDivisionError("two\nlines")
+class Broken:
+    def scale(self, frames):
+        raise ZeroDivisionError("two\nlines")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -88,14 +94,14 @@ def test_errors_name_the_line(root, tmp_path, workers):
     videos = videos_of(root, tmp_path, "v0.mp4 0", "v1.mp4 0")
     dataset = TestDataset(videos, **{**TEST, "scale_size": 0, "crop_size": 64})
     with pytest.raises(UserError) as error:
-        list(make_loader(dataset, ShardSampler(2), 1, workers=workers))
+        list(make_loader(dataset, ShardSampler(2), None, workers=workers))
     assert str(error.value) == (
         f"{videos.path}:1: v0.mp4: a 64x64 crop does not fit into a 64x48 picture; give a larger --scale_size"
     )
     dataset = TestDataset(videos, **TEST)
-    dataset.transform = broken
+    dataset.transform = Broken()
     with pytest.raises(RuntimeError, match="ZeroDivisionError") as error:
-        list(make_loader(dataset, ShardSampler(2, rank=1), 1, workers=workers))
+        list(make_loader(dataset, ShardSampler(2, rank=1), None, workers=workers))
     assert f"{videos.path}:2: v1.mp4: ZeroDivisionError: two" in str(error.value)
 
 
@@ -103,11 +109,11 @@ def test_errors_name_the_line(root, tmp_path, workers):
 def test_workers_stop_at_once_after_an_error(root, tmp_path, in_worker):
     dataset = TestDataset(videos_of(root, tmp_path), **TEST)
     if in_worker:
-        dataset.transform = broken
+        dataset.transform = Broken()
 
     def fail():
         try:
-            for _ in make_loader(dataset, ShardSampler(7), 1, workers=1):
+            for _ in make_loader(dataset, ShardSampler(7), None, workers=1):
                 raise RuntimeError("not in the worker")
         except RuntimeError as error:
             kept = error  # and with it, in a cycle, this frame and the loader
@@ -122,15 +128,16 @@ def test_workers_stop_at_once_after_an_error(root, tmp_path, in_worker):
     assert multiprocessing.active_children() == before
 
 
-def one_thread(frames, picks):
-    return torch.tensor([torch.get_num_threads()])
+class OneThread:
+    def scale(self, frames):
+        return torch.tensor([torch.get_num_threads()])
 
 
 def test_workers_run_on_one_thread(root, tmp_path):
     dataset = TestDataset(videos_of(root, tmp_path, "v0.mp4 0"), **TEST)
-    dataset.transform = one_thread
-    (batch,) = make_loader(dataset, ShardSampler(1), 1, workers=1)
-    assert batch.clips.tolist() == [[1]]
+    dataset.transform = OneThread()
+    (item,) = make_loader(dataset, ShardSampler(1), None, workers=1)
+    assert item.frames.tolist() == [1]
 
 
 def test_loading_leaves_the_global_random_states_alone(root, tmp_path):
@@ -144,7 +151,7 @@ def test_loading_leaves_the_global_random_states_alone(root, tmp_path):
 
 def test_datasets_travel_to_spawned_workers(root, tmp_path):
     for dataset in (TrainDataset(videos_of(root, tmp_path), **TRAIN), TestDataset(videos_of(root, tmp_path), **TEST)):
-        assert torch.equal(pickle.loads(pickle.dumps(dataset))[0, 3].clip, dataset[0, 3].clip)
+        assert torch.equal(pickle.loads(pickle.dumps(dataset))[0, 3][0], dataset[0, 3][0])
 
 
 def test_collate_keeps_order_and_failures():
@@ -158,9 +165,11 @@ def test_collate_keeps_order_and_failures():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a GPU")
 def test_batches_can_be_pinned(root, tmp_path):
     videos = videos_of(root, tmp_path, "v0.mp4 0", "gone.mp4 1", "gone.mp4 2")
-    one, none = make_loader(TestDataset(videos, **TEST), ShardSampler(3), 2, workers=1, pin_memory=True)
+    one, none = make_loader(TrainDataset(videos, **TRAIN), ShardSampler(3), 2, workers=1, pin_memory=True)
     assert isinstance(one, Batch) and one.clips.is_pinned() and one.labels.is_pinned()
     assert isinstance(one.failures[0], Failure) and none.clips is None
+    item, failure, _ = make_loader(TestDataset(videos, **TEST), ShardSampler(3), None, workers=1, pin_memory=True)
+    assert isinstance(item, Frames) and item.frames.is_pinned() and isinstance(failure, Failure)
 
 
 @given(n=st.integers(1, 200), batch=st.integers(1, 9), world=st.integers(1, 6), seed=st.integers(0, 3))
@@ -197,6 +206,40 @@ def test_shards_hold_everything_once(n, world):
     keys = [key for sampler in samplers for key in sampler]
     assert sorted(keys) == [(0, index) for index in range(n)]
     assert [len(sampler) for sampler in samplers] == [len(list(sampler)) for sampler in samplers]
+
+
+def test_a_queue_hands_everything_out_once():
+    """Three processes that take turns in no order; what a counter gives is theirs alone."""
+    indices, count = np.array([3, 5, 8, 9, 11]), itertools.count()
+    samplers = [QueueSampler(indices, count.__next__) for _ in range(3)]
+    keys = [iter(sampler) for sampler in samplers]
+    taken = [next(keys[place]) for place in (1, 1, 0, 2)]
+    assert taken == [(0, 3), (0, 5), (0, 8), (0, 9)]
+    assert list(keys[1]) == [(0, 11)] and list(keys[0]) == list(keys[2]) == []
+    assert [sampler.handed for sampler in samplers] == [[8], [3, 5, 11], [9]]
+
+
+class Deadly:
+    """Kills the worker that scales a picture, or keeps it busy."""
+
+    def __init__(self, seconds=None):
+        self.seconds = seconds
+
+    def scale(self, frames):
+        if self.seconds is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
+
+
+@pytest.mark.parametrize(("transform", "message"), [
+    (Deadly(), "a loader process ended: DataLoader worker .*; .* give a smaller -j"),
+    (Deadly(60), "are silent: .*1 seconds; .*--timeout")])
+def test_dead_and_silent_workers_are_one_line(root, tmp_path, transform, message):
+    dataset = TestDataset(videos_of(root, tmp_path), **TEST)
+    dataset.transform = transform
+    with pytest.raises(LoaderError, match=message) as error:
+        list(make_loader(dataset, ShardSampler(7), None, workers=2, timeout=1))
+    assert "\n" not in str(error.value)
 
 
 def resident(pid):

@@ -129,6 +129,28 @@ def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
     assert all(value.isfinite().all() for value in load(tmp_path / "two" / "last.pth")["state_dict"].values())
 
 
+def test_several_labels_a_video(data, tmp_path, capsys):
+    lists = [tmp_path / name for name in ("train.txt", "val.txt")]
+    for path, name in zip(lists, ("train", "val"), strict=True):
+        lines = [line.rsplit(None, 1) for line in (data[1] / f"{name}.txt").read_text().splitlines()]
+        path.write_text("".join(f"{video} {label},{(int(label) + 3) % 8}\n" for video, label in lines))
+    flags = with_list(with_list(data, "--train_list", lists[0]), "--val_list", lists[1])
+    out = tmp_path / "out"
+    assert "several a video need --multi_label" in refused(capsys, "main", "motion", "RGB", *flags, *TINY, "--output_dir", out)
+    assert call("main", "motion", "RGB", *flags, *TINY, "--epochs", 1, "--loss_type", "bce", "--output_dir", out) == 0
+    row = json.loads((out / "log.jsonl").read_text())
+    assert {"val_map", "val_map_samples", "val_top1", "val_top5"} <= row.keys() and row["best"] == row["val_map"]
+    assert 0.5 < row["train_loss"] < 0.9  # ln 2 is that of a new classifier
+    assert " mAP " in (out / "log.txt").read_text()
+    scores = tmp_path / "scores"
+    command = ["test_models_center_crop", "motion", *flags[:4], "--val_list", lists[1], "--weights", out / "last.pth", "-j", 0]
+    assert call(*command, "--multi_label", "--output_dir", scores) == 0
+    printed = capsys.readouterr().out
+    assert f"mean of logits: mAP {row['val_map']:.2f}% mAP of samples {row['val_map_samples']:.2f}%" in printed
+    assert call("pkl_to_results", scores) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == printed.splitlines()[-1]
+
+
 def test_bad_input_is_one_line(data, tmp_path, capsys):
     out = tmp_path / "out"
     names, empty, gone, label, word = (tmp_path / name for name in ("names.txt", "empty.txt", "gone.txt", "label.txt",

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import cross_val_predict
 
-from ops.data.datasets import flip_label_map, read_class_names
+from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.lists import read_list
 from ops.data.readers import open_reader
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import average_precision_score
 
-from ops.metrics import accuracies, confusion_matrix, mean_class_accuracy, topk_accuracy
+from ops.metrics import average_precision, confusion_matrix, evaluate, line, mean_class_accuracy, topk_accuracy
 
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 LABELS = np.array([1, 1, 2, 2])
@@ -16,7 +17,9 @@ def test_by_hand():
     assert topk_accuracy(SCORES, LABELS, (1, 2, 3)) == (50.0, 75.0, 100.0)
     assert mean_class_accuracy(SCORES, LABELS) == 50.0
     labels = np.array([1, 1, 1, 0])
-    assert accuracies(SCORES, labels) == (50.0, 100.0, mean_class_accuracy(SCORES, labels))
+    result = evaluate(SCORES, labels)
+    assert result == {"top1": 50.0, "top5": 100.0, "mean_class": mean_class_accuracy(SCORES, labels)}
+    assert line(result) == "Prec@1 50.00% Prec@5 100.00% mean class 66.67%"
     assert confusion_matrix(SCORES.argmax(1), LABELS, 3).tolist() == [[0, 0, 0], [1, 1, 0], [1, 0, 1]]
 
 
@@ -70,6 +73,8 @@ def test_against_a_stable_sort(scores, data):
         (np.zeros(3), np.zeros(3, int), "must be"),
         (np.zeros((2, 3)), np.array([0, 3]), r"in \[0, 3\)"),
         (np.zeros((2, 3)), np.array([-1, 0]), r"in \[0, 3\)"),
+        (np.zeros((2, 3)), np.zeros((2, 3), bool), "at least one"),
+        (np.zeros((2, 3)), np.ones((2, 3), int), "bool"),
     ],
 )
 def test_wrong_input(scores, labels, message):
@@ -86,3 +91,37 @@ def test_wrong_k_and_predictions():
     with pytest.raises(ValueError, match="must both be"):
         confusion_matrix(np.array([1, 2]), np.array([0]), 3)
     assert confusion_matrix(np.zeros(0, int), np.zeros(0, int), 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_failed_videos_are_wrong_however_few_classes_there_are():
+    failed = np.array([True, False, False, False])
+    assert evaluate(SCORES, LABELS, failed) == {"top1": 25.0, "top5": 75.0, "mean_class": 25.0}
+    assert evaluate(SCORES[:, :1], np.zeros(4, int), failed) == {"top1": 75.0, "top5": 75.0, "mean_class": 75.0}
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(2, 7)), elements=st.integers(-3, 3)), st.data())
+def test_average_precision_is_that_of_scikit_learn(scores, data):
+    hot = data.draw(hnp.arrays(bool, scores.shape))
+    for row, (value, values, true) in enumerate(zip(average_precision(scores, hot), scores, hot, strict=True)):
+        if true.any():
+            assert value == pytest.approx(average_precision_score(true, values)), row
+        else:
+            assert np.isnan(value)
+
+
+def test_several_labels():
+    hot = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]], bool)
+    result = evaluate(SCORES, hot)
+    assert list(result) == ["map", "map_samples", "top1", "top5"]
+    assert result["top1"] == 75.0 and topk_accuracy(SCORES, hot, (2,)) == (100.0,)
+    assert result["map_samples"] == pytest.approx(100 * (1 + 1 + 1 + 0.5) / 4)
+    assert result["map"] == pytest.approx(100 * average_precision_score(hot, SCORES, average="macro"))
+    # A video without a prediction ranks last in each class, whatever numbers stand for it.
+    failed = np.array([True, False, False, False])
+    for numbers in (-1, 50):
+        scores = SCORES.copy()
+        scores[0] = numbers
+        of_classes = [1 / 2, (1 / 3 + 2 / 4) / 2, (1 + 2 / 4) / 2]
+        assert evaluate(scores, hot, failed)["map"] == pytest.approx(100 * np.mean(of_classes))
+        assert evaluate(scores, hot, failed)["map_samples"] == pytest.approx(100 * (0 + 1 + 1 + 0.5) / 4)

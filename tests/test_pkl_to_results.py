@@ -5,16 +5,19 @@ import pickle
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from score_dirs import describe
+from sklearn.metrics import average_precision_score
 
 import pkl_to_results
 from ops.errors import run_front
+from ops.fusion import Grid, Rule, load_source
 from ops.npz_scores import save_npz
 from ops.scores import save_scores, score_path
-from ops.video_ids import save_videos
 
 ROOT = Path(__file__).parents[1]
 FINISHED = "-----Evaluation is finished------"
@@ -104,7 +107,7 @@ def test_logits(scores, front):
 
 def test_the_average_that_the_protocol_names(scores, front):
     (directory, _), _, _ = scores
-    protocol(directory, average="logits")
+    describe(directory, scores[2], average="logits")
     assert front(directory) == front(directory, "--average", "logits")
     assert front(directory)[1][-1] != front(directory, "--average", "softmax")[1][-1]
 
@@ -177,7 +180,7 @@ def test_a_table_of_the_sources_and_their_fusion(scores, front):
 def test_sources_in_different_order_are_joined_by_id(scores, front, tmp_path):
     directories, views, labels = scores
     ids = [f"video {row}" for row in range(40)]
-    save_videos(directories[0], ids, labels)
+    describe(directories[0], labels, ids)
     order = np.random.default_rng(1).permutation(40)
     grid = views[directories[1]].reshape(2, 3, 40, 8).transpose(2, 0, 1, 3)
     save_npz(tmp_path / "b.npz", grid[order], labels[order], [ids[row] for row in order])
@@ -224,8 +227,8 @@ def test_submissions(scores, front, tmp_path):
     fused, path = ensemble(views, (1, 1)), tmp_path / "made" / "x.csv"
     assert "does not tell the ids" in front(*directories, "--csv_file", path)[2]
     ids = [f"{row}" for row in range(40)]
-    save_videos(directories[1], ids, labels)
-    protocol(directories[0], dataset="somethingv2")
+    describe(directories[1], labels, ids)
+    describe(directories[0], labels, ids, dataset="somethingv2")
     assert front(*directories, "--csv_file", path) == front(*directories)
     best = np.argsort(-fused, axis=1)
     assert path.read_text() == "".join(f"{name};{';'.join(map(str, row[:5]))}\n" for name, row in zip(ids, best, strict=True))
@@ -269,22 +272,51 @@ def test_per_view(scores, front):
     assert out[8:] == front(directory)[1]
 
 
-def protocol(directory, **changes):
-    content = {"num_segments": 8, "frames_per_segment": 5, "crops": 3, "crop_size": 256, "scale_size": 256, "videos": 40}
-    (directory / "protocol.json").write_text(json.dumps({**content, "listed": 40, **changes}))
-
-
 def test_protocol_file(scores, front):
-    (directory, _), _, _ = scores
-    protocol(directory)
+    (directory, _), _, labels = scores
+    describe(directory, labels)
     assert front(directory)[1][0] == "8 frames x 3 crops x 2 clips, 256, 40/40 videos, softmax per view"
-    protocol(directory, videos=38)
+    describe(directory, labels, failures=2)
     assert "256, 38/40 videos" in front(directory)[1][0]
-    protocol(directory, videos=90, listed=90)
+    describe(directory, labels[:30])
     status, _, err = front(directory)
-    assert status == 2 and "protocol.json is of 90/90 videos, the score files of 40" in err
-    (directory / "protocol.json").write_text("{")
-    assert front(directory)[2].startswith(f"error: {directory / 'protocol.json'}: cannot be read as JSON")
+    assert status == 2 and f"{directory}: the score files: 40 videos, but {directory / 'scores.json'} has 30" in err
+    (directory / "scores.json").write_text("{")
+    assert front(directory)[2].startswith(f"error: {directory / 'scores.json'}: cannot be read as JSON")
+
+
+def test_report(scores, front, tmp_path):
+    directories, views, labels = scores
+    for directory in directories:
+        describe(directory, labels, class_names=[f"Class {c}" for c in range(8)], clips=[0, 1])
+    status, out, _ = front(*directories, "--report", tmp_path / "made" / "report")
+    assert status == 0 and out[-4] == f"report written to {tmp_path}/made/report/report.html"
+    assert sorted(path.name for path in (tmp_path / "made" / "report").iterdir()) == [
+        "per_class.csv", "predictions.csv", "report.html", "results.json"]
+    result = json.loads((tmp_path / "made" / "report" / "results.json").read_text())
+    fused = ensemble(views, (1, 1))
+    assert result["fusion"]["metrics"]["top1"] == pytest.approx(percent(fused, labels, 1))
+    assert "Class 7" in (tmp_path / "made" / "report" / "per_class.csv").read_text()
+
+
+def test_accuracy_of_the_first_clips_and_crops(scores):
+    (directory, _), views, labels = scores
+    grid = Grid()
+    load_source(str(directory), Rule("logits"), on_view=grid)
+    for clip, crop in product(range(2), range(3)):
+        part = views[directory].reshape(2, 3, 40, 8)[:clip + 1, :crop + 1].sum((0, 1), dtype=np.float64)
+        assert grid.top1[clip][crop] == pytest.approx(percent(part, labels, 1))
+
+
+def test_several_labels_a_video(tmp_path, front):
+    rng = np.random.default_rng(0)
+    logits, hot = rng.normal(size=(20, 6)).astype(np.float32), rng.random((20, 6)) < 0.3
+    hot[:, 0] |= ~hot.any(1)
+    save_scores(score_path(tmp_path, 0, 0), logits, hot)
+    describe(tmp_path, hot, num_class=6, average="logits")
+    status, out, _ = front(tmp_path, tmp_path, "--report", tmp_path / "report")
+    expected = 100 * average_precision_score(hot, logits, average="macro")
+    assert status == 0 and out[-1].startswith(f"Overall mAP {expected:.2f}% mAP of samples ") and "mAP" in out[2]
 
 
 def test_files_of_the_original(tmp_path, front):
@@ -339,17 +371,17 @@ def test_a_file_with_code_in_a_process(scores, tmp_path):
         (["--output_dir", "a", "--multi_segments"], "--multi_segments and --output_dir1 go together"),
         (["--output_dir", "a", "--multi_segments", "yes please"], "neither true nor false"),
         (["a", "b", "--score_weights", "1"], "--score_weights: 1 for 2 sources"),
-        (["a", "--score_weights", "0"], "is not a number above 0"),
-        (["a", "--score_weights", "nan"], "is not a number above 0"),
-        (["a", "--score_weights", "x"], "is not a number above 0"),
-        (["a", "--num_clips", "0"], "is not a whole number above 0"),
-        (["a", "--test_crops", "-3"], "is not a whole number above 0"),
+        (["a", "--score_weights", "0"], "is not a positive number"),
+        (["a", "--score_weights", "nan"], "is not a positive number"),
+        (["a", "--score_weights", "x"], "--score_weights: invalid rate value: 'x'"),
+        (["a", "--num_clips", "0"], "is not a positive number"),
+        (["a", "--test_crops", "-3"], "is not a positive number"),
         (["a", "--logits"], "unrecognized arguments: --logits"),
         (["a", "--average", "mean"], "invalid choice: 'mean'"),
         (["a", "--crop_agg", "median"], "invalid choice: 'median'"),
         (["a.npz", "--num_clips", "1"], "--num_clips, --test_crops and --per_view are for directories"),
         (["a.npz", "b.npz", "--per_view"], "--num_clips, --test_crops and --per_view are for directories"),
-        (["a", "--dataset", "jester"], "--dataset and --class_names are for --csv_file"),
+        (["a", "--dataset", "jester"], "--dataset is for --csv_file"),
         (["a", "--num_clip", "1"], "unrecognized arguments: --num_clip"),
     ],
 )
@@ -364,6 +396,6 @@ def test_help_says_every_flag_and_its_default(front):
     assert status == 0 and "python pkl_to_results.py --num_clips 10 --test_crops 3 --output_dir DIR" in text
     options = text.partition("options:")[2]
     names = {"output_dir", "output_dir1", "multi_segments", "num_clips", "test_crops", "score_weights", "average", "crop_agg",
-             "frame_agg", "softmax", "csv_file", "dataset", "class_names", "per_view"}
+             "frame_agg", "softmax", "csv_file", "dataset", "class_names", "per_view", "report"}
     assert set(re.findall(r"^  --(\w+)", "\n".join(out), re.MULTILINE)) == names
     assert options.count("(default: ") == len(names)

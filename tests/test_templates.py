@@ -9,7 +9,10 @@ from ops.errors import UserError
     [
         ("img_{:05d}.jpg", "a/b", "RGB", ("img_00042.jpg",)),
         ("frames/{}.png", "a/b", "RGBDiff", ("frames/42.png",)),
+        ("img_{zero:05d}.jpg", "a/b", "RGB", ("img_00041.jpg",)),
         ("{:06d}.jpg", "a/b", "Flow", ("000042.jpg",)),
+        ("flow_{}_{zero:05d}.jpg", "a/b", "Flow", ("flow_x_00041.jpg", "flow_y_00041.jpg")),
+        ("{:06d}-{}_{zero:05d}.jpg", "a/123", "Flow", ("000123-x_00041.jpg", "000123-y_00041.jpg")),
         ("flow_{}_{:05d}.jpg", "a/b", "Flow", ("flow_x_00042.jpg", "flow_y_00042.jpg")),
         ("{:06d}-{}_{:05d}.jpg", "a/000123", "Flow", ("000123-x_00042.jpg", "000123-y_00042.jpg")),
         ("{:06d}-{}_{:05d}.jpg", "a/123/", "Flow", ("000123-x_00042.jpg", "000123-y_00042.jpg")),
@@ -20,7 +23,8 @@ def test_file_names(tmpl, folder, modality, files):
     assert count_places(tmpl, modality) == tmpl.count("{")
 
 
-@pytest.mark.parametrize("tmpl", ["img.jpg", "img_%05d.jpg", "img_{name}.jpg", "{:05x", "{0.x}.jpg", "{0[a]}", "{:05d}_{}.jpg"])
+@pytest.mark.parametrize("tmpl", ["img.jpg", "img_%05d.jpg", "img_{name}.jpg", "{:05x", "{0.x}.jpg", "{0[a]}", "{:05d}_{}.jpg",
+                                  "{zero.x}.jpg"])
 def test_a_template_that_names_no_frames(tmpl):
     for modality, example in (("RGB", "img_"), ("Flow", "flow_"), ("RGBDiff", "img_")):
         with pytest.raises(UserError) as error:

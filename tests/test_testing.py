@@ -1,4 +1,3 @@
-import json
 import pickle
 import shutil
 
@@ -9,6 +8,7 @@ from fronts import call, launch, make_flow, make_motion, refused
 
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.models import TSN
+from ops.score_folder import read_facts
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
     assert len(rows) == 8 and rows[0][0].shape == (1, 8) and rows[0][0].dtype == np.float32 and type(rows[0][1]) is int
     labels = [int(line.split()[-1]) for line in (data[1] / "val.txt").read_text().splitlines()]
     assert [row[1] for row in rows] == labels
-    assert json.loads((tmp_path / "protocol.json").read_text())["videos"] == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "0_crop0.pkl", "failures.csv", "scores.json"]
     assert call("pkl_to_results", "--num_clips", 1, "--test_crops", 1, "--output_dir", tmp_path) == 0
     out = capsys.readouterr().out
     assert "2 frames x 1 crops x 1 clips, 32, 8/8 videos" in out and "Overall Prec@1" in out
@@ -58,7 +58,7 @@ def test_three_crops_and_random_clips(data, weights, tmp_path):
     first, second = scores("a", 0), scores("a", 1)
     assert not np.allclose(first[0], second[0])  # another clip
     assert all(np.array_equal(x, y) for x, y in zip(first, scores("again", 0), strict=True))  # and the same one again
-    fast = scores("fused", 0, "--fuse_bn", "--no-channels_last")
+    fast = scores("fused", 0, "--fuse_bn", "--no-channels_last", "--batch_size", 3)
     assert all(np.allclose(x, y, atol=1e-4) for x, y in zip(first, fast, strict=True))
     assert sorted(p.name for p in (tmp_path / "a").glob("*.pkl")) == [f"{c}_crop{k}.pkl" for c in (0, 1) for k in range(3)]
 
@@ -66,8 +66,21 @@ def test_three_crops_and_random_clips(data, weights, tmp_path):
 def test_views_of_two_protocols_are_not_mixed(data, weights, tmp_path, capsys):
     flags = ["test_models_center_crop", "motion", *data, "--weights", weights, "--output_dir", tmp_path, "-j", 0]
     assert call(*flags) == 0
-    assert call(*flags) == 0  # the same again
+    first = last_accuracy(capsys.readouterr().out)
+    before = (tmp_path / "0_crop0.pkl").stat().st_mtime_ns
+    assert call(*flags) == 0  # the same again: there is nothing to do
+    out = capsys.readouterr().out
+    assert "scored already" in out and last_accuracy(out) == first
+    assert (tmp_path / "0_crop0.pkl").stat().st_mtime_ns == before
     assert "crop_size 32 -> 36" in refused(capsys, *flags, "--full_res")
+    assert "amp none -> bf16" in refused(capsys, *flags, "--amp", "bf16")
+    other = tmp_path / "other.pth"
+    torch.manual_seed(1)
+    save_checkpoint(other, TSN(8, 2, arch="resnet18", module="tdn", input_size=32))
+    assert "weights " in refused(capsys, *flags, "--weights", other)
+    short = tmp_path / "val.txt"
+    short.write_text("".join((data[1] / "val.txt").read_text().splitlines(keepends=True)[:-1]))
+    assert "videos 8 -> 7" in refused(capsys, *flags, "--val_list", short)
 
 
 def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
@@ -83,7 +96,7 @@ def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
     assert "7/7 videos" in run.stdout
     one, two = (read(tmp_path / name / "0_crop0.pkl") for name in ("one", "two"))
     assert [row[1] for row in one] == [row[1] for row in two]
-    np.testing.assert_allclose(np.concatenate([row[0] for row in one]), np.concatenate([row[0] for row in two]), atol=1e-4)
+    assert (tmp_path / "one" / "0_crop0.pkl").read_bytes() == (tmp_path / "two" / "0_crop0.pkl").read_bytes()
 
 
 def test_published_layout_scores_the_same(data, weights, tmp_path):
@@ -115,13 +128,17 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     for workers in (0, 1):
         line = refused(capsys, *flags, "-j", workers)
         assert f"{root}/val.txt:3: " in line and "--on-error count-wrong" in line
-        assert not (tmp_path / "out").exists()
+        assert not list((tmp_path / "out").glob("*.pkl"))
     assert call(*flags, "-j", 1, "--on-error", "count-wrong") == 0
     assert "7/8 videos" in capsys.readouterr().out
     scores, label = read(tmp_path / "out" / "0_crop0.pkl")[2]
     assert scores.argmin() == label and (scores == scores.min()).sum() == 1
-    protocol = json.loads((tmp_path / "out" / "protocol.json").read_text())
-    assert (protocol["videos"], protocol["listed"], protocol["failures"][0]["line"]) == (7, 8, 3)
+    facts = read_facts(tmp_path / "out")
+    assert (facts.read, len(facts.ids), facts.failures[0]["line"], facts.failures[0]["row"]) == (7, 8, 3, 2)
+    header, row = (tmp_path / "out" / "failures.csv").read_text().splitlines()
+    assert header == "clip,line,id,reason" and row.startswith(f"0,3,{facts.ids[2]},")
+    assert call("pkl_to_results", tmp_path / "out") == 0
+    assert "7/8 videos" in capsys.readouterr().out
 
 
 def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
@@ -171,8 +188,8 @@ def last_accuracy(out):
 @pytest.mark.parametrize(("flags", "clips"), [
     (["--dense_sample"], 10), (["--twice_sample"], 2), (["--test_sampling", "random", "--clips", 3], 3), ([], 1)])
 def test_all_clips_of_one_run_are_those_of_one_run_each(data, networks, tmp_path, capsys, flags, clips):
-    command = ["test_models_three_crops", "motion", *data, "--weights", networks["rgb"], *flags, "-j", 0, "--batch_size", 2]
-    assert call(*command, "--output_dir", tmp_path / "all", "--view_batch", 7) == 0
+    command = ["test_models_three_crops", "motion", *data, "--weights", networks["rgb"], *flags, "-j", 0]
+    assert call(*command, "--output_dir", tmp_path / "all") == 0
     out = capsys.readouterr().out
     assert f"4 frames x 3 crops x {clips} clips, 32, 8/8 videos, mean of logits" in out
     names = [f"{clip}_crop{crop}.pkl" for clip in range(clips) for crop in range(3)]
@@ -180,8 +197,11 @@ def test_all_clips_of_one_run_are_those_of_one_run_each(data, networks, tmp_path
     for clip in {0, clips - 1}:
         assert call(*command, "--clip_index", clip, "--output_dir", tmp_path / "one") == 0
         for crop in range(3):
-            np.testing.assert_allclose(logits_of(tmp_path / "one" / f"{clip}_crop{crop}.pkl"),
-                                       logits_of(tmp_path / "all" / f"{clip}_crop{crop}.pkl"), atol=1e-4)
+            name = f"{clip}_crop{crop}.pkl"
+            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
+    assert call(*command, "--output_dir", tmp_path / "fast", "--batch_size", 5, "--view_batch", 7) == 0
+    for name in names:
+        np.testing.assert_allclose(logits_of(tmp_path / "fast" / name), logits_of(tmp_path / "all" / name), atol=1e-4)
     capsys.readouterr()
     assert call("pkl_to_results", tmp_path / "all") == 0  # averages logits, too, without being told
     assert last_accuracy(capsys.readouterr().out) == last_accuracy(out)
@@ -219,7 +239,7 @@ def test_max_num_counts_videos(data, networks, tmp_path, capsys):
     saved = np.load(tmp_path / "s.npz")
     assert saved["scores"].shape == (5, 1, 1, 8)
     assert np.array_equal(saved["scores"][:, 0, 0], logits_of(tmp_path / "out" / "0_crop0.pkl"))
-    assert "max_num 5 -> None" in refused(capsys, *command)
+    assert "videos 5 -> 8" in refused(capsys, *command)
     assert call("pkl_to_results", tmp_path / "s.npz") == 0
 
 
@@ -233,4 +253,4 @@ def test_networks_that_do_not_go_together(data, networks, tmp_path, capsys):
     assert "--modality Flow" in error("--weights", networks["rgb"], "--modality", "Flow")
     assert "--save_scores" in error("--weights", f"{networks['rgb']},{networks['rgb']}", "--save_scores", tmp_path / "s.npz")
     assert "twice sampling" in error("--weights", networks["rgb"], "--twice_sample", "--clips", 3)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*.pkl"))

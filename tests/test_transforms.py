@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_lists import views_of
 from torchvision.transforms.v2.functional import center_crop
 
 from ops.data import transforms
@@ -143,7 +144,7 @@ def test_train_clip_is_crop_resize_flip_of_pil(flip, L):
 def test_repeated_and_unordered_frames():
     frames = pictures(3, 64, 64)
     picks = np.array([[2, 0], [0, 1], [1, 1]])
-    clip = TestTransform(0, 64, 1)(frames, picks[None])[0].unflatten(1, (2, 3))
+    clip = views_of(TestTransform(0, 64, 1), frames, picks[None])[0].unflatten(1, (2, 3))
     for segment in range(3):
         for step in range(2):
             assert (clip[segment, step].permute(1, 2, 0).numpy() == frames[picks[segment, step]]).all()
@@ -152,8 +153,8 @@ def test_repeated_and_unordered_frames():
 @pytest.mark.parametrize("crops", [1, 3, 5, 10])
 def test_views_are_scale_and_crop_of_pil(crops):
     frames = pictures(4, 100, 150)
-    views = TestTransform(64, 56, crops)(frames, places(2, 2)[None])
-    assert views.shape == (crops, 2, 6, 56, 56) and views.dtype == torch.uint8 and views.is_contiguous()
+    views = views_of(TestTransform(64, 56, crops), frames, places(2, 2)[None])
+    assert views.shape == (crops, 2, 6, 56, 56) and views.dtype == torch.uint8
     width, height = scaled_size(150, 100, 64)
     for view, (x, y, mirrored) in zip(views, crop_offsets_test(width, height, 56, crops), strict=True):
         for i, frame in enumerate(frames):
@@ -167,11 +168,12 @@ def test_views_of_several_clips_are_clip_major_and_scaled_once(monkeypatch):
     frames, scaled = pictures(6, 100, 150), []
     monkeypatch.setattr(transforms, "resize", lambda frames, *size: scaled.append(len(frames)) or resize(frames, *size))
     picks = np.array([[[0, 1], [2, 3]], [[4, 5], [5, 5]], [[1, 0], [3, 2]]])
-    views = TestTransform(64, 56, 10)(frames, picks)
+    views = views_of(TestTransform(64, 56, 10), frames, picks)
     assert scaled == [6]
-    assert views.shape == (30, 2, 6, 56, 56) and views.is_contiguous()
+    assert views.shape == (30, 2, 6, 56, 56)
     for clip in range(3):
-        assert torch.equal(views[10 * clip : 10 * clip + 10], TestTransform(64, 56, 10)(frames, picks[clip : clip + 1]))
+        alone = views_of(TestTransform(64, 56, 10), frames, picks[clip : clip + 1])
+        assert torch.equal(views[10 * clip : 10 * clip + 10], alone)
 
 
 def test_mirrored_flow_turns_the_sign_of_x():
@@ -195,13 +197,13 @@ def test_flow_clips(L):
     train = TrainTransform(32, TRAIN_SCALES["Flow"], flow=True)
     straight, flipped = (train(frames, places(3, L), np.random.default_rng(1), flip) for flip in (False, True))
     assert straight.shape == (3, 2 * L, 32, 32) and torch.equal(flipped, mirrored(straight))
-    views = TestTransform(48, 40, 10, flow=True)(frames, places(3, L)[None])
+    views = views_of(TestTransform(48, 40, 10, flow=True), frames, places(3, L)[None])
     assert torch.equal(views[1::2], mirrored(views[::2]))
 
 
 def test_other_numbers_of_channels():
     frames = pictures(4, 40, 60, channels=2)
-    assert TestTransform(32, 32, 3)(frames, places(2, 2)[None]).shape == (3, 2, 4, 32, 32)
+    assert views_of(TestTransform(32, 32, 3), frames, places(2, 2)[None]).shape == (3, 2, 4, 32, 32)
     assert TrainTransform(32)(frames, places(2, 2), np.random.default_rng(0), True).shape == (2, 4, 32, 32)
 
 
@@ -211,7 +213,7 @@ def test_crops_that_do_not_fit():
     with pytest.raises(UserError, match="test_crops 2"):
         TestTransform(256, 224, 2)
     with pytest.raises(UserError, match=r"64x64 crop .* 60x50"):
-        TestTransform(0, 64, 1)(pictures(1, 50, 60), places(1, 1)[None])
+        views_of(TestTransform(0, 64, 1), pictures(1, 50, 60), places(1, 1)[None])
 
 
 def test_tiny_pictures_still_train():

@@ -181,7 +181,7 @@ def test_a_recorded_file_is_known_by_its_hash(tmp_path, capsys):
     assert weights("check", path, "--records", records) == 0
     assert found(capsys)[1] == ["tdn-sthv1-r50-16f", "tdn-sthv1-r50-8f", "tdn-sthv2-r50-16f", "tdn-sthv2-r50-8f"]
     assert weights("record", path, "tdn-sthv2-r50-8f", "--records", records) == 0
-    assert json.loads(records.read_text())["tdn.pth"] == {"id": "tdn-sthv2-r50-8f", "sha256": tool.digest(path)}
+    assert json.loads(records.read_text())["tdn.pth"] == {"id": "tdn-sthv2-r50-8f", "sha256": tool.sha256(path)}
     copy = path.with_name("renamed.pth")
     copy.write_bytes(path.read_bytes())
     capsys.readouterr()

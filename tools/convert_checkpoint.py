@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.checkpoints import describe, export_state_dict, load_model, save_checkpoint
-from ops.data.datasets import read_class_names
+from ops.data.class_names import read_class_names
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.layouts import LAYOUTS, to_ours

@@ -8,7 +8,6 @@ pretrained/manifest.json has the rows. Nobody has published hashes, so a file is
 tell, and all rows that fit are listed, until you record which row it is (pretrained/sha256.json, which is yours).
 """
 import argparse
-import hashlib
 import json
 import re
 import sys
@@ -21,7 +20,7 @@ from measure import table
 
 from ops.checkpoints import load_model
 from ops.errors import UserError, run_front
-from ops.files import atomic_write
+from ops.files import atomic_write, sha256
 from ops.layouts import LAYOUTS
 from ops.released import facts_of_name, read_weights
 
@@ -99,19 +98,19 @@ def check(args: argparse.Namespace) -> None:
 
 def check_file(path: Path, records: dict[str, dict]) -> bool:
     """Print which rows a file can be. Returns whether there is one and nothing speaks against it. Raises UserError."""
-    sha256, rows = digest(path), read_manifest()
-    changed = records.get(path.name, {"sha256": sha256})["sha256"] != sha256
+    digest, rows = sha256(path), read_manifest()
+    changed = records.get(path.name, {"sha256": digest})["sha256"] != digest
     if changed:
         print(f"{path}: NOT the file of this name that was recorded as {records[path.name]['id']}, but changed, damaged or "
-              f"another one: its sha256 is {sha256}, recorded was {records[path.name]['sha256']}")
+              f"another one: its sha256 is {digest}, recorded was {records[path.name]['sha256']}")
     seen = look(path)
     spec = seen.spec
     kind = f"{spec['module']} {spec['arch']}, {spec.get('modality', 'RGB')}, {spec['num_class']} classes"
     print(f"{path}: {seen.layout} layout, {kind}, T {spec.get('num_segments', 'not told')}")
     known = {row["sha256"]: row["id"] for row in rows if row["sha256"]} | {one["sha256"]: one["id"] for one in records.values()}
-    if sha256 in known:
-        print(f"is {known[sha256]}, by its sha256")
-        print_rows([row for row in rows if row["id"] == known[sha256]])
+    if digest in known:
+        print(f"is {known[digest]}, by its sha256")
+        print_rows([row for row in rows if row["id"] == known[digest]])
         return not changed
     fitting = [row for row in rows if fits(row, seen)]
     named = [row for row in rows if row["file"] == path.name]
@@ -136,7 +135,7 @@ def record(args: argparse.Namespace) -> None:
     seen, records = look(args.file), read_records(args.records)
     if not fits(row, seen):
         raise UserError(f"{args.file}: is not {args.id}, by what its weights and its name tell; check says what it can be")
-    new = {"id": args.id, "sha256": digest(args.file)}
+    new = {"id": args.id, "sha256": sha256(args.file)}
     old = records.get(args.file.name, new)
     if old != new and not args.force:
         raise UserError(f"{args.records}: another file or row is recorded for {args.file.name} ({old['id']}, sha256 "
@@ -157,14 +156,6 @@ def look(path: Path) -> Seen:
     names = [name for name in (path.name, path.resolve().parent.name) if "num_segments" in facts_of_name(name)]
     dense = "dense" in re.split(r"[_.]", names[0]) if names else None
     return Seen(file.layout, file.spec, file.dataset, dense)
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file. Raises UserError."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def fits(row: dict, seen: Seen) -> bool:

@@ -31,11 +31,19 @@ Key = tuple[int, int]
 
 
 class Sample(NamedTuple):
-    """A clip uint8 ``[T, L*C, H, W]`` or the views of a video ``[clips*crops, T, L*C, H, W]``, its label, its place in
-    the list."""
+    """A clip uint8 ``[T, L*C, H, W]``, its label (bool ``[num_class]`` of a multi-label list) and its place in the list."""
 
     clip: torch.Tensor
-    label: int
+    label: int | np.ndarray
+    index: int
+
+
+class Frames(NamedTuple):
+    """The distinct frames of a video's clips, scaled, uint8 ``[n, H, W, C]``, the frame of each place of each clip, int64
+    ``[clips, T, L]`` in ``[0, n)``, and the place in the list. TestTransform.crops makes views of them, on any device."""
+
+    frames: torch.Tensor
+    picks: torch.Tensor
     index: int
 
 
@@ -68,7 +76,7 @@ class _VideoDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.video_list)
 
-    def __getitem__(self, key: Key) -> Sample | Failure:
+    def __getitem__(self, key: Key) -> Sample | Frames | Failure:
         """The sample of ``(epoch, index)``, or a Failure if the video is unreadable. Any other error names the line of
         the list: UserError stays one, the rest becomes RuntimeError."""
         epoch, index = key
@@ -85,7 +93,7 @@ class _VideoDataset(Dataset, ABC):
             ) from error
 
     @abstractmethod
-    def sample(self, epoch: int, index: int, record: Record) -> Sample: ...
+    def sample(self, epoch: int, index: int, record: Record) -> Sample | Frames: ...
 
     def read(self, record: Record, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """``choose`` maps the number of frames of the video to offsets int64 ``[..., T]``. Returns the distinct frames
@@ -103,8 +111,9 @@ class TrainDataset(_VideoDataset):
 
     ``modality`` is "RGB", "Flow" or "RGBDiff" (whose differences the model takes); ``sampling`` is "uniform"
     (sampling.train_offsets) or "dense" (sampling.dense_train_offsets). ``flip_map`` (int64 ``[num_class]``) is the label
-    after a flip, or -1 for a class that must not be flipped, whatever the modality; None flips nothing. Sample: clip uint8
-    ``[T, L*C, crop_size, crop_size]`` and the label after the flip. Raises UserError if the sampling cannot give T frames.
+    after a flip, or -1 for a class that must not be flipped, whatever the modality; None flips nothing. Of several labels
+    each follows it. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label after the flip. Raises UserError if
+    the sampling cannot give T frames.
     """
 
     def __init__(
@@ -124,11 +133,11 @@ class TrainDataset(_VideoDataset):
     def sample(self, epoch: int, index: int, record: Record) -> Sample:
         rng = clip_rng(self.seed, epoch, f"{record.id}:{record.line}", 0)
         flip = bool(rng.random() < 0.5)
-        label = record.label
-        if self.flip_map is None or self.flip_map[label] < 0:
+        labels = np.array(record.label)
+        if self.flip_map is None or self.flip_map[labels].min() < 0:
             flip = False
         elif flip:
-            label = int(self.flip_map[label])
+            labels = self.flip_map[labels]
 
         def choose(n: int) -> np.ndarray:
             if self.sampling == "dense":
@@ -136,15 +145,17 @@ class TrainDataset(_VideoDataset):
             return train_offsets(n, self.num_segments, self.frames_per_segment, rng, compat=self.compat)
 
         frames, picks = self.read(record, choose)
+        several = labels.ndim == 1
+        label = np.isin(np.arange(self.video_list.labels.shape[1]), labels) if several else int(labels)
         return Sample(self.transform(frames, picks, rng, flip), label, index)
 
 
 class TestDataset(_VideoDataset):
-    """The views of clips number ``clips`` of every video, out of the ``num_clips`` that the test has in all (None: what is
-    usual for the sampling), as sampling.test_offsets takes them. The epoch of a key plays no part.
+    """Clips number ``clips`` of every video, out of the ``num_clips`` that the test has in all (None: what is usual for the
+    sampling), as sampling.test_offsets takes them. The epoch of a key plays no part.
 
-    Sample: views uint8 ``[len(clips)*crops, T, L*C, crop_size, crop_size]`` (transforms.TestTransform) and the label of the
-    list. Raises UserError if the sampling has no such clips.
+    A frame that several clips need is decoded, scaled and sent once. The crops are cut where the network is:
+    ``transform.crops(frames, picks[k])`` are the views of clip k. Raises UserError if the sampling has no such clips.
     """
 
     __test__ = False  # not a test case, whatever its name begins with
@@ -160,11 +171,12 @@ class TestDataset(_VideoDataset):
         self.clips = tuple(clips)
         self.transform = TestTransform(scale_size, crop_size, crops, flow=modality == "Flow")
 
-    def sample(self, epoch: int, index: int, record: Record) -> Sample:
+    def sample(self, epoch: int, index: int, record: Record) -> Frames:
         def choose(n: int) -> np.ndarray:
             return np.stack([
                 test_offsets(self.sampling, n, self.num_segments, self.frames_per_segment, clip=clip, clips=self.num_clips,
                              seed=self.seed, video=record.id, compat=self.compat) for clip in self.clips
             ])
 
-        return Sample(self.transform(*self.read(record, choose)), record.label, index)
+        frames, picks = self.read(record, choose)
+        return Frames(self.transform.scale(frames), torch.from_numpy(picks), index)

@@ -1,4 +1,4 @@
-"""Videos kept as folders of images, one file a frame, numbered from 1."""
+"""Videos kept as folders of images, one file a frame."""
 
 import os
 import re
@@ -32,7 +32,8 @@ def count_frames(folder: str | os.PathLike, image_tmpl: str, modality: str = "RG
         number += 1
     for name in sorted(there):
         for digits in re.findall("[0-9]+", name):
-            if int(digits) > number and name in names_of(int(digits)):
+            later = max(int(digits), number + 1)  # or, where names count from 0, the one after it
+            if int(digits) >= number and name in (*names_of(later), *names_of(later + 1)):
                 absent = next(name for name in names_of(number + 1) if name not in there)
                 raise UnreadableVideo(folder, f"{absent} is missing, but {name} is there")
     return number
@@ -65,7 +66,7 @@ def decode_image(folder: str, name: str, mode: str = "RGB") -> np.ndarray:
 
 
 class FrameFolder(Reader):
-    """`num_frames` images in the folder `path`; frame i is the file ``image_tmpl.format(i + 1)``.
+    """`num_frames` images in the folder `path`; frame i is file number i + 1 of the template.
 
     Nothing is opened before the frames are asked for. Raises UserError for a template that does not name the frames.
     """

@@ -9,6 +9,7 @@ A list is a UTF-8 text file with one video a line, in one of two forms, told apa
 * Paths may hold spaces. Separated by spaces, the last field is the label, and the field before it is ``num_frames`` if
   it is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12 frames of the folder ``a b``. A two-column
   path that ends in an integer (``take 12``) therefore needs tabs.
+* In a multi-label list a label may be several, joined by commas: ``path/to/video.mp4 3,17``.
 * Blank lines, Windows line ends and a byte order mark are allowed.
 """
 
@@ -22,20 +23,23 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from ops.errors import UserError
+from ops.labels import as_array, of_row
 
 # 18 digits fit an int64 whatever they are.
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
-_SPACED = re.compile(r"(.*?[^ ]) +(?:(-?[0-9]{1,18}) +)?(-?[0-9]{1,18})")
+_LABELS = re.compile(r"-?[0-9]{1,18}(?:,-?[0-9]{1,18})*")
+_SPACED = re.compile(rf"(.*?[^ ]) +(?:(-?[0-9]{{1,18}}) +)?({_LABELS.pattern})")
 _FORMS = "expected `video label` or `folder num_frames label`, separated by spaces or by tabs"
 
 
 class Record(NamedTuple):
-    """One line of a list. ``num_frames`` is None for a two-column line, ``line`` counts from 1."""
+    """One line of a list. ``num_frames`` is None for a two-column line, ``line`` counts from 1; ``label`` is a tuple of
+    labels, in rising order, in a multi-label list."""
 
     id: str
     path: str
     num_frames: int | None
-    label: int
+    label: int | tuple[int, ...]
     line: int
 
 
@@ -45,16 +49,17 @@ class VideoList(Sequence[Record]):
     Python objects would be copied page by page into every forked loader worker as reference counts are written
     (pytorch#13246); arrays stay shared.
 
-    Attributes: ``path`` (of the list file), ``root_path``, ``labels`` (int64 ``[n]``).
+    Attributes: ``path`` (of the list file), ``root_path``, ``labels`` (int64 ``[n]``; of a
+    multi-label list bool ``[n, num_class]``).
     """
 
-    def __init__(self, path: str, root_path: str, ids: list[str], num_frames: list[int], labels: list[int],
-                 lines: list[int]) -> None:
-        """``num_frames`` holds -1 where the list gives none."""
+    def __init__(self, path: str, root_path: str, ids: list[str], num_frames: list[int],
+                 labels: list[int] | list[tuple[int, ...]], lines: list[int], num_class: int | None = None) -> None:
+        """``num_frames`` holds -1 where the list gives none; ``num_class`` is needed for tuples of labels."""
         encoded = [text.encode() for text in ids]
         self.path = path
         self.root_path = root_path
-        self.labels = np.array(labels, dtype=np.int64)
+        self.labels = as_array(labels, num_class)
         self._num_frames = np.array(num_frames, dtype=np.int64)
         self._lines = np.array(lines, dtype=np.int64)
         self._text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
@@ -73,7 +78,7 @@ class VideoList(Sequence[Record]):
             id=video_id,
             path=os.path.join(self.root_path, video_id),
             num_frames=None if num_frames < 0 else num_frames,
-            label=int(self.labels[index]),
+            label=of_row(self.labels, index),
             line=int(self._lines[index]),
         )
 
@@ -112,11 +117,12 @@ def read_text(path: str) -> str:
     return text
 
 
-def read_list(list_path: str, *, root_path: str = "", num_class: int) -> VideoList:
+def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_label: bool = False) -> VideoList:
     """Read and check a list; relative paths in it are joined to ``root_path``. No video is looked at (see check_files).
 
     Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed,
-    its label is not an integer in ``[0, num_class)`` or its number of frames is below 1.
+    its label is not an integer in ``[0, num_class)`` (or several, where ``multi_label`` allows them) or its number of frames
+    is below 1.
     """
     list_path, root_path = os.fspath(list_path), os.fspath(root_path)
     ids, counts, labels, lines = [], [], [], []
@@ -128,28 +134,32 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int) -> VideoLi
             fields = [field.strip(" ") for field in line.split("\t")]
             video_id, label = fields[0], fields[-1]
             count = fields[1] if len(fields) == 3 else None
-            if len(fields) > 3 or not video_id or not all(map(_INTEGER.fullmatch, fields[1:])):
+            numbers = all(map(_INTEGER.fullmatch, fields[1:-1])) and len(fields) > 1 and _LABELS.fullmatch(label)
+            if len(fields) > 3 or not video_id or not numbers:
                 _refuse(list_path, number, line, fields)
         else:
             match = _SPACED.fullmatch(line)
             if not match:
                 _refuse(list_path, number, line, line.rsplit(" ", 1))
             video_id, count, label = match.groups()
-        label = int(label)
-        if not 0 <= label < num_class:
-            raise UserError(
-                f"{list_path}:{number}: label {label} is outside [0, {num_class}); labels count from 0: correct the "
-                "list or --num_class"
-            )
+        own = [int(part) for part in label.split(",")]
+        if len(own) > 1 and not multi_label:
+            raise UserError(f"{list_path}:{number}: {len(own)} labels, {label[:40]}; several a video need --multi_label")
+        for one in own:
+            if not 0 <= one < num_class:
+                raise UserError(
+                    f"{list_path}:{number}: label {one} is outside [0, {num_class}); labels count from 0: correct the "
+                    "list or --num_class"
+                )
         if count is not None and int(count) < 1:
             raise UserError(f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames")
         ids.append(video_id)
         counts.append(-1 if count is None else int(count))
-        labels.append(label)
+        labels.append(tuple(own) if multi_label else own[0])
         lines.append(number)
     if not ids:
         raise UserError(f"{list_path}: the list is empty; {_FORMS}, one video a line")
-    return VideoList(list_path, root_path, ids, counts, labels, lines)
+    return VideoList(list_path, root_path, ids, counts, labels, lines, num_class)
 
 
 def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoReturn:

@@ -4,21 +4,23 @@ A key is ``(epoch, index)``: the samplers yield such pairs, so that workers that
 state, and what a sample looks like is a pure function of ``(seed, epoch, record)`` whatever worker makes it.
 """
 
+import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from ops.data.clips import Failure, Key, Sample, TestDataset, TrainDataset
+from ops.data.clips import Failure, Frames, Key, Sample, TestDataset, TrainDataset
 from ops.data.sampling import clip_rng
 from ops.errors import UserError
 
 
 class Batch(NamedTuple):
-    """Clips uint8 ``[B, ...]`` (None if no video could be read), labels and indices int64 ``[B]``, and the videos that
-    could not be read, which are not among the B."""
+    """Training clips uint8 ``[B, ...]`` (None if no video could be read), labels int64 ``[B]`` (bool ``[B, num_class]`` of a
+    multi-label list), indices int64 ``[B]``, and the videos that could not be read, which are not among the B."""
 
     clips: torch.Tensor | None
     labels: torch.Tensor
@@ -31,10 +33,14 @@ def collate(items: list[Sample | Failure]) -> Batch:
     samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
         clips=default_collate([sample.clip for sample in samples]) if samples else None,
-        labels=torch.tensor([sample.label for sample in samples], dtype=torch.int64),
+        labels=torch.from_numpy(np.array([sample.label for sample in samples], None if samples else np.int64)),
         indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
         failures=[item for item in items if isinstance(item, Failure)],
     )
+
+
+def _alone(item: Frames | Failure) -> Frames | Failure:
+    return item
 
 
 class TrainSampler(Sampler[Key]):
@@ -81,10 +87,53 @@ class ShardSampler(Sampler[Key]):
         return ((0, index) for index in self.indices)
 
 
+class QueueSampler(Sampler[Key]):
+    """Keys of a pass over ``indices`` that any number of processes share: each takes the next one when it has room for it,
+    so that nobody waits for a slow video of another.
+
+    take: a function without arguments that counts from 0 for all processes together (``World.counter``).
+    ``handed`` are the indices that this process has been given so far. A sampler serves one pass.
+    """
+
+    def __init__(self, indices: np.ndarray, take: Callable[[], int]) -> None:
+        self.indices = indices
+        self.take = take
+        self.handed: list[int] = []
+
+    def __iter__(self) -> Iterator[Key]:
+        while (place := self.take()) < len(self.indices):
+            self.handed.append(int(self.indices[place]))
+            yield 0, self.handed[-1]
+
+
+class LoaderError(UserError):
+    """A loader process died or fell silent: what it was reading is not known to be bad."""
+
+
+@contextlib.contextmanager
+def loader_errors() -> Iterator[None]:
+    """Context in which torch's words for dead and silent loader processes become LoaderErrors.
+
+    A signal handler of torch tells the main thread that a process died, wherever it is just then: so the whole loop over a
+    loader belongs into this context.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).strip().partition("\n")[0].rstrip(". ")
+        if text.startswith("DataLoader worker (pid"):
+            message = f"a loader process ended: {text}; if the memory was too small, give a smaller -j"
+        elif text.startswith("DataLoader timed out"):
+            message = f"the loader processes are silent: {text}; mend a slow disk, or wait longer with --timeout"
+        else:
+            raise
+        raise LoaderError(message) from None
+
+
 class _Loader(DataLoader):
     """A DataLoader in whose workers a UserError stays one line, and whose workers stop at once."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | Frames | Failure]:
         starts = self.num_workers > 0 and self._iterator is None
         batches = super().__iter__()
         if starts:
@@ -92,28 +141,33 @@ class _Loader(DataLoader):
             # torch can tell these to stop, and it waits for 5 s. So something that is not garbage holds them as well.
             weakref.finalize(self, [batches].clear)
         try:
-            yield from batches
+            with loader_errors():
+                yield from batches
+        except LoaderError:
+            raise
         except UserError as error:  # torch wraps the text in the worker's traceback
             raise UserError(str(error).strip().rpartition("\n")[2].partition("UserError: ")[2] or str(error)) from None
 
 
 def make_loader(
-    dataset: TrainDataset | TestDataset, sampler: Sampler[Key], batch_size: int, *, workers: int,
-    pin_memory: bool = False, timeout: float = 0,
+    dataset: TrainDataset | TestDataset, sampler: Sampler[Key], batch_size: int | None, *, workers: int,
+    pin_memory: bool = False, timeout: float = 0, in_order: bool = True,
 ) -> DataLoader:
-    """A loader of Batches. Workers live as long as the loader, each on one thread (torch sets that); ``timeout`` is the
-    longest wait for one batch from a worker, in seconds, 0 for no limit. The global random state of torch is not
-    touched.
+    """A loader of Batches or, with ``batch_size`` None, of what the data set gives, one by one. Workers live as long as the
+    loader, each on one thread (torch sets that); ``timeout`` is the longest wait for a worker, in seconds, 0 for no limit;
+    ``in_order`` off gives what is ready first. The global random state of torch is not touched. Iterating raises UserError,
+    and LoaderError if a worker dies or times out.
     """
     return _Loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_alone if batch_size is None else collate,
         pin_memory=pin_memory,
         timeout=timeout if workers else 0,
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers else None,
         generator=torch.Generator(),
+        in_order=in_order,
     )

@@ -15,7 +15,7 @@ def read_checked(dataset: Dataset, field: str, *, stop: bool = True, remedy: str
     path = getattr(dataset, field)
     if path is None:
         raise UserError(f"data set {dataset.name!r} has no list of this kind; give --{field}")
-    videos = read_list(path, root_path=dataset.root_path, num_class=dataset.num_class)
+    videos = read_list(path, root_path=dataset.root_path, num_class=dataset.num_class, multi_label=dataset.multi_label)
     missing = check_files(videos)
     if missing and (stop or len(missing) == len(videos)):
         first = missing[0]

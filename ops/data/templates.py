@@ -9,7 +9,7 @@ places  filled with                       for
         ``x`` or ``y``, frame number
 ======  ================================  ==========================================================================
 
-Frames count from 1 in names.
+Frames count from 1 in names, or from 0 where the place of the frame number is ``{zero}``: ``img_{zero:05d}.jpg``.
 """
 
 import os
@@ -27,7 +27,7 @@ def count_places(image_tmpl: str, modality: str = "RGB") -> int:
     "Flow" or "RGBDiff")."""
     try:
         places = sum(field is not None for _, field, _, _ in Formatter().parse(image_tmpl))
-        first, second = (image_tmpl.format(*[1, "x", number][-places:]) for number in (1, 2))
+        first, second = (image_tmpl.format(*[1, "x", number][-places:], zero=number - 1) for number in (1, 2))
     except (AttributeError, LookupError, TypeError, ValueError):
         places, first, second = 0, "", ""
     if places not in _KNOWN[modality] or first == second:
@@ -45,11 +45,11 @@ def file_namer(image_tmpl: str, folder: str, modality: str = "RGB") -> Callable[
     """
     places = count_places(image_tmpl, modality)
     if places == 1:
-        return lambda number: (image_tmpl.format(number),)
+        return lambda number: (image_tmpl.format(number, zero=number - 1),)
     if places == 2:
-        return lambda number: tuple(image_tmpl.format(axis, number) for axis in "xy")
+        return lambda number: tuple(image_tmpl.format(axis, number, zero=number - 1) for axis in "xy")
     video = os.path.basename(os.path.normpath(folder))
     if not (video.isascii() and video.isdigit()):
         raise UserError(f"--image_tmpl {image_tmpl!r} begins with the number of the video, but the folder is called "
                         f"{video!r}; give a template with places for x or y and the frame number only")
-    return lambda number: tuple(image_tmpl.format(int(video), axis, number) for axis in "xy")
+    return lambda number: tuple(image_tmpl.format(int(video), axis, number, zero=number - 1) for axis in "xy")

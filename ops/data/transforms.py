@@ -157,31 +157,33 @@ class TestTransform:
 
     __test__ = False  # not a test case, whatever its name begins with
 
-    def __init__(self, scale_size: int, crop_size: int, crops: int, flow: bool = False) -> None:
-        if crops not in (1, 3, 5, 10):
-            raise UserError(f"--test_crops {crops} is not known; choose 1, 3, 5 or 10")
+    def __init__(self, scale_size: int, crop_size: int, num_crops: int, flow: bool = False) -> None:
+        if num_crops not in (1, 3, 5, 10):
+            raise UserError(f"--test_crops {num_crops} is not known; choose 1, 3, 5 or 10")
         if 0 < scale_size < crop_size:
             raise UserError(f"a crop of {crop_size} does not fit into pictures scaled to {scale_size}; give a larger "
                             "--scale_size")
         self.scale_size = scale_size
         self.crop_size = crop_size
-        self.crops = crops
+        self.num_crops = num_crops
         self.flow = flow
 
-    def __call__(self, frames: np.ndarray, picks: np.ndarray) -> torch.Tensor:
-        """Frames uint8 ``[n, H, W, C]`` and the frame of each place of each clip, int64 ``[clips, T, L]`` in ``[0, n)``
-        -> the views, contiguous uint8 ``[clips*crops, T, L*C, crop_size, crop_size]``, the crops of a clip next to each
-        other. Each frame is scaled once. Raises UserError if the crop is larger than the picture."""
+    def scale(self, frames: np.ndarray) -> torch.Tensor:
+        """Frames uint8 ``[n, H, W, C]`` -> scaled, contiguous uint8 ``[n, h, w, C]``. Raises UserError if the crop is larger
+        than the picture."""
+        width, height = scaled_size(frames.shape[2], frames.shape[1], self.scale_size)
+        crop_offsets_test(width, height, self.crop_size, self.num_crops)  # or the worker's video would fail elsewhere
+        return resize(to_frames(frames), width, height).permute(0, 2, 3, 1).contiguous()
+
+    def crops(self, frames: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+        """The views of one clip, on the device of ``frames``: scaled frames uint8 ``[n, h, w, C]`` and the frame of each place
+        of the clip, int64 ``[T, L]`` in ``[0, n)`` -> uint8 ``[crops, T, L*C, crop_size, crop_size]``."""
         _, height, width, channels = frames.shape
-        width, height = scaled_size(width, height, self.scale_size)
-        places = crop_offsets_test(width, height, self.crop_size, self.crops)
-        scaled = resize(to_frames(frames), width, height)
-        clips, T, L = picks.shape
-        views = torch.empty((clips, self.crops, T, L * channels, self.crop_size, self.crop_size), dtype=torch.uint8)
-        for crop, (x, y, mirrored) in enumerate(places):
-            cropped = scaled[:, :, y : y + self.crop_size, x : x + self.crop_size]
-            if mirrored:
-                cropped = mirror(cropped, self.flow)
-            for clip in range(clips):
-                _stack(cropped, picks[clip], views[clip, crop])
-        return views.flatten(0, 1)
+        T, L = picks.shape
+        size = self.crop_size
+        frames = frames.index_select(0, picks.flatten()).permute(0, 3, 1, 2)
+        views = []
+        for x, y, mirrored in crop_offsets_test(width, height, size, self.num_crops):
+            view = frames[:, :, y : y + size, x : x + size]
+            views.append(mirror(view, self.flow) if mirrored else view)
+        return torch.stack(views).reshape(len(views), T, L * channels, size, size)

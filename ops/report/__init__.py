@@ -1,0 +1,48 @@
+"""A report of tests as a folder of files: tables for programs and one page for people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ops.errors import UserError
+from ops.report.tested import Tested, study
+
+__all__ = ["Tested", "write_report"]
+
+
+def write_report(out: str | Path, tests: Sequence[Tested], fused: Tested | None = None) -> None:
+    """Write ``results.json``, ``per_class.csv``, ``predictions.csv`` and ``report.html`` into the folder ``out``, which is made
+    if it is not there; each file atomically, the page last.
+
+    ``tests``: joined already, the same videos and classes in the same order; ``fused``: their weighted mean, where there are
+    several. The tables and most of the page are of ``fused``, or of the first test where it is None. Raises ``UserError``
+    where a file cannot be written and ``ValueError`` for no tests, no videos or shapes that do not match.
+    """
+    _check([*tests, *([fused] if fused else [])])
+    # Not at the top: matplotlib takes long to load, and a test without a report does without it.
+    from ops.report import page, tables
+
+    studied = [(tested, study(tested)) for tested in tests]
+    fusion = (fused, study(fused)) if fused else None
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tables.write_results(out / "results.json", studied, fusion)
+        tables.write_per_class(out / "per_class.csv", *(fusion or studied[0]))
+        tables.write_predictions(out / "predictions.csv", *(fusion or studied[0]))
+        page.write_page(out / "report.html", studied, fusion)
+    except OSError as error:
+        raise UserError(f"{out}: the report cannot be written ({error.strerror})") from None
+
+
+def _check(tests: Sequence[Tested]) -> None:
+    if not tests:
+        raise ValueError("a report of no test")
+    for tested in tests:
+        shape = tested.scores.shape
+        expected = shape if tested.labels.dtype == bool else shape[:1]
+        if len(shape) != 2 or not all(shape) or tested.labels.shape != expected or shape != tests[0].scores.shape:
+            raise ValueError(f"{tested.name}: scores {shape} and labels {tested.labels.shape}")
+        for name, values, count in (("ids", tested.ids, shape[0]), ("class_names", tested.class_names, shape[1]),
+                                    ("failed", tested.failed, shape[0])):
+            if values is not None and len(values) != count:
+                raise ValueError(f"{tested.name}: {len(values)} {name} for scores {shape}")
