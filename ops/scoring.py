@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ops import distributed
 from ops.data.clips import Failure
 from ops.errors import UserError
-from ops.labels import mark_unread
+from ops.labels import mark_unread, one_hot
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,13 +28,6 @@ class Pace(NamedTuple):
         bound = "data: more -j or a faster disk would help" if share > 0.5 else "the model"
         return (f"{self.videos} videos in {self.seconds:.1f} s, {self.videos / max(self.seconds, 1e-9):.2f} videos/s; "
                 f"{share:.0%} of it waiting for data, bound by {bound}")
-
-
-class _Video:
-    """A video on its way through the network: the logits of its views ``[clips, crops, classes]`` as they come."""
-
-    def __init__(self, index, clips):
-        self.index, self.parts, self.missing = index, [None] * clips, clips
 
 
 def autocast(device, amp):
@@ -56,44 +49,12 @@ def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1,
     on the number of processes nor on what an earlier run has done. Larger batches may be computed by other kernels, whose
     sums round differently. Returns the :class:`Pace`. Raises UserError if one view does not fit into memory.
     """
-    dataset, device = loader.dataset, world.device
-    network = _Bounded(model, view_batch, device, amp)
-    labels = dataset.video_list.labels
-    started, waited, hits = time.perf_counter(), 0.0, np.zeros(3, np.int64)
-    bar = tqdm(desc=desc, unit="video", total=total, disable=None if world.is_main else True, leave=False, smoothing=0.05)
-    units, views, flying = [], [], []  # clips that wait for a batch, their crops, and what the device is working on
-
-    def launch():
-        if views:
-            logits = network(torch.cat(views))
-            flying.append((_Arrival(logits), list(units)))
-            units.clear()
-            views.clear()
-
-    def land():
-        arrival, clips = flying.pop(0)
-        for (video, clip), logits in zip(clips, arrival.wait().tensor_split(len(clips)), strict=True):
-            video.parts[clip] = logits
-            video.missing -= 1
-            if not video.missing:
-                finish(video)
-
-    def finish(video):
-        logits = torch.cat(video.parts).numpy()
-        done(video.index, logits)
-        top = np.argsort(-logits.mean(0), kind="stable")[:5]
-        own = labels[video.index]
-        found = top == own if labels.ndim == 1 else own[top]
-        hits[:] += found[0], found.any(), 1
-        step(f"Prec@1 {100 * hits[0] / hits[2]:.1f} Prec@5 {100 * hits[1] / hits[2]:.1f}")
-
-    def step(text):
-        share = waited / (time.perf_counter() - started)
-        bar.set_postfix_str(f"{text}, bound by {'data' if share > 0.5 else 'model'} ({share:.0%} waiting)", refresh=False)
-        bar.update(world.size)  # the other processes are about as far
-
+    network = _Bounded(model, view_batch, world.device, amp)
+    started, waited = time.perf_counter(), 0.0
     items = iter(loader)
+    bar = tqdm(desc=desc, unit="video", total=total, disable=None if world.is_main else True, leave=False, smoothing=0.05)
     with contextlib.closing(bar):
+        work = _Work(network, loader.dataset, world.device, batch_size, done)
         while True:
             asked = time.perf_counter()
             item = next(items, None)
@@ -102,21 +63,67 @@ def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1,
                 break
             if isinstance(item, Failure):
                 failed(item)
-                step(f"{item.id} unreadable")
-                continue
-            frames = item.frames.to(device, non_blocking=True)
-            video = _Video(item.index, len(item.picks))
-            for clip, picks in enumerate(item.picks.to(device)):
-                units.append((video, clip))
-                views.append(dataset.transform.crops(frames, picks))
-                if len(units) == batch_size:
-                    launch()
-                    if len(flying) > 1:  # the device always has the next batch while this one is looked at
-                        land()
-        launch()
-        while flying:
-            land()
-    return Pace(int(hits[2]), time.perf_counter() - started, waited)
+            else:
+                work.add(item)
+            share = waited / (time.perf_counter() - started)
+            bar.set_postfix_str(f"{work.text}, bound by {'data' if share > 0.5 else 'model'} ({share:.0%} waiting)",
+                                refresh=False)
+            bar.update(world.size)  # the other processes are about as far
+        work.finish()
+    return Pace(work.videos, time.perf_counter() - started, waited)
+
+
+class _Work:
+    """Clips on their way through the network. While the device computes a batch, the next is cut and the last is looked at."""
+
+    def __init__(self, network, dataset, device, batch_size, done):
+        self.network, self.dataset, self.device, self.batch_size, self.done = network, dataset, device, batch_size, done
+        # What waits for a batch: (index, logits of the video's clips so far, how many these will be), and the crops of each.
+        self.clips, self.views = [], []
+        self.flying = []  # on the device: logits on their way back, and their clips
+        self.videos, self.hits = 0, [0, 0]
+
+    @property
+    def text(self):
+        """Accuracy so far."""
+        top1, top5 = (100 * hits / max(1, self.videos) for hits in self.hits)
+        return f"Prec@1 {top1:.1f} Prec@5 {top5:.1f}"
+
+    def add(self, item):
+        """A video as the data set gives it."""
+        frames, logits = item.frames.to(self.device, non_blocking=True), []
+        for picks in item.picks.to(self.device):
+            self.clips.append((item.index, logits, len(item.picks)))
+            self.views.append(self.dataset.transform.crops(frames, picks))
+            if len(self.views) == self.batch_size:
+                self.launch()
+                if len(self.flying) > 1:
+                    self.land()
+
+    def launch(self):
+        self.flying.append((_Arrival(self.network(torch.cat(self.views))), self.clips))
+        self.clips, self.views = [], []
+
+    def land(self):
+        arrival, clips = self.flying.pop(0)
+        for (index, logits, count), own in zip(clips, arrival.wait().tensor_split(len(clips)), strict=True):
+            logits.append(own)
+            if len(logits) == count:
+                self.score(index, torch.cat(logits).numpy())
+
+    def score(self, index, logits):
+        best = np.argsort(-logits.mean(0), kind="stable")[:5]
+        true = one_hot(self.dataset.video_list.labels[index : index + 1], logits.shape[1])[0, best]
+        self.videos += 1
+        self.hits = [self.hits[0] + int(true[0]), self.hits[1] + int(true.any())]
+        self.done(index, logits)
+
+    def finish(self):
+        """Wait for all that is on its way."""
+        if self.views:
+            self.launch()
+        while self.flying:
+            self.land()
 
 
 class _Bounded:

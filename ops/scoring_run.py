@@ -86,8 +86,8 @@ def score(args, test, world, name):
     try:
         facts = write(test, score_log.Finished(unfinished, videos, values))
     except OSError as error:
-        raise UserError(f"{test.folder}: the score files cannot be written ({error.strerror}); everything is scored: make room, "
-                        f"and start the same command again") from None
+        raise UserError(f"{test.folder}: the score files cannot be written ({error.strerror}); all is scored: make room, and "
+                        f"start the same command again") from None
     score_log.remove(unfinished)
     return facts
 

@@ -1,8 +1,9 @@
 import argparse
 import csv
+import errno
 import json
 import os
-import time
+import signal
 from pathlib import Path
 
 import pytest
@@ -80,16 +81,23 @@ def test_refused_flags(tmp_path):
             find(*flags)
 
 
+ERRORS = {"full": (errno.ENOSPC, "No space left on device"), "long.mp4": (errno.ENAMETOOLONG, "File name too long")}
+
+
 def copy(job):
     """Work: the result holds the name of its source."""
     name = os.path.basename(job.source)
     if "bad" in name:
         raise UserError("not good")
+    if "killed" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.split()[0] in ERRORS:
+        raise OSError(*ERRORS[name.split()[0]])
+    if "nested" in name:
+        run("copy", Path(job.target).parent, [], copy, {}, 1)
     with atomic_folder(job.target) as folder:
         for part in range(3):
             Path(folder, str(part)).write_text(name)
-        if "slow" in name:
-            time.sleep(60)
 
 
 @pytest.fixture
@@ -127,20 +135,33 @@ def test_run_goes_on(start, tmp_path, capfd):
 def test_results_of_something_else_are_left_alone(start, tmp_path):
     touch(tmp_path / "out", "2/img_00001.jpg")
     with pytest.raises(UserError, match=r"out/2 is there and was not made by this tool"):
-        start("1.mp4", "2.mp4")
+        start("c/1.mp4", "2.mp4")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["2"]
 
 
-def test_one_run_at_a_time(start, tmp_path, monkeypatch):
-    monkeypatch.setattr("video_jobs._LOCK_SECONDS", 0.3)
+def test_a_process_that_dies_is_one_failed_video(start, tmp_path):
+    assert start("1.mp4", "killed.mp4", "3.mp4", "4.mp4", "5.mp4") == 1
     out = tmp_path / "out"
+    assert (out / "failures.csv").read_text().splitlines()[1:] == [
+        f"{tmp_path / 'src' / 'killed.mp4'},the process that worked on it was killed by SIGKILL"]
+    assert sorted(path.name for path in out.iterdir()) == [".copy.json", "1", "3", "4", "5", "failures.csv"]
 
-    def refused(job):
-        with pytest.raises(UserError, match="another run is at work in it"):
-            run("copy", out, [job], copy, {}, 1)
 
-    jobs = find(touch(tmp_path / "src", "v.mp4"), out)
-    assert run("copy", out, jobs, refused, {}, 1) == 0
+def test_a_full_disk_ends_the_run_and_a_long_name_does_not(start, tmp_path):
+    with pytest.raises(UserError, match=r"/out: No space left on device; .*/out must be writable and have room; repeat"):
+        start("bad.mp4", *(f"full {number}.mp4" for number in range(30)))
+    assert not list((tmp_path / "out").glob("full*")) and not list((tmp_path / "out").glob("*.tmp"))
+    for path in (tmp_path / "src").iterdir():
+        path.unlink()
+    assert start("1.mp4", "long.mp4", "3.mp4") == 1
+    assert "OSError: [Errno 36] File name too long" in (tmp_path / "out" / "failures.csv").read_text()
+    assert (tmp_path / "out" / "3").exists()
+
+
+def test_one_run_at_a_time(start, tmp_path, capfd):
+    """A second run, within the work of a first, is refused."""
+    assert start("nested.mp4") == 1
+    assert f"{tmp_path / 'out'}: another run is at work in it; wait for its end" in capfd.readouterr().err
 
 
 def test_out_that_cannot_be_written(start, tmp_path):

@@ -1,4 +1,4 @@
-"""How the original TDN makes a training clip: the path that ``benchmark.py data`` measures against.
+"""How the original TDN makes clips: the path that ``benchmark.py data`` and ``benchmark.py views`` measure against.
 
 Written from the description of MCG-NJU/TDN ops/dataset.py and ops/transforms.py (the latter shared with TSN and TSM),
 keeping what costs time there: decord with its default threads and one call a frame, a folder listed for every sample,
@@ -34,11 +34,26 @@ def training_clip(images, crop, flip, size=224):
     images = [image.resize((size, size), Image.BILINEAR) for image in images]
     if flip:
         images = [image.transpose(Image.FLIP_LEFT_RIGHT) for image in images]
+    return normalised(images)
+
+
+def normalised(images):
+    """Stack images and normalise them: float32 ``[images*3, H, W]``."""
     stacked = np.concatenate([np.array(image) for image in images], axis=2)
     clip = torch.from_numpy(stacked).permute(2, 0, 1).contiguous().float().div(255)
     for channel, mean, std in zip(clip, MEAN * len(images), STD * len(images), strict=True):
         channel.sub_(mean).div_(std)
     return clip
+
+
+def crops(images, places, scale_size, crop_size):
+    """Scale the short side and cut a crop at each ``(x, y)``: float32 ``[crops, images*3, crop_size, crop_size]``."""
+    width, height = images[0].size
+    short = min(width, height)
+    size = tuple(scale_size if side == short else int(scale_size * side / short) for side in (width, height))
+    images = [image.resize(size, Image.BILINEAR) for image in images]
+    boxes = [(x, y, x + crop_size, y + crop_size) for x, y in places]
+    return torch.stack([normalised([image.crop(box) for image in images]) for box in boxes])
 
 
 def pixels(clip):

@@ -142,12 +142,12 @@ class TDNNet(nn.Module):
 class Segments(nn.Module):
     """The wrapper both share: a normalised clip ``[B, T*L*3, H, W]`` to logits ``[B, num_class]``, mean over T."""
 
-    def __init__(self, base_model, num_class, num_segments, dropout):
+    def __init__(self, base_model, num_class, num_segments, dropout, features=2048):
         super().__init__()
         self.base_model = base_model
         self.num_segments = num_segments
         self.dropout = nn.Dropout(dropout)
-        self.new_fc = nn.Linear(2048, num_class)
+        self.new_fc = nn.Linear(features, num_class)
         nn.init.normal_(self.new_fc.weight, 0, 0.001)
         nn.init.zeros_(self.new_fc.bias)
 
@@ -160,10 +160,11 @@ class Segments(nn.Module):
 def original(module, arch="resnet50", num_class=400, num_segments=8, dropout=0.5):
     """The original's model, in training mode. module: "tsn", "tdn" or a name in ``GUESTS``; arch: a name in ``BLOCKS``."""
     if module == "tdn":
-        base = TDNNet(arch, num_segments)
+        base, features = TDNNet(arch, num_segments), 2048
     else:
         base = torchvision.models.get_model(arch, weights=None)
+        features = base.fc.in_features
         base.fc = nn.Identity()
     if module in GUESTS:
         GUESTS[module](base, num_segments)
-    return Segments(base, num_class, num_segments, dropout)
+    return Segments(base, num_class, num_segments, dropout, features)

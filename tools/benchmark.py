@@ -2,6 +2,7 @@
 
     python tools/benchmark.py data       training clips from a video file and from a folder of frames
     python tools/benchmark.py model      forward passes, and with --train training steps
+    python tools/benchmark.py views      30 views of a test, from video file to scores
     python tools/benchmark.py flops      parameters and multiply-adds beside the papers' numbers
     python tools/benchmark.py worker     memory of the loader's processes over epochs
 
@@ -22,6 +23,7 @@ import baselines_model
 import torch
 from benchmark_data import data, make_video, training_set
 from benchmark_model import flops, model
+from benchmark_views import views
 from measure import machine, table
 
 from ops.data.loader import TrainSampler, make_loader
@@ -64,6 +66,12 @@ def parser():
     one.add_argument("--threads", type=positive, default=1, metavar="N", help="threads on the CPU")
     one.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu",
                      help="where the models run")
+    one = verb(views, "30 views of a video: CPU time of the data, time of a whole test, memory")
+    one.add_argument("--frames", type=positive, default=300, metavar="N", help="length of the made video, 30 frames/s")
+    one.add_argument("--rounds", type=positive, default=5, metavar="N", help="rounds after the one that warms up")
+    one.add_argument("--videos", type=positive, default=20, metavar="N", help="videos of the whole test")
+    one.add_argument("--threads", type=positive, default=2, metavar="N", help="threads of the networks")
+    one.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)  # a process of its own, for its memory
     verb(flops, "parameters and multiply-adds of a view beside the papers' numbers")
     one = verb(worker, "memory of the loader's processes after each epoch: it must not grow")
     one.add_argument("--epochs", type=positive, default=8, metavar="N", help="epochs")

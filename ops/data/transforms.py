@@ -181,7 +181,7 @@ class TestTransform:
         _, height, width, channels = frames.shape
         T, L = picks.shape
         size = self.crop_size
-        frames = frames.index_select(0, picks.flatten()).permute(0, 3, 1, 2)
+        frames = frames.permute(0, 3, 1, 2).index_select(0, picks.flatten())  # contiguous: what follows copies whole rows
         views = []
         for x, y, mirrored in crop_offsets_test(width, height, size, self.num_crops):
             view = frames[:, :, y : y + size, x : x + size]

@@ -1,0 +1,187 @@
+"""Check the videos of a list before training trips over them.
+
+    python tools/check_videos.py train.txt --root_path videos --class_names classes.txt --other val.txt
+    python tools/check_videos.py train.txt --root_path videos --frames all --csv problems.csv --clean train_clean.txt
+
+Every video is opened as training opens it, by the same reader, and its first, middle and last frame are decoded. Found are
+
+    missing     nothing lies at the path
+    empty       a file or folder with nothing in it
+    template    a folder without frames of --image_tmpl; the template that would fit is named
+    unreadable  a damaged file, a gap in the numbers of frames, a picture that cannot be decoded, or a video that kills its
+                decoder or keeps it busy for more than --timeout seconds
+    count       another number of frames than the list says
+    short       fewer frames than --min_frames
+    duplicate   a video that an earlier line has; both lines, if their labels differ
+    leak        a video that --other has as well, by its path or, with --content, by its bytes
+    labels      labels without videos
+
+The list itself must be sound: a malformed line or a label out of range is an error that names the line. The exit status
+is 0 if nothing is wrong, 1 if there are problems, 2 after an error. Ctrl-C shows what was found until then.
+"""
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sturdy_pool import Lost, run_jobs
+from video_checks import FRAMES, KINDS, Problem, Rules, check_video, compare, content_keys, find_places
+
+from ops.data.class_names import read_class_names
+from ops.data.lists import VideoList, read_list
+from ops.data.readers import DECODERS
+from ops.data.templates import EXAMPLES, count_places
+from ops.errors import UserError, run_front
+from ops.files import atomic_write
+from ops.flag_types import positive, rate
+
+SHOWN = 3  # problems of each kind
+ANY_LABEL = 10**18
+
+
+def main() -> None:
+    args = parser().parse_args()
+    image_tmpl = args.image_tmpl or EXAMPLES[args.modality]
+    count_places(image_tmpl, args.modality)
+    for flag in ("clean", "csv"):
+        for path in (args.list, args.other):
+            if getattr(args, flag) and path and os.path.realpath(getattr(args, flag)) == os.path.realpath(path):
+                raise UserError(f"--{flag} {path} is a list that is read; give another file")
+    names = read_class_names(args.class_names, args.num_class) if args.class_names else None
+    num_class = len(names) if names else args.num_class or ANY_LABEL
+    if args.multi_label and num_class == ANY_LABEL:
+        raise UserError("--multi_label needs --num_class or --class_names")
+    kind = {"num_class": num_class, "multi_label": args.multi_label}
+    videos = read_list(args.list, root_path=args.root_path, **kind)
+    others = args.root_path if args.other_root is None else args.other_root
+    other = read_list(args.other, root_path=others, **kind) if args.other else []
+    rules = Rules(image_tmpl, args.modality, args.decoder, args.frames, args.min_frames)
+    places, problems = {}, []
+    try:
+        check_all(videos, rules, args.processes, args.timeout, places, problems)
+    except KeyboardInterrupt:
+        report(args, problems, f"{len(places)} of {len(videos)} videos checked when interrupted")
+        raise
+    problems += repeated(videos, [places[index] for index in range(len(videos))], other, args)
+    problems += unused_labels(videos, names, num_class)
+    report(args, problems, f"{len(videos)} videos checked, {FRAMES[args.frames]}")
+    if args.clean:
+        write_clean(args.clean, args.list, {problem.line for problem in problems})
+    sys.exit(bool(problems))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                  allow_abbrev=False)
+    top.add_argument("list", metavar="LIST", help="list to check, as --train_list and --val_list")
+    top.add_argument("--root_path", default="", metavar="DIR", help="folder that its paths are relative to (default: this one)")
+    top.add_argument("--num_class", type=positive, metavar="N", help="number of classes (default: labels are not limited)")
+    top.add_argument("--class_names", metavar="FILE", help="class names in label order, in place of --num_class")
+    top.add_argument("--multi_label", action="store_true", help="a video may have several labels, joined by commas")
+    top.add_argument("--other", metavar="LIST2", help="a list that must not have the same videos, such as the other split")
+    top.add_argument("--other_root", metavar="DIR", help="folder that those of LIST2 are relative to (default: --root_path)")
+    top.add_argument("--content", action="store_true", help="compare the bytes of videos as well, not only their paths")
+    top.add_argument("--frames", choices=tuple(FRAMES), default="first-middle-last",
+                     help="which frames to decode; none: only count them (default: first-middle-last)")
+    top.add_argument("--min_frames", type=positive, default=1, metavar="N", help="fewer than N is too short (default: 1)")
+    top.add_argument("--image_tmpl", help="names of the files in a folder of frames (default: "
+                     + ", for Flow ".join(EXAMPLES[modality] for modality in ("RGB", "Flow")) + ")")
+    top.add_argument("--modality", choices=("RGB", "Flow"), default="RGB", help="what the frames are (default: RGB)")
+    top.add_argument("--decoder", choices=tuple(DECODERS), default="pyav", help="of video files (default: pyav)")
+    top.add_argument("--timeout", type=rate, default=300, metavar="SECONDS", help="for one video (default: 300)")
+    top.add_argument("-j", "--processes", type=positive, default=os.cpu_count() or 1, metavar="N",
+                     help="processes (default: one for each core)")
+    top.add_argument("--csv", metavar="OUT", help="write all problems: line, id, reason, kind")
+    top.add_argument("--clean", metavar="OUT", help="write the lines of the list that have no problem, as they are")
+    return top
+
+
+def check_all(videos: VideoList, rules: Rules, processes: int, timeout: float, places: dict[int, str],
+              problems: list[Problem]) -> None:
+    """Look at every video by itself; adds where each lies to ``places``, by its number in the list, and what is wrong to
+    ``problems``, also of those done before an exception."""
+    with (closing(run_jobs(partial(check_video, rules), videos, processes, timeout)) as results,
+          tqdm(total=len(videos), unit="video", disable=None, leave=False) as bar):
+        for index, result in results:
+            record = videos[index]
+            if isinstance(result, Lost):
+                result = (os.path.normpath(record.path),
+                          [Problem(record.line, record.id, "unreadable", f"the process that read it {result.reason}")])
+            places[index], found = result
+            problems += found
+            bar.set_postfix(problems=len(problems), refresh=False)
+            bar.update()
+
+
+def repeated(videos: VideoList, places: list[str], other: VideoList | list, args: argparse.Namespace) -> list[Problem]:
+    """Videos that the list, or the list and the other one, have twice."""
+    other_places = find_places(other)
+    found = list(compare(videos, places, other, other_places, args.other, "the same path as"))
+    if args.content:
+        known = {(problem.line, problem.kind) for problem in found}
+        digests = content_keys([*places, *other_places])
+        bytewise = compare(videos, digests[: len(videos)], other, digests[len(videos) :], args.other, "the same bytes as")
+        found += [problem for problem in bytewise if (problem.line, problem.kind) not in known]
+    return found
+
+
+def unused_labels(videos: VideoList, names: list[str] | None, num_class: int) -> list[Problem]:
+    """One problem of the list as a whole, if there are labels that no line has."""
+    limit = num_class if num_class != ANY_LABEL else 0
+    counts = videos.labels.sum(0) if videos.labels.ndim == 2 else np.bincount(videos.labels, minlength=limit)
+    absent = [f"{label} {names[label]}" if names else str(label) for label in np.flatnonzero(counts == 0)]
+    text = f"{len(absent)} of {len(counts)} labels without videos: {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}"
+    return [Problem(0, "", "labels", text)] if absent else []
+
+
+def report(args: argparse.Namespace, problems: list[Problem], checked: str) -> None:
+    """Print the problems by kind, the first of each, and write all to --csv."""
+    problems = sorted(problems, key=lambda problem: (problem.line, KINDS.index(problem.kind)))
+    lines = [f"{args.list}: {checked}, {len(problems) or 'no'} problems"]
+    for kind in KINDS:
+        same = [problem for problem in problems if problem.kind == kind]
+        for number, problem in enumerate(same[:SHOWN]):
+            place = f"{args.list}:{problem.line}: {problem.id}: " if problem.line else ""
+            lines.append(f"{kind if not number else '':<12}{len(same) if not number else '':<8}{place}{problem.reason}")
+    print("\n".join(lines))
+    if args.csv:
+        with written(args.csv) as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("line", "id", "reason", "kind"))
+            rows.writerows((problem.line or "", problem.id, problem.reason, problem.kind) for problem in problems)
+
+
+def write_clean(path: str, list_path: str, bad: set[int]) -> None:
+    """Copy a list byte for byte but for its lines ``bad``, counted from 1. Raises UserError if no video would be left."""
+    with open(list_path, "rb") as file:
+        lines = file.read().splitlines(keepends=True)
+    kept = [line for number, line in enumerate(lines, 1) if number not in bad]
+    if not b"".join(kept).strip():
+        raise UserError(f"{list_path}: every video has a problem; {path} is not written")
+    with written(path, "wb") as file:
+        file.writelines(kept)
+    print(f"{len(kept)} of {len(lines)} lines kept: {path}")
+
+
+@contextmanager
+def written(path: str, mode: str = "w") -> Iterator[IO]:
+    """atomic_write, but the error of a file that cannot be written is a UserError."""
+    try:
+        with atomic_write(path, mode) as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give a file that can be written") from None
+
+
+if __name__ == "__main__":
+    run_front(main)

@@ -1,0 +1,160 @@
+"""What can be wrong with one video of a list, and with two."""
+import hashlib
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from list_files import listed_per_frame, no_frames
+
+from ops.data.lists import Record, resolve
+from ops.data.readers import Reader, UnreadableVideo, count_frames, open_reader
+from ops.errors import UserError
+from ops.files import sha256
+
+FRAMES = {"first-middle-last": "first, middle and last frame decoded", "all": "all frames decoded", "none": "nothing decoded"}
+KINDS = ("missing", "empty", "template", "unreadable", "count", "short", "duplicate", "leak", "labels")
+_CHUNK_BYTES = 64 * 2**20
+
+
+class Rules(NamedTuple):
+    """How videos are read, which of their frames are decoded (one of FRAMES), and how many they must have."""
+
+    image_tmpl: str
+    modality: str
+    decoder: str
+    frames: str
+    min_frames: int
+
+
+class Problem(NamedTuple):
+    """line: of the list, 0 for the list as a whole; kind: one of KINDS."""
+
+    line: int
+    id: str
+    kind: str
+    reason: str
+
+
+def check_video(rules: Rules, record: Record) -> tuple[str, list[Problem]]:
+    """Where the video of a record lies, and what is wrong with it. Raises UserError if no video can be read by these rules."""
+    place = resolve(record.path)
+    try:
+        found = list(_problems(rules, place, record.num_frames))
+    except UnreadableVideo as error:
+        found = [("unreadable", error.reason)]
+    except UserError as error:
+        if rules.modality != "Flow":  # of flow it may be this folder or file
+            raise
+        found = [("unreadable", str(error))]
+    except Exception as error:  # whatever a decoder makes of damaged data is about this video
+        found = [("unreadable", f"{type(error).__name__}: {error}")]
+    # Names in reasons may be no text.
+    clean = [(kind, " ".join(reason.encode(errors="replace").decode().split())) for kind, reason in found]
+    return os.path.normpath(place), [Problem(record.line, record.id, *problem) for problem in clean]
+
+
+def _problems(rules: Rules, place: str, listed: int | None) -> Iterator[tuple[str, str]]:
+    try:
+        status = os.stat(place)
+    except FileNotFoundError:
+        link = os.path.islink(place)
+        yield "missing", "a link to nothing" if link else "no such file or folder"
+        return
+    except OSError as error:
+        yield "unreadable", error.strerror
+        return
+    counted = None
+    if stat.S_ISDIR(status.st_mode):
+        counted = count_frames(place, rules.image_tmpl, rules.modality) * listed_per_frame(rules.image_tmpl, rules.modality)
+        if not counted:
+            yield "template" if os.listdir(place) else "empty", no_frames(place, rules.image_tmpl, rules.modality)
+            return
+    elif stat.S_ISREG(status.st_mode) and not status.st_size:
+        yield "empty", "empty file"
+        return
+    with open_reader(place, image_tmpl=rules.image_tmpl, num_frames=counted, decoder=rules.decoder,
+                     modality=rules.modality) as reader:
+        there = len(reader) if counted is None else counted
+        if listed is not None and listed != there:
+            yield "count", f"the list says {listed} frames, there are {there}"
+        if len(reader) < rules.min_frames:
+            yield "short", f"{len(reader)} frames, fewer than {rules.min_frames}"
+        _decode(reader, rules.frames)
+
+
+def _decode(reader: Reader, frames: str) -> None:
+    """Raises UnreadableVideo unless all of ``frames`` can be had."""
+    last = len(reader) - 1
+    if frames == "first-middle-last":
+        reader.get(sorted({0, len(reader) // 2, last}))
+    elif frames == "all":
+        chunk = max(_CHUNK_BYTES // reader.get([0]).nbytes, 1)
+        for start in range(0, len(reader), chunk):
+            reader.get(range(start, min(start + chunk, last + 1)))
+
+
+def find_places(videos: Iterable[Record], threads: int = 16) -> list[str]:
+    """Where the videos of a list lie."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda record: os.path.normpath(resolve(record.path)), videos))
+
+
+def compare(records: Iterable[Record], keys: list[str], others: Iterable[Record], other_keys: list[str], other: str | None,
+            what: str) -> Iterator[Problem]:
+    """Videos of ``records`` that come again in it, and those that ``others``, the list called ``other``, has as well. Two
+    videos are the same if their keys are, and not empty; ``what`` says that in words.
+
+    Of those that come again the first is right, unless another has another label: who knows then which label is true?
+    """
+    groups = defaultdict(list)
+    for record, key in zip(records, keys, strict=True):
+        groups[key].append(record)
+    elsewhere = {key: record for record, key in zip(others, other_keys, strict=True) if key}
+    for key, group in groups.items():
+        if not key:
+            continue
+        first, *rest = group
+        if any(record.label != first.label for record in rest):
+            yield Problem(first.line, first.id, "duplicate", f"{what} line {rest[0].line}, and they have several labels")
+        for record in rest:
+            label = f", which has label {first.label} and not {record.label}" if record.label != first.label else ""
+            yield Problem(record.line, record.id, "duplicate", f"{what} line {first.line}{label}")
+        if key in elsewhere:
+            for record in group:
+                yield Problem(record.line, record.id, "leak", f"{what} {other}:{elsewhere[key].line}, {elsewhere[key].id}")
+
+
+def content_keys(places: list[str], threads: int = 16) -> list[str]:
+    """A digest of the bytes of each video, or of the names and bytes in its folder. Empty for what cannot be read, and where
+    the size alone says that no other is the same."""
+    with ThreadPoolExecutor(threads) as pool:
+        sizes = list(pool.map(_size, places))
+        users = defaultdict(set)
+        for place, size in zip(places, sizes, strict=True):
+            users[size].add(place)
+        alike = [place for size, same in users.items() if size and len(same) > 1 for place in same]
+        digests = dict(zip(alike, pool.map(_digest, alike), strict=True))
+    return [digests.get(place, "") for place in places]
+
+
+def _size(place: str) -> tuple:
+    try:
+        if not os.path.isdir(place):
+            return ("file", size) if (size := os.path.getsize(place)) else ()
+        names = os.listdir(place)
+        return ("folder", len(names), os.path.getsize(os.path.join(place, min(names)))) if names else ()
+    except OSError:
+        return ()
+
+
+def _digest(place: str) -> str:
+    try:
+        if not os.path.isdir(place):
+            return sha256(place)
+        parts = [f"{name}\0{sha256(os.path.join(place, name))}\n" for name in sorted(os.listdir(place))]
+    except (OSError, UserError):
+        return ""
+    return hashlib.sha256("".join(parts).encode(errors="surrogateescape")).hexdigest()
