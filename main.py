@@ -19,7 +19,7 @@ from ops import checkpoints, distributed, training
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, loader_errors, make_loader
-from ops.data.sources import read_checked
+from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.logs import RunLog
@@ -40,13 +40,10 @@ def train(args, world):
                    multi_label=args.multi_label or None)
     names = load_class_names(data)
     labels = None if args.no_flip else flip_map(data, names)
-    lists = {}
-    if not args.evaluate:
-        lists["train"], missing = read_checked(data, "train_list", stop=args.missing == "stop",
-                                               remedy="train without them: --missing skip")
-        if missing and world.is_main:
-            print(f"warning: {missing} of {len(lists['train'])} training videos are not on disk and will be skipped")
-    lists["val"], _ = read_checked(data, "val_list")
+    lists, warnings = training_lists(data, args.modality, evaluate=args.evaluate, skip_missing=args.missing == "skip",
+                                     decoder=None if args.dry_run else args.decoder)
+    for warning in warnings * world.is_main:
+        print(f"warning: {warning}")
     torch.manual_seed(args.seed)  # the same initial weights on every process
     with torch.device("meta" if args.dry_run else "cpu"):
         net = TSN(data.num_class, args.num_segments, arch=args.arch, module=args.module, modality=args.modality,

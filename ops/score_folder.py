@@ -10,7 +10,7 @@ one video a line::
     "files": {"list": "val.txt", "root_path": "frames", "image_tmpl": "{:05d}.jpg", "modality": "RGB"},
     "class_names": ["Approaching something with your camera", ...],
     "clips": [0, 1],
-    "failures": [{"clip": 0, "row": 17, "line": 18, "id": "1734", "reason": "No such file or directory"}],
+    "failures": [{"row": 17, "line": 18, "id": "1734", "reason": "No such file or directory", "clips": [0, 1]}],
     "videos": [
     ["74225", 3],
     ["116154", 126]
@@ -54,11 +54,11 @@ class Facts(NamedTuple):
 
 
 def write_failures(path: str | Path, failures: list[dict]) -> None:
-    """Write the videos that could not be read as a table, atomically: clip, line of the list, id, reason."""
+    """Write the videos that could not be read as a table, atomically: line of the list, id, reason, clips."""
     with atomic_write(path, "w") as file:
         table = csv.writer(file)
-        table.writerow(("clip", "line", "id", "reason"))
-        table.writerows([failure[key] for key in ("clip", "line", "id", "reason")] for failure in failures)
+        table.writerow(("line", "id", "reason", "clips"))
+        table.writerows((one["line"], one["id"], one["reason"], " ".join(map(str, one["clips"]))) for one in failures)
 
 
 def write_facts(directory: str | Path, facts: Facts) -> None:
@@ -110,10 +110,10 @@ def read_facts(directory: str | Path) -> Facts | None:
         labels = as_array([video[1] for video in videos], protocol["num_class"])
     except ValueError:
         want(False, "has videos with one label and with several")
-    fields = {"clip": int, "row": int, "line": int, "id": str, "reason": str}
+    fields = {"row": int, "line": int, "id": str, "reason": str, "clips": list}
     want(all(isinstance(failure, dict) and all(type(failure.get(key)) is kind for key, kind in fields.items())
-             and 0 <= failure["row"] < len(videos) for failure in content["failures"]), "has failures without clip, row, line, "
-         "id and reason")
+             and 0 <= failure["row"] < len(videos) for failure in content["failures"]), "has failures without row, line, id, "
+         "reason and clips")
     return Facts(protocol, content["weights"], content["files"], names, content["clips"], content["failures"],
                  [video[0] for video in videos], labels)
 

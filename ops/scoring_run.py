@@ -150,10 +150,13 @@ def write(test, finished):
         for writer in writers:
             writer.close()
     old = read_facts(test.folder)
-    failures = [failure for failure in (old.failures if old else []) if failure["clip"] not in test.facts.clips]
+    failures = []
+    for failure in old.failures if old else []:
+        others = [clip for clip in failure["clips"] if clip not in test.facts.clips]
+        failures += [{**failure, "clips": others}] if others else []
     lines = test.dataset.video_list
-    failures += [{"clip": clip, "row": row, "line": lines[row].line, "id": lines[row].id, "reason": reason}
-                 for clip in test.facts.clips for row, reason in sorted(finished.failures.items())]
+    failures += [{"row": row, "line": lines[row].line, "id": lines[row].id, "reason": reason, "clips": test.facts.clips}
+                 for row, reason in sorted(finished.failures.items())]
     clips = sorted({*test.facts.clips, *(old.clips if old else [])})
     facts = test.facts._replace(clips=clips, failures=failures)
     write_failures(test.folder / "failures.csv", failures)

@@ -11,7 +11,7 @@ def facts_of(labels, ids=None, failures=0, class_names=None, clips=(0,), **proto
     """Facts of made-up videos, of which the first could not be read."""
     labels = np.asarray(labels)
     ids = ids or [f"video {row}" for row in range(len(labels))]
-    failed = [{"clip": 0, "row": row, "line": row + 1, "id": ids[row], "reason": "No such file"} for row in range(failures)]
+    failed = [{"row": row, "line": row + 1, "id": ids[row], "reason": "No such file", "clips": [0]} for row in range(failures)]
     weights = {"file": "w.pth", "sha256": "0" * 64}
     return Facts({**PROTOCOL, **protocol}, weights, {}, class_names, list(clips), failed, ids, labels)
 

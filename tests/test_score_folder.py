@@ -41,8 +41,8 @@ def test_failures_as_a_table(tmp_path):
     write_failures(tmp_path / "failures.csv", facts.failures)
     with open(tmp_path / "failures.csv", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows == [["clip", "line", "id", "reason"], ["0", "1", facts.ids[0], "No such file"],
-                    ["0", "2", facts.ids[1], "No such file"]]
+    assert rows == [["line", "id", "reason", "clips"], ["1", facts.ids[0], "No such file", "0"],
+                    ["2", facts.ids[1], "No such file", "0"]]
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -52,7 +52,7 @@ def test_failures_as_a_table(tmp_path):
     ({"videos": [["a", []]]}, "below 8"), ({"videos": [["a", 1], ["b", [1]]]}, "with one label and with several"),
     ({"videos": [[1, 1]]}, "a video"), ({"class_names": ["a"]}, "8 class names"), ({"clips": ["0"]}, "clips"),
     ({"failures": [{"row": 0}]}, "failures"), ({"weights": None}, "weights"), ({"files": {"root_path": 1}}, "files"),
-    ({"failures": [{"clip": 0, "row": 9, "line": 1, "id": "a", "reason": "b"}]}, "failures")])
+    ({"failures": [{"clips": [0], "row": 9, "line": 1, "id": "a", "reason": "b"}]}, "failures")])
 def test_wrong_content_is_one_line(tmp_path, change, message):
     describe(tmp_path, [1, 2])
     content = json.loads((tmp_path / "scores.json").read_text())

@@ -34,8 +34,8 @@ def flags(tmp_path_factory):
     model = TSN(8, 4, arch="resnet18", module="tsm", input_size=32)
     torch.nn.init.normal_(model.head.weight)
     save_checkpoint(folder / "tsm.pth", model)
-    return ["motion", *data, "--weights", folder / "tsm.pth", "--sample", "dense-4", "--max_num", 12, "--on-error", "count-wrong",
-            "--device", "cpu"]
+    return ["motion", *data, "--weights", folder / "tsm.pth", "--sample", "dense-4", "--max_num", 12, "--on-error",
+            "count-wrong", "--device", "cpu"]
 
 
 def files_of(folder):

@@ -136,7 +136,7 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     facts = read_facts(tmp_path / "out")
     assert (facts.read, len(facts.ids), facts.failures[0]["line"], facts.failures[0]["row"]) == (7, 8, 3, 2)
     header, row = (tmp_path / "out" / "failures.csv").read_text().splitlines()
-    assert header == "clip,line,id,reason" and row.startswith(f"0,3,{facts.ids[2]},")
+    assert header == "line,id,reason,clips" and row.startswith(f"3,{facts.ids[2]},") and row.endswith(",0")
     assert call("pkl_to_results", tmp_path / "out") == 0
     assert "7/8 videos" in capsys.readouterr().out
 

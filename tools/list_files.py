@@ -16,8 +16,8 @@ from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import count_places, file_namer
 from ops.errors import UserError
 
-ENDINGS = frozenset((".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
-                     ".vob", ".webm", ".wmv"))
+ENDINGS = frozenset((".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+                     ".ogv", ".ts", ".vob", ".webm", ".wmv"))
 KINDS = ("auto", "videos", "frames")
 # What a line of a list cannot hold: it is read up to a line break, its fields are stripped of blanks, and it is UTF-8.
 _UNFIT = re.compile("[\t\n\r\0\ud800-\udfff]|^[ \ufeff]| $")
