@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import signal
@@ -78,6 +79,19 @@ def test_flags(videos, tmp_path):
     assert call(*args, videos / "a", tmp_path / "tsn", "--size", "34x26") == 0
     with open_reader(tmp_path / "tsn" / "turned", image_tmpl="{:06d}.png") as reader:
         assert reader.get([0]).shape == (1, 26, 34, 3)
+
+
+def test_names_that_count_from_0_are_read_back(videos, tmp_path):
+    template = "img_{zero:05d}.png"
+    assert call("extract_frames", "--image_tmpl", template, "-j", 1, videos / "a", tmp_path / "out") == 0
+    truth = decode_all(videos / "a" / "turned.mp4")
+    assert sorted(path.name for path in (tmp_path / "out" / "turned").iterdir())[0] == "img_00000.png"
+    with open_reader(tmp_path / "out" / "turned", image_tmpl=template) as reader:
+        assert np.array_equal(reader.get(range(len(reader))), truth)
+    flow = ["extract_flow", "--frames", template, "--method", "dis", "--rgb_tmpl", template, "-j", 1]
+    if importlib.util.find_spec("cv2"):
+        assert call(*flow, tmp_path / "out", tmp_path / "flow") == 0
+        assert sorted(path.name for path in (tmp_path / "flow" / "turned").iterdir())[-1] == f"img_{len(truth) - 2:05d}.png"
 
 
 def test_broken_videos_are_named_and_tried_again(videos, tmp_path, capfd):

@@ -43,7 +43,7 @@ def main() -> None:
         check_picture_names(template, args.quality)
     if args.bound <= 0:
         raise UserError(f"--bound {args.bound} is not above 0; give a number of pixels like 20")
-    if args.rgb_tmpl and places == 1 and args.rgb_tmpl.format(1) == args.image_tmpl.format(1):
+    if args.rgb_tmpl and places == 1 and file_namer(args.rgb_tmpl, "")(1) == file_namer(args.image_tmpl, "", "Flow")(1):
         raise UserError(f"--rgb_tmpl and --image_tmpl are both {args.rgb_tmpl}; give another --rgb_tmpl")
     flow_method(args.method)  # to miss the package here rather than in each process
     jobs = find_jobs(args, frames_tmpl=args.frames)
@@ -94,7 +94,7 @@ def extract(job: Job, *, method: str, warp: bool, bound: float, image_tmpl: str,
             for name, picture in zip(names, pictures, strict=True):
                 write_picture(os.path.join(folder, name), picture, quality, chroma="444")
             if rgb_tmpl is not None:
-                write_picture(os.path.join(folder, rgb_tmpl.format(number)), image, quality)
+                write_picture(os.path.join(folder, *file_namer(rgb_tmpl, job.target)(number)), image, quality)
         if not number:
             raise UnreadableVideo(job.source, "a single frame has no flow")
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from video_frames import FrameStream, check_picture_names, parse_size, write_picture
 from video_jobs import Job, add_flags, atomic_folder, find_jobs, run
 
-from ops.data.templates import count_places
+from ops.data.templates import count_places, file_namer
 from ops.errors import UserError, run_front
 
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--image_tmpl", "--template", default="img_{:05d}.jpg", metavar="NAME", help="names of the pictures, JPEG "
                      "or PNG: {:06d}.jpg for Something-Something V2 (default: img_{:05d}.jpg)")
     top.add_argument("--start", type=int, default=1, metavar="N", help="number of the first frame; main.py reads folders that "
-                     "start at 1 (default: 1)")
+                     "start at 1, or at 0 with --image_tmpl img_{zero:05d}.jpg, here and there (default: 1)")
     top.add_argument("--size", type=parse_size, default="0", metavar="S", help="the short side, which is never enlarged, or "
                      "WIDTHxHEIGHT, such as the 340x256 of TSN; 0 keeps the size (default: 0)")
     top.add_argument("--quality", type=int, default=92, metavar="Q", help="of JPEG, 1 to 100; 90 is about the quality of "
@@ -49,9 +49,10 @@ def parser() -> argparse.ArgumentParser:
 
 def extract(job: Job, *, image_tmpl: str, start: int, size: str, quality: int) -> None:
     """Write all frames of the video ``job.source`` to the folder ``job.target``, or nothing."""
+    names_of = file_namer(image_tmpl, job.target)
     with FrameStream(job.source, size) as stream, atomic_folder(job.target) as folder:
         for number, image in enumerate(stream, start):
-            write_picture(os.path.join(folder, image_tmpl.format(number)), image, quality)
+            write_picture(os.path.join(folder, *names_of(number)), image, quality)
 
 
 if __name__ == "__main__":

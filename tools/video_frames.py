@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ops.data.frame_folder import count_frames, decode_image
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import UnreadableVideo
+from ops.data.templates import file_namer
 from ops.errors import UserError
 
 _PICTURES = (".jpg", ".jpeg", ".png")
@@ -102,12 +103,13 @@ class FrameStream(PyAVReader):
 def folder_frames(folder: str, image_tmpl: str, size: str) -> Iterator[np.ndarray]:
     """The frames of a folder of pictures in order, uint8 ``[H, W, 3]``, scaled bicubically to ``size``. Raises
     UnreadableVideo as the frame folder reader does."""
-    count, shape = count_frames(folder, image_tmpl), None
+    count, shape, names_of = count_frames(folder, image_tmpl), None, file_namer(image_tmpl, folder)
     for number in range(1, count + 1):
-        image = decode_image(folder, image_tmpl.format(number))
+        (name,) = names_of(number)
+        image = decode_image(folder, name)
         shape = shape or image.shape
         if shape != image.shape:
-            raise UnreadableVideo(folder, f"{image_tmpl.format(number)} differs in size from the frames before it")
+            raise UnreadableVideo(folder, f"{name} differs in size from the frames before it")
         width, height = scaled(size, shape[1], shape[0])
         if (height, width) != shape[:2]:
             image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))

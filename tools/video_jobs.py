@@ -30,6 +30,7 @@ from sturdy_pool import Lost, run_jobs
 
 from ops.data.lists import read_list, resolve
 from ops.data.reader_base import UnreadableVideo
+from ops.data.templates import file_namer
 from ops.errors import UserError
 from ops.files import atomic_write
 
@@ -100,17 +101,18 @@ def _search(root: str, frames_tmpl: str | None) -> list[str]:
         raise UserError(f"{error.filename}: {error.strerror}; give a folder that can be read")
 
     found = []
+    first = "" if frames_tmpl is None else file_namer(frames_tmpl, "")(1)[0]
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         here = Path(folder).resolve()
         folders[:] = sorted(name for name in folders if not name.startswith(".")
                             and not here.is_relative_to((here / name).resolve()))  # a link to a folder above never ends
         if frames_tmpl is not None:
-            found += [folder] * os.path.exists(os.path.join(folder, frames_tmpl.format(1)))
+            found += [folder] * os.path.exists(os.path.join(folder, first))
         else:
             found += [os.path.join(folder, name) for name in sorted(files)
                       if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS]
     if not found:
-        what = "video" if frames_tmpl is None else f"folder with a {frames_tmpl.format(1)}"
+        what = "video" if frames_tmpl is None else f"folder with a {first}"
         raise UserError(f"{root}: no {what} in it or below it; give another SRC")
     return found
 
