@@ -8,7 +8,7 @@ All raise ``ValueError`` for scores without a frame or a crop.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -101,6 +101,23 @@ def aggregate_videos(videos: Sequence[np.ndarray], function: Callable[[np.ndarra
             part = rows[start : start + _VIDEOS_AT_ONCE]
             result[part] = function(np.stack([videos[row] for row in part]))
     return result
+
+
+def view_sum(views: Iterable[np.ndarray], of_softmax: bool = True) -> np.ndarray:
+    """Sum over views of the softmax of each (TDN pkl_to_results.py), or of the logits themselves.
+
+    ``views``: floats ``[V, classes]`` each, of which one is in memory at a time; returns float64 ``[V, classes]``. Raises
+    ``ValueError`` for no views or shapes that differ.
+    """
+    total = None
+    for view in views:
+        scores = softmax(view) if of_softmax else np.array(view, dtype=np.float64)
+        if total is not None and total.shape != scores.shape:
+            raise ValueError(f"views of shapes {total.shape} and {scores.shape}")
+        total = scores if total is None else np.add(total, scores, out=total)
+    if total is None:
+        raise ValueError("no views")
+    return total
 
 
 def _frames(scores: np.ndarray, crop_agg: str) -> np.ndarray:

@@ -8,14 +8,13 @@ label]``; a video of several labels has a list of them.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice, product
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from ops.aggregation import softmax as softmax_of
 from ops.errors import UserError
 from ops.files import atomic_write
 from ops.labels import as_array, differing, of_row
@@ -217,23 +216,6 @@ def check_same_videos(first: tuple, other: tuple) -> None:
     if (rows := differing(first[2], other[2])).size:
         here, there = (of_row(one[2], rows[0]) for one in (other, first))
         raise UserError(f"{other[0]}: row {rows[0] + 1} has the label {here}, but {there} in {first[0]}")
-
-
-def view_sum(views: Iterable[np.ndarray], softmax: bool = True) -> np.ndarray:
-    """Sum over views of the softmax of each (TDN pkl_to_results.py), or of the logits themselves.
-
-    ``views``: floats ``[V, classes]`` each; returns float64 ``[V, classes]``. Raises ``ValueError`` for no views or
-    shapes that differ.
-    """
-    total = None
-    for view in views:
-        scores = softmax_of(view) if softmax else np.asarray(view, dtype=np.float64)
-        if total is not None and total.shape != scores.shape:
-            raise ValueError(f"views of shapes {total.shape} and {scores.shape}")
-        total = scores if total is None else total + scores
-    if total is None:
-        raise ValueError("no views")
-    return total
 
 
 def protocol_line(

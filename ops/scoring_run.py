@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ops import distributed, score_log, scores
+from ops.aggregation import view_sum
 from ops.data.clips import TestDataset
 from ops.data.datasets import Dataset
 from ops.data.loader import LoaderError, QueueSampler, loader_errors, make_loader
@@ -175,7 +176,7 @@ def source_of(test):
             failed[:] |= is_unread(logits, labels)
             yield logits
 
-    mean = scores.view_sum(views(), softmax=is_softmax) / len(test.views)
+    mean = view_sum(views(), is_softmax) / len(test.views)
     mark_unread(mean, test.facts.labels, failed)
     return Source(str(test.folder), mean, test.facts.labels, test.facts.ids, is_softmax, test.line, failed, test.facts)
 

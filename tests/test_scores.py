@@ -23,7 +23,6 @@ from ops.scores import (
     protocol_line,
     save_scores,
     score_path,
-    view_sum,
 )
 
 
@@ -268,30 +267,6 @@ def test_views_must_be_of_the_same_videos(tmp_path):
     with pytest.raises(UserError, match=r"0_crop1\.pkl: 9 classes, but .*0_crop0\.pkl has 5"):
         list(load_views(tmp_path, 1, 3))
     assert check_same_videos(("a", (7, 5), labels), ("b", (7, 5), labels.copy())) is None
-
-
-def test_view_sum_is_the_sum_of_softmaxes():
-    views = [random_scores(seed=seed)[0] for seed in range(3)]
-    expected = sum(torch.from_numpy(view).double().softmax(1) for view in views).numpy()
-    total = view_sum(views)
-    assert total.dtype == np.float64 and np.allclose(total, expected, atol=1e-12)
-    assert np.allclose(total.sum(1), 3)
-    assert np.allclose(view_sum(iter(views), softmax=False), np.sum(views, axis=0, dtype=np.float64))
-    extreme = np.array([[3e38, -3e38, 3e38]], np.float32)
-    assert view_sum([extreme]).tolist() == [[0.5, 0, 0.5]]
-
-
-def test_softmax_before_or_after_the_sum_differs():
-    # One view is very sure of class 0, two lean to class 1: the logits say 0, the softmaxes 1.
-    views = [np.array([[10.0, 0]]), np.array([[0.0, 2]]), np.array([[0.0, 2]])]
-    assert view_sum(views).argmax() == 1 and view_sum(views, softmax=False).argmax() == 0
-
-
-def test_view_sum_refuses_nothing_and_shapes_that_differ():
-    with pytest.raises(ValueError, match="no views"):
-        view_sum([])
-    with pytest.raises(ValueError, match="views of shapes"):
-        view_sum([np.zeros((2, 3)), np.zeros((1, 3))])
 
 
 def test_protocol_line():
