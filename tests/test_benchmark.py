@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import baselines_model
 import benchmark
 import benchmark_data
 import benchmark_model
+import benchmark_views
 import golden_fill
 import measure
 import numpy as np
@@ -249,6 +251,19 @@ def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
     monkeypatch.setattr(benchmark_model, "fuse_batch_norm", lambda network: fold(network).head.weight.data.mul_(1.001))
     with pytest.raises(UserError, match="tsn, channels-last fp32, folded BN: logits differ"):
         run(monkeypatch, capsys, "model", "--modules", "tsn", *TINY)
+
+
+def test_views(monkeypatch, capsys):
+    """Two clips of small pictures."""
+    for name, value in {"CLIPS": 2, "SIZE": 64}.items():
+        monkeypatch.setattr(benchmark_views, name, value)
+    lines = run(monkeypatch, capsys, "views", "--frames", 60, "--rounds", 1, "--videos", 1)
+    text = "\n".join(lines)
+    assert all(name in text for name in (*benchmark_views.PROTOCOLS, *benchmark_views.WAYS, "2 clips x 3 crops of 64"))
+    few, many = map(int, re.search("TDN-R18: ([0-9]+) MiB after 1 video, ([0-9]+) MiB after 4", lines[-1]).groups())
+    assert few > 100 and many - few < 100
+    differences = {line.split("  ")[0]: float(line.split()[-2]) for line in lines if line.startswith("ours")}
+    assert differences["ours"] < 1e-5 > differences["ours, --fuse_bn"]
 
 
 def test_flops(monkeypatch, capsys):

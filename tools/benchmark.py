@@ -71,7 +71,7 @@ def parser():
     one.add_argument("--rounds", type=positive, default=5, metavar="N", help="rounds after the one that warms up")
     one.add_argument("--videos", type=positive, default=20, metavar="N", help="videos of the whole test")
     one.add_argument("--threads", type=positive, default=2, metavar="N", help="threads of the networks")
-    one.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)  # a process of its own, for its memory
+    one.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)  # a process of its own, for its memory
     verb(flops, "parameters and multiply-adds of a view beside the papers' numbers")
     one = verb(worker, "memory of the loader's processes after each epoch: it must not grow")
     one.add_argument("--epochs", type=positive, default=8, metavar="N", help="epochs")

@@ -19,7 +19,7 @@ from ops.data.clips import TestDataset
 from ops.data.lists import read_list
 from ops.data.loader import ShardSampler, make_loader
 from ops.data.sampling import frame_indices, test_offsets
-from ops.data.transforms import crop_offsets_test
+from ops.data.transforms import crop_offsets_test, scaled_size
 from ops.distributed import World
 from ops.errors import UserError
 from ops.models import TSN, fuse_batch_norm
@@ -46,20 +46,21 @@ def views(args):
         memory(args, video)
 
 
-def dataset_of(video, frames_per_segment, sampling, videos=1):
+def dataset_of(video, frames_per_segment, sampling, videos=1, clips=None, size=None):
     """The data set of a list that has the same video several times."""
+    clips, size = clips or CLIPS, size or SIZE
     path = video.with_suffix(".txt")
     path.write_text(f"{video}\t0\n" * videos)
     return TestDataset(read_list(path, num_class=1), num_segments=8, frames_per_segment=frames_per_segment, image_tmpl="",
-                       scale_size=SIZE, crop_size=SIZE, crops=CROPS, sampling=sampling, clips=range(CLIPS), num_clips=CLIPS)
+                       scale_size=size, crop_size=size, crops=CROPS, sampling=sampling, clips=range(clips), num_clips=clips)
 
 
-def original_views(dataset, video, frames, clip, width=340):
+def original_views(dataset, video, frames, clip):
     """The three crops of one clip as the original makes them: open, decode frame by frame, scale and crop with PIL, float32."""
     offsets = test_offsets(dataset.sampling, frames, 8, dataset.frames_per_segment, clip=clip, clips=CLIPS,
                            seed=dataset.seed, video=dataset.video_list[0].id)
     indices = frame_indices(offsets, dataset.frames_per_segment, frames).flatten()
-    places = [(x, y) for x, y, _ in crop_offsets_test(width, SIZE, SIZE, CROPS)]
+    places = [(x, y) for x, y, _ in crop_offsets_test(*scaled_size(340, 256, SIZE), SIZE, CROPS)]
     return baselines_data.crops(baselines_data.images_of_video(str(video), indices), places, SIZE, SIZE)
 
 
@@ -130,16 +131,17 @@ def whole_test(args, video):
 
 def memory(args, video):
     """Largest memory of a process of its own that tests few and many videos."""
-    few, many = (int(subprocess.run([sys.executable, *sys.argv, "--peak", str(video), str(videos)], check=True,
-                                    capture_output=True, text=True).stdout) for videos in (1, 6))
-    frames = len(dataset_of(video, *PROTOCOLS["TDN, 8 x 5 frames"][:2])[0, 0].frames)
-    print(f"\nlargest memory of a process, TDN-R18: {few} MiB after 1 video, {many} MiB after 6; a video on its way is "
-          f"{frames} frames, {frames * 340 * SIZE * 3 / 2**20:.0f} MiB, and -j workers hold two each")
+    command = [sys.executable, Path(__file__).with_name("benchmark.py"), "views", "--peak", video]
+    few, many = (int(subprocess.run([*map(str, (*command, videos, CLIPS, SIZE))], check=True, capture_output=True,
+                                    text=True).stdout) for videos in (1, 4))
+    frames = dataset_of(video, *PROTOCOLS["TDN, 8 x 5 frames"][:2])[0, 0].frames
+    print(f"\nlargest memory of a process, TDN-R18: {few} MiB after 1 video, {many} MiB after 4; a video on its way is "
+          f"{len(frames)} frames, {frames.nbytes / 2**20:.0f} MiB, and -j workers hold two each")
 
 
-def peak(video, videos):
+def peak(video, videos, clips, size):
     """MiB of this process after it has tested so many videos."""
-    dataset = dataset_of(Path(video), *PROTOCOLS["TDN, 8 x 5 frames"][:2], videos=int(videos))
+    dataset = dataset_of(Path(video), *PROTOCOLS["TDN, 8 x 5 frames"][:2], int(videos), int(clips), int(size))
     model = TSN(400, 8, arch="resnet18", module="tdn").eval().to_channels_last()
     loader = make_loader(dataset, ShardSampler(len(dataset)), None, workers=0)
     score_views(model, loader, WORLD, lambda *_: None, print)
