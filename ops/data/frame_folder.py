@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Set
 from io import BytesIO
 
 import numpy as np
@@ -9,12 +10,16 @@ import simplejpeg
 from PIL import Image
 
 from ops.data.reader_base import Reader, UnreadableVideo
+from ops.data.stored import Stored
 from ops.data.templates import file_namer
 from ops.errors import UserError
 
 
-def count_frames(folder: str | os.PathLike, image_tmpl: str, modality: str = "RGB") -> int:
-    """The number of frames in `folder`, files named by `image_tmpl` (see ops/data/templates.py) with no gap.
+def count_frames(
+    folder: str | os.PathLike, image_tmpl: str, modality: str = "RGB", there: Set[str] | None = None,
+) -> int:
+    """The number of frames in `folder`, files named by `image_tmpl` (see ops/data/templates.py) with no gap. `there` are the
+    files in it, in place of asking the disk.
 
     Raises UnreadableVideo naming the first absent file where a later one is there, or where its twin is (x and y of a
     flow), and if `folder` cannot be listed; UserError for a template that does not name the frames of this modality.
@@ -22,11 +27,12 @@ def count_frames(folder: str | os.PathLike, image_tmpl: str, modality: str = "RG
     """
     folder = os.fspath(folder)
     names_of = file_namer(image_tmpl, folder, modality)
-    parents = {os.path.dirname(name) for name in names_of(1)}
-    try:
-        there = {os.path.join(parent, name) for parent in parents for name in os.listdir(os.path.join(folder, parent))}
-    except OSError as error:
-        raise UnreadableVideo(folder, error.strerror) from None
+    if there is None:
+        parents = {os.path.dirname(name) for name in names_of(1)}
+        try:
+            there = {os.path.join(parent, name) for parent in parents for name in os.listdir(os.path.join(folder, parent))}
+        except OSError as error:
+            raise UnreadableVideo(folder, error.strerror) from None
     number = 0
     while there.issuperset(names_of(number + 1)):
         number += 1
@@ -39,17 +45,18 @@ def count_frames(folder: str | os.PathLike, image_tmpl: str, modality: str = "RG
     return number
 
 
-def decode_image(folder: str, name: str, mode: str = "RGB") -> np.ndarray:
+def decode_image(folder: str, name: str, mode: str = "RGB", data: bytes | None = None) -> np.ndarray:
     """The picture `name` in `folder` as PIL's ``convert(mode)`` gives it: uint8 ``[H, W, 3]`` for "RGB", ``[H, W]`` for
-    "L". Raises UnreadableVideo that names the file.
+    "L". `data` is the content of the file, in place of reading it. Raises UnreadableVideo that names the file.
 
     JPEG is decoded by simplejpeg, which gives the pixels of PIL in two thirds of the time, and everything else by PIL.
     """
-    try:
-        with open(os.path.join(folder, name), "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise UnreadableVideo(folder, f"{name}: {error.strerror}") from None
+    if data is None:
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise UnreadableVideo(folder, f"{name}: {error.strerror}") from None
     if data.startswith(b"\xff\xd8"):
         try:
             if mode == "RGB":
@@ -66,15 +73,17 @@ def decode_image(folder: str, name: str, mode: str = "RGB") -> np.ndarray:
 
 
 class FrameFolder(Reader):
-    """`num_frames` images in the folder `path`; frame i is file number i + 1 of the template.
+    """`num_frames` images in the folder `path`, or in a shard set (`stored`); frame i is file number i + 1 of the template.
 
     Nothing is opened before the frames are asked for. Raises UserError for a template that does not name the frames.
     """
 
     modality = "RGB"
 
-    def __init__(self, path: str | os.PathLike, image_tmpl: str, num_frames: int) -> None:
+    def __init__(self, path: str | os.PathLike, image_tmpl: str, num_frames: int, stored: Stored | None = None) -> None:
         super().__init__(path)
+        self._stored = stored
+        self._data: dict[str, bytes] = {}
         self.num_frames = num_frames
         self._names_of = file_namer(image_tmpl, self.path, self.modality)
 
@@ -86,8 +95,10 @@ class FrameFolder(Reader):
 
     def _read(self, wanted: list[int]) -> np.ndarray:
         frames = None
-        for row, index in enumerate(wanted):
-            names = self._names_of(index + 1)
+        names_of = [self._names_of(index + 1) for index in wanted]
+        if self._stored is not None:  # all at once, since each read may wait for a network
+            self._data = self._stored.read([name for names in names_of for name in names])
+        for row, names in enumerate(names_of):
             image = self._decode(names)
             if frames is None:
                 frames = np.empty((len(wanted), *image.shape), np.uint8)
@@ -96,7 +107,10 @@ class FrameFolder(Reader):
         return frames
 
     def _decode(self, names: tuple[str, ...]) -> np.ndarray:
-        return decode_image(self.path, names[0])
+        return self._image(names[0])
+
+    def _image(self, name: str, mode: str = "RGB") -> np.ndarray:
+        return decode_image(self.path, name, mode, self._data.get(name))
 
     def _check_size(self, name: str, image: np.ndarray, other: np.ndarray, others: str) -> None:
         if image.shape != other.shape:
@@ -116,11 +130,11 @@ class FlowFolder(FrameFolder):
 
     def _decode(self, names: tuple[str, ...]) -> np.ndarray:
         if len(names) == 1:
-            image = decode_image(self.path, names[0])
+            image = self._image(names[0])
             if np.array_equal(image[..., 0], image[..., 2]):  # the third channel of a flow picture is blank
                 raise UserError(f"{os.path.join(self.path, names[0])} is a grey picture, so it cannot hold both x and y; "
                                 "give an --image_tmpl with a place for x or y, like flow_{}_{:05d}.jpg")
             return image[..., :2]
-        x, y = (decode_image(self.path, name, "L") for name in names)
+        x, y = (self._image(name, "L") for name in names)
         self._check_size(names[1], y, x, f"{names[0]} is")
         return np.stack([x, y], axis=-1)

@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from ops.data.stored import exists
 from ops.errors import UserError
 from ops.labels import as_array, of_row
 
@@ -172,12 +173,13 @@ def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoRetu
 def resolve(path: str) -> str:
     """``path``, or if that does not exist what the originals would take in its place, if that does: ``path + ".mp4"``
     (Kinetics lists name videos without the ending; TDN ops/dataset.py always appends it), or the folder of the same
-    number with six digits, ``000123`` for ``123`` (flow of Something-Something V1; TSM ops/dataset.py)."""
+    number with six digits, ``000123`` for ``123`` (flow of Something-Something V1; TSM ops/dataset.py). A path may lead into a
+    shard set (ops/data/stored.py), whose index is asked."""
     folder, name = os.path.split(path)
     other_names = [name + ".mp4", *([f"{int(name):06d}"] if _INTEGER.fullmatch(name) else [])]
-    if not os.path.exists(path):
+    if not exists(path):
         for other in (os.path.join(folder, other) for other in other_names):
-            if os.path.exists(other):
+            if exists(other):
                 return other
     return path
 
@@ -185,12 +187,13 @@ def resolve(path: str) -> str:
 def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
     """The records, in list order, of which nothing exists under the path that resolve gives.
 
-    Only the file table is asked, from ``threads`` threads, since on a network disk each question waits for the server.
+    Only the file table (the index of a shard set) is asked, from ``threads`` threads, since on a network disk each question
+    waits for the server.
     """
 
     def missing(part: range) -> list[Record]:
         records = map(video_list.__getitem__, part)
-        return [r for r in records if not (os.path.exists(r.path) or os.path.exists(resolve(r.path)))]
+        return [r for r in records if not (exists(r.path) or exists(resolve(r.path)))]
 
     parts = [range(start, min(start + 1000, len(video_list))) for start in range(0, len(video_list), 1000)]
     with ThreadPoolExecutor(threads) as pool:

@@ -2,11 +2,11 @@
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from operator import attrgetter
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -66,12 +66,14 @@ class PyAVReader(Reader):
     other files are decoded from the start, and as a whole to count their frames.
 
     The frames that a truncated mov or mp4 has lost still count, and raise UnreadableVideo when asked for; a truncated
-    file of another kind is as long as what is left of it.
+    file of another kind is as long as what is left of it. With `file`, what it opens is read, and `path` only a name.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, file: Callable[[], BinaryIO] | None = None) -> None:
         super().__init__(path)
-        check_file(self.path)
+        self._file = file
+        if file is None:
+            check_file(self.path)
         # None, not a level: a decoder that logs to Python while it is freed may wait for the GIL for ever (PyAV #751).
         av.logging.set_level(None)
         self._container = None
@@ -98,7 +100,7 @@ class PyAVReader(Reader):
         if self._container is not None:
             self._container.close()
         # "file:" because FFmpeg would take what stands before a colon in the name for a protocol.
-        self._container = av.open(f"file:{self.path}", metadata_errors="replace")
+        self._container = av.open(self._file() if self._file else f"file:{self.path}", metadata_errors="replace")
         self._stream = self._container.streams.best("video")
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise UnreadableVideo(self.path, "no video stream")
@@ -128,8 +130,7 @@ class PyAVReader(Reader):
         # Two packets may be the fields of one interlaced frame; before 18.1 PyAV does not tell.
         if codec == "h264" and getattr(self._decoder, "field_order", _PROGRESSIVE) != _PROGRESSIVE:
             return None
-        all_pts, keys, shown, position = [], [], [], {}
-        packets, size = [], 0
+        all_pts, keys, shown, position, packets, size = [], [], [], {}, [], 0
         for i, packet in enumerate(self._demux()):
             pts = packet.pts
             if pts is None or (all_pts and pts < all_pts[0]):
@@ -148,9 +149,8 @@ class PyAVReader(Reader):
                 packets.append(packet)
         if not shown or keys[:1] != [0] or len(set(shown)) < len(shown):
             return None
-        self._packets = packets
         shown.sort()
-        length = len(shown)
+        self._packets, length = packets, len(shown)
         if family == "mov" and len(self._stream.index_entries) > len(all_pts):
             entries, end = self._stream.index_entries, self._container.size
             lost = [entry for entry in entries if entry.pos + entry.size > end and not entry.is_discard]

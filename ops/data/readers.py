@@ -7,13 +7,14 @@ file handles and decoders, and are neither pickled nor shared across a fork. The
 import os
 import re
 from collections.abc import Callable
-from functools import partial
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ops.data.frame_folder import FlowFolder, FrameFolder, count_frames
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import Reader, UnreadableVideo, check_file
+from ops.data.stored import find
 from ops.data.templates import count_places
 from ops.errors import UserError
 
@@ -36,22 +37,27 @@ class DecordReader(Reader):
 
     _CHUNK = 64  # frames converted at a time
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, file: Callable[[], BinaryIO] | None = None) -> None:
         super().__init__(path)
-        check_file(self.path)
+        self._file = file or (lambda: self.path)
+        if file is None:
+            check_file(self.path)
         try:
             import decord
         except ImportError:
             raise UserError("--decoder decord needs the package decord: pip install decord") from None
         decord.logging.set_level(decord.logging.QUIET)
         self._errors = (RuntimeError, decord.DECORDError)
-        self._open = partial(decord.VideoReader, self.path, num_threads=1)
+        self._reader = decord.VideoReader
         try:
             self._video, self._used = self._open(), False
         except self._errors as error:
             raise UnreadableVideo(self.path, self._reason(error)) from None
         if not len(self._video):
             raise UnreadableVideo(self.path, "no frame can be decoded")
+
+    def _open(self) -> Any:
+        return self._reader(self._file(), num_threads=1)
 
     @staticmethod
     def _reason(error: Exception) -> str:
@@ -79,14 +85,15 @@ class DecordReader(Reader):
         return np.concatenate(frames)
 
 
-DECODERS: dict[str, Callable[[str | os.PathLike], Reader]] = {"pyav": PyAVReader, "decord": DecordReader}
+DECODERS: dict[str, Callable[..., Reader]] = {"pyav": PyAVReader, "decord": DecordReader}
 
 
 def open_reader(
     path: str | os.PathLike, *, image_tmpl: str, num_frames: int | None = None, decoder: str = "pyav",
     modality: str = "RGB",
 ) -> Reader:
-    """The reader for `path`: a folder of images named by `image_tmpl`, or a video file read by ``DECODERS[decoder]``.
+    """The reader for `path`: a folder of images named by `image_tmpl`, or a video file read by ``DECODERS[decoder]``; on the
+    disk or in a shard set (ops/data/stored.py).
 
     modality: "Flow" gives the frames of a flow, ``[n, H, W, 2]``; "RGB" and "RGBDiff" give pictures, ``[n, H, W, 3]``.
     For a folder `num_frames` is believed, and None counts the files; a video file is always counted. Lists of flow with a
@@ -95,15 +102,17 @@ def open_reader(
     does not name the frames.
     """
     flow = modality == "Flow"
-    if not os.path.isdir(path):
+    stored = find(os.fspath(path))
+    if not (os.path.isdir(path) if stored is None else stored.is_folder):
         if flow:
-            check_file(os.fspath(path))
+            if stored is None:
+                check_file(os.fspath(path))
             raise UserError("flow is not read from a video file; extract it to a folder of images, and list that")
-        return DECODERS[decoder](path)
+        return DECODERS[decoder](path) if stored is None else DECODERS[decoder](path, stored.content())
     if num_frames is None:
-        num_frames = count_frames(path, image_tmpl, modality)
+        num_frames = count_frames(path, image_tmpl, modality, None if stored is None else stored.names())
     elif count_places(image_tmpl, modality) == 3:
         num_frames //= 2
     if num_frames < 1:
         raise UnreadableVideo(os.fspath(path), f"no frames named {image_tmpl}")
-    return (FlowFolder if flow else FrameFolder)(path, image_tmpl, num_frames)
+    return (FlowFolder if flow else FrameFolder)(path, image_tmpl, num_frames, stored)

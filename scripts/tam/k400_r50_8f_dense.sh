@@ -19,7 +19,7 @@ train)
     ;;
 test)
     python test_models_three_crops.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 3 \
-        --full_res --sample dense-10 --batch_size 2 --output_dir $run/scores "$@"
+        --full_res --sample dense-10 --output_dir $run/scores "$@"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test" >&2

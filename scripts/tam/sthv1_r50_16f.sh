@@ -18,7 +18,7 @@ train)
     ;;
 test)
     python test_models_center_crop.py something --archs resnet50 --weights $run/best.pth --test_segments 16 --test_crops 1 \
-        --sample uniform-1 --batch_size 16 --output_dir $run/scores "$@"
+        --sample uniform-1 --output_dir $run/scores "$@"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test" >&2

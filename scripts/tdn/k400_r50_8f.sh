@@ -18,15 +18,13 @@ train)
         --dropout 0.5 --npb -j 4 --output_dir $run --resume auto "$@"
     ;;
 test)
-    for clip in 0 1 2 3 4 5 6 7 8 9; do
-        python test_models_three_crops.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 8 \
-            --test_crops 3 --full_res --clip_index $clip --batch_size 4 --output_dir $run/scores "$@"
-    done
+    python test_models_three_crops.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 8 \
+        --test_crops 3 --clips 10 --full_res --output_dir $run/scores "$@"
     [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 10 --test_crops 3 --output_dir $run/scores
     ;;
 test1)
     python test_models_center_crop.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 8 --test_sampling center \
-        --test_crops 1 --batch_size 16 --output_dir $run/scores1 "$@"
+        --test_crops 1 --output_dir $run/scores1 "$@"
     [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 --output_dir $run/scores1
     ;;
 *)

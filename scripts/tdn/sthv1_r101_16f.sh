@@ -18,7 +18,7 @@ train)
     ;;
 test)
     python test_models_center_crop.py something --archs resnet101 --weights $run/best.pth --test_segments 16 \
-        --test_crops 1 --batch_size 16 --output_dir $run/scores "$@"
+        --test_crops 1 --output_dir $run/scores "$@"
     [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 --output_dir $run/scores
     ;;
 *)

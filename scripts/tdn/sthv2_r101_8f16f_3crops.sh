@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 for frames in 8 16; do
     run=runs/tdn_sthv2_r101_${frames}f
     python test_models_three_crops.py somethingv2 --archs resnet101 --weights $run/best.pth --test_segments $frames \
-        --test_crops 3 --full_res --batch_size 4 --output_dir $run/scores3 "$@"
+        --test_crops 3 --full_res --output_dir $run/scores3 "$@"
 done
 [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 3 --multi_segments \
     --output_dir runs/tdn_sthv2_r101_8f/scores3 --output_dir1 runs/tdn_sthv2_r101_16f/scores3

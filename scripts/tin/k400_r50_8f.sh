@@ -18,7 +18,7 @@ train)
     ;;
 test)
     python test_models_center_crop.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 1 \
-        --test_sampling center --average softmax --batch_size 16 --output_dir $run/scores "$@"
+        --test_sampling center --average softmax --output_dir $run/scores "$@"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test" >&2

@@ -18,7 +18,7 @@ train)
     ;;
 test)
     python test_models_three_crops.py kinetics --archs mobilenetv2 --weights $run/best.pth --test_segments 8 --test_crops 3 \
-        --full_res --dense_sample --batch_size 2 --output_dir $run/scores "$@"
+        --full_res --dense_sample --output_dir $run/scores "$@"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test" >&2

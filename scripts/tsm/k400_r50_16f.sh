@@ -20,11 +20,11 @@ train)
     ;;
 test)
     python test_models_center_crop.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 16 --test_crops 10 \
-        --test_sampling center --batch_size 1 --output_dir $run/scores "$@"
+        --test_sampling center --output_dir $run/scores "$@"
     ;;
 test1)
     python test_models_center_crop.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 16 --test_crops 1 \
-        --test_sampling center --batch_size 16 --output_dir $run/scores1 "$@"
+        --test_sampling center --output_dir $run/scores1 "$@"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test, test1" >&2

@@ -23,7 +23,7 @@ train)
     ;;
 test)
     python test_models_center_crop.py kinetics "${flow[@]}" --archs resnet50 --modality Flow --weights $run/best.pth \
-        --test_segments 8 --test_crops 1 --test_sampling center --batch_size 16 --output_dir $run/scores "$@"
+        --test_segments 8 --test_crops 1 --test_sampling center --output_dir $run/scores "$@"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test" >&2
