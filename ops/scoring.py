@@ -80,6 +80,7 @@ class _Work:
         self.network, self.dataset, self.device, self.batch_size, self.done = network, dataset, device, batch_size, done
         # What waits for a batch: (index, logits of the video's clips so far, how many these will be), and the crops of each.
         self.clips, self.views = [], []
+        self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.flying = []  # on the device: logits on their way back, and their clips
         self.videos, self.hits = 0, [0, 0]
 
@@ -91,14 +92,25 @@ class _Work:
 
     def add(self, item):
         """A video as the data set gives it."""
-        frames, logits = item.frames.to(self.device, non_blocking=True), []
-        for picks in item.picks.to(self.device):
+        frames, logits = self.send(item.frames), []
+        for picks in self.send(item.picks):
             self.clips.append((item.index, logits, len(item.picks)))
             self.views.append(self.dataset.transform.crops(frames, picks))
             if len(self.views) == self.batch_size:
                 self.launch()
                 if len(self.flying) > 1:
                     self.land()
+
+    def send(self, values):
+        """A tensor of the loader on the device. A GPU copies it while it computes what was launched before."""
+        if not self.copies:
+            return values.to(self.device)
+        computing = torch.cuda.current_stream()
+        with torch.cuda.stream(self.copies):
+            sent = values.to(self.device, non_blocking=True)
+        computing.wait_stream(self.copies)
+        sent.record_stream(computing)  # its memory must not be used for the next copy while it is being read
+        return sent
 
     def launch(self):
         self.flying.append((_Arrival(self.network(torch.cat(self.views))), self.clips))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from list_sources import read_source
 
 from ops.data.class_names import flip_label_map, read_class_names
+from ops.data.datasets import resolve
 from ops.data.lists import read_list
 from ops.data.sources import read_checked
 from ops.errors import UserError
@@ -296,7 +297,20 @@ def test_own_folder(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "files that are no video: 1 (walk/notes.txt)" in printed and "warning: 1 classes without videos: one" in printed
     command = next(line for line in printed.splitlines() if line.startswith("train with"))
-    assert f"python main.py mine RGB --root_path {root} --train_list {tmp_path / 'out/train.txt'}" in command
+    assert f"python main.py {tmp_path / 'out/mine.toml'} RGB" in command
+    told = resolve(str(tmp_path / "out/mine.toml"))
+    assert told.num_class == 4 and os.path.samefile(told.root_path, root) and told.image_tmpl == "img_{:05d}.jpg"
+    assert [os.path.basename(path) for path in (told.train_list, told.val_list)] == ["train.txt", "val.txt"]
+
+
+def test_the_file_of_own_flow_and_of_strange_folders(tmp_path):
+    root = tmp_path / 'a $HOME "b"'
+    for i in range(1, 4):
+        touch(root, f"run/v/x_{i:03d}.png", f"run/v/y_{i:03d}.png")
+    assert make("folder", root, "--out", tmp_path / "out", "--modality", "Flow", "--image_tmpl", "{}_{:03d}.png",
+                "--val_share", 0) == 0
+    told = resolve(str(tmp_path / "out/mine.toml"), "Flow")
+    assert told.image_tmpl == "{}_{:03d}.png" and told.val_list is None and os.path.samefile(told.root_path, root)
 
 
 def test_own_split_is_the_same_on_any_disk(tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """A folder of class folders -> the videos of each split: the source of lists for data of one's own."""
+import json
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from list_files import ENDINGS, Place, entries, split_off
 
+from ops.data.templates import EXAMPLES
 from ops.errors import UserError
 
 
@@ -73,3 +76,13 @@ def _videos(root: str, folder: str, kind: str, ignored: list[str]) -> list[Place
                 raise UserError(f"{root}/{place.path}: the same name as {os.path.basename(first.path)}, maybe the same video; "
                                 "keep one, or give --kind")
     return list(places.values())
+
+
+def described(root: str, out: str, splits: Iterable[str], modality: str, image_tmpl: str | None) -> str:
+    """The file of the data set (docs/data.md) whose lists are in ``out``; its paths are relative to itself."""
+    fields = {"root_path": os.path.relpath(root, out).replace("$", "$$"), "class_names": "classes.txt"}
+    fields |= {f"{split}_list": f"{split}.txt" for split in splits if split != "test"}
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
+    lines += ["", "[flow]"] if modality == "Flow" else []
+    template = image_tmpl or (EXAMPLES["Flow"] if modality == "Flow" else None)
+    return "\n".join([*lines, *([f"image_tmpl = {json.dumps(template)}"] if template else [])]) + "\n"

@@ -31,7 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from list_classes import read_classes
+from list_classes import described, read_classes
 from list_files import KINDS, Place, check_names, choose, class_text, count_folders, find, format_lines
 from list_sources import FILES, Source, read_source
 
@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
         sub = names.add_parser(name, allow_abbrev=False, help="a folder of class folders" if name == "folder" else None)
         if name == "folder":
             sub.add_argument("root_path", metavar="ROOT", help="folder of class folders, or of train, val with class folders")
-            sub.add_argument("--out", required=True, metavar="DIR", help="folder to write train.txt, val.txt, classes.txt to")
+            sub.add_argument("--out", required=True, metavar="DIR", help="folder to write the lists, "
+                             "classes.txt and mine.toml to")
             sub.add_argument("--val_share", type=share, help="part of each class to split off for validation (default: 0.2)")
             sub.add_argument("--seed", type=int, default=0, help="another seed splits off others (default: 0)")
         else:
@@ -108,6 +109,8 @@ def make(args: argparse.Namespace) -> None:
         lines += [f"{'':<16}missing: {name}: {reason}" for name, reason in missing[:3]]
         lines += describe_classes(classes, [label for *_, label in found]) if not split.startswith("test") else []
     texts[dataset.class_names] = class_text(classes, numbered=args.dataset == "ucf101")
+    if args.dataset == "folder":
+        texts[os.path.join(args.out, "mine.toml")] = described(args.root_path, args.out, rows, args.modality, args.image_tmpl)
     write(texts, dataset.class_names, classes, args.force)
     print("\n".join([*lines, *describe_flips(dataset, classes), *usage(args, dataset)]))
 
@@ -228,6 +231,8 @@ def write(texts: dict[str, str], class_names: str, classes: list[str], force: bo
 
 def usage(args: argparse.Namespace, dataset: Dataset) -> list[str]:
     """The command that trains with what was written."""
+    if args.dataset == "folder":
+        return [f"{'train with':<16}python main.py {shlex.quote(os.path.join(args.out, 'mine.toml'))} {args.modality}"]
     given = {"root_path": args.root_path, "image_tmpl": args.image_tmpl}
     if args.out:
         given |= {"train_list": list_path(dataset, "train"), "val_list": dataset.val_list, "class_names": dataset.class_names}
