@@ -26,6 +26,7 @@ from ops.logs import RunLog
 from ops.models import TSN
 from ops.optim import learning_rate, parameter_groups
 from ops.options import OPTIONS, training_arguments
+from ops.run_files import newest
 
 
 def main():
@@ -72,14 +73,12 @@ def train(args, world):
     recipe = {**vars(args), "dataset": data.name}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
     folder = Path(args.output_dir)
-    checkpoint = folder / "last.pth" if args.resume == "auto" else args.resume
-    if args.resume == "auto" and not checkpoint.exists():
-        checkpoint = None
+    checkpoint, damaged = newest(folder) if args.resume == "auto" else (args.resume, [])
     if args.evaluate and not checkpoint:
         raise UserError("-e needs --resume with the checkpoint to evaluate")
-    first_epoch, best = 0, -1.0
+    start = training.Start()
     if checkpoint:
-        first_epoch, best = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe)
+        start = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe)
     if args.evaluate:
         result = training.validate(net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size)
         if world.is_main:
@@ -97,19 +96,22 @@ def train(args, world):
     if world.size > 1:
         model = torch.nn.parallel.DistributedDataParallel(
             model, device_ids=[world.device.index] if world.device.type == "cuda" else None)
-    with RunLog(folder, world.is_main) as log:
+    with RunLog(folder, world.is_main, start.epoch) as log:
         log.say(describe(args, net, world))
         log.say(f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
                 f"{'no flips' if labels is None else describe_flip(data, labels)}; writing to {folder}/")
         if checkpoint:
-            log.say(f"resumed {checkpoint} after epoch {first_epoch}, best {best:.2f}%")
+            for warning in damaged:
+                log.say(f"warning: {warning}")
+            log.say(f"resumed {checkpoint} after epoch {start.epoch}, step {start.step}, best {start.best:.2f}%")
         steps = len(loaders[0]) // args.accumulate
         schedule = partial(learning_rate, lr=args.lr, steps_per_epoch=steps, epochs=args.epochs, scheduler=args.lr_scheduler,
                            lr_steps=args.lr_steps, decay_rate=args.lr_decay_rate, warmup_epochs=args.warmup_epoch,
                            warmup_multiplier=args.warmup_multiplier, min_lr=args.min_lr)
         best = training.fit(
-            net, model, loaders, optimizer, world, log, folder=folder, epochs=args.epochs, first_epoch=first_epoch,
-            best=best, learning_rate=schedule, amp=args.amp, scaler=scaler, eval_freq=args.eval_freq, recipe=recipe,
+            net, model, loaders, optimizer, world, log, folder=folder, epochs=args.epochs, start=start,
+            learning_rate=schedule, save_every=args.save_every, keep=args.keep, amp=args.amp, scaler=scaler,
+            eval_freq=args.eval_freq, recipe=recipe,
             batch_size=args.batch_size, class_names=names, accumulate=args.accumulate, clip_gradient=args.clip_gradient,
             seed=args.seed, print_freq=args.print_freq,
             clip_shape=(net.num_segments, net.frame_channels, net.input_size, net.input_size))

@@ -16,10 +16,11 @@ _GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of wh
 FORMAT = 1  # raised when a reader of today could no longer understand the file
 
 
-def save_checkpoint(path, model, *, optimizer=None, scaler=None, class_names=None, recipe=None, **facts):
+def save_checkpoint(path, model, *, optimizer=None, scaler=None, class_names=None, recipe=None, before=None, **facts):
     """Write one of our checkpoints, atomically: tensors and plain Python values only.
 
-    model: a TSN (not wrapped); facts: further plain values, such as epoch and metrics.
+    model: a TSN (not wrapped); before: called when the file is written and about to take its place; facts: further plain
+    values, such as epoch and metrics.
     """
     content = {
         "format": FORMAT,
@@ -36,6 +37,8 @@ def save_checkpoint(path, model, *, optimizer=None, scaler=None, class_names=Non
         content["scaler"] = scaler.state_dict()
     with atomic_write(path) as file:
         torch.save(content, file)
+        if before:
+            before()
 
 
 def load_model(source, num_segments=None, *, quiet=False, **overrides):

@@ -11,17 +11,26 @@ from ops.errors import UserError
 
 
 class World(NamedTuple):
-    """Where this process stands: rank of size, the device it computes on, and the store that the processes share (None
-    for one process)."""
+    """Where this process stands: rank of size, the device it computes on, and the store that the processes share and their
+    group for numbers on CPUs (both None for one process)."""
 
     rank: int
     size: int
     device: torch.device
     store: dist.Store | None = None
+    group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self):
         return self.rank == 0
+
+    def largest(self, *numbers):
+        """The largest of each of these whole numbers over all processes, which meet here."""
+        if self.group is None:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
+        return values.tolist()
 
     def counter(self, name):
         """A function without arguments that counts 0, 1, ... for all processes together: no number comes twice. name: of
@@ -61,7 +70,8 @@ def start(device=None, local_rank=None, deterministic=False):
         store, _, _ = next(dist.rendezvous("env://", rank, size))
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
         try:
-            yield World(rank, size, device, dist.PrefixStore("counters", store))
+            group = dist.new_group(backend="gloo") if device.type == "cuda" else dist.group.WORLD
+            yield World(rank, size, device, dist.PrefixStore("counters", store), group)
         finally:
             dist.destroy_process_group()
     finally:

@@ -62,3 +62,11 @@ def truth(text):
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text.lower() == "true"
+
+
+def interval(text):
+    """Steps as a whole number, or minutes as "15m": steps, or seconds as a negative number, None for 0."""
+    number = text[:-1] if text.endswith("m") else text
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither steps, such as 500, nor minutes, such as 15m")
+    return (-60 * int(number) if text.endswith("m") else int(number)) or None

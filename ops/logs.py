@@ -1,24 +1,28 @@
 """What a run leaves to read: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard events for curves."""
 import json
+import math
 import time
 from pathlib import Path
 
 from tqdm import tqdm
+
+from ops.files import atomic_write
 
 
 class RunLog:
     """The logs of one run, written by the main process only; elsewhere, and without a folder, every method is silent or prints.
 
     folder: output directory (exists) or None; is_main: whether this process writes. Files are appended to, so a resumed
-    run keeps its history.
+    run keeps its history; but what ``log.jsonl`` says of epochs after ``epochs``, those done, goes: they will be done again.
     """
 
-    def __init__(self, folder, is_main):
+    def __init__(self, folder, is_main, epochs=0):
         self.is_main = is_main
         self.writer = self.text = self.lines = None
         if is_main and folder is not None:
             from tensorboardX import SummaryWriter  # slow to import, and not wanted by every front
 
+            _drop_rows(Path(folder) / "log.jsonl", epochs)
             self.text = open(Path(folder) / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
             self.lines = open(Path(folder) / "log.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
             self.writer = SummaryWriter(str(Path(folder) / "tensorboard"))
@@ -52,3 +56,21 @@ class RunLog:
 
     def __exit__(self, *exc):
         self.close()
+
+
+def _drop_rows(path, epochs):
+    """Leave the rows of the first epochs, and no broken line that a killed run may have left at the end."""
+    if not path.exists():
+        return
+    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and _epoch(line) <= epochs]
+    if kept != lines:
+        with atomic_write(path, "w") as file:
+            file.writelines(kept)
+
+
+def _epoch(line):
+    try:
+        return json.loads(line)["epoch"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -9,7 +9,7 @@ from ops.data.datasets import KNOWN, dataset_name
 from ops.data.readers import DECODERS
 from ops.data.sampling import TRAIN_SAMPLINGS
 from ops.errors import UserError
-from ops.flag_types import count, is_bce, positive, rate, share, tsm_schedule, zero_or_more
+from ops.flag_types import count, interval, is_bce, positive, rate, share, tsm_schedule, zero_or_more
 from ops.models import CONSENSUS, MODALITIES
 from ops.optim import POLICIES, SCHEDULERS
 from ops.temporal import DIRECTIONS, MODULES, PLACES, resolve_options
@@ -162,6 +162,9 @@ def training_parser(description):
     group.add_argument("--snapshot_pref", metavar="TEXT",
                        help="the run's name: TEXT and the modality (tsn-pytorch's flag)")
     group.add_argument("--resume", metavar="WHAT", help="auto (the last checkpoint of output_dir, if any) or a file")
+    group.add_argument("--save_every", type=interval, metavar="N|Nm", default="15m",
+                       help="also save within an epoch: every N steps, or every N minutes; 0 does not")
+    group.add_argument("--keep", type=positive, default=2, metavar="K", help="checkpoints to keep: last.pth and K - 1 before")
     group.add_argument("-e", "--evaluate", action="store_true", help="validate the --resume checkpoint and stop")
     group.add_argument("--eval-freq", "-ef", "--eval_freq", type=positive, default=1, metavar="N",
                        help="validate every N epochs, and after the last")

@@ -19,7 +19,7 @@ def read_events(folder):
 
 def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
     for epoch in (1, 2):
-        with RunLog(tmp_path, is_main=True) as log:
+        with RunLog(tmp_path, is_main=True, epochs=epoch - 1) as log:
             log.say(f"epoch {epoch}")
             log.record(epoch=epoch, loss=0.5)
             log.curves(epoch, val__top1=10.0 * epoch)
@@ -27,6 +27,14 @@ def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
     assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["epoch 1", "epoch 2"]
     assert [json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2]
     assert ("val/top1", 2, 20.0) in read_events(tmp_path / "tensorboard")
+
+
+def test_rows_of_epochs_that_are_done_again_go(tmp_path):
+    rows = ['{"epoch": 1}\n', '{"epoch": 2}\n', '{"epoch": 3}\n', '{"epo']
+    (tmp_path / "log.jsonl").write_text("".join(rows))
+    with RunLog(tmp_path, is_main=True, epochs=2) as log:
+        log.record(epoch=3, loss=1.0)
+    assert (tmp_path / "log.jsonl").read_text() == '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "loss": 1.0}\n'
 
 
 def test_other_processes_write_nothing(tmp_path, capsys):

@@ -45,7 +45,8 @@ def with_list(data, flag, path):
 
 
 def test_a_run_leaves_what_the_help_says(trained):
-    assert {"args.json", "log.txt", "log.jsonl", "tensorboard", "last.pth", "best.pth"} == {p.name for p in trained.iterdir()}
+    assert {p.name for p in trained.iterdir()} == {
+        "args.json", "log.txt", "log.jsonl", "tensorboard", "last.pth", "last.1.pth", "best.pth"}
     args = json.loads((trained / "args.json").read_text())
     assert args["lr_policy"] == "groups" and args["partial_bn"] is False and args["world_size"] == 1
     rows = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from ops.data.clips import Failure, Frames, Key, Sample, TestDataset, TrainDataset
 from ops.data.sampling import clip_rng
 from ops.errors import UserError
+from ops.stopping import outlive_signals
 
 
 class Batch(NamedTuple):
@@ -59,17 +60,18 @@ class TrainSampler(Sampler[Key]):
         self.used = n - n % (batch_size * world_size)
         self.rank = rank
         self.seed = seed
-        self.epoch = 0
+        self.epoch = self.start = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose an epoch, and how many of its keys are left out because they have been used (of this process)."""
+        self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
         return self.used // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
         order = clip_rng(self.seed, self.epoch, "order", 0).permutation(self.n)
-        for index in order[: self.used][self.rank :: self.world_size]:
+        for index in order[: self.used][self.rank :: self.world_size][self.start :]:
             yield self.epoch, int(index)
 
 
@@ -169,5 +171,6 @@ def make_loader(
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers else None,
         generator=torch.Generator(),
+        worker_init_fn=outlive_signals,
         in_order=in_order,
     )

@@ -4,7 +4,7 @@ from torch import nn
 
 from ops.data.loader import Batch
 from ops.models import TSN
-from ops.training import _backward, _frozen_norms
+from ops.steps import _backward, _frozen_norms
 
 
 def clips(count, size=32):
@@ -19,7 +19,7 @@ def model():
 
 
 def backward(model, batch, **options):
-    total = torch.zeros(3, dtype=torch.float64)
+    total = torch.zeros(4, dtype=torch.float64)
     options = {"clip_shape": (2, 3, 32, 32), "device": torch.device("cpu"), "amp": "none", "scaler": None, "accumulate": 1,
                **options}
     _backward(model, batch, total=total, **options)
@@ -30,7 +30,7 @@ def test_a_batch_without_a_readable_video_gives_zero_gradients_and_leaves_the_st
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     nothing = torch.zeros(0, dtype=torch.int64)
     total = backward(model, Batch(None, nothing, nothing, []))
-    assert total.tolist() == [0, 0, 0]
+    assert total.tolist() == [0, 0, 0, 0]
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
 

@@ -1,0 +1,164 @@
+"""Training that is killed, stopped, and lied to by its disk: it ends with the weights of a run that nothing disturbed."""
+import json
+import os
+import random
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from forked import start
+from fronts import call, make_motion, refused
+
+from ops.run_files import damage
+
+TIMES = {"train_seconds", "train_data_share"}
+WAYS = {"plain": [], "bf16, accumulated": ["--amp", "bf16", "--accumulate", 2], "fp16": ["--amp", "fp16", "--gd", 5]}
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("motion")
+    data = make_motion(folder, videos=24)
+    bad = folder / "videos" / "train" / "00005.mp4"
+    bad.write_bytes(b"")  # skipped and counted, once
+    return ["motion", "RGB", *data, "--module", "tsm", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2,
+            "--input_size", 32, "--batch-size", 4, "--lr", 0.01, "--lr_scheduler", "cosine", "--warmup_epoch", 1, "--epochs", 2,
+            "--device", "cpu", "--print-freq", 1, "--resume", "auto"]
+
+
+def state_of(out):
+    """What a finished run has learned, and what it says of it but for times."""
+    last = torch.load(out / "last.pth", weights_only=True)
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    metrics = {key: value for key, value in last["metrics"].items() if key not in TIMES}
+    return last, [{key: value for key, value in row.items() if key not in TIMES} for row in rows], metrics
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return len(a) == len(b) and all(map(same, a, b)) if isinstance(a, list | tuple) else a == b
+
+
+def check_same(out, whole):
+    (last, rows, metrics), (expected, expected_rows, expected_metrics) = state_of(out), state_of(whole)
+    for key in ("state_dict", "optimizer", "epoch", "step", "best", *(["scaler"] if "scaler" in expected else [])):
+        assert same(last[key], expected[key]), key
+    assert rows == expected_rows and metrics == expected_metrics
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
+    """SIGKILL at ten random moments, a state saved after every step."""
+    command = [*flags, *WAYS[way], "-j", 0, "--save_every", 1]
+    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
+    out, draw, kills = tmp_path / "out", random.Random(way), 0
+    while kills < 10:
+        process = start("main", *command, "--output_dir", out)
+        process.join(draw.uniform(0.2, 2.5))
+        if not process.is_alive():
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    process = start("main", *command, "--output_dir", out, log=tmp_path / "log")
+    process.join(120)
+    assert process.exitcode == 0, (tmp_path / "log").read_text()
+    assert kills > 2
+    check_same(out, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_stops(flags, tmp_path, number):
+    """To the whole job, as Slurm sends it: loader processes get it too."""
+    command = [*flags, "-j", 1]
+    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
+    out = tmp_path / "out"
+    process = start("main", *command, "--output_dir", out, log=tmp_path / "log")
+    while not (out / "log.txt").exists() or "[2/6]" not in (out / "log.txt").read_text():
+        assert process.is_alive(), (tmp_path / "log").read_text()
+        time.sleep(0.02)
+    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    for pid in (*children, process.pid):
+        os.kill(pid, number)
+    asked = time.monotonic()
+    process.join(60)
+    assert process.exitcode == 75 and time.monotonic() - asked < 20
+    line = (tmp_path / "log").read_text().splitlines()[-1]
+    assert re.fullmatch(rf"stopped by {number.name} after epoch 1, step \d of 6; saved in .*/last.pth: go on .* auto", line)
+    assert call("main", *command, "--output_dir", out) == 0
+    check_same(out, tmp_path / "whole")
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def ranks(command, out, port, log):
+    """Two processes of one job, as a launcher starts them."""
+    return [start("main", *command, "--output_dir", out, log=f"{log}{rank}", RANK=str(rank), WORLD_SIZE="2",
+                  LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)) for rank in range(2)]
+
+
+def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
+    command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2]
+    for process in ranks(command, tmp_path / "whole", free_port(), tmp_path / "whole"):
+        process.join(120)
+        assert process.exitcode == 0, (tmp_path / "whole0").read_text()
+    out = tmp_path / "out"
+    faults = [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGUSR1), (0, signal.SIGKILL)]
+    for attempt, (victim, number) in enumerate(faults):
+        processes = ranks(command, out, free_port(), tmp_path / f"log{attempt}")
+        steps = (out / "log.txt").read_text().count("lr ") if (out / "log.txt").exists() else 0
+        while not (out / "log.txt").exists() or (out / "log.txt").read_text().count("lr ") < steps + 3:
+            assert processes[0].is_alive(), (tmp_path / f"log{attempt}0").read_text()
+            time.sleep(0.02)
+        os.kill(processes[victim].pid, number)
+        if number == signal.SIGKILL:  # the launcher ends the others
+            processes[victim].join()
+            processes[1 - victim].kill()
+        for process in processes:
+            process.join(60)
+        assert {process.exitcode for process in processes} == ({-9} if number == signal.SIGKILL else {75})
+    for process in ranks(command, out, free_port(), tmp_path / "end"):
+        process.join(120)
+        assert process.exitcode == 0, (tmp_path / "end0").read_text()
+    check_same(out, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", ["cut", "flipped", "empty"])
+def test_a_damaged_checkpoint_is_passed_over(flags, tmp_path, capsys, kind):
+    command = [*flags, "-j", 0]
+    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
+    out = tmp_path / "out"
+    assert call("main", *command, "--output_dir", out) == 0
+    newest = bytearray((out / "last.pth").read_bytes())
+    newest[len(newest) // 2] ^= 1
+    (out / "last.pth").write_bytes({"cut": newest[:-500], "flipped": newest, "empty": b""}[kind])
+    assert damage(out / "last.pth") and damage(out / "last.1.pth") is None
+    rows = (out / "log.jsonl").read_text().splitlines(keepends=True)
+    (out / "log.jsonl").write_text(rows[0])  # the second epoch is trained again
+    capsys.readouterr()
+    assert call("main", *command, "--output_dir", out) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {out}/last.pth: damaged" in said and f"resumed {out}/last.1.pth after epoch 1" in said
+    check_same(out, tmp_path / "whole")
+    for path in out.glob("last*.pth"):
+        path.write_bytes(b"")
+    assert "all 2 checkpoints are damaged" in refused(capsys, "main", *command, "--output_dir", out)
+
+
+def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
+    command = [*flags, "-j", 0, "--save_every", 1, "--print-freq", 3]
+    line = refused(capsys, "main", *command, "--lr", 1e30, "--warmup_epoch", 0, "--output_dir", tmp_path / "out")
+    assert re.search(r"the (loss|norm of the gradient) is (nan|inf) at epoch 1, step [23] of 6, lr 9.8e\+29, videos vid", line)
+    saved = torch.load(tmp_path / "out" / "last.pth", weights_only=True)
+    assert all(value.isfinite().all() for value in saved["state_dict"].values()) and saved["step_in_epoch"] >= 1
