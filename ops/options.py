@@ -37,7 +37,8 @@ def add_data(parser, lists):
     group = parser.add_argument_group("data (each flag overrides what is known of the data set)")
     for name, meaning in lists:
         group.add_argument(f"--{name}", metavar="FILE", help=meaning)
-    group.add_argument("--root_path", metavar="DIR", help="folder that the paths of a list are relative to")
+    group.add_argument("--root_path", metavar="DIR",
+                       help="folder, or shard set (NAME.shards, at a URL, too), that the paths of a list are relative to")
     group.add_argument("--flow_prefix", "--flow_pref", metavar="TEXT",
                        help="start of the flow files' names: TEXT and {}_{:05d}.jpg is their --image_tmpl (tsn-pytorch's flag)")
     group.add_argument("--num_class", type=positive, metavar="N", help="number of classes")

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from shard_files import Made, Shard, Video, failed, make_shard, packed_size
 from sturdy_pool import Lost, run_jobs
-from video_jobs import Job, _left, _lock
+from video_jobs import Job, left_of, lock
 
 from ops.data.lists import VideoList, check_files, read_list, resolve
 from ops.data.shards import INDEX, shard_name
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         shards = plan(videos, args.shard_size, args.out)
         args.out.mkdir(parents=True, exist_ok=True)
-        with _lock(args.out):
+        with lock(args.out):
             made = make(shards, args.out, args.processes)
     except OSError as error:
         raise failed(error, args.out) from None
@@ -128,7 +128,7 @@ def make(shards: list[Shard], out: Path, processes: int) -> list[Made]:
     for name in sorted(os.listdir(out)):
         if re.fullmatch(r"shard-[0-9]{6}\.tar", name) and name not in names:
             raise UserError(f"{out / name} is a shard of other lists or another --shard_size; give another --out, or remove it")
-    _left([Job("", shard.path) for shard in shards])  # removes what killed runs left
+    left_of([Job("", shard.path) for shard in shards])  # removes what killed runs left
     made: dict[int, Made] = {}
     with closing(run_jobs(make_shard, shards, processes, math.inf)) as ends, \
             tqdm(total=sum(len(shard.videos) for shard in shards), unit="video") as bar:

@@ -127,9 +127,9 @@ def run(tool: str, out: Path, jobs: list[Job], work: Callable[[Job], None], argu
     record, failures = out / f".{tool}.json", {}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _lock(out):
+        with lock(out):
             _claim(record, arguments, jobs)
-            left = _left(jobs)
+            left = left_of(jobs)
             done = len(jobs) - len(left)
             try:
                 with contextlib.closing(run_jobs(partial(_attempt, work), left, processes, math.inf)) as ends, \
@@ -143,7 +143,7 @@ def run(tool: str, out: Path, jobs: list[Job], work: Callable[[Job], None], argu
                             failures[source] = f"the process that worked on it {end.reason}" if isinstance(end, Lost) else end
                             bar.write(f"{source}: {failures[source]}", file=sys.stderr)
             finally:
-                _left(jobs)  # what killed workers leave
+                left_of(jobs)  # what killed workers leave
                 _write_failures(out / "failures.csv", failures)
     except OSError as error:
         place, reason = error.filename or out, error.strerror or error
@@ -170,7 +170,7 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str | OSError | None:
 
 
 @contextlib.contextmanager
-def _lock(out: Path) -> Iterator[None]:
+def lock(out: Path) -> Iterator[None]:
     folder = os.open(out, os.O_RDONLY)
     try:
         try:
@@ -184,7 +184,7 @@ def _lock(out: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _left(jobs: list[Job]) -> list[Job]:
+def left_of(jobs: list[Job]) -> list[Job]:
     """The jobs without a result; makes the folders of the results, and removes from them what killed runs left."""
     there = set()
     for folder in {os.path.dirname(job.target) for job in jobs}:

@@ -123,7 +123,7 @@ class _File:
                                     "out")
         except ValueError:
             self.fail(section, key, f"{key}: {_shown(value)} has a $ before no name; write $NAME, ${{NAME}}, or $$ for a $")
-        return os.path.join(self.folder, os.path.expanduser(filled))
+        return filled if "://" in filled else os.path.join(self.folder, os.path.expanduser(filled))
 
     def _check(self, values: dict[str, Any]) -> None:
         """Values that stand above the sections; the pairs of labels become tuples, and ``flip`` is settled."""

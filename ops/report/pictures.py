@@ -18,8 +18,8 @@ def middle_frame(video: str, files: dict) -> str | None:
 
     ``files``: root_path, image_tmpl and modality of the test. Of flow the motion along x is shown.
     """
-    path = resolve(os.path.join(files["root_path"], video))
     try:
+        path = resolve(os.path.join(files["root_path"], video))
         with open_reader(path, image_tmpl=files["image_tmpl"], modality=files["modality"]) as reader:
             frame = reader.get([len(reader) // 2])[0]
         image = Image.fromarray(np.ascontiguousarray(frame if frame.shape[2] == 3 else frame[..., 0]))
