@@ -68,6 +68,8 @@ def start(device=None, local_rank=None, deterministic=False):
             yield World(0, 1, device)
             return
         store, _, _ = next(dist.rendezvous("env://", rank, size))
+        # What torchrun's store holds of processes that died (their addresses) must not be taken for those of today.
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
         try:
             group = dist.new_group(backend="gloo") if device.type == "cuda" else dist.group.WORLD

@@ -5,13 +5,15 @@ import random
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from forked import start
-from fronts import call, make_motion, refused
+from fronts import ROOT, call, make_motion, refused
 
 from ops.run_files import damage
 
@@ -131,6 +133,30 @@ def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
     for process in ranks(command, out, free_port(), tmp_path / "end"):
         process.join(120)
         assert process.exitcode == 0, (tmp_path / "end0").read_text()
+    check_same(out, tmp_path / "whole")
+
+
+def children_of(pid):
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def test_torchrun_starts_a_dead_rank_again(flags, tmp_path):
+    """--max-restarts: both processes begin anew from the last state."""
+    command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2]
+    for process in ranks(command, tmp_path / "whole", free_port(), tmp_path / "whole"):
+        process.join(120)
+        assert process.exitcode == 0, (tmp_path / "whole0").read_text()
+    out = tmp_path / "out"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "--max-restarts", 2, "main.py"]
+    with open(tmp_path / "log", "w") as log:
+        agent = subprocess.Popen([sys.executable, *map(str, [*launcher, *command, "--output_dir", out])], cwd=ROOT, stdout=log,
+                                 stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not (out / "log.txt").exists() or "[2/6]" not in (out / "log.txt").read_text():
+            assert agent.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        os.kill(children_of(agent.pid)[1], signal.SIGKILL)
+        assert agent.wait(180) == 0, (tmp_path / "log").read_text()
+    assert "resumed" in (out / "log.txt").read_text()
     check_same(out, tmp_path / "whole")
 
 
