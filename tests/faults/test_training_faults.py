@@ -110,11 +110,16 @@ def ranks(command, out, port, log):
                   LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)) for rank in range(2)]
 
 
+def run_both(command, out, log):
+    """Two processes to their end."""
+    for process in ranks(command, out, free_port(), log):
+        process.join(120)
+        assert process.exitcode == 0, Path(f"{log}0").read_text()
+
+
 def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
     command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2]
-    for process in ranks(command, tmp_path / "whole", free_port(), tmp_path / "whole"):
-        process.join(120)
-        assert process.exitcode == 0, (tmp_path / "whole0").read_text()
+    run_both(command, tmp_path / "whole", tmp_path / "whole.log")
     out = tmp_path / "out"
     faults = [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGUSR1), (0, signal.SIGKILL)]
     for attempt, (victim, number) in enumerate(faults):
@@ -130,9 +135,7 @@ def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
         for process in processes:
             process.join(60)
         assert {process.exitcode for process in processes} == ({-9} if number == signal.SIGKILL else {75})
-    for process in ranks(command, out, free_port(), tmp_path / "end"):
-        process.join(120)
-        assert process.exitcode == 0, (tmp_path / "end0").read_text()
+    run_both(command, out, tmp_path / "end.log")
     check_same(out, tmp_path / "whole")
 
 
@@ -143,9 +146,7 @@ def children_of(pid):
 def test_torchrun_starts_a_dead_rank_again(flags, tmp_path):
     """--max-restarts: both processes begin anew from the last state."""
     command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2]
-    for process in ranks(command, tmp_path / "whole", free_port(), tmp_path / "whole"):
-        process.join(120)
-        assert process.exitcode == 0, (tmp_path / "whole0").read_text()
+    run_both(command, tmp_path / "whole", tmp_path / "whole.log")
     out = tmp_path / "out"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "--max-restarts", 2, "main.py"]
     with open(tmp_path / "log", "w") as log:
