@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to a table: makes .venv, generates a motion data set, trains TSN and TDN on it, tests both, prints a table.
 #   bash scripts/quickstart.sh [--all]
-# --all trains TSM, TIN and TAM, too; TAM starts from the weights of TIN.
-# Needs Python 3.10+ and, after the installation, about ten minutes of two CPU cores (--all: forty); a GPU is used
+# --all trains TSM, TIN and TAM, too; TIN starts from the weights of TSM, TAM from those of TIN.
+# Needs Python 3.10+ and, after the installation, about ten minutes of two CPU cores (--all: thirty); a GPU is used
 # if there is one. Everything lands in runs/quickstart/; a second run reuses what is there.
 set -euo pipefail
 modules="tsn tdn"
@@ -25,11 +25,11 @@ steps="--batch-size 8 --dropout 0 --wd 1e-4"
 for module in $modules; do
     run=$out/$module
     case $module in
-    # Without pretrained weights TSM and TIN need many steps until they see motion; small pictures make them cheap. TAM, which
-    # begins as nearly the same mean over time in each channel, stays blind; from TIN's weights and at full size it learns.
+    # Without pretrained weights TSM needs many steps until it sees motion; small pictures make them cheap. TIN goes on from
+    # there. TAM, which begins as nearly the same mean over time in each channel, needs larger pictures, too.
     tsm) frames=8 recipe="$steps --input_size 32 --epochs 40 --lr 0.01 --shift_div 4" ;;
-    tin) frames=8 recipe="$steps --input_size 32 --epochs 40 --lr 0.02" ;;
-    tam) frames=4 recipe="$steps --input_size 64 --epochs 20 --lr 0.005 --tune_from $out/tin/last.pth" ;;
+    tin) frames=8 recipe="$steps --input_size 32 --epochs 12 --lr 0.01 --tune_from $out/tsm/last.pth" ;;
+    tam) frames=4 recipe="$steps --input_size 64 --epochs 16 --lr 0.005 --tune_from $out/tin/last.pth" ;;
     *) frames=4 recipe="--input_size 48 --batch-size 16 --epochs 12 --lr 0.02 --dropout 0.2 --gd 20" ;;
     esac
     echo "== training $module"
