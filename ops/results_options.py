@@ -34,7 +34,7 @@ def results_arguments(description: str, argv: Sequence[str] | None = None) -> ar
         help="weight of each source in the fusion (default: 1 for each)",
     )
     add("--average", choices=("logits", "softmax"), help="what is averaged over the views of a source: logits or each "
-        "view's softmax (default: as its protocol.json says; without it softmax for directories, logits for .npz)")
+        "view's softmax (default: as its scores.json says; without it softmax for directories, logits for .npz)")
     add("--crop_agg", choices=("mean", "max"), help="crops of a clip or frame: their mean or, class by class, their maximum "
         "(default: mean; max with --frame_agg window, as TSN has it)")
     add("--frame_agg", default="mean", metavar="mean|topk:K|window", help="clips or frames of a video: their mean, class "
@@ -45,7 +45,7 @@ def results_arguments(description: str, argv: Sequence[str] | None = None) -> ar
         "(default: none)")
     add("--csv_file", metavar="FILE", help="write the predictions as a submission: id;five labels for somethingv2, else "
         "id;class name (default: none)")
-    add("--dataset", metavar="NAME", help="data set of the submission (default: that of protocol.json)")
+    add("--dataset", metavar="NAME", help="data set of the submission (default: that of scores.json)")
     add("--class_names", metavar="FILE", help="class names, one a line, in label order (default: those of scores.json)")
     add("--per_view", action="store_true", help="print the accuracy of each clip and crop too (default: off)")
     args = parser.parse_args(argv)

@@ -70,7 +70,8 @@ def read_clip(video: str, model: TSN, image_tmpl: str) -> tuple[torch.Tensor, li
     except UnreadableVideo as error:
         raise UserError(f"{error}; give a video file, or a folder of frames and its --image_tmpl") from None
     cut = TestTransform(model.scale_size, model.input_size, 1, flow=model.modality == "Flow")
-    return cut(frames, picks.reshape(1, -1, length))[0], offsets.tolist(), total
+    clip = cut.crops(cut.scale(frames), torch.from_numpy(picks.reshape(-1, length)))[0]
+    return clip, offsets.tolist(), total
 
 
 @torch.no_grad()
