@@ -78,7 +78,7 @@ def train(args, world):
         raise UserError("-e needs --resume with the checkpoint to evaluate")
     start = training.Start()
     if checkpoint:
-        start = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe)
+        start = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe, world.size)
     if args.evaluate:
         result = training.validate(net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size)
         if world.is_main:

@@ -67,7 +67,7 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
     epoch, and behind the videos of first_step steps; epoch: from 0; learning_rate: optimiser step (from 0, over the whole
     run) -> base rate; clip_shape: ``(T, L*C, H, W)``; accumulate: batches of an optimiser step; clip_gradient: largest norm or
     None; amp: "none", "bf16" or "fp16" (with a GradScaler); meters: those of the first_step steps; after_step: called with
-    (steps done, a function that raises UserError if the loss has not been finite) after each step. Dropout is seeded by
+    (steps done, meters, a function that raises UserError if a loss was not finite) after each step. Dropout is seeded by
     (seed, step, rank), so a step does not depend on what ran before it. Unreadable videos are skipped, named in the log and
     counted.
 

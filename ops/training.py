@@ -88,7 +88,7 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
             def after_step(step, meters, check, epoch=epoch):
                 due = save_every and (step % save_every == 0 if save_every > 0 else time.perf_counter() - saved > -save_every)
                 number, due = world.largest(request.number, int(bool(due) and world.is_main))
-                if (number or due) and step < steps:
+                if number or (due and step < steps):  # the end of an epoch is saved anyhow, after its validation
                     check()
                     save(epoch, step, meters)
                 if number:
@@ -135,11 +135,12 @@ def validation_line(result, dataset):
             f"{result['videos']}/{result['listed']} videos: {metrics.line(measured)} loss {result['loss']:.4f}")
 
 
-def resume(path, net, optimizer, scaler, recipe):
+def resume(path, net, optimizer, scaler, recipe, processes=1):
     """Continue a run: fill net, optimizer and scaler from one of our checkpoints.
 
-    recipe: the options of this run. Returns the :class:`Start`. Raises UserError if the file is not a training checkpoint of
-    this very recipe; the message names what differs.
+    recipe: the options of this run; processes: of this run, which must be as many where it goes on within an epoch. Returns
+    the :class:`Start`. Raises UserError if the file is not a training checkpoint of this very recipe; the message names what
+    differs.
     """
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not {"model", "optimizer", "epoch"} <= content.keys():
@@ -150,8 +151,12 @@ def resume(path, net, optimizer, scaler, recipe):
             changes = ", ".join(f"{key} {old[key]} -> {new[key]}" for key in differing)
             raise UserError(f"--resume {path}: was trained with another {what} ({changes}); give the same flags, or another "
                             f"--output_dir to start anew")
+    meters = content.get("meters")
+    if recipe and meters and len(meters) != processes:
+        raise UserError(f"--resume {path}: was saved within an epoch by {len(meters)} processes, and their shares of it are "
+                        f"not those of {processes}; start {len(meters)} again until the epoch ends")
     net.load_state_dict(content["state_dict"])
     optimizer.load_state_dict(content["optimizer"])
     if scaler and "scaler" in content:
         scaler.load_state_dict(content["scaler"])
-    return Start(content["epoch"], content.get("step_in_epoch", 0), content.get("meters"), content["best"])
+    return Start(content["epoch"], content.get("step_in_epoch", 0), meters, content["best"])

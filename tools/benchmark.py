@@ -28,6 +28,7 @@ from measure import machine, table
 
 from ops.data.loader import TrainSampler, make_loader
 from ops.errors import UserError, run_front
+from ops.flag_types import positive
 from ops.temporal import MODULES
 
 
@@ -80,13 +81,6 @@ def parser():
     one.add_argument("--lines", type=positive, default=100_000, metavar="N", help="lines of the list")
     one.add_argument("--workers", type=positive, default=2, metavar="N", help="processes of the loader")
     return top
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
 
 
 def worker(args):

@@ -16,6 +16,7 @@ import torch
 from forked import start
 from fronts import ROOT, call, make_motion, refused
 
+from ops import training
 from ops.run_files import damage
 
 TIMES = {"train_seconds", "train_data_share"}
@@ -99,6 +100,32 @@ def test_a_signal_saves_and_stops(flags, tmp_path, number):
     assert re.fullmatch(rf"stopped by {number.name} after epoch 1, step \d of 6; saved in .*/last.pth: go on .* auto", line)
     assert call("main", *command, "--output_dir", out) == 0
     check_same(out, tmp_path / "whole")
+
+
+def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
+    """Saved before the validation, which is done when the run goes on."""
+    command, real = [*flags, "-j", 0], training.train_one_epoch
+    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
+
+    def signalled(*args, after_step, **options):
+        def hook(step, *rest):
+            if step == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+            after_step(step, *rest)
+        return real(*args, after_step=hook, **options)
+
+    monkeypatch.setattr(training, "train_one_epoch", signalled)
+    assert call("main", *command, "--output_dir", tmp_path / "out") == 75
+    monkeypatch.undo()
+    assert torch.load(tmp_path / "out" / "last.pth", weights_only=True)["step_in_epoch"] == 6
+    out = tmp_path / "out"
+    processes = ranks([*command, "--batch-size", 4], out, free_port(), tmp_path / "two")
+    for process in processes:
+        process.join(60)
+    assert {process.exitcode for process in processes} == {2}
+    assert "was saved within an epoch by 1 processes" in (tmp_path / "two0").read_text()
+    assert call("main", *command, "--output_dir", tmp_path / "out") == 0
+    check_same(tmp_path / "out", tmp_path / "whole")
 
 
 def free_port():
