@@ -8,8 +8,6 @@
 Writes to --output_dir: args.json, log.txt, log.jsonl, tensorboard/, last.pth and best.pth. Start the same command with
 --resume auto to go on after a stop.
 """
-import json
-import platform
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +19,14 @@ from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, loader_errors, make_loader
 from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
-from ops.files import atomic_write
 from ops.logs import RunLog
+from ops.mixing import mixer
 from ops.models import TSN
-from ops.optim import learning_rate, parameter_groups
+from ops.optim import learning_rate, parameter_groups, rate_for
 from ops.options import OPTIONS, training_arguments
+from ops.run_facts import digest, write_settings
 from ops.run_files import newest
+from ops.sync_norm import synchronise
 
 
 def main():
@@ -36,21 +36,76 @@ def main():
 
 
 def train(args, world):
-    data = resolve(args.dataset, args.modality, train_list=args.train_list, val_list=args.val_list, root_path=args.root_path,
-                   num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl,
-                   multi_label=args.multi_label or None)
+    data = resolve(args.dataset, args.modality, multi_label=args.multi_label or None,
+                   **some(args, "train_list val_list root_path num_class class_names image_tmpl"))
     names = load_class_names(data)
     labels = None if args.no_flip else flip_map(data, names)
     lists, warnings = training_lists(data, args.modality, evaluate=args.evaluate, skip_missing=args.missing == "skip",
                                      decoder=None if args.dry_run else args.decoder)
     for warning in warnings * world.is_main:
         print(f"warning: {warning}")
+    net, groups = make_network(args, data, names, world)
+    total = world.size * args.batch_size * args.accumulate
+    lr, rate = rate_for(total, args.lr, args.lr_batch, args.scale_lr)
+    optimizer = torch.optim.SGD(groups, lr, momentum=args.momentum)
+    loaders = make_loaders(args, data, lists, labels, net, world)
+    about = (f"{checkpoints.describe(net.spec)} of {net.frames_per_segment} frames at {args.input_size}; total batch {total} = "
+             f"{world.size} processes x {args.batch_size} videos x {args.accumulate} accumulated; {rate}, {args.lr_policy}; "
+             f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}")
+    if args.dry_run:
+        if world.is_main:
+            counts = ", ".join(f"{len(videos)} {name} videos" for name, videos in lists.items())
+            print(f"dry run: {about}; {counts}, {data.num_class} classes; nothing was trained")
+        return
+    recipe = {**vars(args), "dataset": data.name, "total_batch": total}
+    scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
+    folder = Path(args.output_dir)
+    checkpoint, damaged = newest(folder) if args.resume == "auto" else (args.resume, [])
+    if args.evaluate:
+        if not checkpoint:
+            raise UserError("-e needs --resume with the checkpoint to evaluate")
+        training.resume(checkpoint, net, optimizer, scaler, {}, world.size)
+        result = training.validate(net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size)
+        if world.is_main:
+            print(training.validation_line(result, loaders[-1].dataset))
+        return
+    ema = training.averaged(net, args.ema) if args.ema else None
+    start = training.resume(checkpoint, net, optimizer, scaler, recipe, world.size, ema) if checkpoint else training.Start()
+    if world.is_main:
+        write_settings(folder, **recipe, world_size=world.size, lr_used=lr, num_classes=data.num_class,
+                       class_names_sha256=digest(names), videos={name: len(videos) for name, videos in lists.items()})
+    torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
+    model = torch.compile(net) if args.compile else net
+    if world.size > 1:
+        model = torch.nn.parallel.DistributedDataParallel(
+            model, device_ids=[world.device.index] if world.device.type == "cuda" else None)
+    with RunLog(folder, world.is_main, start.epoch) as log:
+        log.say(about)
+        log.say(f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
+                f"{'no flips' if labels is None else describe_flip(data, labels)}; writing to {folder}/")
+        if checkpoint:
+            for warning in damaged:
+                log.say(f"warning: {warning}")
+            log.say(f"resumed {checkpoint} after epoch {start.epoch}, step {start.step}, best {start.best:.2f}%")
+        schedule = partial(learning_rate, lr=lr, steps_per_epoch=len(loaders[0]) // args.accumulate,
+                           scheduler=args.lr_scheduler, decay_rate=args.lr_decay_rate, warmup_epochs=args.warmup_epoch,
+                           **some(args, "epochs lr_steps warmup_multiplier min_lr"))
+        best = training.fit(
+            net, model, loaders, optimizer, world, log, folder=folder, start=start, learning_rate=schedule, scaler=scaler,
+            ema=ema, recipe=recipe, class_names=names, mix=mixer(data.num_class, args.mixup, args.cutmix),
+            clip_shape=(net.num_segments, net.frame_channels, net.input_size, net.input_size),
+            **some(args, "epochs save_every keep amp eval_freq batch_size accumulate clip_gradient seed print_freq "
+                         "label_smoothing"))
+        log.say(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
+
+
+def make_network(args, data, names, world):
+    """The TSN on its device (of a dry run on none), and the parameter groups of its optimiser."""
     torch.manual_seed(args.seed)  # the same initial weights on every process
     with torch.device("meta" if args.dry_run else "cpu"):
-        net = TSN(data.num_class, args.num_segments, arch=args.arch, module=args.module, modality=args.modality,
-                  dropout=args.dropout, consensus=args.consensus_type, partial_bn=args.partial_bn, non_local=args.non_local,
-                  temporal_pool=args.temporal_pool, pretrain="none" if args.dry_run else args.pretrain,
-                  input_size=args.input_size, **{name: getattr(args, name) for name in OPTIONS})
+        net = TSN(data.num_class, consensus=args.consensus_type, pretrain="none" if args.dry_run else args.pretrain, **some(
+            args, "module num_segments arch modality dropout partial_bn non_local temporal_pool stochastic_depth input_size"),
+            **some(args, " ".join(OPTIONS)))
     head_kept = False
     if args.tune_from and not args.dry_run:
         report, head_kept = checkpoints.tune(net, args.tune_from, dataset=data.name, class_names=names)
@@ -62,60 +117,9 @@ def train(args, world):
         net.to(world.device)
     if args.channels_last:
         net.to_channels_last()
-    groups = parameter_groups(net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5)
-    optimizer = torch.optim.SGD(groups, args.lr, momentum=args.momentum)
-    loaders = make_loaders(args, data, lists, labels, net, world)
-    if args.dry_run:
-        if world.is_main:
-            counts = ", ".join(f"{len(videos)} {name} videos" for name, videos in lists.items())
-            print(f"dry run: {describe(args, net, world)}; {counts}, {data.num_class} classes; nothing was trained")
-        return
-    recipe = {**vars(args), "dataset": data.name}
-    scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
-    folder = Path(args.output_dir)
-    checkpoint, damaged = newest(folder) if args.resume == "auto" else (args.resume, [])
-    if args.evaluate and not checkpoint:
-        raise UserError("-e needs --resume with the checkpoint to evaluate")
-    start = training.Start()
-    if checkpoint:
-        start = training.resume(checkpoint, net, optimizer, scaler, {} if args.evaluate else recipe, world.size)
-    if args.evaluate:
-        result = training.validate(net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size)
-        if world.is_main:
-            print(training.validation_line(result, loaders[-1].dataset))
-        return
-    if world.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / "args.json", "w") as file:
-            json.dump({**recipe, "world_size": world.size, "torch": torch.__version__, "python": platform.python_version()},
-                      file, indent=1)
-    torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
-    model = net
-    if args.compile:
-        model = torch.compile(model)
-    if world.size > 1:
-        model = torch.nn.parallel.DistributedDataParallel(
-            model, device_ids=[world.device.index] if world.device.type == "cuda" else None)
-    with RunLog(folder, world.is_main, start.epoch) as log:
-        log.say(describe(args, net, world))
-        log.say(f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
-                f"{'no flips' if labels is None else describe_flip(data, labels)}; writing to {folder}/")
-        if checkpoint:
-            for warning in damaged:
-                log.say(f"warning: {warning}")
-            log.say(f"resumed {checkpoint} after epoch {start.epoch}, step {start.step}, best {start.best:.2f}%")
-        steps = len(loaders[0]) // args.accumulate
-        schedule = partial(learning_rate, lr=args.lr, steps_per_epoch=steps, epochs=args.epochs, scheduler=args.lr_scheduler,
-                           lr_steps=args.lr_steps, decay_rate=args.lr_decay_rate, warmup_epochs=args.warmup_epoch,
-                           warmup_multiplier=args.warmup_multiplier, min_lr=args.min_lr)
-        best = training.fit(
-            net, model, loaders, optimizer, world, log, folder=folder, epochs=args.epochs, start=start,
-            learning_rate=schedule, save_every=args.save_every, keep=args.keep, amp=args.amp, scaler=scaler,
-            eval_freq=args.eval_freq, recipe=recipe,
-            batch_size=args.batch_size, class_names=names, accumulate=args.accumulate, clip_gradient=args.clip_gradient,
-            seed=args.seed, print_freq=args.print_freq,
-            clip_shape=(net.num_segments, net.frame_channels, net.input_size, net.input_size))
-        log.say(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
+    if args.sync_bn:
+        synchronise(net, world)
+    return net, parameter_groups(net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5)
 
 
 def make_loaders(args, data, lists, labels, net, world):
@@ -137,12 +141,9 @@ def make_loaders(args, data, lists, labels, net, world):
     return loaders
 
 
-def describe(args, net, world):
-    """One line: the model and the effective batch."""
-    total = world.size * args.batch_size * args.accumulate
-    return (f"{checkpoints.describe(net.spec)} of {net.frames_per_segment} frames at {args.input_size}; "
-            f"total batch {total} = {world.size} processes x {args.batch_size} videos x {args.accumulate} accumulated; "
-            f"lr {args.lr:g}, {args.lr_policy}; {'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}")
+def some(args, names):
+    """The arguments of these names, as keywords."""
+    return {name: getattr(args, name) for name in names.split()}
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and synchronised ones
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ops.backbones import build_backbone, set_input_channels
 from ops.errors import UserError
 from ops.pretrained import load_pretrained
 from ops.temporal import MODULES, insert, resolve_options
+from ops.temporal.adaptive import TemporalAdaptive
 from ops.temporal.non_local import NonLocal
 
 
@@ -44,6 +46,7 @@ class TSN(nn.Module):
         non_local: also put non-local blocks into the second and third stage.
         temporal_pool: halve the segments after the first stage; ``consensus`` then sees T / 2 of them.
         pretrain: start of the backbone: "imagenet" (torchvision's IMAGENET1K_V1), "none", or the path of a weight file.
+        stochastic_depth: probability that a clip skips the last block in training, falling linearly to the first.
         partial_bn: train only the first BatchNorm; the others keep their statistics and parameters.
         input_size: side of the square crops the model is trained on, kept for testing.
         options: of the temporal module (``MODULES[module].options``): shift_div, shift_place, shift_direction; None is
@@ -53,8 +56,8 @@ class TSN(nn.Module):
     """
 
     def __init__(self, num_class, num_segments=8, *, arch="resnet50", module="tsn", modality="RGB", dropout=0.5,
-                 consensus="avg", non_local=False, temporal_pool=False, pretrain="none", partial_bn=False, input_size=224,
-                 **options):
+                 consensus="avg", non_local=False, temporal_pool=False, stochastic_depth=0.0, pretrain="none",
+                 partial_bn=False, input_size=224, **options):
         super().__init__()
         for flag, value, known in (("--module", module, MODULES), ("--modality", modality, MODALITIES),
                                    ("--consensus_type", consensus, CONSENSUS)):
@@ -68,7 +71,7 @@ class TSN(nn.Module):
         options = resolve_options(module, options)
         self.spec = {"num_class": num_class, "num_segments": num_segments, "arch": arch, "module": module,
                      "modality": modality, "dropout": dropout, "consensus": consensus, "non_local": non_local,
-                     "temporal_pool": temporal_pool, "input_size": input_size, **options}
+                     "temporal_pool": temporal_pool, "stochastic_depth": stochastic_depth, "input_size": input_size, **options}
         self.num_class = num_class
         self.num_segments = num_segments
         channels, frames, inputs = MODALITIES[modality]
@@ -79,7 +82,8 @@ class TSN(nn.Module):
         set_input_channels(self.backbone, inputs)
         if pretrain != "none":
             load_pretrained(self.backbone, arch, pretrain)
-        insert(module, self.backbone, num_segments, non_local=non_local, temporal_pool=temporal_pool, arch=arch, **options)
+        insert(module, self.backbone, num_segments, non_local=non_local, temporal_pool=temporal_pool,
+               stochastic_depth=stochastic_depth, arch=arch, **options)
         self.scored_segments = num_segments // 2 if temporal_pool else num_segments
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.backbone.feature_dim, num_class)
@@ -154,9 +158,11 @@ class TSN(nn.Module):
         self.train(self.training)
 
     def _later_norms(self):
-        # The BatchNorm of a non-local block starts at zero: frozen, the block would never begin to work.
-        exempt = {m for block in self.backbone.modules() if isinstance(block, NonLocal) for m in block.modules()}
-        norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        # The BatchNorm of a non-local block starts at zero: frozen, the block would never begin to work. TAM's authors never
+        # freeze those inside of TAM.
+        guests = [m for m in self.backbone.modules() if isinstance(m, NonLocal | TemporalAdaptive)]
+        exempt = {m for guest in guests for m in guest.modules()}
+        norms = [m for m in self.backbone.modules() if isinstance(m, BatchNorm)]
         return [bn for bn in norms[1:] if bn not in exempt]
 
     def train(self, mode=True):

@@ -2,6 +2,7 @@
 import math
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and synchronised ones
 
 from ops.temporal import MODULES
 
@@ -34,7 +35,7 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
         for kind, parameter in layer.named_parameters(recurse=False):
             if layer is first_conv:
                 name = f"first_conv_{kind}"
-            elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            elif isinstance(layer, BatchNorm):
                 name = "bn"
             elif layer is model.head or (isinstance(layer, nn.Linear) and head_rate):
                 name = f"fc_{kind}"
@@ -48,6 +49,20 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
         {"name": name, "params": members[name], "lr_mult": lr, "weight_decay": weight_decay * decay}
         for name, (lr, decay) in table.items() if members[name]
     ]
+
+
+def rate_for(batch, lr, lr_batch=None, scale=False):
+    """The learning rate of a run whose total batch is ``batch``, and a line that explains it.
+
+    lr is meant for a total batch of lr_batch (None: of any), and is scaled linearly to this run's with ``scale`` (Goyal et al.,
+    arXiv 1706.02677, section 2.1).
+    """
+    if lr_batch in (None, batch):
+        return lr, f"lr {lr:g}"
+    scaled = lr * batch / lr_batch
+    if scale:
+        return scaled, f"lr {scaled:g} = {lr:g} x {batch} / {lr_batch}"
+    return lr, f"lr {lr:g}, WHICH IS MEANT FOR A TOTAL BATCH OF {lr_batch}: --scale_lr would make it {scaled:g}"
 
 
 def learning_rate(step, *, lr, steps_per_epoch, epochs, scheduler="step", lr_steps=(), decay_rate=0.1, warmup_epochs=0,

@@ -118,6 +118,8 @@ def training_parser(description):
     group.add_argument("--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops")
     group.add_argument("--consensus_type", choices=tuple(CONSENSUS), default="avg",
                        help="avg trains on the mean of the segments' scores, identity on each segment")
+    group.add_argument("--stochastic_depth", type=share, default=0.0, metavar="P",
+                       help="chance that a clip skips the last residual branch in training, falling linearly to the first")
     group.add_argument("--dropout", "--do", type=share, default=0.5, metavar="P", help="dropout before the classifier")
     group.add_argument("--pretrain", default="imagenet", metavar="WHAT",
                        help="start of the backbone: imagenet (torchvision's weights), none, or a file of such weights")
@@ -128,13 +130,19 @@ def training_parser(description):
                        help="train every BatchNorm (default: for tdn and tam, and with --pretrain none)")
     group.add_argument("--partial_bn", dest="partial_bn", action="store_true", default=None,
                        help="train only the first BatchNorm (default: for tsn, tsm and tin with pretrained weights)")
+    group.add_argument("--sync_bn", action="store_true", help="BatchNorm over the videos of all processes (GPUs)")
 
     group = parser.add_argument_group("optimisation")
     group.add_argument("--epochs", type=positive, default=60, metavar="N", help="epochs to train")
     group.add_argument("-b", "--batch-size", "--batch_size", type=positive, default=8, metavar="N",
                        help="videos of a batch, PER PROCESS")
     group.add_argument("--accumulate", type=positive, default=1, metavar="N", help="batches of one optimiser step")
-    group.add_argument("--lr", type=rate, default=0.01, help="learning rate for the total batch")
+    group.add_argument("--lr", type=rate, default=0.01,
+                       help="learning rate for the total batch (processes x batch x accumulate)")
+    group.add_argument("--lr_batch", type=positive, metavar="N",
+                       help="total batch that --lr is meant for (default: this run's, whatever it is)")
+    group.add_argument("--scale_lr", action="store_true",
+                       help="use --lr times this run's total batch over --lr_batch")
     group.add_argument("--lr_scheduler", choices=SCHEDULERS, default="step", help="course of the learning rate")
     group.add_argument("--lr_type", dest="lr_scheduler", type=tsm_schedule, metavar="{step,cos}", default=argparse.SUPPRESS,
                        help="TSM's names of step and cosine-epoch")
@@ -151,6 +159,13 @@ def training_parser(description):
                        help="with groups: the classifier learns 5 times as fast (default: if it is new)")
     group.add_argument("--loss_type", dest="multi_label", type=is_bce, metavar="{nll,bce}", default=argparse.SUPPRESS,
                        help="TIN's name of --multi_label: bce")
+    group.add_argument("--label_smoothing", type=share, default=0.0, metavar="P", help="of the cross-entropy")
+    group.add_argument("--mixup", type=zero_or_more, default=0.0, metavar="ALPHA",
+                       help="mix pairs of videos by shares of Beta(ALPHA, ALPHA); 0 does not")
+    group.add_argument("--cutmix", type=zero_or_more, default=0.0, metavar="ALPHA",
+                       help="put a box of one video into another; with --mixup as well, each batch takes either by chance")
+    group.add_argument("--ema", type=share, default=0.0, metavar="DECAY",
+                       help="validate and keep an average of the weights, 0.999 for that of about 1000 steps; 0 does not")
     group.add_argument("--momentum", type=share, default=0.9, help="momentum of SGD")
     group.add_argument("--wd", "--weight-decay", "--weight_decay", dest="weight_decay", type=float, default=5e-4,
                        help="weight decay")
@@ -182,12 +197,13 @@ def file_template(image_tmpl, flow_prefix, modality):
     return flow_prefix + "{}_{:05d}.jpg" if flow_prefix is not None and modality == "Flow" else image_tmpl
 
 
-def training_arguments(description):
-    """Parse the flags of ``main.py`` and settle what depends on others, so that it is saved and printed as used.
+def training_arguments(description, argv=None):
+    """Parse the flags of ``main.py``, those of this process without ``argv``, and settle what depends on others, so that it is
+    saved and printed as used.
 
     ``fc_lr5`` stays None where it depends on the checkpoint to be tuned. Raises UserError for flags that exclude each other.
     """
-    args = training_parser(description).parse_args()
+    args = training_parser(description).parse_args(argv)
     named = {*vars(args).pop("aliases", ()), *([args.module] if args.module else [])}
     if len(named) > 1:
         raise UserError(f"the flags name several temporal modules ({', '.join(sorted(named))}); give one")
@@ -201,6 +217,10 @@ def training_arguments(description):
     if args.partial_bn is None:
         args.partial_bn = row.partial_bn and (args.pretrain != "none" or args.tune_from is not None)
     args.lr_policy = args.lr_policy or row.lr_policy
+    if args.scale_lr and not args.lr_batch:
+        raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr is meant for")
+    if args.multi_label and args.label_smoothing:
+        raise UserError("--label_smoothing is of one label a video: leave it out with --multi_label")
     name = [dataset_name(args.dataset), args.modality, args.module, args.arch, f"segment{args.num_segments}", f"e{args.epochs}"]
     name += [mark for mark, flag in (("nl", args.non_local), ("tpool", args.temporal_pool), ("dense", args.sampling == "dense"))
              if flag]

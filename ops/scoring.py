@@ -36,14 +36,15 @@ def autocast(device, amp):
 
 
 @torch.inference_mode()
-def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1, view_batch=None, desc="scoring", total=None):
+def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1, view_batch=None, desc="scoring", total=None,
+                stop=None):
     """Send the views of all videos of a loader through the network, and hand over each video as it is finished.
 
     model: a TSN in eval mode (with consensus "identity", the mean of the segments' scores is taken); loader: of a
     ``TestDataset``, batch_size None; done: called with (index, logits float32 ``[clips*crops, classes]``) of each video;
     failed: with each Failure; batch_size: clips that go through the network at once, with all their crops; view_batch: at most
     so many views at once (None: no limit; either is halved when the device runs out of memory); total: videos of all
-    processes, for the bar.
+    processes, for the bar; stop: asked before each video, ends the pass if it says so.
 
     With batch_size 1 the logits of a clip depend on nothing but the clip: not on the clips and videos beside it, so neither
     on the number of processes nor on what an earlier run has done. Larger batches may be computed by other kernels, whose
@@ -59,7 +60,7 @@ def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1,
             asked = time.perf_counter()
             item = next(items, None)
             waited += time.perf_counter() - asked
-            if item is None:
+            if item is None or (stop and stop()):
                 break
             if isinstance(item, Failure):
                 failed(item)
@@ -194,10 +195,11 @@ class Scored(NamedTuple):
     failures: list[Failure]
 
 
-def score_videos(model, loader, world, **options):
+def score_videos(model, loader, world, *, stop=None, **options):
     """The :class:`Scored` of all videos of ``loader.dataset``, gathered from all processes, the same on each.
 
-    options: of :func:`score_views`. An unreadable video gets scores that rank its own class last. Raises UserError if none
+    options: of :func:`score_views`; stop: a function without arguments: once it gives anything but 0 to one process, all end
+    soon, and the result is None. An unreadable video gets scores that rank its own class last. Raises UserError if none
     can be read, RuntimeError if a video was not scored exactly once.
     """
     indices, rows, failures = [], [], []
@@ -206,7 +208,11 @@ def score_videos(model, loader, world, **options):
         indices.append(index)
         rows.append(logits)
 
-    score_views(model, loader, world, done, failures.append, total=len(loader.dataset), **options)
+    stopped = world.flag("stop scoring")
+    score_views(model, loader, world, done, failures.append, total=len(loader.dataset), **options,
+                stop=stop and (lambda: stopped(bool(stop()))))
+    if world.largest(int(bool(stop and stop()))) != [0]:
+        return None
     parts = distributed.gather((indices, np.stack(rows) if rows else None, failures))
     return _assemble(parts, loader.dataset.video_list.labels)
 

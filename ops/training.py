@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ops import distributed, metrics
 from ops.checkpoints import save_checkpoint
 from ops.errors import UserError
+from ops.meters import Meters, advice
 from ops.run_files import rotate
 from ops.scoring import score_videos
-from ops.steps import Meters, train_one_epoch, video_loss
+from ops.steps import train_one_epoch, video_loss
 from ops.stopping import Stopped, StopRequest
 from ops.weight_files import read_checkpoint
 
@@ -22,20 +24,22 @@ from ops.weight_files import read_checkpoint
 FREE_FIELDS = {
     "resume", "epochs", "workers", "timeout", "device", "local_rank", "output_dir", "suffix", "print_freq", "eval_freq",
     "evaluate", "dry_run", "save_every", "keep", "decoder", "compile", "root_path", "train_list", "val_list", "class_names",
-    "missing",
+    "missing", "accumulate",  # the total batch may not differ
 }
 
 
-def validate(model, loader, world, *, amp="none", batch_size=8):
+def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
     """Score every video of a list once, at any number of processes, batch_size at a time.
 
-    model: the TSN itself, not its DDP wrapper: shards may be of different lengths, and no process may wait for another.
-    Returns a dict: the metrics (``ops.metrics.evaluate``, the one that chooses the best model first; unreadable videos count as
-    wrong), loss, videos, listed.
+    model: the TSN itself, not its DDP wrapper: shards may be of different lengths, and no process may wait for another; stop:
+    of ``score_videos``. Returns None if it was stopped, else a dict: the metrics (``ops.metrics.evaluate``, the one that
+    chooses the best model first; unreadable videos count as wrong), loss, videos, listed.
     """
     distributed.broadcast_buffers(model)  # each process has running statistics of its own
     model.eval()
-    scored = score_videos(model, loader, world, amp=amp, batch_size=batch_size, desc="validation")
+    scored = score_videos(model, loader, world, amp=amp, batch_size=batch_size, desc="validation", stop=stop)
+    if scored is None:
+        return None
     logits = scored.logits.mean(axis=1)
     failed = np.isin(np.arange(len(logits)), [failure.index for failure in scored.failures])
     loss = video_loss(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
@@ -54,12 +58,21 @@ class Start(NamedTuple):
     best: float = -1.0
 
 
-def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, learning_rate, amp="none", scaler=None,
+def averaged(net, decay):
+    """An exponential moving average of the weights of a network, from those it has now; BatchNorm statistics are its own. Call
+    ``update_parameters(net)`` after each step; ``module`` is a network with the averages."""
+    ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
+    ema.n_averaged.fill_(1)  # at 0 torch would begin with a copy, and a run that goes on would have to know the number
+    return ema
+
+
+def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, learning_rate, amp="none", scaler=None, ema=None,
         eval_freq=1, batch_size=8, class_names=None, recipe=None, save_every=None, keep=2, **training):
     """Train up to epochs; ``last.pth``, the ``keep - 1`` before it, and ``best.pth`` (by the first metric) are always whole.
 
-    net: the TSN; model: what is trained, net itself or its wrapper; loaders: (training, validation); save_every: steps, or
-    seconds if negative, after which a state is saved within an epoch, too, None: never; training: further arguments of
+    net: the TSN; model: what is trained, net itself or its wrapper; loaders: (training, validation); ema: of :func:`averaged`,
+    whose weights are then what is validated, and what a checkpoint holds as the model; save_every: steps, or seconds if
+    negative, after which a state is saved within an epoch, too, None: never; training: further arguments of
     :func:`ops.steps.train_one_epoch`. Returns the best value of the metric in percent. Raises Stopped, with the state saved,
     after a signal of ``ops.stopping`` to any process.
     """
@@ -67,6 +80,8 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
     accumulate = training.get("accumulate", 1)
     steps = len(train_loader) // accumulate
     best, started, saved = start.best, time.perf_counter(), time.perf_counter()
+    tested = ema.module if ema else net
+    updated = partial(ema.update_parameters, net) if ema else None
 
     def save(epoch, step, meters, name="last", **facts):
         """step: done in the epoch after ``epoch`` whole ones."""
@@ -75,7 +90,9 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
         if world.is_main:
             state = {"class_names": class_names, "recipe": recipe, "epoch": epoch, "step": epoch * steps + step, "best": best,
                      "step_in_epoch": step, "meters": states if meters else None, **facts}
-            save_checkpoint(Path(folder) / f"{name}.pth", net, optimizer=optimizer, scaler=scaler,
+            if ema:
+                state["trained_state_dict"] = {key: value.detach().contiguous() for key, value in net.state_dict().items()}
+            save_checkpoint(Path(folder) / f"{name}.pth", tested, optimizer=optimizer, scaler=scaler,
                             before=partial(rotate, folder, keep) if name == "last" else None, **state)
         saved = time.perf_counter()
         distributed.barrier()  # nobody ends the run while the file is being written
@@ -101,13 +118,20 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
             train_loader.sampler.set_epoch(epoch, first * accumulate * train_loader.batch_size)
             trained = train_one_epoch(
                 model, train_loader, optimizer, world, log, epoch=epoch, learning_rate=learning_rate, amp=amp, scaler=scaler,
-                first_step=first, meters=meters, after_step=after_step, **training)
+                first_step=first, meters=meters, after_step=after_step, updated=updated, **training)
             values = {f"train_{key}": value for key, value in trained.items()}
             log.say(f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} "
-                    f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, data {trained['data_share']:.0%}")
+                    f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['videos_per_second']:.1f} "
+                    f"videos/s, data {trained['data_share']:.0%}")
+            if word := advice(trained["data_share"], train_loader.num_workers):
+                log.say(word)
             is_best = False
             if (epoch + 1) % eval_freq == 0 or epoch + 1 == epochs:
-                result = validate(net, val_loader, world, amp=amp, batch_size=batch_size)
+                result = validate(tested, val_loader, world, amp=amp, batch_size=batch_size, stop=lambda: request.number)
+                if result is None:  # it is done when the run goes on
+                    (number,) = world.largest(request.number)
+                    save(epoch, steps, meters)
+                    raise stopped(number, epoch, steps)
                 value = next(iter(result.values()))
                 is_best, best = value > best, max(best, value)
                 values.update((f"val_{key}", value) for key, value in result.items())
@@ -135,8 +159,8 @@ def validation_line(result, dataset):
             f"{result['videos']}/{result['listed']} videos: {metrics.line(measured)} loss {result['loss']:.4f}")
 
 
-def resume(path, net, optimizer, scaler, recipe, processes=1):
-    """Continue a run: fill net, optimizer and scaler from one of our checkpoints.
+def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
+    """Continue a run: fill net, optimizer, scaler and ema from one of our checkpoints.
 
     recipe: the options of this run; processes: of this run, which must be as many where it goes on within an epoch. Returns
     the :class:`Start`. Raises UserError if the file is not a training checkpoint of this very recipe; the message names what
@@ -155,7 +179,9 @@ def resume(path, net, optimizer, scaler, recipe, processes=1):
     if recipe and meters and len(meters) != processes:
         raise UserError(f"--resume {path}: was saved within an epoch by {len(meters)} processes, and their shares of it are "
                         f"not those of {processes}; start {len(meters)} again until the epoch ends")
-    net.load_state_dict(content["state_dict"])
+    net.load_state_dict(content.get("trained_state_dict", content["state_dict"]) if ema else content["state_dict"])
+    if ema:
+        ema.module.load_state_dict(content["state_dict"])
     optimizer.load_state_dict(content["optimizer"])
     if scaler and "scaler" in content:
         scaler.load_state_dict(content["scaler"])

@@ -60,7 +60,8 @@ def test_stages_are_the_ten_residual_blocks(network):
     assert [[features.index(block) for block in stage] for stage in network.stages()] == RESIDUAL
     for block in blocks(network):
         assert isinstance(block, InvertedResidual)
-        assert block.slots == {"before_conv1": block.conv[0][0].in_channels}
+        width = block.conv[0][0].in_channels
+        assert block.slots == {"before_conv1": width, "before_sum": width}
         assert type(block.before_conv1) is nn.Identity
     assert [stage[0].slots["before_conv1"] for stage in network.stages()] == [24, 32, 64, 96, 160]
 

@@ -47,13 +47,16 @@ def test_slots_around_the_block(block):
     """What sits before a block is seen by both branches; what sits behind it sees the sum."""
     inplanes = 16 * block.expansion
     model = block(inplanes, 16).eval()
-    assert model.slots == {"before_block": inplanes, "before_conv1": inplanes, "before_conv2": 16, "after_block": inplanes}
+    assert model.slots == {"before_block": inplanes, "before_conv1": inplanes, "before_conv2": 16, "before_sum": inplanes,
+                           "after_block": inplanes}
     x = torch.randn(2, inplanes, 6, 6)
     doubled = model(2 * x)
     model.before_block = Scale(2)
     assert torch.equal(model(x), doubled)
     model.after_block = Scale(-3)
     assert torch.equal(model(x), -3 * doubled)
+    model.before_sum = Scale(0)
+    assert torch.equal(model(x), -3 * torch.relu(2 * x))  # the identity alone
 
 
 class Scale(nn.Module):

@@ -47,7 +47,7 @@ def lists(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
-    """Files in the layout that the authors released, made when first asked for; their weights are zeros and take no space."""
+    """Files in the layout that the authors released, made when first asked for; their weights are zeros and take little space."""
     folder, made = tmp_path_factory.mktemp("released"), {}
 
     def get(num_class, num_segments=8, **options):
@@ -59,8 +59,8 @@ def released(tmp_path_factory):
             module = options["module"]
             layout = "tsm-mobilenetv2" if options["arch"] == "mobilenetv2" else "tsm" if module == "tsn" else module
             state = export_state_dict(model, layout)
-            torch.save({"state_dict": {key: torch.zeros((), dtype=value.dtype).expand(value.shape)
-                                       for key, value in state.items()}}, made[key])
+            zeros = torch.zeros(max(value.numel() for value in state.values()))  # all weights are parts of it
+            torch.save({"state_dict": {key: zeros[:value.numel()].view(value.shape) for key, value in state.items()}}, made[key])
         return made[key]
 
     return get
@@ -130,6 +130,7 @@ def check_training(row, comment, command, lists, capsys):
     assert row.split("/")[0] not in T_IN_WEIGHTS or int(value_of(flags, "--num_segments")) == segments_of(row)
     batch = int(value_of(flags, "--batch-size"))
     assert re.search(rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]", comment)
+    assert int(value_of(flags, "--lr_batch")) == 8 * batch
     stand_in = lists[modality == "Flow"]
     assert call("main", dataset, modality, *flags, *stand_in, "--train_list", value_of(stand_in, "--val_list"),
                 "--batch-size", "2") == 0  # the stand-in list is short

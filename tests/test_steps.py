@@ -3,8 +3,11 @@ import torch
 from torch import nn
 
 from ops.data.loader import Batch
+from ops.meters import Meters
+from ops.mixing import mixer
 from ops.models import TSN
-from ops.steps import _backward, _frozen_norms
+from ops.steps import _backward, video_loss
+from ops.sync_norm import frozen_norms
 
 
 def clips(count, size=32):
@@ -19,14 +22,14 @@ def model():
 
 
 def backward(model, batch, **options):
-    total = torch.zeros(4, dtype=torch.float64)
-    options = {"clip_shape": (2, 3, 32, 32), "device": torch.device("cpu"), "amp": "none", "scaler": None, "accumulate": 1,
-               **options}
-    _backward(model, batch, total=total, **options)
-    return total
+    meters = Meters(torch.device("cpu"))
+    _backward(model, batch, meters, **{"clip_shape": (2, 3, 32, 32), "amp": "none", "scaler": None, **options})
+    return meters.sums
 
 
-def test_a_batch_without_a_readable_video_gives_zero_gradients_and_leaves_the_statistics(model):
+@pytest.mark.parametrize("module", ["tsn", "tam"])  # TAM has BatchNorms of one dimension
+def test_a_batch_without_a_readable_video_gives_zero_gradients_and_leaves_the_statistics(module):
+    model = TSN(4, 2, arch="resnet18", module=module, input_size=32)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     nothing = torch.zeros(0, dtype=torch.int64)
     total = backward(model, Batch(None, nothing, nothing, []))
@@ -55,7 +58,7 @@ def test_frozen_norms_restores_only_what_was_training(model):
     model.partial_bn = True
     model.train()
     training = [m.training for m in model.modules()]
-    with _frozen_norms(model):
+    with frozen_norms(model):
         assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     assert training == [m.training for m in model.modules()]
 
@@ -69,3 +72,27 @@ def test_mixed_precision_is_close(model, amp):
     mixed = backward(model, batch, amp=amp, scaler=scaler)
     assert mixed[0].item() == pytest.approx(exact[0].item(), rel=0.05)
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_smoothed_and_mixed_labels(model):
+    """Against the sums written out."""
+    scores = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    labels, logs = torch.tensor([0, 3, 3]), scores.log_softmax(1)
+    smoothed = -(0.8 * logs[range(3), labels] + 0.05 * logs.sum(1)).mean()
+    assert video_loss(scores, labels, label_smoothing=0.2).item() == pytest.approx(smoothed.item(), rel=1e-6)
+    shares = torch.tensor([[0.25, 0, 0.75, 0]]).repeat(3, 1)
+    assert video_loss(scores, shares).item() == pytest.approx(-(shares * logs).sum(1).mean().item(), rel=1e-6)
+    each = torch.stack([scores, scores], 1)  # of two segments
+    assert video_loss(each, shares).item() == pytest.approx(video_loss(scores, shares).item(), rel=1e-6)
+    several = video_loss(scores, torch.tensor([[True, False, True, True]]).repeat(3, 1))
+    assert video_loss(scores, torch.tensor([[1.0, 0, 1, 1]]).repeat(3, 1), several=True).item() == several.item()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_mixed_batch_is_learned_from(model, several):
+    labels = torch.tensor([0, 1, 2, 3])
+    if several:
+        labels = torch.eye(4, dtype=torch.bool)[labels] | torch.eye(4, dtype=torch.bool)[0]
+    torch.manual_seed(0)
+    sums = backward(model, Batch(clips(4), labels, torch.arange(4), []), mix=mixer(4, mixup=0.4, cutmix=1.0))
+    assert sums[0] > 0 and sums[2] == 4 and all(p.grad.isfinite().all() for p in model.parameters())

@@ -7,7 +7,7 @@ A backbone is a module that maps ``[N, C, H, W]`` to features ``[N, feature_dim]
 * ``first_conv``   dotted name of the conv that sees the frames;
 * ``stages()``     the blocks that can take guests, stage by stage. A block has ``slots``, a dict of slot name -> channels
   there, and an attribute of each such name, ``nn.Identity`` while it is free: ``before_block`` (before the residual branch
-  and the identity), ``before_conv1`` and ``before_conv2`` (inside the branch), ``after_block``;
+  and the identity), ``before_conv1``, ``before_conv2`` and ``before_sum`` (inside the branch), ``after_block``;
 * a ResNet also ``stem``, the slot around its first stage, and ``before_stage2``.
 """
 import torch

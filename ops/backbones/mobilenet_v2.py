@@ -1,9 +1,9 @@
 """torchvision's MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) with slots for temporal modules.
 
-Parameter names are torchvision's own. A residual block has one slot, an ``nn.Identity`` until a guest moves in::
+Parameter names are torchvision's own. A residual block has two slots, each an ``nn.Identity`` until a guest moves in::
 
-    x ── before_conv1 ── conv (expand, depthwise, project) ── (+)
-     └──────────────────────── identity ───────────────────────┘
+    x ── before_conv1 ── conv (expand, depthwise, project) ── before_sum ── (+)
+     └────────────────────────────── identity ───────────────────────────────┘
 
 These are the ten blocks that TSM shifts: features 3, 5, 6, 8, 9, 10, 12, 13, 15 and 16.
 """
@@ -20,17 +20,17 @@ ARCHS = ("mobilenetv2",)
 
 
 class InvertedResidual(tv.InvertedResidual):
-    """torchvision's block with the slot, if it is a residual one. ``[N, inp, H, W]`` to ``[N, oup, H/stride, W/stride]``."""
+    """torchvision's block with the slots, if it is a residual one. ``[N, inp, H, W]`` to ``[N, oup, H/stride, W/stride]``."""
 
     def __init__(self, inp, *args, **kwargs):
         super().__init__(inp, *args, **kwargs)
         self.slots = {}
         if self.use_res_connect:
-            self.slots["before_conv1"] = inp
-            self.before_conv1 = nn.Identity()
+            self.slots = {"before_conv1": inp, "before_sum": self.out_channels}
+            self.before_conv1, self.before_sum = nn.Identity(), nn.Identity()
 
     def forward(self, x):
-        return x + self.conv(self.before_conv1(x)) if self.use_res_connect else self.conv(x)
+        return x + self.before_sum(self.conv(self.before_conv1(x))) if self.use_res_connect else self.conv(x)
 
 
 class MobileNetV2(tv.MobileNetV2):

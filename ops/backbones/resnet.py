@@ -1,9 +1,9 @@
 """torchvision's ResNets with slots for temporal modules; parameter names are torchvision's own.
 
-Every block has four slots, all ``nn.Identity`` until a guest moves in::
+Every block has five slots, all ``nn.Identity`` until a guest moves in::
 
-    before_block ─┬─ before_conv1 ── conv1 ── bn1 ── relu ── before_conv2 ── conv2 ── bn2 ── ... ── (+) ── relu ── after_block
-                  └──────────────────────────── identity or downsample ──────────────────────────────┘
+    before_block ┬ before_conv1 ─ conv1 ─ bn1 ─ relu ─ before_conv2 ─ conv2 ─ bn2 ─ ... ─ before_sum ─ (+) ─ relu ─ after_block
+                 └─────────────────────────────── identity or downsample ───────────────────────────────┘
 
 and the network has two more: ``stem`` around its first stage, for guests that look at the raw frames, and ``before_stage2``,
 for guests that change the number of frames.
@@ -33,7 +33,7 @@ def _add_slots(block, last_conv):
     """Give a block its slots; ``slots`` maps each to the channels that pass there."""
     channels = block.conv1.in_channels
     block.slots = {"before_block": channels, "before_conv1": channels, "before_conv2": block.conv2.in_channels,
-                   "after_block": last_conv.out_channels}
+                   "before_sum": last_conv.out_channels, "after_block": last_conv.out_channels}
     for slot in block.slots:
         setattr(block, slot, nn.Identity())
 
@@ -48,7 +48,7 @@ class BasicBlock(tv.BasicBlock):
     def forward(self, x):
         x = self.before_block(x)
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
-        out = self.bn2(self.conv2(self.before_conv2(out)))
+        out = self.before_sum(self.bn2(self.conv2(self.before_conv2(out))))
         out += x if self.downsample is None else self.downsample(x)
         return self.after_block(self.relu(out))
 
@@ -64,7 +64,7 @@ class Bottleneck(tv.Bottleneck):
         x = self.before_block(x)
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
         out = self.relu(self.bn2(self.conv2(self.before_conv2(out))))
-        out = self.bn3(self.conv3(out))
+        out = self.before_sum(self.bn3(self.conv3(out)))
         out += x if self.downsample is None else self.downsample(x)
         return self.after_block(self.relu(out))
 

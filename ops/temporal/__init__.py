@@ -12,6 +12,7 @@ from ops.temporal.interlace import TemporalInterlace
 from ops.temporal.non_local import NonLocal
 from ops.temporal.pooling import TemporalPool
 from ops.temporal.shift import TemporalShift
+from ops.temporal.stochastic_depth import StochasticDepth
 
 # What --shift_place calls the slots: inside the residual branch, or before the whole block.
 PLACES = {"blockres": "before_conv1", "block": "before_block"}
@@ -107,12 +108,14 @@ def resolve_options(module, given):
     return {**defaults, **given}
 
 
-def insert(module, backbone, num_segments, *, non_local=False, temporal_pool=False, arch="this backbone", **options):
+def insert(module, backbone, num_segments, *, non_local=False, temporal_pool=False, stochastic_depth=0.0, arch="this backbone",
+           **options):
     """Put the guests of ``MODULES[module]`` into the slots of a backbone, in place.
 
     Weights that a guest takes over from the backbone are those the backbone has now: load pretrained ones first.
     non_local: also every second block of the second and third stage gets a non-local block (TSM ops/non_local.py, which
-    lists R50's blocks 0, 2 and 0, 2, 4); temporal_pool: half the frames from the second stage on. Raises UserError, with the
+    lists R50's blocks 0, 2 and 0, 2, 4); temporal_pool: half the frames from the second stage on; stochastic_depth: probability
+    that a clip skips the last block, falling linearly to the first (section 3 of its paper). Raises UserError, with the
     reason, for a backbone that cannot take a guest.
     """
     row = MODULES[module]
@@ -140,6 +143,11 @@ def insert(module, backbone, num_segments, *, non_local=False, temporal_pool=Fal
     if non_local:
         for number in (2, 3):
             _fill(stages[number - 1][::2], "after_block", lambda channels: NonLocal(channels, later), "--non_local", arch)
+    if stochastic_depth:
+        blocks = [(block, num_segments if stage is stages[0] else later) for stage in stages for block in stage]
+        for index, (block, segments) in enumerate(blocks, 1):
+            guest = StochasticDepth(stochastic_depth * index / len(blocks), segments)
+            _fill([block], "before_sum", lambda _, guest=guest: guest, "--stochastic_depth", arch)
 
 
 def _fill(blocks, slot, make, guest, arch):

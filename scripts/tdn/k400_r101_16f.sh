@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # TDN-ResNet101, 16 frames, Kinetics-400.
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.02 (the recipe that is published for ResNet-50 with 8 frames).
-#   On G GPUs set GPUS=G and add --accumulate 8/G; where memory is short halve --batch-size and double --accumulate.
+#   On G GPUs set GPUS=G and --accumulate 8/G, or --scale_lr; where memory is short halve --batch-size, double --accumulate.
 # Expected: Prec@1 78.5 % with 16 frames x 10 clips x 3 crops, 256 (TDN's README).
 #   bash scripts/tdn/k400_r101_16f.sh train [flags of main.py]
 #   bash scripts/tdn/k400_r101_16f.sh test [flags of the test front, such as --weights released.pth.tar] all 30 views
@@ -14,8 +14,8 @@ shift
 case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py kinetics RGB --module tdn --arch resnet101 --num_segments 16 \
-        --lr 0.02 --lr_scheduler step --lr_steps 50 75 90 --epochs 100 --batch-size 16 --wd 1e-4 --gd 20 \
-        --dropout 0.5 --npb -j 4 --output_dir $run --resume auto "$@"
+        --lr 0.02 --lr_batch 128 --lr_scheduler step --lr_steps 50 75 90 --epochs 100 --batch-size 16 --wd 1e-4 \
+        --gd 20 --dropout 0.5 --npb -j 4 --output_dir $run --resume auto "$@"
     ;;
 test)
     python test_models_three_crops.py kinetics --archs resnet101 --weights $run/best.pth --test_segments 16 \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # TSM-ResNet50, 16 frames, Kinetics-400, uniform sampling.
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.02.
-#   On G GPUs set GPUS=G and add --accumulate 8/G; where memory is short halve --batch-size and double --accumulate.
+#   On G GPUs set GPUS=G and --accumulate 8/G, or --scale_lr; where memory is short halve --batch-size, double --accumulate.
 # Expected: Prec@1 73.7 % with 16 frames x 1 clip x 10 crops, 224, and 72.6 % with 16 frames x 1 clip x 1 crop, 224 (TSM's
 #   README).
 #   bash scripts/tsm/k400_r50_16f.sh train [flags of main.py]
@@ -15,8 +15,8 @@ shift
 case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py kinetics RGB --module tsm --shift_div 8 --shift_place blockres \
-        --arch resnet50 --num_segments 16 --lr 0.02 --lr_type step --lr_steps 20 40 --epochs 50 --batch-size 16 --wd 1e-4 \
-        --gd 20 --dropout 0.5 --npb -j 4 --output_dir $run --resume auto "$@"
+        --arch resnet50 --num_segments 16 --lr 0.02 --lr_batch 128 --lr_type step --lr_steps 20 40 --epochs 50 \
+        --batch-size 16 --wd 1e-4 --gd 20 --dropout 0.5 --npb -j 4 --output_dir $run --resume auto "$@"
     ;;
 test)
     python test_models_center_crop.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 16 --test_crops 10 \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # TSN-BNInception, RGB differences, UCF101; the split is in the environment (SPLIT=1, 2 or 3).
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.001.
-#   On G GPUs set GPUS=G and add --accumulate 8/G; where memory is short halve --batch-size and double --accumulate.
+#   On G GPUs set GPUS=G and --accumulate 8/G, or --scale_lr; where memory is short halve --batch-size, double --accumulate.
 # No number is published in tsn-pytorch's README for this row. Its test is 25 frames x 1 clip x 10 crops, 224, and what it
 #   reports is the mean class accuracy ("Class Accuracy").
 # ImageNet weights of BNInception are not torchvision's: PRETRAIN names the file (pretrained/bn_inception.pth if not set).
@@ -19,9 +19,9 @@ shift
 case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py ucf101 RGBDiff --train_list ${lists}_train_split_$split.txt \
-        --val_list ${lists}_val_split_$split.txt --module tsn --arch BNInception --pretrain "$pretrain" --num_segments 7 \
-        --lr 0.001 --lr_scheduler step --lr_steps 80 160 --epochs 180 --batch-size 16 --wd 5e-4 --gd 40 --dropout 0.8 \
-        --partial_bn --no-fc_lr5 -j 4 --output_dir $run --resume auto "$@"
+        --val_list ${lists}_val_split_$split.txt --module tsn --arch BNInception --pretrain "$pretrain" \
+        --num_segments 7 --lr 0.001 --lr_batch 128 --lr_scheduler step --lr_steps 80 160 --epochs 180 --batch-size 16 \
+        --wd 5e-4 --gd 40 --dropout 0.8 --partial_bn --no-fc_lr5 -j 4 --output_dir $run --resume auto "$@"
     ;;
 test)
     python test_models_center_crop.py ucf101 --val_list ${lists}_val_split_$split.txt --archs BNInception --modality RGBDiff \

@@ -1,0 +1,28 @@
+import json
+import re
+
+import torch
+
+from ops import run_facts
+
+
+def test_settings_are_written_with_versions_and_commit(tmp_path):
+    run_facts.write_settings(tmp_path / "new" / "run", lr=0.1, epochs=2)
+    settings = json.loads((tmp_path / "new" / "run" / "args.json").read_text())
+    assert settings["lr"] == 0.1 and settings["epochs"] == 2 and torch.__version__.startswith(settings["versions"]["torch"])
+    assert {"python", "cuda", "torchvision", "av", "numpy"} <= settings["versions"].keys()
+    assert settings["git"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", settings["git"])
+
+
+def test_outside_of_git_and_without_git(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_facts, "__file__", str(tmp_path / "ops" / "run_facts.py"))
+    assert run_facts.commit() is None  # no such folder
+    (tmp_path / "ops").mkdir()
+    assert run_facts.commit() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_facts.commit() is None
+
+
+def test_a_digest_tells_orders_and_names_apart():
+    assert run_facts.digest([]) is None and run_facts.digest(None) is None
+    assert len({run_facts.digest(names) for names in (["a", "b"], ["b", "a"], ["ab"])}) == 3
