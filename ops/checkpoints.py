@@ -36,7 +36,10 @@ def save_checkpoint(path, model, *, optimizer=None, scaler=None, class_names=Non
     if scaler:
         content["scaler"] = scaler.state_dict()
     with atomic_write(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch closes the file, fails once more, and that is what it says
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         if before:
             before()
 

@@ -17,7 +17,7 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
 
     ``mode`` is ``"wb"`` or ``"w"`` (UTF-8, ``\\n``). The data are on the disk (fsync) before the name is; the folder is
     synced after it. An exception in the block, ``KeyboardInterrupt`` included, removes the temporary file and leaves
-    ``path`` as it was. Raises ``ValueError`` for another mode and ``OSError`` when the folder cannot be written.
+    ``path`` as it was. Raises ``ValueError`` for another mode and ``OSError``, which names ``path``, when it cannot be written.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"mode must be 'wb' or 'w', not {mode!r}")
@@ -32,9 +32,11 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno and (error.filename is None or error.filename == temporary):
+            raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
     # Some network file systems cannot sync a folder; the rename has been made by then.
     with contextlib.suppress(OSError):

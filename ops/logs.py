@@ -1,4 +1,5 @@
 """What a run leaves to read: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard events for curves."""
+import contextlib
 import json
 import math
 import time
@@ -31,13 +32,11 @@ class RunLog:
         """One line to the screen (above a progress bar) and to ``log.txt``."""
         if self.is_main:
             tqdm.write(message)
-        if self.text:
-            self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+        _write(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def record(self, **values):
         """One JSON object to ``log.jsonl``."""
-        if self.lines:
-            self.lines.write(json.dumps(values) + "\n")
+        _write(self.lines, json.dumps(values) + "\n")
 
     def curves(self, step, **values):
         """Scalars to TensorBoard; keys with ``__`` become a path (``loss__train`` -> ``loss/train``)."""
@@ -49,13 +48,22 @@ class RunLog:
         """Flush and close the files."""
         for file in (self.text, self.lines, self.writer):
             if file:
-                file.close()
+                with contextlib.suppress(OSError):  # of a full disk; the error before it says so
+                    file.close()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
         self.close()
+
+
+def _write(file, text):
+    if file:
+        try:
+            file.write(text)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, file.name) from None  # which file is full
 
 
 def _drop_rows(path, epochs):

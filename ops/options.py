@@ -25,10 +25,16 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
         return super()._get_help_string(action)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """One line: the usage, of dozens of flags, would hide it."""
+        self.exit(2, f"error: {message}; python {self.prog} --help explains the flags\n")
+
+
 def base_parser(description):
     """A parser that knows the data set, and takes no abbreviations."""
     # No abbreviations: an unknown flag is an error, today and after new flags have come.
-    parser = argparse.ArgumentParser(description=description, formatter_class=_Help, allow_abbrev=False)
+    parser = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
     parser.add_argument("dataset", help=f"{', '.join(KNOWN)}, a file NAME.toml, or another name with the list flags below")
     return parser
 

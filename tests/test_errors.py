@@ -1,5 +1,6 @@
 """ops/errors.py: exit statuses and what the user sees."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import UserError, run_front
+from ops.files import atomic_write
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,20 @@ def test_errors_for_users(capsys, error, status, shown):
         run_front(main)
     assert caught.value.code == status
     assert capsys.readouterr() == ("", shown)
+
+
+def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_not(capsys, tmp_path):
+    def full():
+        with atomic_write(tmp_path / "a.txt") as file:
+            os.write(os.open("/dev/full", os.O_WRONLY), b"text")
+            file.write(b"never")
+
+    with pytest.raises(SystemExit) as caught:
+        run_front(full)
+    assert caught.value.code == 2 and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/a.txt: No space left on device; what was written before is")
+    with pytest.raises(FileNotFoundError):
+        run_front(lambda: open(tmp_path / "none"))
 
 
 def test_defects_keep_their_traceback():

@@ -3,6 +3,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -221,3 +222,22 @@ def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
     assert re.search(r"the (loss|norm of the gradient) is (nan|inf) at epoch 1, step [23] of 6, lr 9.8e\+29, videos vid", line)
     saved = torch.load(tmp_path / "out" / "last.pth", weights_only=True)
     assert all(value.isfinite().all() for value in saved["state_dict"].values()) and saved["step_in_epoch"] >= 1
+
+
+@pytest.mark.parametrize("size", [200, 2 * 10**7])
+def test_a_full_disk(flags, tmp_path, capsys, size):
+    """No file may have more than ``size`` bytes: the options do not fit, or only the checkpoint. With room again the run goes on."""
+    command, out = [*flags, "-j", 0], tmp_path / "out"
+    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
+    assert call("main", *command, "--output_dir", out, "--epochs", 1) == 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        line = refused(capsys, "main", *command, "--output_dir", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    name = "args.json" if size < 1000 else "last.pth"
+    assert f"/out/{name}: File too large; what was written before is whole: make room" in line
+    assert damage(out / "last.pth") is None and not list(out.glob("*.tmp"))
+    assert call("main", *command, "--output_dir", out) == 0
+    check_same(out, tmp_path / "whole")
