@@ -71,15 +71,15 @@ def train(args, world):
         return
     ema = training.averaged(net, args.ema) if args.ema else None
     start = training.resume(checkpoint, net, optimizer, scaler, recipe, world.size, ema) if checkpoint else training.Start()
-    if world.is_main:
-        write_settings(folder, **recipe, world_size=world.size, lr_used=lr, num_classes=data.num_class,
-                       class_names_sha256=digest(names), videos={name: len(videos) for name, videos in lists.items()})
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = torch.compile(net) if args.compile else net
     if world.size > 1:
         model = torch.nn.parallel.DistributedDataParallel(
             model, device_ids=[world.device.index] if world.device.type == "cuda" else None)
     with RunLog(folder, world.is_main, start.epoch) as log:
+        if world.is_main:
+            write_settings(folder, **recipe, world_size=world.size, lr_used=lr, num_classes=data.num_class,
+                           class_names_sha256=digest(names), videos={name: len(videos) for name, videos in lists.items()})
         log.say(about)
         log.say(f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
                 f"{'no flips' if labels is None else describe_flip(data, labels)}; writing to {folder}/")

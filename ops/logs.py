@@ -8,19 +8,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ops.files import atomic_write
+from ops.locks import sole_user
 
 
 class RunLog:
     """The logs of one run, written by the main process only; elsewhere, and without a folder, every method is silent or prints.
 
-    folder: output directory (exists) or None; is_main: whether this process writes. Files are appended to, so a resumed
-    run keeps its history; but what ``log.jsonl`` says of epochs after ``epochs``, those done, goes: they will be done again.
+    folder: output directory, which is made, and which no other run can use meanwhile (UserError), or None; is_main: whether
+    this process writes. Files are appended to, so a resumed run keeps its history; but what ``log.jsonl`` says of epochs after
+    ``epochs``, those done, goes: they will be done again.
     """
 
     def __init__(self, folder, is_main, epochs=0):
         self.is_main = is_main
         self.writer = self.text = self.lines = None
+        self._lock = contextlib.ExitStack()
         if is_main and folder is not None:
+            self._lock.enter_context(sole_user(folder, "training", "--output_dir"))
             from tensorboardX import SummaryWriter  # slow to import, and not wanted by every front
 
             _drop_rows(Path(folder) / "log.jsonl", epochs)
@@ -45,11 +49,12 @@ class RunLog:
                 self.writer.add_scalar(key.replace("__", "/"), value, step)
 
     def close(self):
-        """Flush and close the files."""
+        """Flush and close the files; the folder is free for the next run."""
         for file in (self.text, self.lines, self.writer):
             if file:
                 with contextlib.suppress(OSError):  # of a full disk; the error before it says so
                     file.close()
+        self._lock.close()
 
     def __enter__(self):
         return self

@@ -10,7 +10,6 @@ where the content is the logits of all views of a video (float32, tag ``SCOR``),
 the last one of its log; it is left out, and the video is scored again.
 """
 import contextlib
-import fcntl
 import os
 import shutil
 import struct
@@ -27,6 +26,7 @@ FOLDER = "unfinished"
 _HEAD = struct.Struct("<4sqI")
 _CRC = struct.Struct("<I")
 SCORES, FAILURE = b"SCOR", b"FAIL"
+_LINE = str.maketrans("\n\r\0", "   ")
 _SYNC_SECONDS = 10  # a machine that loses power loses the scores of so many seconds
 
 
@@ -104,7 +104,8 @@ class Finished:
                     raise UserError(f"{path}: holds scores of another test; remove {folder}")
                 self._log[row], self._start[row] = len(self._maps), start
                 if tag == FAILURE:
-                    self.failures[row] = data[start : start + size].tobytes().decode(errors="replace").rstrip(" ")
+                    reason = data[start : start + size].tobytes().decode(errors="replace")
+                    self.failures[row] = reason.translate(_LINE).rstrip(" ")
                 else:
                     self.failures.pop(row, None)
             self._maps.append(data)
@@ -135,30 +136,6 @@ def _records(data: np.ndarray) -> Iterator[tuple[bytes, int, int, int]]:
             return
         yield tag, row, start, size
         at = start + size
-
-
-@contextlib.contextmanager
-def sole_user(directory: str | Path) -> Iterator[None]:
-    """Context in which no other process on machines that share the disk writes to a score directory, which is made.
-
-    The lock goes with the process, however it ends. Raises ``UserError`` if somebody has it, and if the directory cannot be
-    made.
-    """
-    path = Path(directory)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --output_dir") from None
-    try:
-        with contextlib.suppress(OSError):  # some network disks have no locks
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{path}: another test is writing there; wait for it, or give another --output_dir") from None
-        yield
-    finally:
-        os.close(lock)
 
 
 def remove(folder: str | Path) -> None:

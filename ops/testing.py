@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ops import distributed, fusion, metrics, score_log
+from ops import distributed, fusion, locks, metrics, score_log
 from ops.checkpoints import load_model
 from ops.data.clips import TestDataset
 from ops.data.datasets import load_class_names, resolve
@@ -38,7 +38,7 @@ def run(args):
             return
         sources = []
         for number, test in enumerate(tests):
-            with score_log.sole_user(test.folder) if world.is_main else contextlib.nullcontext():
+            with locks.sole_user(test.folder, "test", "--output_dir") if world.is_main else contextlib.nullcontext():
                 facts = score(args, test, world, f"videos{number}")
             if world.is_main:
                 sources.append(source_of(test._replace(facts=facts)))

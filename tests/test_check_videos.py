@@ -1,5 +1,7 @@
 import csv
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from fronts import call, launch, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from processes import is_running, wait_until
 from sturdy_pool import Lost, run_jobs
 from videos import damage_packet, encode, textured_frames
 
@@ -205,23 +208,9 @@ def sleeps(job):
     time.sleep(600)
 
 
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def cpu_seconds(pid):
     """Of which a worker needs less than one to start."""
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
@@ -237,10 +226,10 @@ def test_no_process_outlives_the_pool_or_its_parent(tmp_path):
                                        f"    list(run_jobs(sleeps, [{str(tmp_path / 'child')!r}], 1, 600))\n")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [TOOL.parents[1], TOOL.parent, Path(__file__).parent]))}
     parent = subprocess.Popen([sys.executable, str(tmp_path / "start.py")], env=env)
-    wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
+    wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
     parent.kill()
     parent.wait()
-    wait_for(lambda: not is_running(int((tmp_path / "child").read_text())))
+    wait_until(lambda: not is_running(int((tmp_path / "child").read_text())))
 
 
 def blocks_ctrl_c(job):
@@ -262,14 +251,14 @@ def test_ctrl_c_shows_what_was_found(tmp_path, root):
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                start_new_session=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    wait_for(lambda: any(cpu_seconds(pid) > 1 for pid in children.read_text().split()), 120)
+    wait_until(lambda: any(cpu_seconds(pid) > 1 for pid in children.read_text().split()), 120)
     workers = [int(pid) for pid in children.read_text().split()]
     os.killpg(process.pid, signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors.strip().endswith("interrupted") and "Traceback" not in errors
     assert " of 20001 videos checked when interrupted, 1 problems" in printed and "text.mp4" in printed
     assert "text.mp4" in out[0].read_text() and not out[1].exists()
-    wait_for(lambda: not any(map(is_running, workers)))
+    wait_until(lambda: not any(map(is_running, workers)))
 
 
 def test_a_process_that_cannot_start(monkeypatch):
@@ -324,6 +313,70 @@ def test_flow(tmp_path, root, capsys):
     assert "; {:06d}-{}_{:05d}.jpg would fit" in rows[0][2]
     _, rows = check(tmp_path, tmp_path, "pair 5 0\n", *flags, "{}{:d}.jpg")
     assert "; flow_{}_{:05d}.jpg would fit" in rows[0][2]
+
+
+@pytest.fixture(scope="module")
+def packed(root, tmp_path_factory):
+    """A shard set of most of root, a video in each shard, and the list of it."""
+    place = tmp_path_factory.mktemp("packed")
+    (place / "list.txt").write_text("good.mp4 0\nframes 9 1\nempty.mp4 0\nvoid 3 0\nother 9 0\ncut.mp4 0\nmiddle.mp4 0\n"
+                                    "gap 6 0\nbroken 9 0\nshort.mp4 3 0\n")
+    pack(place, root)
+    return place
+
+
+def pack(place, root):
+    """Makes ``place/k.shards`` of ``place/list.txt``, a video in each shard."""
+    flags = ["--root_path", root, "--out", place / "k.shards", "--shard_size", 1, "-j", 1]
+    assert call("make_shards", place / "list.txt", *flags) == 0
+
+
+def test_a_shard_set_has_the_problems_of_the_files(tmp_path, root, packed):
+    text = (packed / "list.txt").read_text() + "gone.mp4 0\ngood 0\nframes 8 1\n"
+    results = [check(tmp_path, place, text, "--min_frames", 4)
+               for place in (root, packed / "k.shards", f"file://{packed}/k.shards")]
+    first, *others = [[[re.sub(" object at 0x[0-9a-f]+", "", field) for field in row] for row in rows] for _, rows in results]
+    assert others == [first, first] and [status for status, _ in results] == [1, 1, 1]
+    assert [(row[0], row[3]) for row in first] == [
+        ("3", "empty"), ("4", "empty"), ("5", "template"), ("6", "unreadable"), ("7", "unreadable"), ("8", "unreadable"),
+        ("9", "unreadable"), ("10", "short"), ("11", "missing"), ("12", "duplicate"), ("13", "count"), ("13", "duplicate")]
+    (tmp_path / "other.txt").write_text("good 0\n")
+    _, rows = check(tmp_path, packed / "k.shards", "good.mp4 0\n", "--other", tmp_path / "other.txt")
+    assert [row[3] for row in rows] == ["leak"]
+
+
+def test_a_damaged_shard_set(tmp_path, packed, capsys):
+    out = shutil.copytree(packed / "k.shards", tmp_path / "k.shards")
+    data = bytearray((out / "shard-000000.tar").read_bytes())
+    data[9000] ^= 1
+    (out / "shard-000000.tar").write_bytes(data)
+    _, rows = check(tmp_path, out, "good.mp4 0\nframes 9 0\n")
+    assert [(row[0], row[3]) for row in rows] == [("1", "unreadable")] and "shard-000000.tar is damaged at byte" in rows[0][2]
+    (out / "shard-000001.tar").unlink()
+    args = ["check_videos", tmp_path / "list.txt", "--root_path", out, "-j", 1]
+    line = f"error: {out}/shard-000001.tar: no such file; copy it there, or make the set again with tools/make_shards.py"
+    assert refused(capsys, *args) == line
+    assert "--content compares files and folders, not" in refused(capsys, *args, "--content")
+    (out / "index.tsv").unlink()
+    assert f"{out}/index.tsv: no such file" in refused(capsys, *args)
+    assert "of URLs only shard sets are read" in refused(capsys, *args[:-3], "s3://bucket/videos")
+
+
+def test_flow_in_a_shard_set(tmp_path, capsys):
+    """What is wrong with one video is its problem; a shard that is not there is that of all."""
+    for video in ("000012", "pair"):
+        folder(tmp_path / video, [f"{video}-{axis}_{i:05d}.jpg" for axis in "xy" for i in range(1, 6)])
+    encode(tmp_path / "v.mp4", textured_frames(3))
+    text, out = "12 10 0\npair 10 0\nv.mp4 0\n", tmp_path / "k.shards"
+    (tmp_path / "list.txt").write_text(text)
+    pack(tmp_path, tmp_path)
+    flags = ["--modality", "Flow", "--image_tmpl", "{:06d}-{}_{:05d}.jpg"]
+    _, rows = check(tmp_path, out, text, *flags)
+    assert [(row[0], row[3]) for row in rows] == [("2", "unreadable"), ("3", "unreadable")]
+    assert "the folder is called 'pair'" in rows[0][2] and "flow is not read from a video file" in rows[1][2]
+    (out / "shard-000000.tar").unlink()
+    line = refused(capsys, "check_videos", tmp_path / "list.txt", "--root_path", out, "-j", 1, *flags)
+    assert "shard-000000.tar: no such file; copy it there" in line
 
 
 def test_real_videos(tmp_path, real_videos, capsys):

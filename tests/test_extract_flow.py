@@ -1,8 +1,12 @@
+import os
+import random
+import signal
 import sys
 
 import numpy as np
 import pytest
 from fronts import call, refused
+from processes import contents, start, wait_until
 from video_frames import write_picture
 from videos import encode, textured_frames
 
@@ -146,3 +150,36 @@ def test_a_missing_package_is_named(video, tmp_path, capsys, monkeypatch):
     assert "pip install opencv-contrib-python-headless" in refused(
         capsys, "extract_flow", video, tmp_path / "out", "--method", "dis")
     assert not (tmp_path / "out").exists()
+
+
+FLOW_AND_FRAMES = ["--method", "farneback", "--rgb_tmpl", "img_{:05d}.jpg"]
+PICTURES = 19 * 3  # of each of eight
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """Eight names of one video, whose flow takes half a second or so in all, and the whole result."""
+    folder = tmp_path_factory.mktemp("eight")
+    path = encode(folder / "v.mp4", moving(20, (2, -1), side=160))
+    (folder / "src" / "c").mkdir(parents=True)
+    for number in range(8):
+        (folder / "src" / "c" / f"v {number}.mp4").symlink_to(path)
+    assert call("extract_flow", folder / "src", folder / "whole", *FLOW_AND_FRAMES, "--processes", 1) == 0
+    return folder
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_runs_are_completed_to_the_same_bytes(processes, eight, tmp_path):
+    out = tmp_path / "out"
+    args = ["extract_flow", eight / "src", out, *FLOW_AND_FRAMES, "--processes", processes]
+    moments, ends = sorted(random.sample(range(1, 5 * PICTURES), 3)), []
+    for moment in moments:
+        process = start(*args)
+        wait_until(lambda moment=moment: sum(len(files) for _, _, files in os.walk(out / "c")) >= moment)
+        process.kill()
+        process.communicate(timeout=60)
+        ends.append(process.returncode)
+        assert all(len(list(path.iterdir())) == PICTURES for path in (out / "c").glob("v *")), moments
+    assert -signal.SIGKILL in ends
+    assert call(*args) == 0
+    assert contents(out) == contents(eight / "whole") and not list((out / "c").glob(".*")), moments

@@ -1,35 +1,20 @@
 import csv
-import hashlib
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fronts import ROOT, call, refused
+from processes import contents, start, wait_until
 from videos import decode_all, encode, textured_frames
 
 from ops.data.lists import read_list
 from ops.data.readers import open_reader
-
-TOOL = ROOT / "tools" / "extract_frames.py"
-
-
-def start(*args, **kwargs):
-    """The tool as a user starts it, in a process of its own."""
-    return subprocess.Popen([sys.executable, str(TOOL), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, **kwargs)
-
-
-def contents(folder):
-    """The hash of every file."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*") if path.is_file()}
 
 
 def failures(out):
@@ -141,13 +126,6 @@ def test_other_arguments_are_refused(videos, tmp_path, capsys):
     assert contents(tmp_path / "out") == before
 
 
-def wait_until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
 def pictures(out):
     return sum(len(files) for _, _, files in os.walk(out))
 
@@ -167,7 +145,7 @@ def longer(tmp_path_factory):
 def test_killed_runs_are_completed(longer, tmp_path, capfd):
     out = tmp_path / "out"
     for share in (20, 200, 400):
-        process = start(longer / "src", out, "-j", 2)
+        process = start("extract_frames", longer / "src", out, "-j", 2)
         wait_until(lambda share=share: pictures(out) > share)
         os.kill(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
@@ -180,7 +158,7 @@ def test_killed_runs_are_completed(longer, tmp_path, capfd):
 
 def test_interrupted(longer, tmp_path):
     out = tmp_path / "out"
-    process = start(longer / "src", out, "-j", 2, start_new_session=True)
+    process = start("extract_frames", longer / "src", out, "-j", 2, start_new_session=True)
     wait_until(lambda: pictures(out) > 20)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=60)
@@ -190,8 +168,9 @@ def test_interrupted(longer, tmp_path):
 
 def test_no_room(longer, tmp_path):
     """A limit of 2 KiB a file stands for a full disk: the run ends, and goes on once there is room."""
-    limited = subprocess.run(["bash", "-c", 'ulimit -f 2; exec "$@"', "-", sys.executable, str(TOOL), str(longer / "src"),
-                              str(tmp_path / "out"), "-j", "2"], capture_output=True, text=True, timeout=60)
+    limited = subprocess.run(["bash", "-c", 'ulimit -f 2; exec "$@"', "-", sys.executable, "tools/extract_frames.py",
+                              str(longer / "src"), str(tmp_path / "out"), "-j", "2"], cwd=ROOT, capture_output=True, text=True,
+                             timeout=60)
     assert limited.returncode == 2 and "Traceback" not in limited.stderr
     line = limited.stderr.strip().splitlines()[-1]
     assert line.startswith("error: ") and "File too large" in line and "must be writable and have room" in line

@@ -1,19 +1,17 @@
-import hashlib
 import importlib
 import io
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from fronts import call, refused
+from processes import contents, is_running, start, wait_until
 from scipy.ndimage import gaussian_filter
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import cross_val_predict
@@ -22,22 +20,9 @@ from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.lists import read_list
 from ops.data.readers import open_reader
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "make_motion_dataset.py"
 tool = importlib.import_module("make_motion_dataset")
 
 QUICK = ["--size", 32, "--frames", 4]
-
-
-def start(*args, **kwargs):
-    """The tool as a user starts it, in a process of its own."""
-    command = [sys.executable, str(TOOL), *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
-
-
-def contents(folder):
-    """The hash of every file."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*") if path.is_file()}
 
 
 def decode(source):
@@ -50,7 +35,7 @@ def decode(source):
 def made(tmp_path_factory):
     """16 + 8 videos made by two processes started in another folder, in memory not filled as it would be by itself."""
     folder = tmp_path_factory.mktemp("motion")
-    process = start("--videos", 16, "--size", 64, "--out", "set", "-j", 2, cwd=folder,
+    process = start("make_motion_dataset", "--videos", 16, "--size", 64, "--out", "set", "-j", 2, cwd=folder,
                     env={**os.environ, "MALLOC_PERTURB_": "85"})
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -110,56 +95,60 @@ def test_second_run(tmp_path, capsys):
 
 
 def workers_of(pid):
-    """The processes forked from ``pid``."""
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    return [int(child) for child in children]
+    """The processes that ``pid`` started for its work."""
+    children = subprocess.run(["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(pid)], capture_output=True,
+                              text=True).stdout
+    return [int(line.split()[0]) for line in children.splitlines() if "spawn_main" in line]
 
 
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux") or multiprocessing.get_start_method() != "fork",
-                    reason="finds the workers as children in /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_killed_runs_are_completed(tmp_path, capsys):
     args = ["--videos", 64, "--frames", 8, "--size", 32]
     out = tmp_path / "set"
 
     def begin():
         count = len(list(out.rglob("*.mp4")))
-        process = start(*args, "--out", out, "-j", 2)
+        process = start("make_motion_dataset", *args, "--out", out, "-j", 2)
         wait_until(lambda: len(list(out.rglob("*.mp4"))) >= count + 2)
         workers = workers_of(process.pid)
         assert len(workers) == 2 and not (out / "about.json").exists()
         return process, workers
 
     process, workers = begin()
-    os.kill(workers[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2 and "error: a process was killed" in errors and "Traceback" not in errors
-
-    process, workers = begin()
     process.kill()
-    process.wait(timeout=60)
+    process.communicate(timeout=60)
     wait_until(lambda: not any(map(is_running, workers)))
     (out / "videos" / "train" / "00063.mp4.0a1b2c3d.tmp").write_bytes(b"what a killed writer leaves")
     assert len(list(out.rglob("*.mp4"))) < 80
     line = refused(capsys, "make_motion_dataset", *args, "--seed", 1, "--out", out)
     assert "seed 0 -> 1" in line
 
-    assert call("make_motion_dataset", *args, "--out", out, "-j", 2) == 0
+    process, workers = begin()
+    os.kill(workers[0], signal.SIGKILL)  # another takes its place
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in errors
     assert call("make_motion_dataset", *args, "--out", tmp_path / "whole", "-j", 2) == 0
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_video_that_kills_its_process_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tool, "make_video", sys.exit)
+    line = refused(capsys, "make_motion_dataset", "--videos", 8, *QUICK, "--out", tmp_path, "-j", 1)
+    video = tmp_path / "videos" / "train" / "00000.mp4"
+    assert line == f"error: the process that made {video} ended with status 1; repeat the command to go on"
+
+
+def test_no_room(tmp_path):
+    """A limit of 1 KiB a file stands for a full disk."""
+    out = tmp_path / "set"
+    args = ["--videos", "8", "--size", "32", "--frames", "24", "--out", str(out), "-j", "1"]
+    limited = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "-", sys.executable, tool.__file__, *args],
+                             capture_output=True, text=True, timeout=60)
+    assert limited.returncode == 2 and "Traceback" not in limited.stderr
+    line = limited.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"error: {out}/videos/train/0000") and line.endswith(
+        "File too large; give an --out that can be written")
+    assert not list(out.rglob("*.mp4*"))
 
 
 @pytest.mark.parametrize("flags, words", [

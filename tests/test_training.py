@@ -9,6 +9,7 @@ from small_models import small
 from torch.nn.functional import cross_entropy
 
 from ops import training
+from ops.logs import RunLog
 
 TINY = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2, "--input_size", 32,
         "--batch-size", 4, "--lr", 0.01, "-j", 0, "--epochs", 2, "--device", "cpu", "--print-freq", 1]
@@ -112,3 +113,10 @@ def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypa
     whole, parts = load(tmp_path / "whole" / "last.pth"), load(out / "last.pth")
     assert all(torch.equal(value, parts["state_dict"][key]) for key, value in whole["state_dict"].items())
     assert whole["metrics"]["val_loss"] == parts["metrics"]["val_loss"] and whole["best"] == parts["best"]
+
+
+def test_two_runs_in_one_folder(data, tmp_path, capsys):
+    with RunLog(tmp_path / "out", True):
+        line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out")
+        assert "/out: another training is writing there; wait for it, or give another --output_dir" in line
+    assert run(data, tmp_path / "out", "--epochs", 1) == 0

@@ -161,7 +161,7 @@ def test_a_full_disk_ends_the_run_and_a_long_name_does_not(start, tmp_path):
 def test_one_run_at_a_time(start, tmp_path, capfd):
     """A second run, within the work of a first, is refused."""
     assert start("nested.mp4") == 1
-    assert f"{tmp_path / 'out'}: another run is at work in it; wait for its end" in capfd.readouterr().err
+    assert f"{tmp_path / 'out'}: another run is writing there; wait for it, or give another OUT" in capfd.readouterr().err
 
 
 def test_out_that_cannot_be_written(start, tmp_path):

@@ -3,9 +3,10 @@
     python tools/check_videos.py train.txt --root_path videos --class_names classes.txt --other val.txt
     python tools/check_videos.py train.txt --root_path videos --frames all --csv problems.csv --clean train_clean.txt
 
-Every video is opened as training opens it, by the same reader, and its first, middle and last frame are decoded. Found are
+Every video is opened as training opens it, by the same reader, also where --root_path is a shard set or the URL of one, and its
+first, middle and last frame are decoded. Found are
 
-    missing     nothing lies at the path
+    missing     nothing lies at the path, or the shard set has no such video
     empty       a file or folder with nothing in it
     template    a folder without frames of --image_tmpl; the template that would fit is named
     unreadable  a damaged file, a gap in the numbers of frames, a picture that cannot be decoded, or a video that kills its
@@ -35,7 +36,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sturdy_pool import Lost, run_jobs
-from video_checks import FRAMES, KINDS, Problem, Rules, check_video, compare, content_keys, find_places
+from video_checks import FRAMES, KINDS, Problem, Rules, check_video, compare, content_keys, find_places, in_shard_set
 
 from ops.data.class_names import read_class_names
 from ops.data.lists import VideoList, read_list
@@ -65,6 +66,9 @@ def main() -> None:
     videos = read_list(args.list, root_path=args.root_path, **kind)
     others = args.root_path if args.other_root is None else args.other_root
     other = read_list(args.other, root_path=others, **kind) if args.other else []
+    if args.content and any(in_shard_set(record.path) for records in (videos, other) for record in records):
+        raise UserError("--content compares files and folders, not what is in a shard set; leave it out, or give the folder "
+                        "that the set was made of")
     rules = Rules(image_tmpl, args.modality, args.decoder, args.frames, args.min_frames)
     places, problems = {}, []
     try:
@@ -84,13 +88,15 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                   allow_abbrev=False)
     top.add_argument("list", metavar="LIST", help="list to check, as --train_list and --val_list")
-    top.add_argument("--root_path", default="", metavar="DIR", help="folder that its paths are relative to (default: this one)")
+    top.add_argument("--root_path", default="", metavar="DIR", help="folder or shard set that its paths are relative "
+                     "to (default: this folder)")
     top.add_argument("--num_class", type=positive, metavar="N", help="number of classes (default: labels are not limited)")
     top.add_argument("--class_names", metavar="FILE", help="class names in label order, in place of --num_class")
     top.add_argument("--multi_label", action="store_true", help="a video may have several labels, joined by commas")
     top.add_argument("--other", metavar="LIST2", help="a list that must not have the same videos, such as the other split")
     top.add_argument("--other_root", metavar="DIR", help="folder that those of LIST2 are relative to (default: --root_path)")
-    top.add_argument("--content", action="store_true", help="compare the bytes of videos as well, not only their paths")
+    top.add_argument("--content", action="store_true", help="compare the bytes of videos as well, not only their paths; not of "
+                     "a shard set")
     top.add_argument("--frames", choices=tuple(FRAMES), default="first-middle-last",
                      help="which frames to decode; none: only count them (default: first-middle-last)")
     top.add_argument("--min_frames", type=positive, default=1, metavar="N", help="fewer than N is too short (default: 1)")

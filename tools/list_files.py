@@ -133,9 +133,10 @@ def listed_per_frame(image_tmpl: str, modality: str) -> int:
     return 2 if modality == "Flow" and count_places(image_tmpl, modality) == 3 else 1
 
 
-def no_frames(folder: str, image_tmpl: str, modality: str) -> str:
-    """In words why no file in ``folder`` is frame 1 of the template: it is empty, or has files of another one."""
-    names = os.listdir(folder)
+def no_frames(folder: str, image_tmpl: str, modality: str, names: list[str] | None = None) -> str:
+    """In words why no file in ``folder`` is frame 1 of the template: it is empty, or has files of another one. ``names`` are
+    those in a folder that is not on the disk."""
+    names = os.listdir(folder) if names is None else names
     if not names:
         return "empty folder"
     other = guess_template(folder, names, modality)

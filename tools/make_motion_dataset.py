@@ -18,14 +18,11 @@ left unfinished, and does nothing if all is there.
 import argparse
 import io
 import json
-import multiprocessing
+import math
 import os
-import signal
 import sys
-import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import av
@@ -34,6 +31,8 @@ from PIL import Image
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sturdy_pool import Lost, run_jobs
 
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
@@ -67,10 +66,7 @@ def main() -> None:
     try:
         make(args.out, arguments, args.processes, args.force)
     except OSError as error:
-        place, reason = error.filename or args.out, error.strerror or error
-        raise UserError(f"{place}: {reason}; give an --out that can be written") from None
-    except BrokenProcessPool:
-        raise UserError("a process was killed, perhaps for want of memory; repeat the command to go on") from None
+        raise failed(error, args.out) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,8 +84,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def make(out: Path, arguments: dict[str, int], processes: int, force: bool) -> None:
-    """Write the data set, or what is missing of it, to ``out``. Raises UserError as ``claim`` does, OSError if ``out``
-    cannot be written, BrokenProcessPool if a process dies."""
+    """Write the data set, or what is missing of it, to ``out``. Raises UserError as ``claim`` and ``make_video`` do and if two
+    processes die of one video, OSError if ``out`` cannot be written."""
     about, unfinished = out / "about.json", out / "unfinished.json"
     claim(out, about, unfinished, arguments, force)
     counts = {"train": arguments["videos"], "val": arguments["val_videos"]}
@@ -103,12 +99,14 @@ def make(out: Path, arguments: dict[str, int], processes: int, force: bool) -> N
         return
     for split in SPLITS:
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
-        photo(split)  # forked workers inherit it
     for leftover in (out / "videos").glob("*/*.tmp"):
         leftover.unlink()
-    with (ProcessPoolExecutor(min(processes, len(jobs) or 1), initializer=follow_parent) as pool,
+    work = partial(make_video, {split: photo(split) for split in SPLITS})
+    with (closing(run_jobs(work, jobs, processes, math.inf)) as ends,
           tqdm(total=len(names), initial=len(names) - len(jobs), unit="video") as bar):
-        for _ in pool.map(make_video, jobs, chunksize=4):
+        for index, end in ends:
+            if isinstance(end, Lost):
+                raise UserError(f"the process that made {jobs[index][0]} {end.reason}; repeat the command to go on")
             bar.update()
     for split in SPLITS:
         lines = (f"{video_path(split, index)} {index % len(CLASSES)}\n" for index in range(counts[split]))
@@ -157,23 +155,23 @@ def video_path(split: str, index: int) -> str:
     return f"videos/{split}/{index:05d}.mp4"
 
 
-def follow_parent() -> None:
-    """Set up a worker: Ctrl-C is the parent's business, and a parent that was killed is not outlived."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+def failed(error: OSError, path: Path) -> UserError:
+    return UserError(f"{error.filename or path}: {error.strerror or error}; give an --out that can be written")
 
 
-def make_video(job: tuple[Path, str, int, int, int, int]) -> None:
-    """Make one video, ``(path, split, index, size, frames, seed)``: the file is there whole or not at all."""
+def make_video(photos: dict[str, Image.Image], job: tuple[Path, str, int, int, int, int]) -> None:
+    """Make one video, ``(path, split, index, size, frames, seed)``: the file is there whole or not at all. Raises UserError if
+    it cannot be written."""
     path, split, index, size, frames, seed = job
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
-    data = encode(render(photo(split), list(CLASSES)[index % len(CLASSES)], size, frames, rng))
-    with atomic_write(path) as file:
-        file.write(data)
+    data = encode(render(photos[split], list(CLASSES)[index % len(CLASSES)], size, frames, rng))
+    try:
+        with atomic_write(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise failed(error, path) from None
 
 
-@cache
 def photo(split: str) -> Image.Image:
     """The photograph of a split, as ``endless`` returns it."""
     from sklearn.datasets import load_sample_image  # takes a second, for nothing if the data set is already there

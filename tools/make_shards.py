@@ -23,13 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from shard_files import Made, Shard, Video, failed, make_shard, packed_size
 from sturdy_pool import Lost, run_jobs
-from video_jobs import Job, left_of, lock
+from video_jobs import Job, left_of
 
 from ops.data.lists import VideoList, check_files, read_list, resolve
 from ops.data.shards import INDEX, shard_name
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.flag_types import positive
+from ops.locks import sole_user
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -42,7 +43,7 @@ def main() -> None:
     try:
         shards = plan(videos, args.shard_size, args.out)
         args.out.mkdir(parents=True, exist_ok=True)
-        with lock(args.out):
+        with sole_user(args.out, "run", "--out"):
             made = make(shards, args.out, args.processes)
     except OSError as error:
         raise failed(error, args.out) from None

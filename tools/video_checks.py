@@ -1,7 +1,6 @@
 """What can be wrong with one video of a list, and with two."""
 import hashlib
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,8 @@ from typing import NamedTuple
 from list_files import listed_per_frame, no_frames
 
 from ops.data.lists import Record, resolve
-from ops.data.readers import Reader, UnreadableVideo, count_frames, open_reader
+from ops.data.readers import Reader, UnreadableVideo, open_reader
+from ops.data.stored import exists, find
 from ops.errors import UserError
 from ops.files import sha256
 
@@ -39,15 +39,17 @@ class Problem(NamedTuple):
 
 
 def check_video(rules: Rules, record: Record) -> tuple[str, list[Problem]]:
-    """Where the video of a record lies, and what is wrong with it. Raises UserError if no video can be read by these rules."""
+    """Where the video of a record lies, and what is wrong with it. Raises UserError if no video can be read by these rules, or
+    none from its shard set."""
     place = resolve(record.path)
     try:
         found = list(_problems(rules, place, record.num_frames))
     except UnreadableVideo as error:
-        found = [("unreadable", error.reason)]
+        found = [_kind_of(error.reason, rules, place)]
     except UserError as error:
         if rules.modality != "Flow":  # of flow it may be this folder or file
             raise
+        find(place)  # raises if it is the shard set
         found = [("unreadable", str(error))]
     except Exception as error:  # whatever a decoder makes of damaged data is about this video
         found = [("unreadable", f"{type(error).__name__}: {error}")]
@@ -57,32 +59,32 @@ def check_video(rules: Rules, record: Record) -> tuple[str, list[Problem]]:
 
 
 def _problems(rules: Rules, place: str, listed: int | None) -> Iterator[tuple[str, str]]:
-    try:
-        status = os.stat(place)
-    except FileNotFoundError:
-        link = os.path.islink(place)
-        yield "missing", "a link to nothing" if link else "no such file or folder"
-        return
-    except OSError as error:
-        yield "unreadable", error.strerror
-        return
-    counted = None
-    if stat.S_ISDIR(status.st_mode):
-        counted = count_frames(place, rules.image_tmpl, rules.modality) * listed_per_frame(rules.image_tmpl, rules.modality)
-        if not counted:
-            yield "template" if os.listdir(place) else "empty", no_frames(place, rules.image_tmpl, rules.modality)
+    if not exists(place):
+        try:
+            os.stat(place)
+        except FileNotFoundError:
+            yield "missing", "a link to nothing" if os.path.islink(place) else "no such file or folder"
             return
-    elif stat.S_ISREG(status.st_mode) and not status.st_size:
-        yield "empty", "empty file"
-        return
-    with open_reader(place, image_tmpl=rules.image_tmpl, num_frames=counted, decoder=rules.decoder,
-                     modality=rules.modality) as reader:
-        there = len(reader) if counted is None else counted
+        except OSError:
+            pass  # the reader says why
+    with open_reader(place, image_tmpl=rules.image_tmpl, decoder=rules.decoder, modality=rules.modality) as reader:
+        there = len(reader) * listed_per_frame(rules.image_tmpl, rules.modality)
         if listed is not None and listed != there:
             yield "count", f"the list says {listed} frames, there are {there}"
         if len(reader) < rules.min_frames:
             yield "short", f"{len(reader)} frames, fewer than {rules.min_frames}"
         _decode(reader, rules.frames)
+
+
+def _kind_of(reason: str, rules: Rules, place: str) -> tuple[str, str]:
+    """The kind of problem that a reader's reason is, and of a folder without frames what else is in it."""
+    if reason == "empty file":
+        return "empty", reason
+    if reason != f"no frames named {rules.image_tmpl}":
+        return "unreadable", reason
+    stored = find(place)
+    names = os.listdir(place) if stored is None else list(stored.names())
+    return "template" if names else "empty", no_frames(place, rules.image_tmpl, rules.modality, names)
 
 
 def _decode(reader: Reader, frames: str) -> None:
@@ -94,6 +96,14 @@ def _decode(reader: Reader, frames: str) -> None:
         chunk = max(_CHUNK_BYTES // reader.get([0]).nbytes, 1)
         for start in range(0, len(reader), chunk):
             reader.get(range(start, min(start + chunk, last + 1)))
+
+
+def in_shard_set(path: str) -> bool:
+    """Whether a path leads into a shard set (ops/data/stored.py), to a video of it or to none."""
+    try:
+        return find(path) is not None
+    except UnreadableVideo:
+        return True
 
 
 def find_places(videos: Iterable[Record], threads: int = 16) -> list[str]:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import csv
 import errno
-import fcntl
 import io
 import json
 import math
@@ -33,6 +32,7 @@ from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import file_namer
 from ops.errors import UserError
 from ops.files import atomic_write
+from ops.locks import sole_user
 
 _LEFTOVER = re.compile(r".*\.[0-9a-f]{8}\.tmp")  # of atomic_write and atomic_folder
 
@@ -127,7 +127,7 @@ def run(tool: str, out: Path, jobs: list[Job], work: Callable[[Job], None], argu
     record, failures = out / f".{tool}.json", {}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with lock(out):
+        with sole_user(out, "run", "OUT"):
             _claim(record, arguments, jobs)
             left = left_of(jobs)
             done = len(jobs) - len(left)
@@ -167,21 +167,6 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str | OSError | None:
         ours = isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
         # A name may be too long for the result of one video alone.
         return error if ours and error.errno != errno.ENAMETOOLONG else f"{type(error).__name__}: {error}"
-
-
-@contextlib.contextmanager
-def lock(out: Path) -> Iterator[None]:
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another run is at work in it; wait for its end, or give another OUT") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(folder)
 
 
 def left_of(jobs: list[Job]) -> list[Job]:
