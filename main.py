@@ -16,7 +16,7 @@ import torch
 from ops import checkpoints, distributed, training
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
-from ops.data.loader import ShardSampler, TrainSampler, loader_errors, make_loader
+from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
 from ops.logs import RunLog
@@ -31,7 +31,7 @@ from ops.sync_norm import synchronise
 
 def main():
     args = training_arguments(__doc__)
-    with distributed.start(args.device, args.local_rank, args.deterministic) as world, loader_errors():
+    with distributed.start(args.device, args.local_rank, args.deterministic) as world:
         train(args, world)
 
 

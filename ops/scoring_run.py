@@ -102,14 +102,13 @@ def score_missing(args, test, world, sampler, log):
         model.to_channels_last()
     loader = make_loader(test.dataset, sampler, None, workers=args.workers, timeout=args.timeout, in_order=False,
                          pin_memory=world.device.type == "cuda")
-    videos, seen = test.dataset.video_list, set()
+    videos = test.dataset.video_list
 
     def done(row, logits):
         if not np.isfinite(logits).all():
             raise UserError(f"{videos.path}:{videos[row].line}: {videos[row].id}: its scores are not finite; a broken "
                             f"checkpoint, or too large numbers for --amp {args.amp}")
         log.add(row, logits)
-        seen.add(row)
 
     def failed(failure):
         message = f"{videos.path}:{failure.line}: {failure.id}: {failure.reason}"
@@ -117,16 +116,13 @@ def score_missing(args, test, world, sampler, log):
             raise UserError(f"{message}; mend the list, or count such videos as wrong with --on-error count-wrong")
         tqdm.write(f"warning: {message}; counted as wrong")
         log.fail(failure.index, failure.reason)
-        seen.add(failure.index)
 
     try:
-        with loader_errors():
+        with loader_errors(loader):
             return score_views(torch.compile(model) if args.compile else model, loader, world, done, failed, amp=args.amp,
                                batch_size=args.batch_size, view_batch=args.view_batch, total=len(sampler.indices))
     except LoaderError as error:
-        flying = [videos[row].id for row in sampler.handed if row not in seen]
-        raise UserError(f"{error}; the scores so far are kept: start the same command again. Being read were "
-                        f"{', '.join(flying[:8])}{', ...' if len(flying) > 8 else ''}") from None
+        raise UserError(f"{error}; the scores so far are kept: start the same command again") from None
 
 
 def write(test, finished):

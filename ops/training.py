@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ops import distributed, metrics
 from ops.checkpoints import save_checkpoint
+from ops.data.loader import loader_errors
 from ops.errors import UserError
 from ops.meters import Meters, advice
 from ops.run_files import rotate
@@ -37,7 +38,8 @@ def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
     """
     distributed.broadcast_buffers(model)  # each process has running statistics of its own
     model.eval()
-    scored = score_videos(model, loader, world, amp=amp, batch_size=batch_size, desc="validation", stop=stop)
+    with loader_errors(loader):
+        scored = score_videos(model, loader, world, amp=amp, batch_size=batch_size, desc="validation", stop=stop)
     if scored is None:
         return None
     logits = scored.logits.mean(axis=1)
@@ -116,9 +118,10 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
                                f"{folder}/last.pth: go on with the same command and --resume auto")
 
             train_loader.sampler.set_epoch(epoch, first * accumulate * train_loader.batch_size)
-            trained = train_one_epoch(
-                model, train_loader, optimizer, world, log, epoch=epoch, learning_rate=learning_rate, amp=amp, scaler=scaler,
-                first_step=first, meters=meters, after_step=after_step, updated=updated, **training)
+            with loader_errors(train_loader):
+                trained = train_one_epoch(
+                    model, train_loader, optimizer, world, log, epoch=epoch, learning_rate=learning_rate, amp=amp,
+                    scaler=scaler, first_step=first, meters=meters, after_step=after_step, updated=updated, **training)
             values = {f"train_{key}": value for key, value in trained.items()}
             log.say(f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} "
                     f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['videos_per_second']:.1f} "

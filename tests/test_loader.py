@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import signal
 import time
 
@@ -216,7 +217,6 @@ def test_a_queue_hands_everything_out_once():
     taken = [next(keys[place]) for place in (1, 1, 0, 2)]
     assert taken == [(0, 3), (0, 5), (0, 8), (0, 9)]
     assert list(keys[1]) == [(0, 11)] and list(keys[0]) == list(keys[2]) == []
-    assert [sampler.handed for sampler in samplers] == [[8], [3, 5, 11], [9]]
 
 
 class Deadly:
@@ -240,6 +240,15 @@ def test_dead_and_silent_workers_are_one_line(root, tmp_path, transform, message
     with pytest.raises(LoaderError, match=message) as error:
         list(make_loader(dataset, ShardSampler(7), None, workers=2, timeout=1))
     assert "\n" not in str(error.value)
+    assert re.search(r"; being read: .*list.txt:[12]: v[01].mp4(, .*list.txt:[12]: v[01].mp4)?$", str(error.value))
+
+
+def test_workers_tell_where_they_are(root, tmp_path):
+    dataset = TestDataset(videos_of(root, tmp_path), **TEST)
+    assert len(list(make_loader(dataset, ShardSampler(7), None, workers=2))) == 7
+    assert dataset.reading.tolist() == [-1, -1]
+    make_loader(dataset, ShardSampler(7), None, workers=0)
+    assert dataset.reading is None
 
 
 def resident(pid):

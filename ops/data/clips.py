@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from ops.data.lists import Record, VideoList, resolve
 from ops.data.readers import UnreadableVideo, open_reader
@@ -57,7 +57,13 @@ class Failure(NamedTuple):
 
 
 class _VideoDataset(Dataset, ABC):
-    """What training and testing share: one record read by one reader, opened and closed in the call, in the worker."""
+    """What training and testing share: one record read by one reader, opened and closed in the call, in the worker.
+
+    ``reading``: which place of the list each loader process is at, int64 ``[workers]`` in shared memory, -1: at none; None
+    without such processes.
+    """
+
+    reading: torch.Tensor | None = None
 
     def __init__(
         self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, decoder: str,
@@ -81,6 +87,7 @@ class _VideoDataset(Dataset, ABC):
         the list: UserError stays one, the rest becomes RuntimeError."""
         epoch, index = key
         record = self.video_list[index]
+        self._is_at(index)
         try:
             return self.sample(epoch, index, record)
         except UnreadableVideo as error:
@@ -91,6 +98,13 @@ class _VideoDataset(Dataset, ABC):
             raise RuntimeError(
                 f"{self.video_list.path}:{record.line}: {record.id}: {type(error).__name__}: {error}"
             ) from error
+        finally:  # which a process that is killed does not come to
+            self._is_at(-1)
+
+    def _is_at(self, index: int) -> None:
+        worker = get_worker_info()
+        if worker and self.reading is not None:
+            self.reading[worker.id] = index
 
     @abstractmethod
     def sample(self, epoch: int, index: int, record: Record) -> Sample | Frames: ...

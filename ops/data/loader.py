@@ -94,27 +94,25 @@ class QueueSampler(Sampler[Key]):
     so that nobody waits for a slow video of another.
 
     take: a function without arguments that counts from 0 for all processes together (``World.counter``).
-    ``handed`` are the indices that this process has been given so far. A sampler serves one pass.
+    A sampler serves one pass.
     """
 
     def __init__(self, indices: np.ndarray, take: Callable[[], int]) -> None:
         self.indices = indices
         self.take = take
-        self.handed: list[int] = []
 
     def __iter__(self) -> Iterator[Key]:
         while (place := self.take()) < len(self.indices):
-            self.handed.append(int(self.indices[place]))
-            yield 0, self.handed[-1]
+            yield 0, int(self.indices[place])
 
 
 class LoaderError(UserError):
-    """A loader process died or fell silent: what it was reading is not known to be bad."""
+    """A loader process died or fell silent. The message names what was being read, which need not be bad."""
 
 
 @contextlib.contextmanager
-def loader_errors() -> Iterator[None]:
-    """Context in which torch's words for dead and silent loader processes become LoaderErrors.
+def loader_errors(loader: DataLoader) -> Iterator[None]:
+    """Context in which torch's words for dead and silent processes of a loader become LoaderErrors.
 
     A signal handler of torch tells the main thread that a process died, wherever it is just then: so the whole loop over a
     loader belongs into this context.
@@ -129,7 +127,13 @@ def loader_errors() -> Iterator[None]:
             message = f"the loader processes are silent: {text}; mend a slow disk, or wait longer with --timeout"
         else:
             raise
-        raise LoaderError(message) from None
+        raise LoaderError(f"{message}; {_being_read(loader.dataset)}") from None
+
+
+def _being_read(dataset: TrainDataset | TestDataset) -> str:
+    videos, rows = dataset.video_list, [] if dataset.reading is None else dataset.reading.tolist()
+    names = [f"{videos.path}:{videos[row].line}: {videos[row].id}" for row in rows if row >= 0]
+    return f"being read: {', '.join(names)}" if names else "nothing was being read"
 
 
 class _Loader(DataLoader):
@@ -143,7 +147,7 @@ class _Loader(DataLoader):
             # torch can tell these to stop, and it waits for 5 s. So something that is not garbage holds them as well.
             weakref.finalize(self, [batches].clear)
         try:
-            with loader_errors():
+            with loader_errors(self):
                 yield from batches
         except LoaderError:
             raise
@@ -160,6 +164,7 @@ def make_loader(
     ``in_order`` off gives what is ready first. The global random state of torch is not touched. Iterating raises UserError,
     and LoaderError if a worker dies or times out.
     """
+    dataset.reading = torch.full((workers,), -1).share_memory_() if workers else None
     return _Loader(
         dataset,
         batch_size=batch_size,

@@ -1,0 +1,376 @@
+"""A real, small run against a recipe of its own; and runs that are made up from the options of the rows."""
+import contextlib
+import functools
+import json
+import shlex
+import shutil
+
+import doctor
+import pytest
+import recipes
+from fronts import ROOT, call, make_motion, refused
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recipes import UNKNOWN, Recipe, Run, find_recipe, reached, read_recipe, read_run
+
+from ops.errors import UserError
+from ops.options import training_arguments
+
+SETTINGS = ["--module", "tsm", "--arch", "resnet18", "--pretrain", "none", "--num_segments", "2", "--input_size", "32", "--lr",
+            "0.02", "--lr_steps", "1", "--epochs", "2"]
+SCRIPT = """#!/usr/bin/env bash
+# A row of its own.
+# Expected: Prec@1 99.9 % with 2 frames x 1 clip x 3 crops, 36, and 99.1 % with 2 frames x 1 clip x 1
+#   crop, 32 (a book).
+#   bash here.sh train
+set -euo pipefail
+mode=${{1:?}}
+shift
+case $mode in
+train)
+    torchrun --nproc_per_node "${{GPUS:-2}}" main.py motion RGB {data} {settings} --batch-size 4 "$@"
+    ;;
+test)
+    python test_models_three_crops.py motion {tested} --weights w.pth --full_res "$@"
+    ;;
+esac
+"""
+ROWS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "scripts").glob("*/*.sh") if "main.py" in path.read_text())
+TSM = "scripts/tsm/sthv1_r50_8f.sh"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return [str(flag) for flag in make_motion(tmp_path_factory.mktemp("motion"))]
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    """Scripts are named as from there."""
+    monkeypatch.chdir(ROOT)
+
+
+def flags_of_test(data):
+    """The flags that a test takes."""
+    return [*data[:4], *data[-2:]]
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """The folder of two epochs, half the batch of the recipe at half its rate, and tested with one crop."""
+    out = tmp_path_factory.mktemp("run") / "with spaces"
+    assert call("main", "motion", "RGB", *data, *SETTINGS, "--batch-size", 4, "-j", 0, "--device", "cpu", "--lr", 0.01,
+                "--output_dir", out) == 0
+    assert call("test_models_center_crop", "motion", *flags_of_test(data), "--weights", out / "best.pth", "-j", 0,
+                "--device", "cpu", "--output_dir", out / "scores") == 0
+    return out
+
+
+@pytest.fixture
+def script(data, tmp_path):
+    """The recipe of that run, in a folder with a name that needs quotes."""
+    path = tmp_path / "it's ü $(x)" / "-row.sh"
+    path.parent.mkdir()
+    tested = shlex.join(flags_of_test(data))
+    path.write_text(SCRIPT.format(data=shlex.join(data), tested=tested, settings=" ".join(SETTINGS)))
+    return path
+
+
+@functools.cache
+def recipe_of(row):
+    return read_recipe(row)
+
+
+def as_run(options, rows=None, scores=None):
+    """A run with the options of a recipe, to its end."""
+    last = {"epoch": options["epochs"], "train_videos": 86017, "val_listed": 11522, "val_videos": 11522, "val_top1": 45.0}
+    return Run({**options, "videos": {}, "versions": {}}, [last] if rows is None else rows, scores or {})
+
+
+def findings_of(recipe, **changed):
+    found, _, _ = doctor.compare(recipe.options, {**recipe.options, **changed})
+    return {finding.setting: finding for finding in found}
+
+
+def write_run(folder, options, rows=()):
+    folder.mkdir(exist_ok=True)
+    plain = {key: value for key, value in options.items() if key not in ("rate", "norm_batch") and value != UNKNOWN}
+    (folder / "args.json").write_text(json.dumps({"world_size": 8, **plain}))
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_a_real_run(trained, script, capsys):
+    assert call("doctor", trained, "--recipe", script) == 1
+    out = capsys.readouterr().out
+    assert "99.9 % with 2 frames x 1 clip x 3 crops, 36, and 99.1 % with 2 frames x 1 clip x 1 crop, 32 (a book)." in out
+    assert "below the 99.1 % expected of such a view" in out and "lr 0.01 for 4 is the recipe's 0.02 for 8" in out
+    table = [line.split("  ")[0] for line in out.split("THIS MATTERS\n")[1].split("\n\n")[0].splitlines()]
+    assert table == ["setting", "scores: crops", "scores: crop_size"]
+    assert "settings are as in the recipe; not known" not in out and "versions: python 3" in out
+
+
+def test_a_run_that_is_as_its_recipe(trained, script, data, tmp_path, capsys):
+    script.write_text(script.read_text().replace("--full_res", "--test_crops 1"))
+    shutil.copytree(trained, tmp_path / "run")
+    assert call("doctor", tmp_path / "run", "--recipe", script, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["findings"] == [] and told["unknown"] == [] and "rate" not in told
+    assert set(told["same"]) == {check.setting for check in doctor.CHECKS}
+    assert told["notes"][1] == f"scores: tested as `bash {script} test` does, 8/8 videos"
+    (tmp_path / "run" / "log.jsonl").write_text('{"epoch": 1, "train_data_share": 0.5}\n{"epoch": 2, "tr')
+    assert call("doctor", tmp_path / "run", "--recipe", script) == 1
+    out = capsys.readouterr().out
+    assert "1 of 2" in out and "nothing was validated yet" in out and "50% of the last epoch" in out
+
+
+def test_every_option_is_compared_or_known_to_be_free():
+    compared = [option for check in doctor.CHECKS for option in check.options or (check.setting,)]
+    options = vars(training_arguments("", ["something", "RGB"])).keys()
+    assert len(set(compared)) == len(compared)
+    assert sorted(options) == sorted([*compared, *doctor.FREE])
+
+
+OTHER = {"dataset": "mine", "modality": "Flow", "module": "tdn", "arch": "resnet18", "pretrain": "none", "tune_from": "a.pth",
+         "lr_scheduler": "step", "lr_steps": [1], "sampling": "dense", "shift_place": "block", "shift_direction": "past",
+         "lr_policy": "flat", "consensus_type": "identity", "amp": "bf16", "train_list": "a", "val_list": "b",
+         "missing": "skip"}
+FACTS = {"num_class": {"num_classes": 3}, "class_names": {"class_names_sha256": "b" * 64}}
+
+
+@pytest.mark.parametrize("option", sorted(
+    option for check in doctor.CHECKS for option in check.options or (check.setting,)))
+def test_a_compared_option_is_looked_at(option):
+    steps = {**recipe_of(TSM).options, "class_names_sha256": "a" * 64}
+    cosine = {**steps, "lr_scheduler": "cosine", "warmup_epoch": 1, "scale_lr": True, "lr_batch": 100}
+    found = []
+    for options in (steps, cosine):
+        value = options[option]
+        other = OTHER[option] if option in OTHER else not value if isinstance(value, bool) else 3 * (value or 1) + 1
+        changed = {**options, option: other, **FACTS.get(option, {})}
+        recipe, run = (recipes.settled(side, 8) for side in (options, changed))
+        found += doctor.compare(recipe, run)[0]
+    assert found and all(finding.recipe != finding.run and finding.why for finding in found)
+
+
+@pytest.mark.parametrize(("processes", "batch", "accumulate", "lr", "change"), [
+    (8, 8, 1, 0.01, None), (1, 8, 8, 0.01, None), (2, 8, 1, 0.0025, None), (1, 10, 1, 0.00157, None),
+    (2, 8, 1, 0.01, "4 x the recipe's rate for such a batch: --lr 0.0025, or the recipe's batch: --accumulate 4"),
+    (2, 4, 2, 0.01, "4 x the recipe's rate for such a batch: --lr 0.0025, or the recipe's batch: --accumulate 8"),
+    (8, 8, 1, 0.04, "4 x the recipe's rate for such a batch: --lr 0.01"),
+    (2, 8, 1, 0.02, "8 x the recipe's rate for such a batch: --lr 0.0025"),
+    (16, 8, 1, 0.01, "0.5 x the recipe's rate for such a batch: --lr 0.02"),
+])
+def test_the_rate_is_that_of_a_video(processes, batch, accumulate, lr, change):
+    recipe = recipe_of(TSM)
+    own = {"lr_batch": None, "batch_size": batch, "accumulate": accumulate, "lr": lr}
+    used = recipes.settled({**recipe.options, **own}, processes)
+    found = findings_of(recipe, **used)
+    assert (found["lr for the batch"].why if change else None) == change
+    assert change or not {name for name, finding in found.items() if finding.weight >= doctor.MATTERS}
+    assert ("BatchNorm batch" in found) == (batch != 8)
+
+
+def test_scaling_is_the_advice_where_the_rate_is_meant_for_another_batch():
+    recipe = recipe_of(TSM)
+    plain = {**recipe.options, "lr_batch": 64, "batch_size": 2}
+    assert "batch: --scale_lr, or" in findings_of(recipe, **recipes.settled(plain, 8))["lr for the batch"].why
+    assert "lr for the batch" not in findings_of(recipe, **recipes.settled({**plain, "scale_lr": True}, 8))
+
+
+def test_the_worst_comes_first(tmp_path, capsys):
+    options = {**recipe_of(TSM).options, "amp": "fp16", "dropout": 0.8, "partial_bn": True, "arch": "resnet101"}
+    row = {"epoch": 50, "val_top1": 44.0}
+    assert call("doctor", write_run(tmp_path / "run", options, [row]), "--recipe", TSM) == 1
+    first, rest = capsys.readouterr().out.split("THIS MATTERS\n")[1].split("seldom the cause\n")
+    assert [line.split()[0] for line in first.splitlines()[1:4]] == ["arch", "BatchNorms", "dropout"]
+    assert "--npb" in first and "--dropout 0.5" in first and rest.splitlines()[1].startswith("amp")
+
+
+def test_epochs_that_end_before_the_rate_falls():
+    why = findings_of(recipe_of(TSM), epochs=30)["epochs"].why
+    assert why.startswith("it ends before the rate has fallen") and "--epochs 50" in why
+    assert findings_of(recipe_of(TSM), epochs=70)["epochs"].why == "trained for another time: --epochs 50"
+
+
+@pytest.mark.parametrize(("row", "told"), [
+    ({}, {}),
+    ({"train_videos": 85000, "train_skipped": 500}, {"unreadable train videos": 3}),  # 85500 are listed
+    ({"train_videos": 84000, "train_skipped": 2000}, {"unreadable train videos": 7}),
+    ({"train_videos": 85500, "train_skipped": 0, "val_listed": 11000}, {"val videos": 8}),
+    ({"train_videos": 80000, "val_videos": 11521}, {"train videos": 8, "unreadable val videos": 3}),
+    ({"epoch": 49}, {"epochs done": 8}),
+])
+def test_what_the_log_tells(row, told):
+    recipe = recipe_of(TSM)
+    run = as_run(recipe.options)
+    run.rows[-1].update(row)
+    if "val_listed" in row:
+        run.rows[-1]["val_videos"] = row["val_listed"]
+    assert {finding.setting: finding.weight for finding in doctor.happened(recipe, run)} == told
+
+
+def test_scores_of_a_part_of_the_videos(trained):
+    recipe = recipe_of(TSM)
+    (facts,) = read_run(trained).scores.values()
+    facts = facts._replace(failures=[{"row": 1}], protocol={**facts.protocol, **recipe.tests["test1"]})
+    found, notes = doctor.tested(recipe, as_run(recipe.options, scores={"scores1": facts}))
+    assert [(one.setting, one.run, one.weight) for one in found] == [
+        ("unreadable in scores1", "1 of 8", 7), ("scores1: videos", "8", 8)]
+    assert notes == [f"scores1: tested as `bash {TSM} test1` does, 7/8 videos"]
+    found, notes = doctor.tested(recipe, as_run(recipe.options))
+    assert not found and notes == [f"not tested yet: `bash {TSM} test`"]
+
+
+def test_listed_videos_count_before_those_of_the_log():
+    recipe = recipe_of(TSM)
+    run = as_run({**recipe.options})
+    run.options["videos"] = {"train": 60000, "val": 11522}
+    assert [finding.run for finding in doctor.happened(recipe, run)] == ["60000"]
+    assert [finding.setting for finding in doctor.happened(recipe, as_run(recipe.options, []))] == ["epochs done"]
+
+
+@pytest.mark.parametrize(("expected", "top1", "words"), [
+    ("Prec@1 52.3 % with 8 frames x 1 crop x 1 clip, 224 (TDN's README).", 50.0, "2.3 points below the 52.3 %"),
+    ("Prec@1 47.2 % with 8 frames x 2 clips x 3 crops, 256, and 45.6 % with 8 frames x 1 clip x 1 crop, 224.", 46.0,
+     "0.4 points above the 45.6 %"),
+    ("Prec@1 55.7 %, Prec@5 79.5 % with 8 frames x 1 clip x 1 crop, 224", 55.7, "0.0 points above the 55.7 %"),
+    ("Prec@1 72.8 % with 8 frames x 1 clip x 10 crops, 224", 70.0, "is of more views"),
+    ("No number is published. From ImageNet it is 44.04 % with 8 frames x 1 clip x 1 crop, 224", 40.0, None),
+    (None, 40.0, None),
+])
+def test_what_was_reached(expected, top1, words):
+    text = reached(Recipe("x.sh", {}, {}, expected), as_run({"epochs": 50}, [{"epoch": 3, "val_top1": top1}, {"epoch": 4}]))
+    start = f"Prec@1 {top1:.2f} % in the validation after epoch 3 (1 clip x 1 crop)"
+    assert text.startswith(start) and (words in text if words else text == start)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_is_found_for_its_own_options(row, monkeypatch):
+    monkeypatch.setattr(recipes, "read_recipe", recipe_of)
+    recipe = recipe_of(row)
+    assert find_recipe(recipe.options).script == row and recipe.tests and recipe.expected
+    assert recipe.options["rate"].batch in (48, 64, 128) and recipe.options["num_classes"] in (101, 174, 400)
+    assert doctor.compare(recipe.options, recipe.options)[0] == []
+
+
+def test_the_nearest_rows_are_named(monkeypatch):
+    monkeypatch.setattr(recipes, "read_recipe", recipe_of)
+    with pytest.raises(UserError, match=r"something RGB tsm resnet50 12 uniform; .*sthv1_r50_16f.sh \(num_segments 16\)"):
+        find_recipe({**recipe_of(TSM).options, "num_segments": 12})
+    tuned = {**recipe_of("scripts/tin/sthv1_r50_8f.sh").options, "tune_from": "my.pth"}
+    assert find_recipe(tuned).script == "scripts/tin/sthv1_r50_8f_pretrained.sh"
+
+
+def test_two_scripts_of_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "ROWS", tmp_path)
+    with pytest.raises(UserError, match="the nearest are none; name one with --recipe"):
+        find_recipe(recipe_of(TSM).options)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "no_row.sh").write_text("echo main.py\n")
+    shutil.copy(ROOT / TSM, tmp_path / "mine" / "a.sh")
+    assert find_recipe(recipe_of(TSM).options).script.endswith("a.sh")
+    shutil.copy(ROOT / TSM, tmp_path / "mine" / "b.sh")
+    with pytest.raises(UserError, match=r"no single row .*a.sh \(the same\), .*b.sh \(the same\); name one"):
+        find_recipe(recipe_of(TSM).options)
+
+
+def test_an_old_args_json_leaves_unknown_what_it_does_not_tell(tmp_path, capsys):
+    new = ("world_size", "lr_batch", "scale_lr", "sync_bn", "ema", "label_smoothing", "mixup", "cutmix", "stochastic_depth",
+           "num_classes", "versions", "total_batch")
+    options = {key: value for key, value in recipe_of(TSM).options.items() if key not in new}
+    folder = write_run(tmp_path / "run", {**options, "torch": "2.6.0"}, [{"epoch": 50, "val_top1": 45.0}])
+    written = json.loads((folder / "args.json").read_text())
+    (folder / "args.json").write_text(json.dumps({key: value for key, value in written.items() if key != "world_size"}))
+    assert call("doctor", folder, "--recipe", TSM) == 0
+    out = capsys.readouterr().out
+    assert "not known: classes, lr for the batch, class names" in out and "versions: torch 2.6.0" in out
+
+
+def test_nothing_is_started(script, tmp_path, monkeypatch):
+    real = tmp_path / "bin"
+    real.mkdir()
+    for name in ("python", "torchrun", "srun"):
+        (real / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+        (real / name).chmod(0o755)
+    monkeypatch.setenv("GPUS", "5")
+    plain = read_recipe(script)
+    more = f'PATH="{real}:$PATH"\nsrun hostname\npython -c "import this"'
+    script.write_text(script.read_text().replace("set -euo pipefail", more))
+    assert read_recipe(script) == plain and plain.options["rate"] == recipes.Rate(0.02, 8)
+    assert not (tmp_path / "started").exists()
+
+
+def test_launchers_tell_the_processes(script):
+    text = script.read_text()
+    for head, processes in (("python -m torch.distributed.launch --nproc_per_node=3", 3), ("python", 1), (
+            "torchrun --nnodes 2 --nproc-per-node 4", 8), ("exec torchrun --nnodes=2 --nproc_per_node=2", 4)):
+        script.write_text(text.replace('torchrun --nproc_per_node "${GPUS:-2}"', head))
+        assert read_recipe(script).options["rate"].batch == 4 * processes
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    (lambda path: path.unlink(), "cannot be read as a script (No such file"),
+    (lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read as a script (not text)"),
+    (lambda path: path.write_text("python -m pytest\n"), "is no script that starts main.py"),
+    (lambda path: path.write_text('# main.py "$@"\npython other.py "$@"\n'), "starts no main.py"),
+    (lambda path: path.write_text(path.read_text() + "\necho no luck >&2\nexit 3\n"), "fails (no luck)"),
+    (lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--lr fast")), "argument --lr: invalid rate value"),
+    (lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--help")), "asks for help"),
+    (lambda path: path.write_text(path.read_text().replace("--full_res", "--crops 3")), "unrecognized arguments: --crops 3"),
+    (lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--tam")), "name several temporal modules"),
+])
+def test_a_recipe_that_is_none(trained, script, capsys, wrong, message):
+    wrong(script)
+    line = refused(capsys, "doctor", trained, "--recipe", script)
+    assert message in line and "-row.sh: " in line
+
+
+def test_a_script_that_never_ends(script, monkeypatch):
+    monkeypatch.setattr(recipes, "SECONDS", 0.5)
+    script.write_text(script.read_text().replace("set -euo", "sleep 30; set -euo"))
+    with pytest.raises(UserError, match=r"cannot be tried out \(no end within 0.5 s\)"):
+        read_recipe(script)
+
+
+def test_a_disk_that_takes_nothing_and_no_bash(script, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes.tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext("/dev/full"))
+        with pytest.raises(UserError, match=r"-row.sh: cannot be tried out \(Not a directory\)"):
+            read_recipe(script)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"cannot be tried out \(No such file or directory\)"):
+        read_recipe(script)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "has no args.json"), ("{", "cannot be read as JSON"), ("[" * 100_000, "cannot be read as JSON"), ("[1]", "is None"),
+    ("{}", "dataset is None"), ({"lr": "0.1"}, "lr is 0.1"), ({"batch_size": 0}, "batch_size is 0"),
+    ({"lr_steps": [1, "2"]}, "lr_steps is [1, '2']"), ({"epochs": None}, "epochs is None"),
+])
+def test_a_run_that_is_none(tmp_path, capsys, content, message):
+    options = vars(training_arguments("", ["something", "RGB"]))
+    if content is not None:
+        (tmp_path / "args.json").write_text(json.dumps({**options, **content}) if isinstance(content, dict) else content)
+    assert message in refused(capsys, "doctor", tmp_path, "--recipe", TSM)
+
+
+anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2))
+keys = st.sampled_from([*vars(training_arguments("", ["something", "RGB"])), "world_size", "videos", "versions", "num_classes",
+                        "class_names_sha256", "git"])
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changed=st.dictionaries(keys, anything, max_size=3),
+       row=st.dictionaries(st.sampled_from(["epoch", "val_top1", "train_skipped", "val_listed"]), anything))
+def test_whatever_args_json_holds_there_is_an_answer(changed, row, tmp_path):
+    recipe = recipe_of(TSM)
+    folder = write_run(tmp_path / "run", {**recipe.options, **changed}, [row])
+    try:
+        run = read_run(folder)
+    except UserError as error:
+        assert "which main.py does not write" in str(error)
+        return
+    found = [*doctor.compare(recipe.options, run.options)[0], *doctor.happened(recipe, run)]
+    assert len(list(doctor.table(found))) > len(found) and reached(recipe, run)
