@@ -151,7 +151,7 @@ def run_both(command, out, log):
 
 
 def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
-    command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2]
+    command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2, "--ema", 0.9]
     run_both(command, tmp_path / "whole", tmp_path / "whole.log")
     out = tmp_path / "out"
     faults = [(1, signal.SIGKILL), (1, signal.SIGTERM), (0, signal.SIGUSR1), (0, signal.SIGKILL)]
@@ -168,6 +168,26 @@ def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
         for process in processes:
             process.join(60)
         assert {process.exitcode for process in processes} == ({-9} if number == signal.SIGKILL else {75})
+    run_both(command, out, tmp_path / "end.log")
+    check_same(out, tmp_path / "whole")
+
+
+def test_a_signal_to_the_other_process_during_validation(flags, tmp_path):
+    """Both stop validating, and the epoch is saved; when the run goes on, it is validated."""
+    flags = list(flags)
+    flags[flags.index("--val_list") + 1] = flags[flags.index("--train_list") + 1]  # three times as long
+    command, out = [*flags, "-j", 0, "--batch-size", 2], tmp_path / "out"
+    run_both(command, tmp_path / "whole", tmp_path / "whole.log")
+    processes = ranks(command, out, free_port(), tmp_path / "log")
+    while not (out / "log.txt").exists() or "epoch 1/2" not in (out / "log.txt").read_text():
+        assert processes[0].is_alive(), (tmp_path / "log0").read_text()
+        time.sleep(0.005)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    for process in processes:
+        process.join(60)
+    assert {process.exitcode for process in processes} == {75}
+    last = torch.load(out / "last.pth", weights_only=True)
+    assert last["step_in_epoch"] == 6 and last["epoch"] == 0 and not (out / "best.pth").exists()
     run_both(command, out, tmp_path / "end.log")
     check_same(out, tmp_path / "whole")
 
