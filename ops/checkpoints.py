@@ -10,6 +10,7 @@ from ops.files import atomic_write
 from ops.layouts import LAYOUTS, from_ours
 from ops.models import TSN
 from ops.released import read_weights
+from ops.safe_pickle import shown
 from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
 
 _GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of what moved into a slot
@@ -72,8 +73,9 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
     spec.setdefault("num_segments", 8)
     try:
         model = TSN(**spec)
-    except TypeError as error:
-        raise UserError(f"{file.name}: its model needs an option this version does not know ({error})") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = shown(str(error))
+        raise UserError(f"{file.name}: its model needs an option this version does not know ({reason})") from None
     if any(value.dtype == torch.float64 for value in file.state.values()):
         model.double()
     filled = fill(model, file.state, file.name, file.spec["num_class"])

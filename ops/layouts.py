@@ -46,7 +46,7 @@ def to_ours(state, name):
     if layout.conv_bias:
         for key in list(out):
             mean = _folded_into(key)
-            if mean in out:
+            if mean in out and out[mean].shape == out[key].shape:  # others are no bias and its mean
                 out[mean] = out[mean] - out.pop(key)
     for end in layout.bias_free:
         for key in [key for key in out if key.endswith(end.replace(".bias", ".weight"))]:

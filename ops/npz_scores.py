@@ -23,7 +23,7 @@ from ops.video_ids import check_ids
 
 _PIECE = 2**20
 # A member may unpack to so many times the size of the file, or to so many bytes: scores hardly compress.
-_LARGEST_RATIO, _ALWAYS_ADMITTED = 20, 2**26
+_LARGEST_RATIO, _ALWAYS_ADMITTED = 20, 2**21
 
 
 class NpzScores(NamedTuple):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ops.backbones import first_conv, infer_arch
+from ops.data.class_names import check_names
 from ops.errors import UserError
 from ops.layouts import LAYOUTS, recognise, to_ours
 from ops.models import MODALITIES
@@ -16,6 +17,8 @@ _TSM = re.compile(
     r"TSM_(?P<dataset>[A-Za-z0-9-]+)_(?P<modality>RGB|Flow)_(?P<arch>[A-Za-z0-9-]+)"
     r"(?:_shift(?P<div>\d+)_(?P<place>[a-z]+))?(?P<pool>_tpool)?_(?:avg|identity)_segment(?P<T>\d+)_e\d+"
     r"(?P<rest>(?:_[A-Za-z0-9-]+)*)")
+_SEGMENTS = 1024  # TAM's weights grow with their square
+_CLASSES = 2**15  # of a file without a classifier, which is made new
 # The file of TSM's online demo, mobilenetv2_jester_online.pth.tar
 _ONLINE = re.compile(r"(?P<arch>mobilenetv2)_(?P<dataset>[a-z0-9]+)_online")
 
@@ -64,14 +67,40 @@ def read_weights(source):
     layout = recognise(raw)
     if layout is None:
         raise UserError(f"{name}: unknown layout of weights (first key: {next(iter(raw))}); known are {', '.join(LAYOUTS)}")
-    state = to_ours(raw, layout)
+    try:
+        state = to_ours(raw, layout)
+    except RuntimeError:
+        raise UserError(f"{name}: looks like the {layout} layout, but its shapes are of no known backbone") from None
     ours = content if layout == "ours" and isinstance(content, dict) else {}
     spec = ours.get("model")
     if isinstance(spec, dict) and "num_class" in spec:
-        return WeightFile(name, layout, state, spec, ours.get("class_names"), (ours.get("recipe") or {}).get("dataset"))
+        names, recipe = ours.get("class_names"), ours.get("recipe")
+        _check_told(name, state, spec, names)
+        return WeightFile(name, layout, state, spec, names, recipe.get("dataset") if isinstance(recipe, dict) else None)
     facts = facts_of_name(source) if is_path else {}
     dataset = facts.pop("dataset", None)
-    return WeightFile(name, layout, state, _infer_spec(raw, state, layout, name, facts), None, dataset)
+    try:
+        return WeightFile(name, layout, state, _infer_spec(raw, state, layout, name, facts), None, dataset)
+    except LookupError:  # a weight that its module always has, or a dimension
+        raise UserError(f"{name}: looks like the {layout} layout, but weights are missing or of another shape") from None
+
+
+def _check_told(name, state, spec, names):
+    """Raises UserError unless what one of our files says of itself is of the right types, and no more than its weights are: a
+    model is made from it before they are compared, and a ``pretrain`` would be read or even downloaded."""
+    plain = all(isinstance(key, str) and type(value) in (str, int, float, bool, type(None)) for key, value in spec.items())
+    kinds = {"module": str, "arch": str, "num_segments": int}
+    segments, head = spec.get("num_segments"), state.get("head.weight")
+    typed = all(type(spec.get(key)) is kind for key, kind in kinds.items())
+    if not plain or not typed or not 1 <= segments <= _SEGMENTS or "pretrain" in spec:
+        raise UserError(f"{name}: does not describe its model as this project does")
+    classes = spec["num_class"]
+    if type(classes) is not int or not (0 < classes <= _CLASSES if head is None else head.shape[:1] == (classes,)):
+        raise UserError(f"{name}: the classes that it says it has are not those of its classifier")
+    texts = isinstance(names, list) and all(isinstance(one, str) for one in names)
+    if names is not None and not (texts and len(names) == classes):
+        raise UserError(f"{name}: its class names are not {classes} texts")
+    check_names(name, names or [])
 
 
 def _infer_spec(raw, state, layout, name, facts):

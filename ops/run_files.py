@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from ops.errors import UserError
+from ops.safe_pickle import shown
 
 LAST = "last.pth"
 
@@ -51,5 +52,5 @@ def damage(path: str | Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
     except Exception as error:  # a damaged file can raise nearly anything
-        return str(error) or type(error).__name__
-    return f"checksum of {wrong}" if wrong else None
+        return shown(str(error)) or type(error).__name__
+    return f"checksum of {shown(wrong)}" if wrong else None

@@ -23,16 +23,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ops.data.class_names import check_names
 from ops.errors import UserError
 from ops.files import atomic_write
 from ops.labels import as_array, differing, of_row
 from ops.safe_pickle import shown
+from ops.video_ids import check_ids
 
 FILE_NAME = "scores.json"
 FORMAT = 1
 PLACES = {"list", "root_path", "image_tmpl", "modality"}  # where the videos lie, for who wants to show them
 # What may differ between two runs into one directory: how views are put together is decided when they are read.
 FREE = ("average",)
+# Where videos have several labels these become a table [videos, classes], of up to so many bytes for any file.
+_TABLE_BYTES = 2**26
 
 
 class Facts(NamedTuple):
@@ -98,6 +102,7 @@ def read_facts(directory: str | Path) -> Facts | None:
         want(type(protocol.get(key)) is int and 0 < protocol[key] < 2**31, f"has no whole number {key} in its protocol")
     want(protocol.get("average") in ("logits", "softmax"), f"average is {shown(protocol.get('average'))}, neither logits nor "
          "softmax")
+    want(isinstance(protocol.get("dataset"), str), "has no text dataset in its protocol")
     want(all(isinstance(content["files"].get(key, ""), str) for key in PLACES) and content["files"].keys() in (set(), PLACES),
          f"has not {', '.join(sorted(PLACES))} in files")
     want(names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -106,6 +111,9 @@ def read_facts(directory: str | Path) -> Facts | None:
     want(videos and all(isinstance(video, list) and len(video) == 2 and isinstance(video[0], str)
                         and _is_label(video[1], protocol["num_class"]) for video in videos),
          f"has a video that is not an id and a label below {protocol['num_class']}, or none")
+    size = len(videos) * protocol["num_class"] * any(isinstance(video[1], list) for video in videos)
+    want(size <= max(_TABLE_BYTES, 256 * path.stat().st_size), "is too small for labels of so many classes")
+    check_names(path, names or [])
     try:
         labels = as_array([video[1] for video in videos], protocol["num_class"])
     except ValueError:
@@ -114,8 +122,9 @@ def read_facts(directory: str | Path) -> Facts | None:
     want(all(isinstance(failure, dict) and all(type(failure.get(key)) is kind for key, kind in fields.items())
              and 0 <= failure["row"] < len(videos) for failure in content["failures"]), "has failures without row, line, id, "
          "reason and clips")
-    return Facts(protocol, content["weights"], content["files"], names, content["clips"], content["failures"],
-                 [video[0] for video in videos], labels)
+    ids = [video[0] for video in videos]
+    check_ids(path, ids)
+    return Facts(protocol, content["weights"], content["files"], names, content["clips"], content["failures"], ids, labels)
 
 
 def _is_label(value: object, num_class: int) -> bool:
@@ -129,12 +138,12 @@ def check_same(path: str | Path, old: Facts, new: Facts, clips: bool = False) ->
     keys = [key for key in {**old.protocol, **new.protocol} if key not in FREE]
     pairs += [(key, old.protocol.get(key), new.protocol.get(key)) for key in keys]
     pairs.append(("weights", old.weights.get("sha256"), new.weights["sha256"]))
-    changes = [f"{key} {_brief(before)} -> {_brief(after)}" for key, before, after in pairs if before != after]
+    changes = [f"{shown(key)} {_brief(before)} -> {_brief(after)}" for key, before, after in pairs if before != after]
     if len(old.ids) != len(new.ids):
         changes.append(f"videos {len(old.ids)} -> {len(new.ids)}")
     elif old.ids != new.ids:
         row = next(row for row, pair in enumerate(zip(old.ids, new.ids, strict=True)) if pair[0] != pair[1])
-        changes.append(f"video {row + 1} {old.ids[row]} -> {new.ids[row]}")
+        changes.append(f"video {row + 1} {shown(old.ids[row])} -> {shown(new.ids[row])}")
     elif old.labels.shape != new.labels.shape or len(differing(old.labels, new.labels)):
         changes.append("labels of the videos")
     if changes:

@@ -16,6 +16,7 @@ from ops.data.loader import loader_errors
 from ops.errors import UserError
 from ops.meters import Meters, advice
 from ops.run_files import rotate
+from ops.safe_pickle import shown
 from ops.scoring import score_videos
 from ops.steps import train_one_epoch, video_loss
 from ops.stopping import Stopped, StopRequest
@@ -48,6 +49,10 @@ def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
     listed = len(scored.labels)
     return {**metrics.evaluate(logits, scored.labels, failed), "loss": loss, "videos": listed - len(scored.failures),
             "listed": listed}
+
+# What a checkpoint must hold for a run to go on, and of what kind.
+_STATE = {"model": dict, "recipe": dict, "state_dict": dict, "optimizer": dict, "epoch": int, "best": int | float,
+          "step_in_epoch": int | None, "meters": list | None}
 
 
 class Start(NamedTuple):
@@ -155,6 +160,12 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
     return best
 
 
+def _same(old, new):
+    """Whether two options are equal, be the old one of whatever kind."""
+    numbers = isinstance(old, int | float) and isinstance(new, int | float)
+    return old == new if numbers else repr(old) == repr(new)
+
+
 def validation_line(result, dataset):
     """A validation result with its protocol: ``8 frames x 1 crops x 1 clips, 224, 120/120 videos: ...``."""
     measured = {key: value for key, value in result.items() if key in metrics.TITLES}
@@ -170,22 +181,26 @@ def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
     differs.
     """
     content = read_checkpoint(path)
-    if not isinstance(content, dict) or not {"model", "optimizer", "epoch"} <= content.keys():
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in _STATE.items()):
         raise UserError(f"--resume {path}: holds no training state (only weights?)")
     for what, old, new in (("model", content["model"], net.spec), ("recipe", content["recipe"], recipe)):
-        differing = [key for key in new if key not in FREE_FIELDS and key in old and old[key] != new[key]]
+        differing = [key for key in new if key not in FREE_FIELDS and key in old and not _same(old[key], new[key])]
         if differing:
-            changes = ", ".join(f"{key} {old[key]} -> {new[key]}" for key in differing)
+            changes = ", ".join(f"{key} {shown(old[key])} -> {new[key]}" for key in differing)
             raise UserError(f"--resume {path}: was trained with another {what} ({changes}); give the same flags, or another "
                             f"--output_dir to start anew")
     meters = content.get("meters")
     if recipe and meters and len(meters) != processes:
         raise UserError(f"--resume {path}: was saved within an epoch by {len(meters)} processes, and their shares of it are "
                         f"not those of {processes}; start {len(meters)} again until the epoch ends")
-    net.load_state_dict(content.get("trained_state_dict", content["state_dict"]) if ema else content["state_dict"])
-    if ema:
-        ema.module.load_state_dict(content["state_dict"])
-    optimizer.load_state_dict(content["optimizer"])
-    if scaler and "scaler" in content:
-        scaler.load_state_dict(content["scaler"])
+    try:
+        net.load_state_dict(content.get("trained_state_dict", content["state_dict"]) if ema else content["state_dict"])
+        if ema:
+            ema.module.load_state_dict(content["state_dict"])
+        optimizer.load_state_dict(content["optimizer"])
+        if scaler and "scaler" in content:
+            scaler.load_state_dict(content["scaler"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"--resume {path}: its training state is not one of this model ({shown(str(error))}); give another "
+                        f"file") from None
     return Start(content["epoch"], content.get("step_in_epoch", 0), meters, content["best"])

@@ -115,6 +115,12 @@ def test_paths(tmp_path, monkeypatch):
         ("num_class = " + "9" * 5000, ": not TOML: "),
         ("a = " + "[" * 5000, ": not TOML: "),
         (b"a = 1\nb = '\xff'", ":2: not UTF-8 text"),
+        ("\n" + "a." * 300 + "a = 1", ":2: more than 200 dots"),
+        ("num_class" + ".a" * 150 + " = 1", ":1: num_class is a whole number"),
+        ('num_class = 2000000', ":1: num_class is 2000000; a data set has at least 1 class, and at most 1000000"),
+        ("num_class = 0x" + "f" * 5000, ":1: num_class is <int>; a data set"),
+        ('root_path = "a\\u0000b"', ":1: root_path: 'a\\x00b' holds a line break or a zero byte"),
+        ("flip_pairs = [[0, 1_000_000]]", ":1: flip_pairs: there is no label 1000000"),
     ],
 )
 def test_what_is_wrong(tmp_path, text, says):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 from videos import check, standard_samples, textured_frames
 
+from ops.data.frame_folder import _webp_size, decode_image
 from ops.data.readers import FlowFolder, FrameFolder, UnreadableVideo, count_frames, open_reader
 from ops.errors import UserError
 
@@ -61,6 +63,37 @@ def test_a_bad_image_is_named(tmp_path, damage):
         with pytest.raises(UnreadableVideo, match=r"video: img_00004\.jpg") as caught:
             reader.get([0, 3])
     assert "\n" not in str(caught.value) and caught.value.path == str(folder)
+
+
+@pytest.mark.parametrize("options", [{"quality": 70}, {"lossless": True}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 1), (300, 7), (2000, 3000)])
+def test_every_kind_of_webp(tmp_path, size, mode, options):
+    """Their sizes stand in three forms; a transparent picture of the lossy form has the third."""
+    colour = (9, 99, 199, 99)[: len(mode)]
+    Image.new(mode, size, colour).save(tmp_path / "a.webp", **options)
+    data = (tmp_path / "a.webp").read_bytes()
+    assert _webp_size(data) == size and data[12:16] in (b"VP8 ", b"VP8L", b"VP8X")
+    assert decode_image(str(tmp_path), "a.webp").shape == (size[1], size[0], 3)
+
+
+def test_a_picture_larger_than_its_file_can_hold(tmp_path):
+    """A frame of 4K of one colour is read, and the same file with a header that lies is not."""
+    data = bytearray(simplejpeg.encode_jpeg(np.zeros((2160, 3840, 3), np.uint8), quality=10))
+    assert decode_image("f", "a.jpg", data=bytes(data)).shape == (2160, 3840, 3)
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 2] = (65_500).to_bytes(2, "big")
+    with pytest.raises(UnreadableVideo, match=rf"a.jpg: {len(data)} bytes are no picture of 3840x65500"):
+        decode_image("f", "a.jpg", data=bytes(data))
+    Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
+    with pytest.raises(UnreadableVideo, match=r"bytes are no picture of 9000x9000"):
+        decode_image(str(tmp_path), "a.png", "L")
+
+
+def test_names_of_any_length_are_counted():
+    """In the table of a shard set."""
+    names = {"img_00001.jpg", f"img_{'9' * 5000}.jpg"}
+    assert count_frames("folder", "img_{:05d}.jpg", there=names) == 1
 
 
 def test_count_frames(tmp_path):

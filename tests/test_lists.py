@@ -85,6 +85,8 @@ def test_windows_text_blank_lines_and_mark(tmp_path):
         (b"ok 0\n\xff\xfe 1\n", 2, "not UTF-8"),
         ("a.mp4 1\n".encode("utf-16"), 1, "not UTF-8"),
         (b"ok 0\na\0.mp4 1\n", 2, "not UTF-8"),
+        (b"s3://bucket/k.shards/v.mp4 1\n", 1, "is a URL, and a list must not open one"),
+        (b"a 1\nsimplecache::/k.shards/v 1\n", 2, "is a URL"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, data, line, says):

@@ -11,7 +11,7 @@ from score_dirs import describe, facts_of
 from ops.errors import UserError
 from ops.score_folder import check_same, read_facts, write_facts, write_failures
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0"), min_size=1)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -52,7 +52,11 @@ def test_failures_as_a_table(tmp_path):
     ({"videos": [["a", []]]}, "below 8"), ({"videos": [["a", 1], ["b", [1]]]}, "with one label and with several"),
     ({"videos": [[1, 1]]}, "a video"), ({"class_names": ["a"]}, "8 class names"), ({"clips": ["0"]}, "clips"),
     ({"failures": [{"row": 0}]}, "failures"), ({"weights": None}, "weights"), ({"files": {"root_path": 1}}, "files"),
-    ({"failures": [{"clips": [0], "row": 9, "line": 1, "id": "a", "reason": "b"}]}, "failures")])
+    ({"failures": [{"clips": [0], "row": 9, "line": 1, "id": "a", "reason": "b"}]}, "failures"),
+    ({"videos": [["a\nb", 1]]}, "row 1: the id .* line break"), ({"class_names": ["\ud800"] * 8}, "class name .* line break"),
+    ({"protocol": {"num_segments": 8, "crop_size": 2, "crops": 1, "num_class": 8, "average": "logits"}}, "text dataset"),
+    ({"protocol": {"num_segments": 8, "crop_size": 2, "crops": 1, "num_class": 2**31 - 1, "average": "logits", "dataset": "x"},
+      "videos": [["a", [1]]]}, "too small for labels of so many classes")])
 def test_wrong_content_is_one_line(tmp_path, change, message):
     describe(tmp_path, [1, 2])
     content = json.loads((tmp_path / "scores.json").read_text())

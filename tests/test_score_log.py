@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops.errors import UserError
-from ops.score_log import Finished, ScoreLog, sole_user
+from ops.score_log import Finished, ScoreLog
 
 
 def fill(folder, number=0, rows=(4, 0, 2), values=6):
@@ -90,26 +88,3 @@ def test_a_full_disk(tmp_path, monkeypatch):
             log.add(1, np.ones(6, np.float32))
         monkeypatch.undo()
     assert Finished(tmp_path, 2, 6).missing().tolist() == [1]
-
-
-HOLD = """
-import sys, time
-from ops.score_log import sole_user
-with sole_user(sys.argv[1]):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_directory_has_one_writer(tmp_path):
-    other = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "scores"], stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline() == "locked\n"
-    with pytest.raises(UserError, match="another test is writing there"), sole_user(tmp_path / "scores"):
-        pytest.fail("locked twice")
-    other.kill()  # the lock goes with the process, however it ends
-    other.wait()
-    with sole_user(tmp_path / "scores"):
-        assert (tmp_path / "scores").is_dir()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written .*--output_dir"), sole_user(tmp_path / "file"):
-        pytest.fail("a file is no directory")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -120,3 +121,19 @@ def test_two_runs_in_one_folder(data, tmp_path, capsys):
         line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out")
         assert "/out: another training is writing there; wait for it, or give another --output_dir" in line
     assert run(data, tmp_path / "out", "--epochs", 1) == 0
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"recipe": None}, "holds no training state"), ({"epoch": "1"}, "holds no training state"),
+    ({"meters": 3}, "holds no training state"), ({"model": {"arch": torch.ones(3)}}, "another model .arch tensor"),
+    ({"recipe": {"lr": [[torch.ones(2)]], "lr_steps": "a\nb"}}, "another recipe .lr .* -> 0.01, lr_steps a.nb -> "),
+    ({"state_dict": {"head.weight": torch.ones(3)}}, "is not one of this model"),
+    ({"optimizer": {}}, "is not one of this model"),
+    ({"optimizer": {"state": {}, "param_groups": 5}}, "is not one of this model")])
+def test_what_is_no_state_of_this_run_is_refused(data, tmp_path_factory, changes, message, capsys):
+    folder = tmp_path_factory.getbasetemp() / "to_resume"
+    if not folder.exists():
+        assert run(data, folder, "--epochs", 1) == 0
+    torch.save({**load(folder / "last.pth"), **changes}, folder / "changed.pth")
+    line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", folder, "--resume", folder / "changed.pth")
+    assert re.search(message, line) and "\n" not in line

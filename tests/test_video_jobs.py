@@ -61,6 +61,7 @@ def test_list(tmp_path):
 @pytest.mark.parametrize("names, words", [
     (["a/v.mp4", "a/v.avi"], "a/v.avi and .*a/v.mp4 would both become .*out/a/v; rename"),
     (["a.mp4", "a/v.mp4"], "a/v.mp4 would be written into .*out/a, the result of .*a.mp4; rename"),
+    (["failures.csv.mp4"], "failures.csv.mp4 would become .*out/failures.csv, a file of this tool's own; rename it"),
     (["notes.txt"], "no video in it or below it"),
 ])
 def test_refused_folders(names, words, tmp_path):

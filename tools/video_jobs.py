@@ -34,6 +34,7 @@ from ops.errors import UserError
 from ops.files import atomic_write
 from ops.locks import sole_user
 
+_OWN = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # in OUT itself
 _LEFTOVER = re.compile(r".*\.[0-9a-f]{8}\.tmp")  # of atomic_write and atomic_folder
 
 
@@ -85,6 +86,8 @@ def find_jobs(args: argparse.Namespace, result_suffix: str = "", frames_tmpl: st
         if frames_tmpl is None and suffix.lower() in ENDINGS:
             name = stem
         job = Job(source, os.path.join(args.out, name + result_suffix))
+        if _OWN.fullmatch(os.path.normpath(name + result_suffix)):
+            raise UserError(f"{source} would become {job.target}, a file of this tool's own; rename it")
         other = jobs.setdefault(job.target, job)
         if other is not job:
             raise UserError(f"{other.source} and {source} would both become {job.target}; rename one of them")

@@ -8,6 +8,7 @@ import numpy as np
 
 from ops.data.lists import read_text
 from ops.errors import UserError
+from ops.safe_pickle import shown
 
 
 def read_class_names(path: str, num_class: int | None = None) -> list[str]:
@@ -29,11 +30,19 @@ def read_class_names(path: str, num_class: int | None = None) -> list[str]:
                 if sorted(by_label) == list(range(first, first + len(names))):
                     names = [by_label[first + label] for label in range(len(names))]
                     break
+    check_names(path, names)
     if not names:
         raise UserError(f"{path}: no class names in it; write one a line, in label order")
     if num_class is not None and len(names) != num_class:
         raise UserError(f"{path}: {len(names)} class names for {num_class} classes; correct the file or --num_class")
     return names
+
+
+def check_names(path: str | os.PathLike, names: list[str]) -> None:
+    """Raises UserError, naming ``path``, for a class name that a line of text cannot hold: JSON may say anything."""
+    wrong = next(filter(re.compile("[\n\r\0\ud800-\udfff]").search, names), None)
+    if wrong is not None:
+        raise UserError(f"{path}: the class name {shown(wrong)} holds a line break or what is no text; correct it")
 
 
 def _json_names(path: str, text: str) -> list[str] | None:
@@ -47,7 +56,7 @@ def _json_names(path: str, text: str) -> list[str] | None:
     if isinstance(content, dict):
         try:
             by_label = {int(label): name for name, label in content.items()}
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             by_label = {}
         if sorted(by_label) != list(range(len(content))):
             raise UserError(f"{path}: the labels of the mapping are not 0 to {len(content) - 1}, each once; correct it")

@@ -36,12 +36,15 @@ from ops.data.lists import read_text
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.data.templates import EXAMPLES, count_places
 from ops.errors import UserError
+from ops.safe_pickle import shown
 
 FLIPS = ("names", "pairs", "none")
 _PATHS = ("root_path", "train_list", "val_list", "class_names")
 _FLOW_KEYS = {"root_path": str, "train_list": str, "val_list": str, "image_tmpl": str}
 _KEYS = {**_FLOW_KEYS, "num_class": int, "class_names": str, "test_sampling": str, "flip": str, "flip_pairs": (list, str),
          "multi_label": bool, "flow": dict}
+MOST_CLASSES = 10**6
+_DOTS = 200  # tomllib takes a minute for a key of 50,000 parts
 _KINDS = {str: "text in quotes", int: "a whole number", (list, str): 'a list of pairs of labels, or "unknown"',
           bool: "true or false", dict: "a section, [flow]"}
 
@@ -54,6 +57,9 @@ def read_dataset_file(path: str, folder: str | None = None) -> tuple[dict[str, A
     missing, is not TOML, or has an unknown key or a value that cannot be.
     """
     text = read_text(path)
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > _DOTS:
+            raise UserError(f"{path}:{number}: more than {_DOTS} dots; write KEY = VALUE, text in \"quotes\"")
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of 5000 digits is a mere ValueError
@@ -123,12 +129,15 @@ class _File:
                                     "out")
         except ValueError:
             self.fail(section, key, f"{key}: {_shown(value)} has a $ before no name; write $NAME, ${{NAME}}, or $$ for a $")
+        if re.search("[\n\r\0]", filled):
+            self.fail(section, key, f"{key}: {_shown(value)} holds a line break or a zero byte; no path does")
         return filled if "://" in filled else os.path.join(self.folder, os.path.expanduser(filled))
 
     def _check(self, values: dict[str, Any]) -> None:
         """Values that stand above the sections; the pairs of labels become tuples, and ``flip`` is settled."""
-        if values.get("num_class", 1) < 1:
-            self.fail("", "num_class", f"num_class is {values['num_class']}; a data set has at least 1 class")
+        if not 1 <= values.get("num_class", 1) <= MOST_CLASSES:
+            self.fail("", "num_class", f"num_class is {_shown(values['num_class'])}; a data set has at least 1 class, and "
+                                       f"at most {MOST_CLASSES}")
         for key, known in (("test_sampling", TEST_SAMPLINGS), ("flip", FLIPS)):
             if key in values and values[key] not in known:
                 self.fail("", key, f"{key} {_shown(values[key])} is not known; choose {', '.join(known)}")
@@ -149,12 +158,13 @@ class _File:
         labels = [label for pair in pairs for label in pair] if fits else []
         if not fits or len(set(labels)) < len(labels):
             self.fail("", "flip_pairs", f"flip_pairs is {_shown(pairs)}, not {_KINDS[list, str]}, each label once")
-        wrong = [label for label in labels if label < 0 or (num_class and label >= num_class)]
+        wrong = [label for label in labels if label < 0 or label >= (num_class or MOST_CLASSES)]
         if wrong:
-            self.fail("", "flip_pairs", f"flip_pairs: there is no label {wrong[0]}; labels count from 0 to num_class - 1")
+            self.fail("", "flip_pairs", f"flip_pairs: there is no label {_shown(wrong[0])}; labels count from 0 to num_class "
+                                        "- 1")
         return tuple((first, second) for first, second in pairs)
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(value) if isinstance(value, str) else shown(value)  # dotted keys can be nested very deeply
     return text if len(text) <= 60 else text[:57] + "..."

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ops.data.class_names import flip_label_map, read_class_names
-from ops.data.dataset_files import read_dataset_file
+from ops.data.dataset_files import MOST_CLASSES, read_dataset_file
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.data.templates import EXAMPLES, count_places
 from ops.errors import UserError
@@ -79,8 +79,8 @@ def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> 
         dataset = _described(str(KNOWN.folder / f"{name}.toml"), modality, given, os.path.join("data", name))
     else:
         dataset = _unknown(name, modality, given)
-    if dataset.num_class < 1:
-        raise UserError(f"--num_class {dataset.num_class}: a data set has at least 1 class")
+    if not 1 <= dataset.num_class <= MOST_CLASSES:
+        raise UserError(f"--num_class {dataset.num_class}: a data set has at least 1 class, and at most {MOST_CLASSES}")
     if dataset.test_sampling not in TEST_SAMPLINGS:
         raise UserError(f"--test_sampling {dataset.test_sampling!r} is not known; choose {', '.join(TEST_SAMPLINGS)}")
     count_places(dataset.image_tmpl, modality)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Set
 from io import BytesIO
 
@@ -13,6 +14,10 @@ from ops.data.reader_base import Reader, UnreadableVideo
 from ops.data.stored import Stored
 from ops.data.templates import file_namer
 from ops.errors import UserError
+
+# What PIL may take a file for: not EPS, for instance, of which it lets another program draw the picture.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+_PIXELS = 2**23  # a picture of 4K has that many, and may be small
 
 
 def count_frames(
@@ -37,12 +42,29 @@ def count_frames(
     while there.issuperset(names_of(number + 1)):
         number += 1
     for name in sorted(there):
-        for digits in re.findall("[0-9]+", name):
+        for digits in re.findall("(?<![0-9])[0-9]{1,255}(?![0-9])", name):  # names of a shard set may be of any length
             later = max(int(digits), number + 1)  # or, where names count from 0, the one after it
             if int(digits) >= number and name in (*names_of(later), *names_of(later + 1)):
                 absent = next(name for name in names_of(number + 1) if name not in there)
                 raise UnreadableVideo(folder, f"{absent} is missing, but {name} is there")
     return number
+
+
+def _check_pixels(folder: str, name: str, width: int, height: int, data: bytes) -> None:
+    """A header of 65,000 x 65,000 pixels would be believed, and so much memory taken, before the picture turns out not to be
+    there. A frame of one colour has a byte for 64 pixels at the least as a plain JPEG."""
+    if width * height > max(_PIXELS, 100 * len(data)):
+        raise UnreadableVideo(folder, f"{name}: {len(data)} bytes are no picture of {width}x{height}")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a WebP file, of each of its three kinds (RFC 9649, sections 2.5 to 2.7)."""
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
+    return int.from_bytes(data[26:28], "little") % 2**14, int.from_bytes(data[28:30], "little") % 2**14
 
 
 def decode_image(folder: str, name: str, mode: str = "RGB", data: bytes | None = None) -> np.ndarray:
@@ -59,14 +81,24 @@ def decode_image(folder: str, name: str, mode: str = "RGB", data: bytes | None =
             raise UnreadableVideo(folder, f"{name}: {error.strerror}") from None
     if data.startswith(b"\xff\xd8"):
         try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            _check_pixels(folder, name, width, height, data)
             if mode == "RGB":
                 return simplejpeg.decode_jpeg(data, "RGB")
-            if simplejpeg.decode_jpeg_header(data)[2] == "Gray":  # the luma of a colour JPEG is not quite convert("L")
+            if colours == "Gray":  # the luma of a colour JPEG is not quite convert("L")
                 return simplejpeg.decode_jpeg(data, "GRAY")[..., 0]
         except ValueError:
             pass  # damaged, or a colour space that PIL alone converts (CMYK)
     try:
-        return np.asarray(Image.open(BytesIO(data)).convert(mode))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is damaged: it is read, or refused, all the same
+            if data.startswith(b"RIFF"):  # PIL makes room for the picture when it is opened
+                _check_pixels(folder, name, *_webp_size(data), data)
+            image = Image.open(BytesIO(data), formats=_FORMATS)
+            _check_pixels(folder, name, *image.size, data)
+            return np.asarray(image.convert(mode))
+    except UnreadableVideo:
+        raise
     except Exception as error:  # PIL's plugins raise much more than OSError on damaged files
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UnreadableVideo(folder, f"{name}: {reason}") from None

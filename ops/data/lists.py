@@ -122,8 +122,8 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_labe
     """Read and check a list; relative paths in it are joined to ``root_path``. No video is looked at (see check_files).
 
     Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed,
-    its label is not an integer in ``[0, num_class)`` (or several, where ``multi_label`` allows them) or its number of frames
-    is below 1.
+    its label is not an integer in ``[0, num_class)`` (or several, where ``multi_label`` allows them), its number of frames
+    is below 1 or its path is a URL.
     """
     list_path, root_path = os.fspath(list_path), os.fspath(root_path)
     ids, counts, labels, lines = [], [], [], []
@@ -143,6 +143,9 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_labe
             if not match:
                 _refuse(list_path, number, line, line.rsplit(" ", 1))
             video_id, count, label = match.groups()
+        if "://" in video_id or ("::" in video_id and ".shards" in video_id):
+            raise UserError(f"{list_path}:{number}: {video_id[:80]!r} is a URL, and a list must not open one; give that of a "
+                            "shard set as --root_path")
         own = [int(part) for part in label.split(",")]
         if len(own) > 1 and not multi_label:
             raise UserError(f"{list_path}:{number}: {len(own)} labels, {label[:40]}; several a video need --multi_label")

@@ -13,6 +13,7 @@ Frames count from 1 in names, or from 0 where the place of the frame number is `
 """
 
 import os
+import re
 from collections.abc import Callable
 from string import Formatter
 
@@ -26,13 +27,17 @@ def count_places(image_tmpl: str, modality: str = "RGB") -> int:
     """How many places a template has. Raises UserError for one that cannot name the frames of this modality ("RGB",
     "Flow" or "RGBDiff")."""
     try:
-        places = sum(field is not None for _, field, _, _ in Formatter().parse(image_tmpl))
+        fields = [part[1:] for part in Formatter().parse(image_tmpl) if part[1] is not None]
+        # A template may come with a data set: a place is a number's, not of its attributes, and not a million characters wide.
+        if any(not re.fullmatch("zero|[0-9]?", name) or re.search("[0-9]{4}|{", spec) for name, spec, _ in fields):
+            raise ValueError
+        places = len(fields)
         first, second = (image_tmpl.format(*[1, "x", number][-places:], zero=number - 1) for number in (1, 2))
     except (AttributeError, LookupError, TypeError, ValueError):
         places, first, second = 0, "", ""
     if places not in _KNOWN[modality] or first == second:
         number = "a place for the frame number" if modality != "Flow" else "places for x or y and the frame number"
-        raise UserError(f"--image_tmpl {image_tmpl!r} does not name the {modality} frames; give one with {number}, like "
+        raise UserError(f"--image_tmpl {image_tmpl[:100]!r} does not name the {modality} frames; give one with {number}, like "
                         f"{EXAMPLES[modality]}")
     return places
 
@@ -49,7 +54,7 @@ def file_namer(image_tmpl: str, folder: str, modality: str = "RGB") -> Callable[
     if places == 2:
         return lambda number: tuple(image_tmpl.format(axis, number, zero=number - 1) for axis in "xy")
     video = os.path.basename(os.path.normpath(folder))
-    if not (video.isascii() and video.isdigit()):
-        raise UserError(f"--image_tmpl {image_tmpl!r} begins with the number of the video, but the folder is called "
-                        f"{video!r}; give a template with places for x or y and the frame number only")
+    if not re.fullmatch("[0-9]{1,255}", video):
+        raise UserError(f"--image_tmpl {image_tmpl[:100]!r} begins with the number of the video, but the folder is called "
+                        f"{video[:100]!r}; give a template with places for x or y and the frame number only")
     return lambda number: tuple(image_tmpl.format(int(video), axis, number, zero=number - 1) for axis in "xy")

@@ -16,8 +16,11 @@ _WIDTH, _HEIGHT = 200, 140  # pixels at most
 def middle_frame(video: str, files: dict) -> str | None:
     """A JPEG of the middle frame of ``root_path/video`` as a ``data:`` address, or None where it cannot be read.
 
-    ``files``: root_path, image_tmpl and modality of the test. Of flow the motion along x is shown.
+    ``files``: root_path, image_tmpl and modality of the test. Of flow the motion along x is shown. A score directory may be a
+    stranger's: what it says is at a URL is not fetched.
     """
+    if "://" in files["root_path"] or "::" in files["root_path"]:
+        return None
     try:
         path = resolve(os.path.join(files["root_path"], video))
         with open_reader(path, image_tmpl=files["image_tmpl"], modality=files["modality"]) as reader:

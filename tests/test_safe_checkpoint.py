@@ -1,0 +1,113 @@
+"""ops/safe_checkpoint.py: what weights need passes, and torch is never left alone with what it would believe."""
+import argparse
+import collections
+import io
+
+import pytest
+import torch
+from torch import _weights_only_unpickler as unpickler
+
+from ops.safe_checkpoint import _FOREIGN_NAMES, _Reader, _Walk, foreign_names
+from ops.weight_files import read_checkpoint
+from ops.zip_members import RefusedCheckpoint
+
+SHARED = torch.arange(12.0)
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,
+          torch.int64, torch.bool, torch.complex64, torch.complex128, torch.uint16, torch.uint32, torch.float8_e4m3fn]
+CONTENT = {
+    "dtypes": [torch.zeros(2, 3).to(dtype) for dtype in DTYPES], "scalar": torch.tensor(3), "empty": torch.zeros(0, 512),
+    "views": [SHARED[2:5], SHARED.view(3, 4).t(), SHARED[::3], SHARED], "parameter": torch.nn.Parameter(torch.ones(2)),
+    "plain": [None, True, 2**70, -1, 0.5, 1j, "é", b"\xff", bytearray(b"ab"), (1, (2,)), {3: {4}}, set()],
+    "torch": [torch.Size([2, 3]), torch.device("cpu"), torch.float32], "counts": collections.Counter("aab"),
+    "ordered": collections.OrderedDict(a=1), "default": collections.defaultdict(list, {1: [2]}), "pairs": {(1, 2): 3},
+    "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))]).state_dict(),
+    "module": torch.nn.Linear(2, 2).state_dict(),
+}
+
+
+def saved(path, content, legacy):
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return type(one) is type(other) and one.dtype == other.dtype and torch.equal(one.double(), other.double())
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return all(map(same, one, other)) and len(one) == len(other) if isinstance(one, list | tuple) else one == other
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of complex numbers made real, here
+def test_what_weights_need(tmp_path, legacy):
+    content = {**CONTENT, "dtypes": CONTENT["dtypes"][: 12 if legacy else None]}  # younger types are not in the old format
+    path = saved(tmp_path / "m.pth", content, legacy)
+    assert foreign_names(path) == {"collections.defaultdict", "builtins.list", "__builtin__.list"}
+    loaded = read_checkpoint(path)
+    for key in content:
+        assert same(loaded[key], content[key]), key
+    assert len({view.untyped_storage().data_ptr() for view in loaded["views"]}) == 1
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_names_are_told(tmp_path, legacy):
+    path = saved(tmp_path / "m.pth", {"args": argparse.Namespace(a=1), "error": ValueError("x")}, legacy)
+    assert foreign_names(path) >= {"argparse.Namespace", "builtins.ValueError"}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("content", [
+    torch.ones(3).expand(10**6, 3), torch.eye(2).to_sparse(), torch.ones(2, device="meta"),
+    {((1, 2), 3): 4}, torch.ones(2, dtype=torch.complex64).conj()])
+def test_what_weights_do_not_need(tmp_path, legacy, content):
+    with pytest.raises(RefusedCheckpoint) as error:
+        foreign_names(saved(tmp_path / "m.pth", {"a": content}, legacy))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+def walked(name):
+    module, _, attribute = name.rpartition(".")
+    walk = _Walk(_Reader(f"\x80\x02c{module}\n{attribute}\n.".encode("latin1")))
+    walk.load()
+    return walk.foreign
+
+
+def test_all_that_torch_calls_by_itself_is_known_here():
+    """A name that this torch would call with what the file says must never be taken for one that nobody has."""
+    known = {*unpickler._get_allowed_globals(), *(f"{one.__module__}.{one.__qualname__}" for one in
+                                                  torch.serialization.get_safe_globals() if not isinstance(one, tuple))}
+    assert len(known) > 100 and {"builtins.bytearray", "torch.storage.UntypedStorage"} <= known
+    passed, refused = set(), set()
+    for name in known:
+        try:
+            assert walked(name) <= {"collections.defaultdict"}, name
+            passed.add(name)
+        except RefusedCheckpoint:
+            refused.add(name)
+    assert "torch._utils._rebuild_tensor_v2" in passed and "torch.FloatTensor" in refused
+    assert walked("some.Thing") == {"some.Thing"} and walked("__builtin__.eval") == {"builtins.eval", "__builtin__.eval"}
+
+
+def test_a_crowd_of_names():
+    for number, limit in ((_FOREIGN_NAMES // 2, False), (_FOREIGN_NAMES + 1, True)):
+        walk = _Walk(_Reader(b"\x80\x02(" + b"".join(b"ca\nb%d\n" % name for name in range(number)) + b"t."))
+        if limit:
+            with pytest.raises(RefusedCheckpoint, match="names more than"):
+                walk.load()
+        else:
+            assert len(walk.load()) == len(walk.foreign) == number
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\x02(ca\nb\nc", b"\x80\x02(ca\nb\ncx", b"\x80\x02X\xff\xff\xff\xffa.",
+                                  b"\x80\x02\x8a\xffa.", b"\x80\x02G1.", b"\x80\x02N"])
+def test_what_is_cut_short_ends(data):
+    with pytest.raises(RefusedCheckpoint, match="cut short"):
+        _Walk(_Reader(data)).load()
+
+
+def test_the_old_way_to_write_a_dictionary():
+    """Python 2: the pairs are an argument."""
+    data = b"\x80\x02ccollections\nOrderedDict\n](](U\x01aK\x01e](U\x01bK\x02ee\x85R."
+    assert _Walk(_Reader(data)).load() == collections.OrderedDict(a=1, b=2)
+    assert unpickler.load(io.BytesIO(data), encoding="utf-8") == collections.OrderedDict(a=1, b=2)
