@@ -59,8 +59,8 @@ def train(args, world):
         return
     recipe = {**vars(args), "dataset": data.name, "total_batch": total}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
-    folder = Path(args.output_dir)
-    checkpoint, damaged = newest(folder) if args.resume == "auto" else (args.resume, [])
+    folder, auto = Path(args.output_dir), args.resume == "auto" and world.is_main
+    checkpoint, damaged = distributed.from_main(newest(folder) if auto else (args.resume, []))  # one for all
     if args.evaluate:
         if not checkpoint:
             raise UserError("-e needs --resume with the checkpoint to evaluate")

@@ -2,12 +2,20 @@
 import contextlib
 import itertools
 import os
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 
 from ops.errors import UserError
+from ops.meeting import meet, variable
+from ops.stopping import Stopped, ignore_signals
+from ops.watch import Watch, end
+
+# The longest wait in a collective. It ends jobs in which every process lives and one does nothing (``ops/watch.py`` sees all
+# other failures), so it is far above what is waited for: a checkpoint on a slow disk, the slowest share of a validation.
+TIMEOUT = timedelta(minutes=30)
 
 
 class World(NamedTuple):
@@ -37,6 +45,15 @@ class World(NamedTuple):
         this counter; each can be used once in a run."""
         return itertools.count().__next__ if self.store is None else lambda: self.store.add(name, 1) - 1
 
+    def flag(self, name):
+        """A function that is called with whether this process raises a flag, and tells whether any process has raised it. It
+        does not wait for the others."""
+        def raised(own):
+            if own and self.store is not None:
+                self.store.set(name, b"1")
+            return own or (self.store is not None and self.store.check([name]))
+        return raised
+
 
 @contextlib.contextmanager
 def start(device=None, local_rank=None, deterministic=False):
@@ -47,8 +64,23 @@ def start(device=None, local_rank=None, deterministic=False):
     deterministic: choose algorithms of PyTorch that give the same numbers in every run.
     Yields a :class:`World`. NCCL serves GPUs, gloo CPUs. Raises UserError for a device that is not there.
     """
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0)) if local_rank is None else local_rank
+    rank, size = variable("RANK", 0), variable("WORLD_SIZE", 1)
+    local_rank = variable("LOCAL_RANK", 0) if local_rank is None else local_rank
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic or before)
+    try:
+        if size == 1:
+            yield World(0, 1, _device(device, local_rank))
+        else:
+            with _joined(rank, size, device, local_rank) as world:
+                yield world
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _device(device, local_rank):
     if device is None:
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     try:
@@ -59,25 +91,42 @@ def start(device=None, local_rank=None, deterministic=False):
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device {device} is not there: this machine shows {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(deterministic or before)
+    return device
+
+
+@contextlib.contextmanager
+def _joined(rank, size, device, local_rank):
+    """Context of one of several processes. A failure in it is printed and told to the others, and ends the process: the first
+    to end is the one that launchers blame, so nothing is waited for."""
+    meeting = meet(rank, size)
+    watch = Watch(meeting, rank)
+    store, ended = dist.PrefixStore(meeting.name, meeting.store), None
     try:
-        if size == 1:
-            yield World(0, 1, device)
-            return
-        store, _, _ = next(dist.rendezvous("env://", rank, size))
-        # What torchrun's store holds of processes that died (their addresses) must not be taken for those of today.
-        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
+        device = _device(device, local_rank)  # no earlier: the others must hear of one that is missing
+        on_gpus = device.type == "cuda"
+        dist.init_process_group("nccl" if on_gpus else "gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        group = dist.new_group(backend="gloo", timeout=TIMEOUT) if on_gpus else dist.group.WORLD
         try:
-            group = dist.new_group(backend="gloo") if device.type == "cuda" else dist.group.WORLD
             yield World(rank, size, device, dist.PrefixStore("counters", store), group)
+        except (Stopped, SystemExit) as error:
+            if isinstance(error, SystemExit) and error.code:
+                raise
+            ended = error
+        if isinstance(ended, Stopped):
+            ignore_signals()
+        dist.destroy_process_group()  # still watched: it may wait for the others
+        watch.leave(together=isinstance(ended, Stopped))
+    except BaseException as error:
+        status = watch.fail(error)
+        try:
+            if dist.is_initialized():
+                if dist.get_backend() == "nccl" and hasattr(dist.group.WORLD, "abort"):
+                    dist.group.WORLD.abort()  # destroying finishes what is under way, and its other end may be gone
+                dist.destroy_process_group()
         finally:
-            dist.destroy_process_group()
-    finally:
-        torch.use_deterministic_algorithms(before)
+            end(status)
+    if ended:
+        raise ended
 
 
 def sum_over_ranks(values, device):

@@ -1,10 +1,14 @@
 """The one exception a user is meant to read, and how the front scripts show it."""
 
+import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from ops.stopping import STATUS, Stopped
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, what a file may have
 
 
 class UserError(Exception):
@@ -14,20 +18,42 @@ class UserError(Exception):
     """
 
 
+def explain(error: BaseException) -> tuple[str, int]:
+    """What an exception that ends a run prints on standard error, and the status that the run ends with: 1 for a defect."""
+    if _is_interrupt(error):
+        return "interrupted", 130
+    if isinstance(error, UserError):
+        return f"error: {error}", 2
+    if isinstance(error, Stopped):
+        return str(error), STATUS
+    if isinstance(error, BrokenPipeError):
+        return "the reader of its output has left", 141
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return (f"error: {error.filename or 'a file'}: {error.strerror}; what was written before is whole: make room, and give "
+                f"the same command again (a training: with --resume auto)"), 2
+    if isinstance(error, SystemExit):
+        return f"ended with status {error.code}", error.code if isinstance(error.code, int) else 1
+    return "".join(traceback.format_exception(error)).rstrip(), 1
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it began with a Ctrl-C: torch, interrupted while it writes a file, complains of the file."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 def run_front(main: Callable[[], None]) -> None:
     """Run ``main``; a ``UserError`` becomes ``error: <line>`` and exit status 2, Ctrl-C becomes exit status 130, a closed
     pipe (``... | head``) 141, a run that was asked to stop and has saved its state 75."""
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(STATUS)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
         sys.exit(141)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except (Exception, KeyboardInterrupt) as error:
+        text, status = explain(error)
+        if status == 1:
+            raise
+        print(text, file=sys.stderr)
+        sys.exit(status)

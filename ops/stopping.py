@@ -36,6 +36,13 @@ class StopRequest:
         self.number = number
 
 
+def ignore_signals() -> None:
+    """For one of several processes whose run is saved and ends: launchers send SIGTERM to the others as soon as one has ended,
+    and it must not change their status."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def outlive_signals(_: int = 0) -> None:
     """What loader processes start with: a signal sent to the whole job reaches them as well, and must not end them before the
     run has saved its state. They end with the run, and by themselves a minute later."""

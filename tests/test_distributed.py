@@ -1,6 +1,7 @@
 import pytest
 import torch
 from fronts import launch
+from ranks import run_all
 
 from ops import distributed
 from ops.errors import UserError
@@ -50,3 +51,14 @@ def test_alone_every_function_is_the_identity():
 def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(UserError, match=device), distributed.start(device):
         pass
+
+
+def on_a_device(device):
+    with distributed.start(device):
+        distributed.barrier()
+
+
+def test_a_device_that_one_machine_has_not_is_told_to_all(tmp_path):
+    first, second = run_all(tmp_path, (on_a_device, "cpu"), (on_a_device, "cuda:99"))
+    assert (first.status, second.status) == (2, 2) and second.text.startswith("error: device cuda:99 is not there")
+    assert first.text.endswith("; ending\n") and "failed: error: device cuda:99" in first.text

@@ -1,9 +1,12 @@
 """scripts/slurm_train.sh with stand-ins for what Slurm brings: srun starts its tasks one after the other."""
 import os
+import shlex
 import subprocess
+import sys
 
 import pytest
-from fronts import ROOT
+from fronts import ROOT, make_motion
+from ranks import free_port
 
 SCRIPT = ROOT / "scripts" / "slurm_train.sh"
 STAND_INS = {
@@ -44,3 +47,25 @@ def test_a_run_that_saved_itself_goes_back_into_the_queue(batch):
     assert failed.returncode == 2 and "requeued" not in failed.stdout
     outside = batch("something", SLURM_JOB_ID="")
     assert outside.returncode == 2 and outside.stderr.startswith("error: start it with sbatch")
+
+
+TWO_NODES = {
+    "srun": 'shift; for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=0 "$@" & done\n'
+            'wait -n; worst=$?; wait -n || worst=$?; exit $worst',
+    "scontrol": '[ "$1" = show ] && echo 127.0.0.1 || echo requeued',
+    "python": f'exec {shlex.quote(sys.executable)} "$@"',
+}
+
+
+def test_two_nodes_with_the_real_program(tmp_path):
+    """One task on each: they find each other."""
+    data = make_motion(tmp_path / "motion", videos=8, val_videos=8)
+    for name, text in TWO_NODES.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["bash", SCRIPT, "motion", "RGB", *data, "--module", "tsm", "--arch", "resnet18", "--num_segments", "2",
+               "--input_size", "32", "--batch-size", "2", "--device", "cpu", "--dry_run"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "OMP_NUM_THREADS": "1",
+        "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NTASKS": "2", "MASTER_PORT": str(free_port())})
+    assert done.returncode == 0 and done.stdout.count("total batch 4 = 2 processes x 2 videos") == 1, done.stderr
