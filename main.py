@@ -20,13 +20,13 @@ from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
 from ops.logs import RunLog
-from ops.mixing import mixer
 from ops.models import TSN
 from ops.optim import learning_rate, parameter_groups, rate_for
 from ops.options import OPTIONS, training_arguments
-from ops.run_facts import digest, write_settings
-from ops.run_files import newest
-from ops.sync_norm import synchronise
+from ops.train.mixing import mixer
+from ops.train.run_facts import digest, write_settings
+from ops.train.run_files import newest
+from ops.train.sync_norm import synchronise
 
 
 def main():

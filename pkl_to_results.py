@@ -25,7 +25,7 @@ from ops.errors import run_front
 from ops.fusion import Grid, Rule, Source, any_failed, check_scales, fuse, is_npz, join, load_source, need_ids, to_probabilities
 from ops.report import Tested, write_report
 from ops.results_options import results_arguments
-from ops.submission import write_submission
+from ops.score.submission import write_submission
 
 
 def main(argv: Sequence[str] | None = None) -> None:

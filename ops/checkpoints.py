@@ -9,9 +9,9 @@ from ops.errors import UserError
 from ops.files import atomic_write
 from ops.layouts import LAYOUTS, from_ours
 from ops.models import TSN
-from ops.released import read_weights
-from ops.safe_pickle import shown
 from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
+from ops.untrusted.safe_pickle import shown
+from ops.weights.released import read_weights
 
 _GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of what moved into a slot
 FORMAT = 1  # raised when a reader of today could no longer understand the file

@@ -9,12 +9,12 @@ import torch
 import torch.distributed as dist
 
 from ops.errors import UserError
-from ops.meeting import meet, variable
-from ops.stopping import Stopped, ignore_signals
-from ops.watch import Watch, end
+from ops.jobs.meeting import meet, variable
+from ops.jobs.stopping import Stopped, ignore_signals
+from ops.jobs.watch import Watch, end
 
-# The longest wait in a collective. It ends jobs in which every process lives and one does nothing (``ops/watch.py`` sees all
-# other failures), so it is far above what is waited for: a checkpoint on a slow disk, the slowest share of a validation.
+# The longest wait in a collective. It ends jobs in which every process lives and one does nothing (``ops/jobs/watch.py`` sees
+# all other failures), so it is far above what is waited for: a checkpoint on a slow disk, the slowest share of a validation.
 TIMEOUT = timedelta(minutes=30)
 
 

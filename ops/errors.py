@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from ops.stopping import STATUS, Stopped
+from ops.jobs.stopping import STATUS, Stopped
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, what a file may have
 

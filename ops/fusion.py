@@ -10,10 +10,10 @@ from ops.aggregation import aggregate_videos, aggregator, softmax
 from ops.errors import UserError
 from ops.labels import differing, is_unread, mark_unread, of_row
 from ops.metrics import topk_accuracy
-from ops.npz_scores import load_npz
-from ops.score_folder import FILE_NAME, Facts, read_facts
+from ops.score.npz_scores import load_npz
+from ops.score.score_folder import FILE_NAME, Facts, read_facts
+from ops.score.video_ids import order_of
 from ops.scores import check_same_videos, find_views, load_views, protocol_line
-from ops.video_ids import order_of
 
 
 class Source(NamedTuple):

@@ -1,4 +1,4 @@
-"""Translate state dicts between the names of published files and ours, by the tables of ``ops.layout_tables``.
+"""Translate state dicts between the names of published files and ours, by the tables of ``ops.weights.layout_tables``.
 
 ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile) are stripped before.
 """
@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from ops.layout_tables import LAYOUTS
+from ops.weights.layout_tables import LAYOUTS
 
 # A conv's bias before a BatchNorm is the same function as no bias and a smaller running mean: (conv bias, running mean).
 _FOLDS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ops.files import atomic_write
-from ops.locks import sole_user
+from ops.jobs.locks import sole_user
 
 
 class RunLog:

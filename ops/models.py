@@ -13,10 +13,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ops.backbones import build_backbone, set_input_channels
 from ops.errors import UserError
-from ops.pretrained import load_pretrained
 from ops.temporal import MODULES, insert, resolve_options
 from ops.temporal.adaptive import TemporalAdaptive
 from ops.temporal.non_local import NonLocal
+from ops.weights.pretrained import load_pretrained
 
 
 class Modality(NamedTuple):

@@ -18,8 +18,8 @@ import numpy as np
 from ops.errors import UserError
 from ops.files import atomic_write
 from ops.labels import as_array, differing, of_row
-from ops.safe_pickle import PickledArray, RefusedPickle, safe_load, shown
-from ops.score_folder import Facts
+from ops.score.score_folder import Facts
+from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_load, shown
 
 
 def score_path(directory: str | Path, clip: int, crop: int) -> Path:
@@ -102,9 +102,9 @@ def load_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read one score file, ours or TDN's: (logits float32 ``[V, classes]``, labels int64 ``[V]`` or, where a row has a list of
     labels, bool ``[V, classes]``).
 
-    The labels may be Python or numpy integers. Nothing in the file is run (``ops/safe_pickle.py``). The scores are in memory
-    once, as the result. Raises ``UserError``, one line that names the file and the row (from 1, as the lines of the list), for
-    a file that is missing, damaged or holds anything but numbers, rows of different class counts, scores that are not finite
+    The labels may be Python or numpy integers. Nothing in the file is run (``ops/untrusted/safe_pickle.py``). The scores are in
+    memory once, as the result. Raises ``UserError``, one line that names the file and the row (from 1, as the lines of the
+    list), for a file that is missing, damaged or holds anything but numbers, rows of different class counts, scores that are not finite
     and labels outside ``[0, classes)``.
     """
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ops import distributed, fusion, locks, metrics, score_log
+from ops import distributed, fusion, metrics
 from ops.checkpoints import load_model
 from ops.data.clips import TestDataset
 from ops.data.datasets import load_class_names, resolve
@@ -13,10 +13,12 @@ from ops.data.sampling import TEST_SAMPLINGS
 from ops.data.sources import check_class_names, read_checked
 from ops.errors import UserError
 from ops.files import sha256
+from ops.jobs import locks
 from ops.options import OPTIONS, file_template
-from ops.score_folder import FILE_NAME, Facts, check_same, read_facts
-from ops.scoring_run import Test, save_views, score, source_of
-from ops.submission import write_submission
+from ops.score import score_log
+from ops.score.score_folder import FILE_NAME, Facts, check_same, read_facts
+from ops.score.scoring_run import Test, save_views, score, source_of
+from ops.score.submission import write_submission
 from ops.temporal import MODULES
 
 

@@ -14,13 +14,13 @@ from ops import distributed, metrics
 from ops.checkpoints import save_checkpoint
 from ops.data.loader import loader_errors
 from ops.errors import UserError
-from ops.meters import Meters, advice
-from ops.run_files import rotate
-from ops.safe_pickle import shown
-from ops.scoring import score_videos
-from ops.steps import train_one_epoch, video_loss
-from ops.stopping import Stopped, StopRequest
-from ops.weight_files import read_checkpoint
+from ops.jobs.stopping import Stopped, StopRequest
+from ops.score.scoring import score_videos
+from ops.train.meters import Meters, advice
+from ops.train.run_files import rotate
+from ops.train.steps import train_one_epoch, video_loss
+from ops.untrusted.safe_pickle import shown
+from ops.weights.weight_files import read_checkpoint
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
 FREE_FIELDS = {
@@ -80,8 +80,8 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
     net: the TSN; model: what is trained, net itself or its wrapper; loaders: (training, validation); ema: of :func:`averaged`,
     whose weights are then what is validated, and what a checkpoint holds as the model; save_every: steps, or seconds if
     negative, after which a state is saved within an epoch, too, None: never; training: further arguments of
-    :func:`ops.steps.train_one_epoch`. Returns the best value of the metric in percent. Raises Stopped, with the state saved,
-    after a signal of ``ops.stopping`` to any process.
+    :func:`ops.train.steps.train_one_epoch`. Returns the best value of the metric in percent. Raises Stopped, with the state
+    saved, after a signal of ``ops.jobs.stopping`` to any process.
     """
     train_loader, val_loader = loaders
     accumulate = training.get("accumulate", 1)

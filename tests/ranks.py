@@ -5,8 +5,8 @@ import socket
 import time
 from typing import NamedTuple
 
-from ops import watch
 from ops.errors import run_front
+from ops.jobs import watch
 
 LOOK, SILENCE = 0.2, 15  # 3 s
 HOST = socket.gethostname()

@@ -1,7 +1,7 @@
 """What a test leaves beside its score files, for the tests of those who read them."""
 import numpy as np
 
-from ops.score_folder import Facts, write_facts
+from ops.score.score_folder import Facts, write_facts
 
 PROTOCOL = {"dataset": "mine", "num_class": 8, "num_segments": 8, "frames_per_segment": 5, "crops": 3, "crop_size": 256,
             "average": "softmax"}

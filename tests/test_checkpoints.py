@@ -8,7 +8,7 @@ from small_models import assert_same_weights, refused, saved, small
 from ops.checkpoints import export_state_dict, fill, load_model, save_checkpoint, tune
 from ops.errors import UserError
 from ops.models import TSN
-from ops.weight_files import read_checkpoint
+from ops.weights.weight_files import read_checkpoint
 
 # Files of this project.
 

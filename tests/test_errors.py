@@ -36,7 +36,7 @@ def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_not(capsys, 
     assert caught.value.code == 2 and not list(tmp_path.iterdir())
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}/a.txt: No space left on device; what was written before is")
     with pytest.raises(FileNotFoundError):
-        run_front(lambda: open(tmp_path / "none"))
+        run_front(lambda: (tmp_path / "none").read_text())
 
 
 def test_defects_keep_their_traceback():

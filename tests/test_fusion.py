@@ -19,7 +19,7 @@ from ops.fusion import (
     to_probabilities,
     weighted_mean,
 )
-from ops.npz_scores import save_npz
+from ops.score.npz_scores import save_npz
 from ops.scores import save_scores, score_path
 
 CLIPS, CROPS, VIDEOS, CLASSES = 4, 3, 9, 6

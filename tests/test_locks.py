@@ -6,11 +6,11 @@ import pytest
 from fronts import ROOT
 
 from ops.errors import UserError
-from ops.locks import sole_user
+from ops.jobs.locks import sole_user
 
 HOLD = """
 import sys
-from ops.locks import sole_user
+from ops.jobs.locks import sole_user
 with sole_user(sys.argv[1], "run", "OUT"):
     print("locked", flush=True)
     sys.stdin.read()
@@ -20,7 +20,7 @@ TAKE_TURNS = """
 import sys
 from pathlib import Path
 from ops.errors import UserError
-from ops.locks import sole_user
+from ops.jobs.locks import sole_user
 folder, name = Path(sys.argv[1]), sys.argv[2]
 turns = refused = 0
 while turns < 200:

@@ -1,12 +1,12 @@
-"""ops/meeting.py: who comes, who does not, and stores that remember the dead."""
+"""ops/jobs/meeting.py: who comes, who does not, and stores that remember the dead."""
 import threading
 
 import pytest
 import torch.distributed as dist
 from ranks import HOST, free_port
 
-from ops import meeting
 from ops.errors import UserError
+from ops.jobs import meeting
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ops.mixing import mixer
+from ops.train.mixing import mixer
 
 
 def batch(count=4, size=16):

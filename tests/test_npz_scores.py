@@ -1,4 +1,4 @@
-"""ops/npz_scores.py: TSN's files of Python 2 and of numpy 1, the plain form, and files that lie."""
+"""ops/score/npz_scores.py: TSN's files of Python 2 and of numpy 1, the plain form, and files that lie."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops.errors import UserError
-from ops.npz_scores import load_npz, save_npz
+from ops.score.npz_scores import load_npz, save_npz
 
 
 def videos(count=4, classes=5, crops=2):

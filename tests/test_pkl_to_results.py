@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 import pkl_to_results
 from ops.errors import run_front
 from ops.fusion import Grid, Rule, load_source
-from ops.npz_scores import save_npz
+from ops.score.npz_scores import save_npz
 from ops.scores import save_scores, score_path
 
 ROOT = Path(__file__).parents[1]

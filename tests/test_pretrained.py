@@ -5,10 +5,10 @@ import pytest
 import torch
 import torchvision
 
-from ops import pretrained
 from ops.backbones import ARCHS, build_backbone
 from ops.errors import UserError
 from ops.models import TSN
+from ops.weights import pretrained
 
 FOLDER = pretrained.FOLDER
 FILES = {"resnet18": "resnet18-f37072fd.pth", "resnet34": "resnet34-b627a593.pth", "resnet50": "resnet50-0676ba61.pth",

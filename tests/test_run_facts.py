@@ -3,7 +3,7 @@ import re
 
 import torch
 
-from ops import run_facts
+from ops.train import run_facts
 
 
 def test_settings_are_written_with_versions_and_commit(tmp_path):

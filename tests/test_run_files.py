@@ -3,7 +3,7 @@ import torch
 
 from ops.errors import UserError
 from ops.files import atomic_write
-from ops.run_files import damage, earlier, newest, rotate
+from ops.train.run_files import damage, earlier, newest, rotate
 
 
 def save(folder, value, keep=3):

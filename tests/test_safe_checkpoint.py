@@ -1,4 +1,4 @@
-"""ops/safe_checkpoint.py: what weights need passes, and torch is never left alone with what it would believe."""
+"""ops/untrusted/safe_checkpoint.py: what weights need passes, and torch is never left alone with what it would believe."""
 import argparse
 import collections
 import io
@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import _weights_only_unpickler as unpickler
 
-from ops.safe_checkpoint import _FOREIGN_NAMES, _Reader, _Walk, foreign_names
-from ops.weight_files import read_checkpoint
-from ops.zip_members import RefusedCheckpoint
+from ops.untrusted.safe_checkpoint import _FOREIGN_NAMES, _Reader, _Walk, foreign_names
+from ops.untrusted.zip_members import RefusedCheckpoint
+from ops.weights.weight_files import read_checkpoint
 
 SHARED = torch.arange(12.0)
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,

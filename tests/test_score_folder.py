@@ -1,4 +1,4 @@
-"""ops/score_folder.py: what a score directory says of itself, both ways."""
+"""ops/score/score_folder.py: what a score directory says of itself, both ways."""
 import csv
 import json
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from score_dirs import describe, facts_of
 
 from ops.errors import UserError
-from ops.score_folder import check_same, read_facts, write_facts, write_failures
+from ops.score.score_folder import check_same, read_facts, write_facts, write_failures
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0"), min_size=1)
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops.errors import UserError
-from ops.score_log import Finished, ScoreLog
+from ops.score.score_log import Finished, ScoreLog
 
 
 def fill(folder, number=0, rows=(4, 0, 2), values=6):

@@ -9,7 +9,7 @@ from ops.data.clips import Failure, TestDataset
 from ops.data.loader import ShardSampler, make_loader
 from ops.distributed import World
 from ops.errors import UserError
-from ops.scoring import Pace, score_videos, score_views
+from ops.score.scoring import Pace, score_videos, score_views
 
 WORLD = World(0, 1, torch.device("cpu"))
 
@@ -123,7 +123,7 @@ from ops.data.lists import read_list
 from ops.data.loader import ShardSampler, make_loader
 from ops.distributed import World
 from ops.models import TSN
-from ops.scoring import score_views
+from ops.score.scoring import score_views
 folder, videos = Path(sys.argv[1]), int(sys.argv[2])
 if not (folder / "v.mp4").exists():
     encode(folder / "v.mp4", textured_frames(60, 64, 640))

@@ -47,7 +47,7 @@ def lists(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
-    """Files in the layout that the authors released, made when first asked for; their weights are zeros and take little space."""
+    """Files in the layout that the authors released, made when first asked for; their weights are zeros, of little space."""
     folder, made = tmp_path_factory.mktemp("released"), {}
 
     def get(num_class, num_segments=8, **options):
@@ -60,7 +60,8 @@ def released(tmp_path_factory):
             layout = "tsm-mobilenetv2" if options["arch"] == "mobilenetv2" else "tsm" if module == "tsn" else module
             state = export_state_dict(model, layout)
             zeros = torch.zeros(max(value.numel() for value in state.values()))  # all weights are parts of it
-            torch.save({"state_dict": {key: zeros[:value.numel()].view(value.shape) for key, value in state.items()}}, made[key])
+            state = {key: zeros[:value.numel()].view(value.shape) for key, value in state.items()}
+            torch.save({"state_dict": state}, made[key])
         return made[key]
 
     return get

@@ -3,11 +3,11 @@ import torch
 from torch import nn
 
 from ops.data.loader import Batch
-from ops.meters import Meters
-from ops.mixing import mixer
 from ops.models import TSN
-from ops.steps import _backward, video_loss
-from ops.sync_norm import frozen_norms
+from ops.train.meters import Meters
+from ops.train.mixing import mixer
+from ops.train.steps import _backward, video_loss
+from ops.train.sync_norm import frozen_norms
 
 
 def clips(count, size=32):

@@ -8,7 +8,7 @@ from ops.distributed import World
 from ops.errors import UserError
 from ops.models import TSN
 from ops.optim import parameter_groups
-from ops.sync_norm import SyncNorm, each_alone, frozen_norms, synchronise
+from ops.train.sync_norm import SyncNorm, each_alone, frozen_norms, synchronise
 
 GPUS = World(0, 2, torch.device("cuda"))  # nothing is computed there: the layers are only replaced
 
@@ -57,7 +57,7 @@ sys.path.insert(0, ".")
 from torch import nn
 from ops import distributed
 from ops.distributed import World
-from ops.sync_norm import each_alone, synchronise
+from ops.train.sync_norm import each_alone, synchronise
 with distributed.start("cpu") as world:
     torch.manual_seed(world.rank)
     plain, synced = nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3))
@@ -90,7 +90,7 @@ import sys, torch
 sys.path.insert(0, ".")
 from torch import nn
 from ops import distributed
-from ops.sync_norm import synchronise
+from ops.train.sync_norm import synchronise
 with distributed.start() as world:
     torch.manual_seed(0)
     whole, plain, synced = torch.randn(8, 3, 2, 2, device=world.device), nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3))

@@ -8,7 +8,7 @@ from fronts import call, launch, make_flow, make_motion, refused
 
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.models import TSN
-from ops.score_folder import read_facts
+from ops.score.score_folder import read_facts
 
 
 @pytest.fixture(scope="module")

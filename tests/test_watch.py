@@ -1,4 +1,4 @@
-"""ops/watch.py with real processes: who ends, with which status, and what is printed."""
+"""ops/jobs/watch.py with real processes: who ends, with which status, and what is printed."""
 import ctypes
 import os
 import re
@@ -10,9 +10,10 @@ import pytest
 from fronts import ROOT, launch
 from ranks import HOST, LOOK, SILENCE, ends, run_all, start_all
 
-from ops import distributed, watch
+from ops import distributed
 from ops.errors import UserError, explain
-from ops.stopping import Stopped
+from ops.jobs import watch
+from ops.jobs.stopping import Stopped
 
 BOUND = 10  # seconds in which all end
 

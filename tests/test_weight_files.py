@@ -16,7 +16,7 @@ from torch import nn
 from ops.checkpoints import export_state_dict, load_model
 from ops.errors import UserError
 from ops.layouts import strip_wrappers
-from ops.weight_files import read_checkpoint, read_state_dict
+from ops.weights.weight_files import read_checkpoint, read_state_dict
 
 # Files of this project.
 

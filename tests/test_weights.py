@@ -12,8 +12,8 @@ from ops.data.datasets import KNOWN
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.layouts import LAYOUTS
 from ops.models import MODALITIES, TSN
-from ops.released import facts_of_name
 from ops.temporal import MODULES
+from ops.weights.released import facts_of_name
 
 tool = importlib.import_module("weights")
 

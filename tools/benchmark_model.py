@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ops.checkpoints import load_model
 from ops.errors import UserError
 from ops.models import TSN, fuse_batch_norm
-from ops.scoring import autocast
+from ops.score.scoring import autocast
 from ops.temporal import TemporalShift
 from ops.temporal.difference import TemporalConv
 

@@ -23,7 +23,7 @@ from ops.data.transforms import crop_offsets_test, scaled_size
 from ops.distributed import World
 from ops.errors import UserError
 from ops.models import TSN, fuse_batch_norm
-from ops.scoring import score_views
+from ops.score.scoring import score_views
 
 CLIPS, CROPS, SIZE = 10, 3, 256
 WORLD = World(0, 1, torch.device("cpu"))

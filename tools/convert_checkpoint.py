@@ -25,9 +25,9 @@ from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.layouts import LAYOUTS, to_ours
 from ops.options import OPTIONS, add_module_options, positive
-from ops.released import read_weights
 from ops.temporal import MODULES
-from ops.weight_files import find_state_dict, read_checkpoint
+from ops.weights.released import read_weights
+from ops.weights.weight_files import find_state_dict, read_checkpoint
 
 
 def main() -> None:

@@ -21,13 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from recipes import UNKNOWN, find_recipe, reached, read_recipe, read_run
 
 from ops.errors import run_front
-from ops.safe_pickle import shown
+from ops.untrusted.safe_pickle import shown
 
 MATTERS = 5  # findings of this weight or more make the exit status 1
 SHARE = 0.01  # of the videos, that may be missing or unreadable before it matters
-# Videos of the data sets, as far as they are known here.
 VIDEOS = {"something": {"train": 86017, "val": 11522}, "somethingv2": {"train": 168913, "val": 24777},
-          "kinetics": {"val": 19796}}
+          "kinetics": {"val": 19796}}  # as far as they are known here
 # Options that change no result, or only what is looked at anyway: places, machine, logs, and how a run goes on.
 FREE = {"root_path", "flow_prefix", "image_tmpl", "decoder", "workers", "timeout", "output_dir", "suffix", "snapshot_pref",
         "resume", "save_every", "keep", "evaluate", "eval_freq", "print_freq", "device", "channels_last", "compile",

@@ -30,7 +30,7 @@ from ops.data.shards import INDEX, shard_name
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.flag_types import positive
-from ops.locks import sole_user
+from ops.jobs.locks import sole_user
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 

@@ -18,11 +18,11 @@ from ops.errors import UserError
 from ops.metrics import TITLES
 from ops.optim import rate_for
 from ops.options import training_arguments
-from ops.run_facts import digest
-from ops.safe_pickle import shown
-from ops.score_folder import Facts, read_facts
+from ops.score.score_folder import Facts, read_facts
 from ops.temporal import MODULES
 from ops.testing_options import testing_parser
+from ops.train.run_facts import digest
+from ops.untrusted.safe_pickle import shown
 
 ROWS = Path(__file__).resolve().parents[1] / "scripts"
 STAND_INS = ("python", "python3", "torchrun", "srun", "sbatch")

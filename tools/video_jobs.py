@@ -32,7 +32,7 @@ from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import file_namer
 from ops.errors import UserError
 from ops.files import atomic_write
-from ops.locks import sole_user
+from ops.jobs.locks import sole_user
 
 _OWN = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # in OUT itself
 _LEFTOVER = re.compile(r".*\.[0-9a-f]{8}\.tmp")  # of atomic_write and atomic_folder

@@ -22,7 +22,7 @@ from ops.checkpoints import load_model
 from ops.errors import UserError, run_front
 from ops.files import atomic_write, sha256
 from ops.layouts import LAYOUTS
-from ops.released import facts_of_name, read_weights
+from ops.weights.released import facts_of_name, read_weights
 
 MANIFEST = Path(__file__).resolve().parents[1] / "pretrained" / "manifest.json"
 FILTERS = ("system", "module", "dataset")

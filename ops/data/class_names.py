@@ -8,7 +8,7 @@ import numpy as np
 
 from ops.data.lists import read_text
 from ops.errors import UserError
-from ops.safe_pickle import shown
+from ops.untrusted.safe_pickle import shown
 
 
 def read_class_names(path: str, num_class: int | None = None) -> list[str]:

@@ -36,7 +36,7 @@ from ops.data.lists import read_text
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.data.templates import EXAMPLES, count_places
 from ops.errors import UserError
-from ops.safe_pickle import shown
+from ops.untrusted.safe_pickle import shown
 
 FLIPS = ("names", "pairs", "none")
 _PATHS = ("root_path", "train_list", "val_list", "class_names")

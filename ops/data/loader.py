@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from ops.data.clips import Failure, Frames, Key, Sample, TestDataset, TrainDataset
 from ops.data.sampling import clip_rng
 from ops.errors import UserError
-from ops.stopping import outlive_signals
+from ops.jobs.stopping import outlive_signals
 
 
 class Batch(NamedTuple):

@@ -13,12 +13,14 @@ from fronts import ROOT, call
 from ranks import HOST, ends, free_port, run_all, start_all
 from test_training_faults import check_same, children_of, flags  # noqa: F401 (a fixture)
 
-from ops import meeting, scoring_run, training
+from ops import training
 from ops.checkpoints import save_checkpoint
 from ops.data.clips import TrainDataset
 from ops.errors import UserError
+from ops.jobs import meeting
 from ops.models import TSN
-from ops.run_files import newest
+from ops.score import scoring_run
+from ops.train.run_files import newest
 
 BOUND = 10  # seconds from the first end to the last
 TWO = ["--batch-size", 2, "--save_every", 1]

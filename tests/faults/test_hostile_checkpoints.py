@@ -9,13 +9,13 @@ import pytest
 import torch
 from hostile import HUGE, PLAIN, fuzz, takes_little
 
-from ops import released
 from ops.backbones import resnet
 from ops.checkpoints import export_state_dict
 from ops.errors import UserError
 from ops.models import TSN
-from ops.released import read_weights
-from ops.weight_files import read_checkpoint
+from ops.weights import released
+from ops.weights.released import read_weights
+from ops.weights.weight_files import read_checkpoint
 
 
 def integer(value):

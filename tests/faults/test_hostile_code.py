@@ -7,9 +7,9 @@ from test_hostile_checkpoints import legacy, of, tensor, text, zipped
 from test_hostile_headers import npy, npz
 
 from ops.errors import UserError
-from ops.npz_scores import load_npz
+from ops.score.npz_scores import load_npz
 from ops.scores import load_scores
-from ops.weight_files import read_checkpoint
+from ops.weights.weight_files import read_checkpoint
 
 CODE = {
     "reduce": b"cposix\nsystem\n%s\x85R", "global": b"cos\nsystem\n%s\x85R", "inst": b"(%sios\nsystem\n",

@@ -14,13 +14,13 @@ from hostile import NUMBERS, as_json, damaged, fuzz, opcodes, reading, reprogram
 from score_dirs import describe
 
 from ops.errors import UserError
-from ops.npz_scores import load_npz, save_npz
-from ops.run_files import damage
-from ops.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
-from ops.score_folder import check_same, read_facts
-from ops.score_log import Finished, ScoreLog
+from ops.score.npz_scores import load_npz, save_npz
+from ops.score.score_folder import check_same, read_facts
+from ops.score.score_log import Finished, ScoreLog
 from ops.scores import load_scores, save_scores
-from ops.weight_files import read_checkpoint
+from ops.train.run_files import damage
+from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
+from ops.weights.weight_files import read_checkpoint
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from ops.data.lists import read_list
 from ops.data.reader_base import UnreadableVideo
 from ops.data.shards import ShardSet
 from ops.data.stored import Stored
-from ops.npz_scores import load_npz
-from ops.score_folder import read_facts
-from ops.score_log import Finished
+from ops.score.npz_scores import load_npz
+from ops.score.score_folder import read_facts
+from ops.score.score_log import Finished
 from ops.scores import load_scores
 
 

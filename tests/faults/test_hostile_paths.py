@@ -10,7 +10,7 @@ from fronts import call
 from score_dirs import describe
 from videos import encode, textured_frames
 
-from ops.npz_scores import save_npz
+from ops.score.npz_scores import save_npz
 from ops.scores import save_scores
 
 

@@ -18,7 +18,7 @@ from forked import start
 from fronts import ROOT, call, make_motion, refused
 
 from ops import training
-from ops.run_files import damage
+from ops.train.run_files import damage
 
 TIMES = re.compile("train_.*(seconds|_share|_per_second)")
 WAYS = {"plain": [], "bf16, accumulated": ["--amp", "bf16", "--accumulate", 2], "fp16": ["--amp", "fp16", "--gd", 5],
@@ -246,7 +246,7 @@ def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
 
 @pytest.mark.parametrize("size", [200, 2 * 10**7])
 def test_a_full_disk(flags, tmp_path, capsys, size):
-    """No file may have more than ``size`` bytes: the options do not fit, or only the checkpoint. With room again the run goes on."""
+    """No file may have more than ``size`` bytes: the options do not fit, or only the checkpoint. With room it goes on."""
     command, out = [*flags, "-j", 0], tmp_path / "out"
     assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     assert call("main", *command, "--output_dir", out, "--epochs", 1) == 0

@@ -32,7 +32,7 @@ END = 10  # seconds until the kernel ends a process that hangs on its way out
 
 
 class Watch:
-    """The look-out of process rank of a job, in two threads, from its :class:`ops.meeting.Meeting` to :meth:`leave` or
+    """The look-out of process rank of a job, in two threads, from its :class:`ops.jobs.meeting.Meeting` to :meth:`leave` or
     :meth:`fail`. It has a connection of its own to the store, where an operation waits for the one before it."""
 
     def __init__(self, meeting, rank):

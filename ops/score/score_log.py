@@ -1,6 +1,6 @@
 """Scores on the disk while a test runs: each video is there as soon as it is finished, so that a stopped test goes on.
 
-``OUTPUT_DIR/unfinished/`` holds ``scores.json`` (``ops/score_folder.py``: what is being tested) and logs, one for each
+``OUTPUT_DIR/unfinished/`` holds ``scores.json`` (``ops/score/score_folder.py``: what is being tested) and logs, one for each
 process that worked on it, named by a number that grows. A log is a row of records::
 
     tag (4 bytes), row of the list (int64), bytes of content (uint32), CRC-32 of all this (uint32), content

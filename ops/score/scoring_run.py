@@ -1,8 +1,8 @@
 """One test, from its first video to its score files: what is missing is scored into logs, then the logs become files.
 
 A test that is stopped at any moment and started again goes on where it was, and leaves the files of one that was never
-stopped. ``OUTPUT_DIR`` then holds ``{clip}_crop{crop}.pkl`` (``ops/scores.py``), ``scores.json`` (``ops/score_folder.py``)
-and ``failures.csv``; while the test runs, ``unfinished/`` (``ops/score_log.py``).
+stopped. ``OUTPUT_DIR`` then holds ``{clip}_crop{crop}.pkl`` (``ops/scores.py``), ``scores.json``
+(``ops/score/score_folder.py``) and ``failures.csv``; while the test runs, ``unfinished/`` (``ops/score/score_log.py``).
 """
 import contextlib
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ops import distributed, score_log, scores
+from ops import distributed, scores
 from ops.aggregation import view_sum
 from ops.data.clips import TestDataset
 from ops.data.datasets import Dataset
@@ -22,9 +22,10 @@ from ops.files import atomic_write
 from ops.fusion import Source
 from ops.labels import is_unread, mark_unread, of_row
 from ops.models import TSN, fuse_batch_norm
-from ops.npz_scores import save_npz
-from ops.score_folder import Facts, read_facts, write_facts, write_failures
-from ops.scoring import score_views
+from ops.score import score_log
+from ops.score.npz_scores import save_npz
+from ops.score.score_folder import Facts, read_facts, write_facts, write_failures
+from ops.score.scoring import score_views
 
 
 class Test(NamedTuple):
@@ -94,7 +95,7 @@ def score(args, test, world, name):
 
 
 def score_missing(args, test, world, sampler, log):
-    """Score the videos that the sampler gives into the log; returns the :class:`ops.scoring.Pace` of this process."""
+    """Score the videos that the sampler gives into the log; returns the :class:`ops.score.scoring.Pace` of this process."""
     model = test.model.to(world.device)
     if args.fuse_bn:
         fuse_batch_norm(model)

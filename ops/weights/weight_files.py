@@ -5,8 +5,8 @@ import torch
 
 from ops.errors import UserError
 from ops.layouts import strip_wrappers
-from ops.safe_checkpoint import STAND_INS, RefusedCheckpoint, foreign_names
-from ops.safe_pickle import shown
+from ops.untrusted.safe_checkpoint import STAND_INS, RefusedCheckpoint, foreign_names
+from ops.untrusted.safe_pickle import shown
 
 
 class _Inert:

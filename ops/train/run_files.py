@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from ops.errors import UserError
-from ops.safe_pickle import shown
+from ops.untrusted.safe_pickle import shown
 
 LAST = "last.pth"
 

@@ -6,7 +6,7 @@ from torchvision.models import get_model_weights
 
 from ops.backbones import spread_channels
 from ops.errors import UserError
-from ops.weight_files import read_state_dict
+from ops.weights.weight_files import read_state_dict
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
 TORCHVISION_NAMES = {"mobilenetv2": "mobilenet_v2", "BNInception": None}  # None: torchvision has no such network

@@ -5,7 +5,7 @@ file, its directory lies directly before that, and all members are stored as the
 """
 import struct
 
-from ops.safe_pickle import shown
+from ops.untrusted.safe_pickle import shown
 
 
 class RefusedCheckpoint(Exception):

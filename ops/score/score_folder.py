@@ -27,8 +27,8 @@ from ops.data.class_names import check_names
 from ops.errors import UserError
 from ops.files import atomic_write
 from ops.labels import as_array, differing, of_row
-from ops.safe_pickle import shown
-from ops.video_ids import check_ids
+from ops.score.video_ids import check_ids
+from ops.untrusted.safe_pickle import shown
 
 FILE_NAME = "scores.json"
 FORMAT = 1

@@ -2,8 +2,8 @@
 
 TSN (Caffe tools/eval_net.py, tsn-pytorch test_models.py) saves ``scores``, an object array ``[V, 2]`` of (array
 ``[frames, crops, classes]``, label), and ``labels`` ``[V]``: a zip file with pickles in it, by Python 2 or 3 and numpy 1.
-They are read without running anything (``ops/safe_pickle.py``). Ours is ``scores`` float32 ``[V, F, crops, classes]``,
-``labels`` and ``ids``, which ``numpy.load`` reads without ``allow_pickle``.
+They are read without running anything (``ops/untrusted/safe_pickle.py``). Ours is ``scores`` float32
+``[V, F, crops, classes]``, ``labels`` and ``ids``, which ``numpy.load`` reads without ``allow_pickle``.
 """
 
 import math
@@ -18,8 +18,8 @@ import numpy as np
 
 from ops.errors import UserError
 from ops.files import atomic_write
-from ops.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
-from ops.video_ids import check_ids
+from ops.score.video_ids import check_ids
+from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
 
 _PIECE = 2**20
 # A member may unpack to so many times the size of the file, or to so many bytes: scores hardly compress.

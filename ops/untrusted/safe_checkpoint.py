@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import torch
 
-from ops.safe_pickle import shown
-from ops.zip_members import RefusedCheckpoint, members
+from ops.untrusted.safe_pickle import shown
+from ops.untrusted.zip_members import RefusedCheckpoint, members
 
 
 def foreign_names(path):

@@ -8,10 +8,10 @@ from torch import nn
 from tqdm import tqdm
 
 from ops import distributed
-from ops.meters import Meters
 from ops.optim import set_learning_rate
-from ops.scoring import autocast
-from ops.sync_norm import SyncNorm, each_alone, frozen_norms
+from ops.score.scoring import autocast
+from ops.train.meters import Meters
+from ops.train.sync_norm import SyncNorm, each_alone, frozen_norms
 
 NAMED_FAILURES = 10  # of an epoch, in the log
 
@@ -24,7 +24,7 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
     model: a TSN, perhaps compiled or wrapped by DDP; loader: batches of a ``TrainDataset`` whose sampler stands at this
     epoch, and behind the videos of first_step steps; epoch: from 0; learning_rate: optimiser step (from 0, over the whole
     run) -> base rate; clip_shape: ``(T, L*C, H, W)``; accumulate: batches of an optimiser step; clip_gradient: largest norm or
-    None; amp: "none", "bf16" or "fp16" (with a GradScaler); label_smoothing: of the cross-entropy; mix: of ``ops.mixing``;
+    None; amp: "none", "bf16" or "fp16" (with a GradScaler); label_smoothing: of the cross-entropy; mix: of ``mixing.py``;
     updated: called after each change of the weights; meters: those of the first_step steps; after_step: called with
     (steps done, meters, a function that raises UserError if a loss was not finite) after each step. Dropout and mixtures are
     seeded by (seed, step, rank), so a step does not depend on what ran before it. Unreadable videos are skipped, named in the

@@ -9,7 +9,7 @@ from ops.errors import UserError
 from ops.layouts import LAYOUTS, recognise, to_ours
 from ops.models import MODALITIES
 from ops.temporal import MODULES
-from ops.weight_files import find_state_dict, read_checkpoint
+from ops.weights.weight_files import find_state_dict, read_checkpoint
 
 # The names that TSM's main.py gives its runs (store_name), for example
 # TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50[_cos][_dense][_nl]

@@ -1,0 +1,1 @@
+"""Files from strangers, looked through before anything else reads them."""

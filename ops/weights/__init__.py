@@ -1,0 +1,1 @@
+"""What published weight files hold, and the first weights of a backbone."""
