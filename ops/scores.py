@@ -104,8 +104,8 @@ def load_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     The labels may be Python or numpy integers. Nothing in the file is run (``ops/untrusted/safe_pickle.py``). The scores are in
     memory once, as the result. Raises ``UserError``, one line that names the file and the row (from 1, as the lines of the
-    list), for a file that is missing, damaged or holds anything but numbers, rows of different class counts, scores that are not finite
-    and labels outside ``[0, classes)``.
+    list), for a file that is missing, damaged or holds anything but numbers, rows of different class counts, scores that are
+    not finite and labels outside ``[0, classes)``.
     """
     try:
         with open(path, "rb") as file:
