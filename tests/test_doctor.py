@@ -100,7 +100,8 @@ def write_run(folder, options, rows=()):
     return folder
 
 
-def test_a_real_run(trained, script, capsys):
+def test_a_real_run(trained, script, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # or the last column would be wrapped
     assert call("doctor", trained, "--recipe", script) == 1
     out = capsys.readouterr().out
     assert "99.9 % with 2 frames x 1 clip x 3 crops, 36, and 99.1 % with 2 frames x 1 clip x 1 crop, 32 (a book)." in out

@@ -8,7 +8,7 @@ from ops.backbones import spread_channels
 from ops.errors import UserError
 from ops.weights.weight_files import read_state_dict
 
-FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
+FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
 TORCHVISION_NAMES = {"mobilenetv2": "mobilenet_v2", "BNInception": None}  # None: torchvision has no such network
 HEADS = ("fc.", "classifier.", "last_linear.")
 
