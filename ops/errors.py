@@ -1,6 +1,7 @@
 """The one exception a user is meant to read, and how the front scripts show it."""
 
 import errno
+import multiprocessing
 import os
 import sys
 import traceback
@@ -56,4 +57,7 @@ def run_front(main: Callable[[], None]) -> None:
         if status == 1:
             raise
         print(text, file=sys.stderr)
+        for child in multiprocessing.active_children():
+            if child.daemon:  # a loader process may hang, and Python would wait for it
+                child.kill()
         sys.exit(status)

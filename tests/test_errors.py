@@ -39,6 +39,25 @@ def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_not(capsys, 
         run_front(lambda: (tmp_path / "none").read_text())
 
 
+def test_a_loader_process_that_hangs_holds_nobody():
+    """Python waits for its daemonic children when it ends, and these do not hear SIGTERM."""
+    code = ("import multiprocessing, signal, time\n"
+            "from ops.errors import UserError, run_front\n"
+            "from ops.jobs.stopping import outlive_signals\n"
+            "def hang():\n"
+            "    outlive_signals()\n"
+            "    while True:\n"
+            "        time.sleep(100)\n"
+            "def main():\n"
+            "    multiprocessing.get_context('fork').Process(target=hang, daemon=True).start()\n"
+            "    time.sleep(0.3)\n"
+            "    raise UserError('enough')\n"
+            "run_front(main)\n")
+    run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True,
+                         timeout=20)
+    assert run.returncode == 2 and run.stderr == "error: enough\n"
+
+
 def test_defects_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run_front(lambda: 1 / 0)
