@@ -9,7 +9,7 @@ import doctor
 import pytest
 import recipes
 from fronts import ROOT, call, make_motion, refused
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recipes import UNKNOWN, Recipe, Run, find_recipe, reached, read_recipe, read_run
 
@@ -363,6 +363,8 @@ keys = st.sampled_from([*vars(training_arguments("", ["something", "RGB"])), "wo
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(changed={"lr_batch": False}, row={})
+@example(changed={"lr_batch": "x"}, row={})
 @given(changed=st.dictionaries(keys, anything, max_size=3),
        row=st.dictionaries(st.sampled_from(["epoch", "val_top1", "train_skipped", "val_listed"]), anything))
 def test_whatever_args_json_holds_there_is_an_answer(changed, row, tmp_path):

@@ -92,7 +92,9 @@ def read_run(folder: str | Path) -> Run:
     defaults = vars(training_arguments("", ["something", "RGB"]))
     for key, default in defaults.items():
         value = options.get(key, None if key in NEEDED else default) if isinstance(options, dict) else None
-        if not _fits(value, default) or (key in ("batch_size", "accumulate", "lr") and value <= 0):
+        batch = key == "lr_batch" and value is not None
+        if not _fits(value, default) or (key in ("batch_size", "accumulate", "lr") and value <= 0) or (
+                batch and (type(value) is not int or value < 1)):
             raise UserError(f"{path}: {key} is {shown(value)}, which main.py does not write; give the --output_dir of a run")
     scores = {place.parent.name: read_facts(place.parent) for place in sorted(Path(folder).glob("scores*/scores.json"))}
     options = {"num_classes": options.get("num_class"), **defaults, **options}
