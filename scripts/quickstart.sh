@@ -39,7 +39,8 @@ for module in $modules; do
     echo "== testing $module"
     python test_models_center_crop.py motion "${lists[@]}" --archs=resnet18 --weights "$run/last.pth" \
         --test_segments=$frames --test_crops=1 --batch_size=16 -j 2 --clip_index=0 --output_dir "$run/scores"
-    result=$(python pkl_to_results.py "$run/scores" | tee /dev/stderr)
+    result=$(python pkl_to_results.py "$run/scores")
+    echo "$result"
     videos=$(grep -o '[0-9]*/[0-9]* videos' <<<"$result")
     top1=$(sed -n 's/.*Prec@1 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
     top5=$(sed -n 's/.*Prec@5 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
