@@ -125,6 +125,7 @@ def test_killed_runs_are_completed(tmp_path, capsys):
 
     process, workers = begin()
     os.kill(workers[0], signal.SIGKILL)  # another takes its place
+    (out / "videos" / "train" / "00062.mp4.0a1b2c3d.tmp").write_bytes(b"what a killed worker leaves")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in errors
     assert call("make_motion_dataset", *args, "--out", tmp_path / "whole", "-j", 2) == 0

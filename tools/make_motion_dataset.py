@@ -99,8 +99,6 @@ def make(out: Path, arguments: dict[str, int], processes: int, force: bool) -> N
         return
     for split in SPLITS:
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
-    for leftover in (out / "videos").glob("*/*.tmp"):
-        leftover.unlink()
     work = partial(make_video, {split: photo(split) for split in SPLITS})
     with (closing(run_jobs(work, jobs, processes, math.inf)) as ends,
           tqdm(total=len(names), initial=len(names) - len(jobs), unit="video") as bar):
@@ -108,6 +106,8 @@ def make(out: Path, arguments: dict[str, int], processes: int, force: bool) -> N
             if isinstance(end, Lost):
                 raise UserError(f"the process that made {jobs[index][0]} {end.reason}; repeat the command to go on")
             bar.update()
+    for leftover in (out / "videos").glob("*/*.tmp"):  # of killed processes, of an earlier run or of this one
+        leftover.unlink()
     for split in SPLITS:
         lines = (f"{video_path(split, index)} {index % len(CLASSES)}\n" for index in range(counts[split]))
         write_text(out / f"{split}.txt", "".join(lines))
