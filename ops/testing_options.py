@@ -76,10 +76,11 @@ def testing_parser(description, crops):
     return parser
 
 
-def testing_arguments(description, crops):
-    """Parse the flags of the test fronts. ``models``: for each network a namespace with the flags that are its own
-    (``weights``, ``val_list`` and what else is marked [,]). Raises UserError for flags that do not go together."""
-    args = testing_parser(description, crops).parse_args()
+def testing_arguments(description, crops, argv=None):
+    """Parse the flags of the test fronts, those of this process without ``argv``. ``models``: for each network a namespace with
+    the flags that are its own (``weights``, ``val_list`` and what else is marked [,]). Raises UserError for flags that do not
+    go together."""
+    args = testing_parser(description, crops).parse_args(argv)
     if args.tsn:
         if len(args.tsn) != 3 or args.weights or args.val_list or args.modality:
             raise UserError(f"{' '.join(args.tsn)}: after the data set come no arguments, or a modality, a list and weights, "

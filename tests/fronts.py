@@ -33,6 +33,14 @@ def launch(*args, timeout=300):
     return subprocess.run([sys.executable, *map(str, args)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout)
 
 
+def run_two(program, tmp_path, port):
+    """What two processes of a program, given as text, print, as sorted lines; both must end well."""
+    (tmp_path / "program.py").write_text(program)
+    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", port, tmp_path / "program.py")
+    assert run.returncode == 0, run.stderr[-2000:]
+    return sorted(run.stdout.splitlines())
+
+
 def refused(capsys, front, *args):
     """Run a front that must refuse its input: exit status 2 and one line. Returns the line."""
     capsys.readouterr()

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from fronts import launch
+from fronts import run_two
 from ranks import run_all
 
 from ops import distributed
@@ -29,10 +29,7 @@ sys.stdout.write(f"{world.rank} of {world.size}, main {world.is_main}\\n")
 
 
 def test_two_processes(tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAM)
-    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29533, tmp_path / "program.py")
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert sorted(run.stdout.splitlines()) == ["0 of 2, main True", "1 of 2, main False"]
+    assert run_two(PROGRAM, tmp_path, 29533) == ["0 of 2, main True", "1 of 2, main False"]
 
 
 def test_alone_every_function_is_the_identity():

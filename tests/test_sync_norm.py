@@ -1,6 +1,6 @@
 import pytest
 import torch
-from fronts import launch
+from fronts import run_two
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
@@ -77,15 +77,12 @@ sys.stdout.write(f"{world.rank}\\n")
 
 
 def test_two_processes_each_alone(tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAM)
-    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29541, tmp_path / "program.py")
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert sorted(run.stdout.split()) == ["0", "1"]
+    assert run_two(PROGRAM, tmp_path, 29541) == ["0", "1"]
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_see_each_others_batches(tmp_path):
-    (tmp_path / "program.py").write_text("""
+    run_two("""
 import sys, torch
 sys.path.insert(0, ".")
 from torch import nn
@@ -98,6 +95,4 @@ with distributed.start() as world:
     synchronise(synced, world)
     part = slice(0, 3) if world.rank == 0 else slice(3, 8)
     torch.testing.assert_close(synced(whole[part]), plain(whole)[part])
-""")
-    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29542, tmp_path / "program.py")
-    assert run.returncode == 0, run.stderr[-2000:]
+""", tmp_path, 29542)

@@ -20,7 +20,7 @@ from ops.optim import rate_for
 from ops.options import training_arguments
 from ops.score.score_folder import Facts, read_facts
 from ops.temporal import MODULES
-from ops.testing_options import testing_parser
+from ops.testing_options import testing_arguments
 from ops.train.run_facts import digest
 from ops.untrusted.safe_pickle import shown
 
@@ -200,9 +200,7 @@ def _parse(script, parse: Callable[[], Any]):
 def _protocol(script, front, flags, options, sampling):
     """The protocol of a test command: what ``ops.testing`` makes of its flags and the network that was trained."""
     row, size = MODULES[options["module"]], options["input_size"]
-    args = _parse(script, lambda: testing_parser(front, 3 if "three" in front else 1).parse_args(flags))
-    if args.sample:
-        args.test_sampling, args.clips = [args.sample[0]], args.sample[1]
+    args = _parse(script, lambda: testing_arguments(front, 3 if "three" in front else 1, flags))
     sampling = args.test_sampling[0] if args.test_sampling else row.long_sampling if sampling == "random" else sampling
     clips = args.clips or (1 if "random" in sampling else TEST_SAMPLINGS[sampling])
     scale = args.scale_size or size * 256 // 224

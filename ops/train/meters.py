@@ -79,7 +79,8 @@ class Meters:
                 "seconds": self.seconds, "parts": dict(self.watch.read())}
 
     def line(self, frames, processes):
-        """Loss, accuracy and speed so far in words; frames: of a video; the other processes are taken to be as fast."""
+        """In words so far: (loss and accuracy, speed and where the time went). frames: of a video; the other processes are
+        taken to be as fast."""
         loss, correct, count, _ = self.sums.tolist()
         rate = count / max(1e-9, self.seconds) * processes
         memory = f", {peak_memory(self.device):.1f} GiB" if self.device.type == "cuda" else ""
