@@ -22,7 +22,19 @@ import numpy as np
 from ops import metrics
 from ops.data.datasets import read_class_names
 from ops.errors import run_front
-from ops.fusion import Grid, Rule, Source, any_failed, check_scales, fuse, is_npz, join, load_source, need_ids, to_probabilities
+from ops.fusion import (
+    Grid,
+    Rule,
+    Source,
+    any_failed,
+    check_scales,
+    fuse,
+    is_npz,
+    join,
+    load_source,
+    need_ids,
+    to_probabilities,
+)
 from ops.report import Tested, write_report
 from ops.results_options import results_arguments
 from ops.score.submission import write_submission
@@ -38,8 +50,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{name}\nclip  crop  Prec@1  Prec@5")
         grids.append(Grid())
         watchers = [print_view] * args.per_view + [grids[-1]] * bool(args.report)
-        sources.append(load_source(name, rule, args.num_clips, args.test_crops,
-                                   lambda *view, watchers=watchers: [watch(*view) for watch in watchers]))
+        sources.append(
+            load_source(
+                name,
+                rule,
+                args.num_clips,
+                args.test_crops,
+                lambda *view, watchers=watchers: [watch(*view) for watch in watchers],
+            )
+        )
         line = sources[-1].line
         print(line if len(args.sources) == 1 else f"{name} (weight {weight:g}): {line}")
     sources = to_probabilities(join(sources)) if args.softmax else join(sources)
@@ -48,25 +67,56 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores, labels = fuse(sources, args.score_weights), sources[0].labels
     result = metrics.evaluate(scores, labels, any_failed(sources))
     if len(sources) > 1:
-        print_table(sources, args.score_weights, "fusion of softmaxes" if args.softmax else "fusion", result)
+        print_table(
+            sources, args.score_weights, "fusion of softmaxes" if args.softmax else "fusion", result
+        )
     facts = [source.facts for source in sources if source.facts]
     class_names = class_names or next((one.class_names for one in facts if one.class_names), None)
     if args.csv_file:
         dataset = args.dataset or (facts[0].protocol["dataset"] if facts else None)
-        write_submission(args.csv_file, need_ids(sources), scores, class_names=class_names, dataset=dataset)
+        write_submission(
+            args.csv_file, need_ids(sources), scores, class_names=class_names, dataset=dataset
+        )
     if args.report:
-        report(args, sources, [np.array(grid.top1) if grid.top1 else None for grid in grids], scores, class_names)
+        report(
+            args,
+            sources,
+            [np.array(grid.top1) if grid.top1 else None for grid in grids],
+            scores,
+            class_names,
+        )
     if "mean_class" in result:
         print(f"Mean class accuracy {result.pop('mean_class'):.02f}%")
     print("-----Evaluation is finished------")
     print(f"Overall {metrics.line(result)}")
 
 
-def report(args, sources: Sequence[Source], grids: Sequence[np.ndarray | None], fused: np.ndarray, class_names) -> None:
-    tests = [Tested(one.name, one.line, one.scores, one.labels, one.ids, class_names, one.probabilities, one.failed, grid,
-                    (one.facts and one.facts.files) or None) for one, grid in zip(sources, grids, strict=True)]
+def report(
+    args,
+    sources: Sequence[Source],
+    grids: Sequence[np.ndarray | None],
+    fused: np.ndarray,
+    class_names,
+) -> None:
+    tests = [
+        Tested(
+            one.name,
+            one.line,
+            one.scores,
+            one.labels,
+            one.ids,
+            class_names,
+            one.probabilities,
+            one.failed,
+            grid,
+            (one.facts and one.facts.files) or None,
+        )
+        for one, grid in zip(sources, grids, strict=True)
+    ]
     line = f"{len(tests)} tests, weights {' '.join(f'{weight:g}' for weight in args.score_weights)}"
-    fusion = tests[0]._replace(name="fusion", line=line, scores=fused, failed=any_failed(sources), grid=None)
+    fusion = tests[0]._replace(
+        name="fusion", line=line, scores=fused, failed=any_failed(sources), grid=None
+    )
     write_report(args.report, tests, fusion if len(tests) > 1 else None)
     print(f"report written to {args.report}/report.html")
 
@@ -76,15 +126,21 @@ def print_view(clip, crop, scores, labels) -> None:
     print(f"{clip:4d}  {crop:4d}  {top1:6.2f}  {top5:6.2f}")
 
 
-def print_table(sources: Sequence[Source], weights: Sequence[float], fusion: str, fused: dict[str, float]) -> None:
-    rows = [(source.name, f"{weight:g}", metrics.evaluate(source.scores, source.labels, source.failed))
-            for source, weight in zip(sources, weights, strict=True)]
+def print_table(
+    sources: Sequence[Source], weights: Sequence[float], fusion: str, fused: dict[str, float]
+) -> None:
+    rows = [
+        (source.name, f"{weight:g}", metrics.evaluate(source.scores, source.labels, source.failed))
+        for source, weight in zip(sources, weights, strict=True)
+    ]
     rows.append((fusion, "", fused))
     width = max(len(name) for name, _, _ in rows)
     titles = [metrics.TITLES[key] for key in fused]
     print("  ".join([f"{'source':{width}}", "weight", *titles]))
     for name, weight, result in rows:
-        values = [f"{value:{len(title)}.2f}" for title, value in zip(titles, result.values(), strict=True)]
+        values = [
+            f"{value:{len(title)}.2f}" for title, value in zip(titles, result.values(), strict=True)
+        ]
         print("  ".join([f"{name:{width}}", f"{weight:>6}", *values]))
 
 

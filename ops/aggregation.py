@@ -32,7 +32,9 @@ def mean(scores: np.ndarray, crop_agg: str = "mean", normalize: bool = False) ->
     return _normalized(_frames(scores, crop_agg).mean(axis=-2), normalize)
 
 
-def top_k(scores: np.ndarray, k: int, crop_agg: str = "mean", normalize: bool = False) -> np.ndarray:
+def top_k(
+    scores: np.ndarray, k: int, crop_agg: str = "mean", normalize: bool = False
+) -> np.ndarray:
     """Mean, for each class, of its k best frames (``top_k_aggregation_func``); of all of them when there are fewer.
 
     Raises ``ValueError`` for k below 1.
@@ -58,13 +60,17 @@ def sliding_window(
     class by class. Raises ``ValueError`` for spans and ``fps`` below 1, ``least`` below 1, an overlap outside [0, 1).
     """
     if not spans or min(*spans, fps, least) < 1 or not 0 <= overlap < 1:
-        raise ValueError(f"spans {tuple(spans)}, fps {fps} and least {least} must be at least 1, overlap {overlap} in [0, 1)")
+        raise ValueError(
+            f"spans {tuple(spans)}, fps {fps} and least {least} must be at least 1, overlap {overlap} in [0, 1)"
+        )
     frames = _frames(scores, crop_agg)
     pooled = []
     for span in spans:
         width = span * fps
         starts = range(0, frames.shape[-2], math.ceil(width * (1 - overlap)))
-        windows = np.stack([frames[..., start : start + width, :].max(axis=-2) for start in starts], axis=-2)
+        windows = np.stack(
+            [frames[..., start : start + width, :].max(axis=-2) for start in starts], axis=-2
+        )
         pooled.append(_mean_of_best(windows, max(least, len(starts) // 4)))
     return _normalized(np.mean(pooled, axis=0), normalize)
 
@@ -81,11 +87,15 @@ def aggregator(frame_agg: str, crop_agg: str) -> Callable[[np.ndarray], np.ndarr
         return partial(top_k, k=int(k[:9]), crop_agg=crop_agg)
     functions = {"mean": mean, "window": sliding_window}
     if frame_agg not in functions:
-        raise UserError(f"--frame_agg {frame_agg!r} is not known; choose mean, window or topk:K with a whole number K above 0")
+        raise UserError(
+            f"--frame_agg {frame_agg!r} is not known; choose mean, window or topk:K with a whole number K above 0"
+        )
     return partial(functions[frame_agg], crop_agg=crop_agg)
 
 
-def aggregate_videos(videos: Sequence[np.ndarray], function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def aggregate_videos(
+    videos: Sequence[np.ndarray], function: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """``function`` of every video, ``[F, crops, classes]`` each with its own F and crops; float64 ``[V, classes]``.
 
     Videos of one shape are worked on together, a few at a time. Raises ``ValueError`` for no videos.
@@ -124,9 +134,13 @@ def _frames(scores: np.ndarray, crop_agg: str) -> np.ndarray:
     """Float64 ``[..., F, classes]``: crops put together."""
     scores = np.asarray(scores, dtype=np.float64)
     if crop_agg not in CROP_AGGREGATIONS:
-        raise ValueError(f"crop_agg must be one of {', '.join(CROP_AGGREGATIONS)}, not {crop_agg!r}")
+        raise ValueError(
+            f"crop_agg must be one of {', '.join(CROP_AGGREGATIONS)}, not {crop_agg!r}"
+        )
     if scores.ndim < 3 or 0 in scores.shape[-3:]:
-        raise ValueError(f"scores must be [..., F, crops, classes] with none of them 0, got {scores.shape}")
+        raise ValueError(
+            f"scores must be [..., F, crops, classes] with none of them 0, got {scores.shape}"
+        )
     return CROP_AGGREGATIONS[crop_agg](scores, axis=-2)
 
 

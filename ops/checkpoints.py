@@ -1,4 +1,5 @@
 """Save, load, fine-tune from and export: files of this project, and every published layout that ``ops.layouts`` knows."""
+
 import re
 
 import torch
@@ -17,7 +18,9 @@ _GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of wh
 FORMAT = 1  # raised when a reader of today could no longer understand the file
 
 
-def save_checkpoint(path, model, *, optimizer=None, scaler=None, class_names=None, recipe=None, before=None, **facts):
+def save_checkpoint(
+    path, model, *, optimizer=None, scaler=None, class_names=None, recipe=None, before=None, **facts
+):
     """Write one of our checkpoints, atomically: tensors and plain Python values only.
 
     model: a TSN (not wrapped); before: called when the file is written and about to take its place; facts: further plain
@@ -26,7 +29,9 @@ def save_checkpoint(path, model, *, optimizer=None, scaler=None, class_names=Non
     content = {
         "format": FORMAT,
         "model": model.spec,
-        "state_dict": {key: value.detach().contiguous() for key, value in model.state_dict().items()},
+        "state_dict": {
+            key: value.detach().contiguous() for key, value in model.state_dict().items()
+        },
         "class_names": list(class_names) if class_names else None,
         "recipe": recipe or {},
         "versions": {"torch": torch.__version__.split("+")[0]},
@@ -39,7 +44,9 @@ def save_checkpoint(path, model, *, optimizer=None, scaler=None, class_names=Non
     with atomic_write(path) as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # torch closes the file, fails once more, and that is what it says
+        except (
+            RuntimeError
+        ) as error:  # torch closes the file, fails once more, and that is what it says
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         if before:
             before()
@@ -60,22 +67,34 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
     file = read_weights(source)
     overrides = {key: value for key, value in overrides.items() if value is not None}
     spec = {**file.spec, **overrides}
-    if overrides.get("module") not in (None, file.spec["module"]):  # options of another module are of no use
+    if overrides.get("module") not in (
+        None,
+        file.spec["module"],
+    ):  # options of another module are of no use
         dropped = set(MODULES[file.spec["module"]].options) - overrides.keys()
         spec = {key: value for key, value in spec.items() if key not in dropped}
     if num_segments is not None:
         spec["num_segments"] = num_segments
     row = MODULES.get(spec["module"])
-    if row and row.read and spec["module"] == file.spec["module"] and spec.get("num_segments") != file.spec["num_segments"]:
-        raise UserError(f"{file.name}: holds a {spec['module']} of {file.spec['num_segments']} segments, and their number is "
-                        f"in the shapes of its weights: it cannot be used with {spec['num_segments']}")
+    if (
+        row
+        and row.read
+        and spec["module"] == file.spec["module"]
+        and spec.get("num_segments") != file.spec["num_segments"]
+    ):
+        raise UserError(
+            f"{file.name}: holds a {spec['module']} of {file.spec['num_segments']} segments, and their number is "
+            f"in the shapes of its weights: it cannot be used with {spec['num_segments']}"
+        )
     assumed = "" if "num_segments" in spec else " (assumed: the file does not tell)"
     spec.setdefault("num_segments", 8)
     try:
         model = TSN(**spec)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = shown(str(error))
-        raise UserError(f"{file.name}: its model needs an option this version does not know ({reason})") from None
+        raise UserError(
+            f"{file.name}: its model needs an option this version does not know ({reason})"
+        ) from None
     if any(value.dtype == torch.float64 for value in file.state.values()):
         model.double()
     filled = fill(model, file.state, file.name, file.spec["num_class"])
@@ -94,7 +113,11 @@ def describe(spec):
     if "shift_place" in spec:
         past = ", past only" if spec.get("shift_direction") == "past" else ""
         words.append(f"shift 1/{spec.get('shift_div', 8)} {spec['shift_place']}{past}")
-    words += [word for word, key in (("non-local", "non_local"), ("temporal pool", "temporal_pool")) if spec.get(key)]
+    words += [
+        word
+        for word, key in (("non-local", "non_local"), ("temporal pool", "temporal_pool"))
+        if spec.get(key)
+    ]
     return ", ".join([*words, f"{spec['num_segments']} segments"])
 
 
@@ -113,10 +136,16 @@ def fill(model, state, name, file_classes=None):
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and state[key].shape != own[key].shape]
-    for problem, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+    for problem, keys in (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", shapes),
+    ):
         if keys:
-            raise UserError(f"{name}: {len(keys)} weights {problem} for this {model.spec['module']} {model.spec['arch']} "
-                            f"({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+            raise UserError(
+                f"{name}: {len(keys)} weights {problem} for this {model.spec['module']} {model.spec['arch']} "
+                f"({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+            )
     model.load_state_dict({**own, **state})
     loaded = len(state) - (2 if head else 0)
     return f"loaded {loaded}, {head}unexpected 0, missing 0"
@@ -134,40 +163,67 @@ def tune(model, source, *, dataset, class_names):
     file = read_weights(source)
     own = model.state_dict()
     # A guest of another T, as TAM has it in its shapes, starts anew.
-    state = {key: value for key, value in file.state.items()
-             if not (_GUEST.search(key) and key in own and own[key].shape != value.shape)}
+    state = {
+        key: value
+        for key, value in file.state.items()
+        if not (_GUEST.search(key) and key in own and own[key].shape != value.shape)
+    }
     first = f"backbone.{model.backbone.first_conv}.weight"
     spread = ""
     if first in state and state[first].shape[1] != own[first].shape[1]:
-        spread = f", first conv {state[first].shape[1]} -> {own[first].shape[1]} channels by their mean"
+        spread = (
+            f", first conv {state[first].shape[1]} -> {own[first].shape[1]} channels by their mean"
+        )
         state[first] = spread_channels(state[first], own[first].shape[1])
     named = bool(file.class_names and class_names)
     same = file.class_names == list(class_names) if named else file.dataset == dataset
-    keep_head = same and all(key in state and state[key].shape == own[key].shape for key in ("head.weight", "head.bias"))
+    keep_head = same and all(
+        key in state and state[key].shape == own[key].shape for key in ("head.weight", "head.bias")
+    )
     if not keep_head:
         state = {key: value for key, value in state.items() if not key.startswith("head.")}
-    new = [key for key in own if key not in state and not key.startswith("head.") and not key.endswith("num_batches_tracked")]
+    new = [
+        key
+        for key in own
+        if key not in state
+        and not key.startswith("head.")
+        and not key.endswith("num_batches_tracked")
+    ]
     unused = [key for key in state if key not in own]
     wrong = [key for key in new + unused if not _GUEST.search(key)]
     wrong += [key for key in own if key in state and state[key].shape != own[key].shape]
     if wrong:
-        raise UserError(f"--tune_from {file.name}: holds a {file.spec['module']} {file.spec['arch']}, whose backbone "
-                        f"does not fit a {model.spec['arch']} ({wrong[0]} is missing, unknown or of another shape)")
+        raise UserError(
+            f"--tune_from {file.name}: holds a {file.spec['module']} {file.spec['arch']}, whose backbone "
+            f"does not fit a {model.spec['arch']} ({wrong[0]} is missing, unknown or of another shape)"
+        )
     taken = {key: value for key, value in state.items() if key in own}
     model.load_state_dict({**own, **taken})
-    head = "head taken over" if keep_head else f"head new ({file.spec['num_class']} -> {model.num_class})"
+    head = (
+        "head taken over"
+        if keep_head
+        else f"head new ({file.spec['num_class']} -> {model.num_class})"
+    )
     if not keep_head and file.spec["num_class"] == model.num_class:
-        head += ": other classes" if named or file.dataset else ": the file does not tell its classes"
-    return (f"{file.name}: {file.layout} layout, {file.spec['module']} {file.spec['arch']}; loaded {len(taken)}, {head}, "
-            f"new {len(new)}, not used {len(unused)}{spread}"), keep_head
+        head += (
+            ": other classes" if named or file.dataset else ": the file does not tell its classes"
+        )
+    return (
+        f"{file.name}: {file.layout} layout, {file.spec['module']} {file.spec['arch']}; loaded {len(taken)}, {head}, "
+        f"new {len(new)}, not used {len(unused)}{spread}"
+    ), keep_head
 
 
 def export_state_dict(model, layout):
     """State dict of a model in a published layout, as that project's own loader expects it. Raises UserError."""
     known = layout in LAYOUTS and LAYOUTS[layout].written
-    if not known or model.spec["module"] not in (LAYOUTS[layout].modules or (model.spec["module"],)):
+    if not known or model.spec["module"] not in (
+        LAYOUTS[layout].modules or (model.spec["module"],)
+    ):
         raise UserError(f"a {model.spec['module']} model cannot be written in the {layout} layout")
-    return from_ours(model.state_dict(), layout, _wrapped(model) if LAYOUTS[layout].wrappers else ())
+    return from_ours(
+        model.state_dict(), layout, _wrapped(model) if LAYOUTS[layout].wrappers else ()
+    )
 
 
 def _wrapped(model):

@@ -1,4 +1,5 @@
 """One process or many: the little of ``torch.distributed`` that the loops need. Every function also works alone."""
+
 import contextlib
 import itertools
 import os
@@ -43,15 +44,21 @@ class World(NamedTuple):
     def counter(self, name):
         """A function without arguments that counts 0, 1, ... for all processes together: no number comes twice. name: of
         this counter; each can be used once in a run."""
-        return itertools.count().__next__ if self.store is None else lambda: self.store.add(name, 1) - 1
+        return (
+            itertools.count().__next__
+            if self.store is None
+            else lambda: self.store.add(name, 1) - 1
+        )
 
     def flag(self, name):
         """A function that is called with whether this process raises a flag, and tells whether any process has raised it. It
         does not wait for the others."""
+
         def raised(own):
             if own and self.store is not None:
                 self.store.set(name, b"1")
             return own or (self.store is not None and self.store.check([name]))
+
         return raised
 
 
@@ -67,7 +74,9 @@ def start(device=None, local_rank=None, deterministic=False):
     rank, size = variable("RANK", 0), variable("WORLD_SIZE", 1)
     local_rank = variable("LOCAL_RANK", 0) if local_rank is None else local_rank
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # cuBLAS asks for it, before its first use
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic or before)
     try:
@@ -89,7 +98,9 @@ def _device(device, local_rank):
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
     if device.type == "cuda":
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"device {device} is not there: this machine shows {torch.cuda.device_count()} GPUs")
+            raise UserError(
+                f"device {device} is not there: this machine shows {torch.cuda.device_count()} GPUs"
+            )
         torch.cuda.set_device(device)
     return device
 
@@ -102,9 +113,13 @@ def _joined(rank, size, device, local_rank):
     watch = Watch(meeting, rank)
     store, ended = dist.PrefixStore(meeting.name, meeting.store), None
     try:
-        device = _device(device, local_rank)  # no earlier: the others must hear of one that is missing
+        device = _device(
+            device, local_rank
+        )  # no earlier: the others must hear of one that is missing
         on_gpus = device.type == "cuda"
-        dist.init_process_group("nccl" if on_gpus else "gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        dist.init_process_group(
+            "nccl" if on_gpus else "gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT
+        )
         group = dist.new_group(backend="gloo", timeout=TIMEOUT) if on_gpus else dist.group.WORLD
         try:
             yield World(rank, size, device, dist.PrefixStore("counters", store), group)

@@ -9,7 +9,11 @@ from collections.abc import Callable
 
 from ops.jobs.stopping import STATUS, Stopped
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, what a file may have
+_FULL = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+)  # the disk, the user's share of it, what a file may have
 
 
 class UserError(Exception):
@@ -30,8 +34,10 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, BrokenPipeError):
         return "the reader of its output has left", 141
     if isinstance(error, OSError) and error.errno in _FULL:
-        return (f"error: {error.filename or 'a file'}: {error.strerror}; what was written before is whole: make room, and give "
-                f"the same command again (a training: with --resume auto)"), 2
+        return (
+            f"error: {error.filename or 'a file'}: {error.strerror}; what was written before is whole: make room, and give "
+            f"the same command again (a training: with --resume auto)"
+        ), 2
     if isinstance(error, SystemExit):
         return f"ended with status {error.code}", error.code if isinstance(error.code, int) else 1
     return "".join(traceback.format_exception(error)).rstrip(), 1
@@ -50,7 +56,9 @@ def run_front(main: Callable[[], None]) -> None:
     try:
         main()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python complains once more as it ends
         sys.exit(141)
     except (Exception, KeyboardInterrupt) as error:
         text, status = explain(error)

@@ -35,7 +35,11 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno and (error.filename is None or error.filename == temporary):
+        if (
+            isinstance(error, OSError)
+            and error.errno
+            and (error.filename is None or error.filename == temporary)
+        ):
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
     # Some network file systems cannot sync a folder; the rename has been made by then.

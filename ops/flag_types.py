@@ -1,4 +1,5 @@
 """What the values of flags may be: argparse shows the text of an error beside the flag."""
+
 import argparse
 
 
@@ -68,5 +69,7 @@ def interval(text):
     """Steps as a whole number, or minutes as "15m": steps, or seconds as a negative number, None for 0."""
     number = text[:-1] if text.endswith("m") else text
     if not number.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither steps, such as 500, nor minutes, such as 15m")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither steps, such as 500, nor minutes, such as 15m"
+        )
     return (-60 * int(number) if text.endswith("m") else int(number)) or None

@@ -75,7 +75,9 @@ class Rule(NamedTuple):
         """What the line of a source says of it: "softmax per view", "logits, max of crops, top 3 of clips"."""
         if (self.crop, self.frame_agg) == ("mean", "mean"):
             return "softmax per view" if average == "softmax" else "mean of logits"
-        frames = {"mean": "mean", "window": "sliding windows"}.get(self.frame_agg, self.frame_agg.replace("topk:", "top "))
+        frames = {"mean": "mean", "window": "sliding windows"}.get(
+            self.frame_agg, self.frame_agg.replace("topk:", "top ")
+        )
         return f"{'softmax per view' if average == 'softmax' else 'logits'}, {self.crop} of crops, {frames} of {unit}"
 
 
@@ -96,15 +98,24 @@ def load_source(
     ``on_view(clip, crop, scores, labels)`` is called with each view of a directory; the scores, logits or their softmax, are
     its to read only, and not to keep. Raises ``UserError``.
     """
-    return _npz(name, rule) if is_npz(name) else _directory(name, rule, num_clips, num_crops, on_view)
+    return (
+        _npz(name, rule) if is_npz(name) else _directory(name, rule, num_clips, num_crops, on_view)
+    )
 
 
 def _npz(name: str, rule: Rule) -> Source:
     videos, labels, ids = load_npz(name)
     average, function = rule.average or "logits", aggregator(rule.frame_agg, rule.crop)
-    scores = aggregate_videos(videos, (lambda part: function(softmax(part))) if average == "softmax" else function)
+    scores = aggregate_videos(
+        videos, (lambda part: function(softmax(part))) if average == "softmax" else function
+    )
     flat = (video.reshape(-1, video.shape[-1]) for video in videos)
-    failed = np.array([is_unread(rows, np.full(len(rows), label)).any() for rows, label in zip(flat, labels, strict=True)])
+    failed = np.array(
+        [
+            is_unread(rows, np.full(len(rows), label)).any()
+            for rows, label in zip(flat, labels, strict=True)
+        ]
+    )
     mark_unread(scores, labels, failed)
     frames, crops = (_span([video.shape[axis] for video in videos]) for axis in (0, 1))
     line = f"{frames} frames x {crops} crops, {len(labels)} videos, {rule.text(average, 'frames')}"
@@ -115,7 +126,9 @@ def _span(counts: Sequence[int]) -> str:
     return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
-def _directory(name: str, rule: Rule, num_clips: int | None, num_crops: int | None, on_view: Callable | None) -> Source:
+def _directory(
+    name: str, rule: Rule, num_clips: int | None, num_crops: int | None, on_view: Callable | None
+) -> Source:
     clips, crops = find_views(name, num_clips, num_crops)
     facts = read_facts(name)
     average = rule.average or (facts.protocol["average"] if facts else "softmax")
@@ -129,17 +142,30 @@ def _directory(name: str, rule: Rule, num_clips: int | None, num_crops: int | No
         total /= clips
     else:
         kept, (labels, *_), parts = zip(*of_clips, strict=True)
-        total, failed = aggregate_videos(np.stack(kept, axis=1)[:, :, None], function), np.any(parts, axis=0)
+        total, failed = (
+            aggregate_videos(np.stack(kept, axis=1)[:, :, None], function),
+            np.any(parts, axis=0),
+        )
     mark_unread(total, labels, failed)
     if facts:
-        described = (Path(name) / FILE_NAME, (len(facts.ids), facts.protocol["num_class"]), facts.labels)
+        described = (
+            Path(name) / FILE_NAME,
+            (len(facts.ids), facts.protocol["num_class"]),
+            facts.labels,
+        )
         check_same_videos(described, (f"{name}: the score files", total.shape, labels))
     line = protocol_line(facts, clips, crops, len(labels), fusion=rule.text(average, "clips"))
-    return Source(name, total, labels, facts and facts.ids, average == "softmax", line, failed, facts)
+    return Source(
+        name, total, labels, facts and facts.ids, average == "softmax", line, failed, facts
+    )
 
 
 def _clips(
-    views: Iterable[tuple[np.ndarray, np.ndarray]], crops: int, average: str, crop_agg: str, on_view: Callable | None
+    views: Iterable[tuple[np.ndarray, np.ndarray]],
+    crops: int,
+    average: str,
+    crop_agg: str,
+    on_view: Callable | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(scores float64 ``[V, classes]``, labels, failed) of each clip, crops put together, one view in memory at a time."""
     combine = np.add if crop_agg == "mean" else np.maximum
@@ -170,7 +196,10 @@ def _in_order(first: Source, source: Source) -> Source:
         rows = order_of((first.name, first.ids), (source.name, source.ids))
         ordered = {name: getattr(source, name)[rows] for name in ("scores", "labels", "failed")}
         source = source._replace(**ordered, ids=first.ids)
-        if source.labels.ndim == first.labels.ndim and (wrong := differing(source.labels, first.labels)).size:
+        if (
+            source.labels.ndim == first.labels.ndim
+            and (wrong := differing(source.labels, first.labels)).size
+        ):
             here, there = (of_row(one.labels, wrong[0]) for one in (source, first))
             raise UserError(
                 f"{source.name}: video {first.ids[wrong[0]]} has the label {here}, but {there} in {first.name}; test both "
@@ -186,8 +215,13 @@ def to_probabilities(sources: Sequence[Source]) -> list[Source]:
     Raises ``UserError`` when none of them are.
     """
     if all(source.probabilities for source in sources):
-        raise UserError("--softmax: the softmax of each view is averaged already; --average logits takes it afterwards")
-    return [one if one.probabilities else one._replace(scores=softmax(one.scores), probabilities=True) for one in sources]
+        raise UserError(
+            "--softmax: the softmax of each view is averaged already; --average logits takes it afterwards"
+        )
+    return [
+        one if one.probabilities else one._replace(scores=softmax(one.scores), probabilities=True)
+        for one in sources
+    ]
 
 
 def fuse(sources: Sequence[Source], weights: Sequence[float] | None = None) -> np.ndarray:

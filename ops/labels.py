@@ -52,6 +52,10 @@ def mark_unread(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Non
 
 def is_unread(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which rows ``mark_unread`` has written: bool ``[V]``."""
-    found = scores.min(axis=1) == -1  # few, so that the comparison costs no second copy of the scores
-    found[found] = (scores[found] == -one_hot(labels[found], scores.shape[1]).astype(scores.dtype)).all(axis=1)
+    found = (
+        scores.min(axis=1) == -1
+    )  # few, so that the comparison costs no second copy of the scores
+    found[found] = (
+        scores[found] == -one_hot(labels[found], scores.shape[1]).astype(scores.dtype)
+    ).all(axis=1)
     return found

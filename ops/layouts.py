@@ -2,6 +2,7 @@
 
 ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile) are stripped before.
 """
+
 import re
 
 import torch
@@ -13,7 +14,9 @@ _FOLDS = (
     (re.compile(r"(.*\.)conv(\d)\.bias"), r"\g<1>bn\g<2>.running_mean"),
     (re.compile(r"(.*\.)downsample\.0\.bias"), r"\g<1>downsample.1.running_mean"),
 )
-_FOLDED_CONVS = re.compile(r"backbone(\.layer\d\.\d+|\.stem\.stage\.\d+)?\.(conv\d|downsample\.0)\.weight")
+_FOLDED_CONVS = re.compile(
+    r"backbone(\.layer\d\.\d+|\.stem\.stage\.\d+)?\.(conv\d|downsample\.0)\.weight"
+)
 
 
 def strip_wrappers(state):
@@ -42,7 +45,11 @@ def to_ours(state, name):
     """
     layout = LAYOUTS[name]
     unused = {key for key, _ in layout.unused}
-    out = {_rename(_unwrap(key, layout), layout.rules): _flat(value) for key, value in state.items() if key not in unused}
+    out = {
+        _rename(_unwrap(key, layout), layout.rules): _flat(value)
+        for key, value in state.items()
+        if key not in unused
+    }
     if layout.conv_bias:
         for key in list(out):
             mean = _folded_into(key)
@@ -65,13 +72,17 @@ def from_ours(state, name, wrapped=()):
     out = {}
     for key, value in state.items():
         theirs = _rename(key, backwards)
-        if ".after_block." in key:  # 1x1 convolutions and BatchNorms of frames here, 1x1x1 ones there
+        if (
+            ".after_block." in key
+        ):  # 1x1 convolutions and BatchNorms of frames here, 1x1x1 ones there
             value = value[..., None] if value.dim() == 4 else value
         out[_wrap(theirs, wrapped)] = value
     if layout.conv_bias:
         for key, value in state.items():
             if _FOLDED_CONVS.fullmatch(key):
-                out[_rename(key.replace(".weight", ".bias"), backwards)] = value.new_zeros(value.shape[0])
+                out[_rename(key.replace(".weight", ".bias"), backwards)] = value.new_zeros(
+                    value.shape[0]
+                )
     for theirs, ours in layout.unused:
         out[theirs] = state[ours].clone() if ours else torch.zeros_like(state["backbone.bn1.bias"])
     return {layout.prefix + key: value for key, value in out.items()}
@@ -104,5 +115,5 @@ def _rename(key, rules):
     for source, target in rules:
         pattern = re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(source))
         if match := re.match(pattern, key):
-            return target.format(**match.groupdict()) + key[match.end():]
+            return target.format(**match.groupdict()) + key[match.end() :]
     return key

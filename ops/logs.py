@@ -1,4 +1,5 @@
 """What a run leaves to read: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard events for curves."""
+
 import contextlib
 import json
 import math

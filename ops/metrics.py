@@ -10,10 +10,18 @@ import numpy as np
 from ops.labels import best_of
 
 # What each metric is called in print; TSM and TDN print the first two, TSN the third, TIN the last.
-TITLES = {"top1": "Prec@1", "top5": "Prec@5", "mean_class": "mean class", "map": "mAP", "map_samples": "mAP of samples"}
+TITLES = {
+    "top1": "Prec@1",
+    "top5": "Prec@5",
+    "mean_class": "mean class",
+    "map": "mAP",
+    "map_samples": "mAP of samples",
+}
 
 
-def evaluate(scores: np.ndarray, labels: np.ndarray, failed: np.ndarray | None = None) -> dict[str, float]:
+def evaluate(
+    scores: np.ndarray, labels: np.ndarray, failed: np.ndarray | None = None
+) -> dict[str, float]:
     """All metrics that fit the labels, in percent, the one to choose a model by first.
 
     ``scores`` floats ``[V, classes]``. One label a video: top1, top5, mean_class. Several: map (average precision of each
@@ -28,7 +36,11 @@ def evaluate(scores: np.ndarray, labels: np.ndarray, failed: np.ndarray | None =
         failed = np.zeros(len(labels), bool)
     of_classes = average_precision(np.where(failed, -np.inf, np.transpose(scores)), labels.T)
     of_samples = np.where(failed, 0.0, average_precision(scores, labels))
-    return {"map": 100.0 * float(np.nanmean(of_classes)), "map_samples": 100.0 * float(np.nanmean(of_samples)), **top}
+    return {
+        "map": 100.0 * float(np.nanmean(of_classes)),
+        "map_samples": 100.0 * float(np.nanmean(of_samples)),
+        **top,
+    }
 
 
 def line(result: dict[str, float]) -> str:
@@ -44,10 +56,14 @@ def average_precision(scores: np.ndarray, hot: np.ndarray) -> np.ndarray:
     """
     scores, hot = np.asarray(scores), np.asarray(hot, dtype=bool)
     result = np.empty(len(scores))
-    for row, (values, true) in enumerate(zip(scores, hot, strict=True)):  # a row at a time: a list has a million videos
+    for row, (values, true) in enumerate(
+        zip(scores, hot, strict=True)
+    ):  # a row at a time: a list has a million videos
         order = np.argsort(-values, kind="stable")
         values, true = values[order], true[order]
-        last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)  # of each group of equal scores
+        last = np.append(
+            np.flatnonzero(values[1:] != values[:-1]), len(values) - 1
+        )  # of each group of equal scores
         found = np.cumsum(true)[last]
         gained = np.diff(found, prepend=0)
         result[row] = (gained * found / (last + 1)).sum() / found[-1] if found[-1] else np.nan
@@ -55,7 +71,10 @@ def average_precision(scores: np.ndarray, hot: np.ndarray) -> np.ndarray:
 
 
 def topk_accuracy(
-    scores: np.ndarray, labels: np.ndarray, k: Sequence[int] = (1, 5), failed: np.ndarray | None = None
+    scores: np.ndarray,
+    labels: np.ndarray,
+    k: Sequence[int] = (1, 5),
+    failed: np.ndarray | None = None,
 ) -> tuple[float, ...]:
     """Percentage of videos whose label, or one of them, is among the k best classes, one number for each entry of ``k``.
 
@@ -77,7 +96,9 @@ def topk_accuracy(
     return tuple(100.0 * float(np.mean(rank < min(limit, scores.shape[1]))) for limit in k)
 
 
-def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray, failed: np.ndarray | None = None) -> float:
+def mean_class_accuracy(
+    scores: np.ndarray, labels: np.ndarray, failed: np.ndarray | None = None
+) -> float:
     """Top-1 accuracy of each class, averaged over the classes that have videos, in percent.
 
     ``scores`` floats ``[V, classes]``, ``labels`` integers ``[V]``, ``failed`` as ``topk_accuracy`` takes it. Follows TSM
@@ -100,25 +121,39 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_class: int
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.shape != labels.shape or labels.ndim != 1:
-        raise ValueError(f"predictions {predictions.shape} and labels {labels.shape} must both be [V]")
+        raise ValueError(
+            f"predictions {predictions.shape} and labels {labels.shape} must both be [V]"
+        )
     for name, values in (("predictions", predictions), ("labels", labels)):
         if values.size and not (values.min() >= 0 and values.max() < num_class):
-            raise ValueError(f"{name} must be in [0, {num_class}), got {values.min()} to {values.max()}")
+            raise ValueError(
+                f"{name} must be in [0, {num_class}), got {values.min()} to {values.max()}"
+            )
     cells = labels.astype(np.int64) * num_class + predictions.astype(np.int64)
-    return np.bincount(cells, minlength=num_class * num_class).reshape(num_class, num_class).astype(np.int64)
+    return (
+        np.bincount(cells, minlength=num_class * num_class)
+        .reshape(num_class, num_class)
+        .astype(np.int64)
+    )
 
 
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 2 or labels.shape not in (scores.shape[:1], scores.shape):
-        raise ValueError(f"scores {scores.shape} must be [V, classes] and labels {labels.shape} [V] or [V, classes]")
+        raise ValueError(
+            f"scores {scores.shape} must be [V, classes] and labels {labels.shape} [V] or [V, classes]"
+        )
     if not len(labels):
         raise ValueError("no videos to score")
     if labels.ndim == 2:
         if labels.dtype != bool or not labels.any(axis=1).all():
-            raise ValueError("several labels a video are bool [V, classes] with at least one in each row")
+            raise ValueError(
+                "several labels a video are bool [V, classes] with at least one in each row"
+            )
         return scores, labels
     labels = labels.astype(np.int64)
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
-        raise ValueError(f"labels must be in [0, {scores.shape[1]}), got {labels.min()} to {labels.max()}")
+        raise ValueError(
+            f"labels must be in [0, {scores.shape[1]}), got {labels.min()} to {labels.max()}"
+        )
     return scores, labels

@@ -4,6 +4,7 @@ Follows Temporal Segment Networks (Wang et al., ECCV 2016, arXiv 1608.00859): T 
 network with shared weights, and their class scores are averaged. A frame is a picture (RGB), five steps of optical flow (Flow)
 or five differences of pictures (RGBDiff), as in its section 3.2.
 """
+
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,11 @@ class Modality(NamedTuple):
     inputs: int
 
 
-MODALITIES = {"RGB": Modality(3, None, 3), "Flow": Modality(2, 5, 10), "RGBDiff": Modality(3, 6, 15)}
+MODALITIES = {
+    "RGB": Modality(3, None, 3),
+    "Flow": Modality(2, 5, 10),
+    "RGBDiff": Modality(3, 6, 15),
+}
 CONSENSUS = {"avg": lambda scores: scores.mean(dim=1), "identity": lambda scores: scores}
 
 
@@ -55,23 +60,56 @@ class TSN(nn.Module):
     Raises UserError for an unknown name, for a combination that cannot be, and where pretrained weights cannot be had.
     """
 
-    def __init__(self, num_class, num_segments=8, *, arch="resnet50", module="tsn", modality="RGB", dropout=0.5,
-                 consensus="avg", non_local=False, temporal_pool=False, stochastic_depth=0.0, pretrain="none",
-                 partial_bn=False, input_size=224, **options):
+    def __init__(
+        self,
+        num_class,
+        num_segments=8,
+        *,
+        arch="resnet50",
+        module="tsn",
+        modality="RGB",
+        dropout=0.5,
+        consensus="avg",
+        non_local=False,
+        temporal_pool=False,
+        stochastic_depth=0.0,
+        pretrain="none",
+        partial_bn=False,
+        input_size=224,
+        **options,
+    ):
         super().__init__()
-        for flag, value, known in (("--module", module, MODULES), ("--modality", modality, MODALITIES),
-                                   ("--consensus_type", consensus, CONSENSUS)):
+        for flag, value, known in (
+            ("--module", module, MODULES),
+            ("--modality", modality, MODALITIES),
+            ("--consensus_type", consensus, CONSENSUS),
+        ):
             if value not in known:
                 raise UserError(f"{flag} {value}: unknown; known are {', '.join(known)}")
         if num_class < 1 or num_segments < 1:
-            raise UserError(f"a model needs at least 1 class and 1 segment, not {num_class} and {num_segments}")
+            raise UserError(
+                f"a model needs at least 1 class and 1 segment, not {num_class} and {num_segments}"
+            )
         row = MODULES[module]
         if modality not in row.modalities:
-            raise UserError(f"--module {module} sees {', '.join(row.modalities)} only, not {modality}")
+            raise UserError(
+                f"--module {module} sees {', '.join(row.modalities)} only, not {modality}"
+            )
         options = resolve_options(module, options)
-        self.spec = {"num_class": num_class, "num_segments": num_segments, "arch": arch, "module": module,
-                     "modality": modality, "dropout": dropout, "consensus": consensus, "non_local": non_local,
-                     "temporal_pool": temporal_pool, "stochastic_depth": stochastic_depth, "input_size": input_size, **options}
+        self.spec = {
+            "num_class": num_class,
+            "num_segments": num_segments,
+            "arch": arch,
+            "module": module,
+            "modality": modality,
+            "dropout": dropout,
+            "consensus": consensus,
+            "non_local": non_local,
+            "temporal_pool": temporal_pool,
+            "stochastic_depth": stochastic_depth,
+            "input_size": input_size,
+            **options,
+        }
         self.num_class = num_class
         self.num_segments = num_segments
         channels, frames, inputs = MODALITIES[modality]
@@ -82,8 +120,16 @@ class TSN(nn.Module):
         set_input_channels(self.backbone, inputs)
         if pretrain != "none":
             load_pretrained(self.backbone, arch, pretrain)
-        insert(module, self.backbone, num_segments, non_local=non_local, temporal_pool=temporal_pool,
-               stochastic_depth=stochastic_depth, arch=arch, **options)
+        insert(
+            module,
+            self.backbone,
+            num_segments,
+            non_local=non_local,
+            temporal_pool=temporal_pool,
+            stochastic_depth=stochastic_depth,
+            arch=arch,
+            **options,
+        )
         self.scored_segments = num_segments // 2 if temporal_pool else num_segments
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.backbone.feature_dim, num_class)
@@ -189,15 +235,24 @@ def fuse_batch_norm(model):
     training mode and for a BatchNorm without such a conv.
     """
     if model.training:
-        raise ValueError("fuse_batch_norm wants a model in eval mode: folding freezes the running statistics")
+        raise ValueError(
+            "fuse_batch_norm wants a model in eval mode: folding freezes the running statistics"
+        )
     for parent in model.modules():
         children = dict(parent.named_children())
         for name, bn in children.items():
             if isinstance(bn, nn.BatchNorm2d):
-                conv = (str(int(name) - 1) if name.isdigit() else name.removesuffix("_bn") if "_" in name
-                        else name.replace("bn", "conv"))
+                conv = (
+                    str(int(name) - 1)
+                    if name.isdigit()
+                    else name.removesuffix("_bn")
+                    if "_" in name
+                    else name.replace("bn", "conv")
+                )
                 if not isinstance(children.get(conv), nn.Conv2d):
-                    raise ValueError(f"fuse_batch_norm finds no conv before {name} in a {type(parent).__name__}")
+                    raise ValueError(
+                        f"fuse_batch_norm finds no conv before {name} in a {type(parent).__name__}"
+                    )
                 setattr(parent, conv, fuse_conv_bn_eval(children[conv], bn))
                 setattr(parent, name, nn.Identity())
     return model

@@ -1,4 +1,5 @@
 """Parameter groups and learning-rate schedules."""
+
 import math
 
 from torch import nn
@@ -26,9 +27,13 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
     first_conv = model.backbone.get_submodule(model.backbone.first_conv)
     flow, head_rate = model.modality == "Flow", MODULES[model.spec["module"]].head_rate
     table = {  # name: (lr multiplier, decay multiplier)
-        "first_conv_weight": (5 if flow else 1, 1), "first_conv_bias": (10 if flow else 2, 0),
-        "weight": (1, 1), "bias": (2, 0), "bn": (1, 0),
-        "fc_weight": (5, 1) if fc_lr5 else (1, 1), "fc_bias": (10, 0) if fc_lr5 else (2, 0),
+        "first_conv_weight": (5 if flow else 1, 1),
+        "first_conv_bias": (10 if flow else 2, 0),
+        "weight": (1, 1),
+        "bias": (2, 0),
+        "bn": (1, 0),
+        "fc_weight": (5, 1) if fc_lr5 else (1, 1),
+        "fc_bias": (10, 0) if fc_lr5 else (2, 0),
     }
     members = {name: [] for name in table}
     for layer in model.modules():
@@ -47,7 +52,8 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
                 members[name].append(parameter)
     return [
         {"name": name, "params": members[name], "lr_mult": lr, "weight_decay": weight_decay * decay}
-        for name, (lr, decay) in table.items() if members[name]
+        for name, (lr, decay) in table.items()
+        if members[name]
     ]
 
 
@@ -62,11 +68,25 @@ def rate_for(batch, lr, lr_batch=None, scale=False):
     scaled = lr * batch / lr_batch
     if scale:
         return scaled, f"lr {scaled:g} = {lr:g} x {batch} / {lr_batch}"
-    return lr, f"lr {lr:g}, WHICH IS MEANT FOR A TOTAL BATCH OF {lr_batch}: --scale_lr would make it {scaled:g}"
+    return (
+        lr,
+        f"lr {lr:g}, WHICH IS MEANT FOR A TOTAL BATCH OF {lr_batch}: --scale_lr would make it {scaled:g}",
+    )
 
 
-def learning_rate(step, *, lr, steps_per_epoch, epochs, scheduler="step", lr_steps=(), decay_rate=0.1, warmup_epochs=0,
-                  warmup_multiplier=100, min_lr=1e-5):
+def learning_rate(
+    step,
+    *,
+    lr,
+    steps_per_epoch,
+    epochs,
+    scheduler="step",
+    lr_steps=(),
+    decay_rate=0.1,
+    warmup_epochs=0,
+    warmup_multiplier=100,
+    min_lr=1e-5,
+):
     """Base learning rate of an optimiser step, a pure function (TDN ops/lr_scheduler.py; TSM main.py).
 
     step: number of optimiser steps taken before; lr_steps: epochs at which "step" multiplies by decay_rate. Warm-up rises

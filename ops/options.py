@@ -2,6 +2,7 @@
 
 Defaults are shown by ``--help`` and saved with the run.
 """
+
 import argparse
 
 from ops.backbones import ARCHS
@@ -9,7 +10,16 @@ from ops.data.datasets import KNOWN, dataset_name
 from ops.data.readers import DECODERS
 from ops.data.sampling import TRAIN_SAMPLINGS
 from ops.errors import UserError
-from ops.flag_types import count, interval, is_bce, positive, rate, share, tsm_schedule, zero_or_more
+from ops.flag_types import (
+    count,
+    interval,
+    is_bce,
+    positive,
+    rate,
+    share,
+    tsm_schedule,
+    zero_or_more,
+)
 from ops.models import CONSENSUS, MODALITIES
 from ops.optim import POLICIES, SCHEDULERS
 from ops.temporal import DIRECTIONS, MODULES, PLACES, resolve_options
@@ -35,7 +45,10 @@ def base_parser(description):
     """A parser that knows the data set, and takes no abbreviations."""
     # No abbreviations: an unknown flag is an error, today and after new flags have come.
     parser = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
-    parser.add_argument("dataset", help=f"{', '.join(KNOWN)}, a file NAME.toml, or another name with the list flags below")
+    parser.add_argument(
+        "dataset",
+        help=f"{', '.join(KNOWN)}, a file NAME.toml, or another name with the list flags below",
+    )
     return parser
 
 
@@ -43,21 +56,56 @@ def add_data(parser, lists):
     group = parser.add_argument_group("data (each flag overrides what is known of the data set)")
     for name, meaning in lists:
         group.add_argument(f"--{name}", metavar="FILE", help=meaning)
-    group.add_argument("--root_path", metavar="DIR",
-                       help="folder, or shard set (NAME.shards, at a URL, too), that the paths of a list are relative to")
-    group.add_argument("--flow_prefix", "--flow_pref", metavar="TEXT",
-                       help="start of the flow files' names: TEXT and {}_{:05d}.jpg is their --image_tmpl (tsn-pytorch's flag)")
+    group.add_argument(
+        "--root_path",
+        metavar="DIR",
+        help="folder, or shard set (NAME.shards, at a URL, too), that the paths of a list are relative to",
+    )
+    group.add_argument(
+        "--flow_prefix",
+        "--flow_pref",
+        metavar="TEXT",
+        help="start of the flow files' names: TEXT and {}_{:05d}.jpg is their --image_tmpl (tsn-pytorch's flag)",
+    )
     group.add_argument("--num_class", type=positive, metavar="N", help="number of classes")
-    group.add_argument("--class_names", metavar="FILE", help="class names, one a line, in label order")
-    group.add_argument("--multi_label", "--multi_class", action="store_true",
-                       help="a video can have several labels, `video 3,17` in the lists: binary cross-entropy, mAP")
-    group.add_argument("--image_tmpl", metavar="TMPL", help="file names in a frame folder, such as img_{:05d}.jpg")
-    group.add_argument("--sampling_compat", action="store_true",
-                       help="sample short videos as the originals do, who repeat their first frame")
-    group.add_argument("--decoder", choices=tuple(DECODERS), default="pyav", help="library that decodes video files")
-    group.add_argument("-j", "--workers", type=count, default=4, metavar="N", help="loader processes of each process")
-    group.add_argument("--timeout", type=count, default=300, metavar="SECONDS",
-                       help="give up when a loader process is silent for so long; 0 waits for ever")
+    group.add_argument(
+        "--class_names", metavar="FILE", help="class names, one a line, in label order"
+    )
+    group.add_argument(
+        "--multi_label",
+        "--multi_class",
+        action="store_true",
+        help="a video can have several labels, `video 3,17` in the lists: binary cross-entropy, mAP",
+    )
+    group.add_argument(
+        "--image_tmpl", metavar="TMPL", help="file names in a frame folder, such as img_{:05d}.jpg"
+    )
+    group.add_argument(
+        "--sampling_compat",
+        action="store_true",
+        help="sample short videos as the originals do, who repeat their first frame",
+    )
+    group.add_argument(
+        "--decoder",
+        choices=tuple(DECODERS),
+        default="pyav",
+        help="library that decodes video files",
+    )
+    group.add_argument(
+        "-j",
+        "--workers",
+        type=count,
+        default=4,
+        metavar="N",
+        help="loader processes of each process",
+    )
+    group.add_argument(
+        "--timeout",
+        type=count,
+        default=300,
+        metavar="SECONDS",
+        help="give up when a loader process is silent for so long; 0 waits for ever",
+    )
 
 
 ALIASES = {"shift": "tsm", "tam": "tam", "self_conv": "tam", "tin": "tin"}  # flags of the originals
@@ -65,37 +113,79 @@ OPTIONS = ("shift_div", "shift_place", "shift_direction")  # of the temporal mod
 
 
 def add_module_options(group):
-    group.add_argument("--shift_div", type=positive, metavar="N",
-                       help="1/N of the channels is shifted in each direction (default: 8 for tsm, 4 for tin)")
-    group.add_argument("--shift_place", choices=tuple(PLACES),
-                       help="shift inside the residual branch, or before the whole block (default: blockres for tsm)")
-    group.add_argument("--shift_direction", choices=DIRECTIONS,
-                       help="both, or past for a network that can run online (default: both for tsm)")
+    group.add_argument(
+        "--shift_div",
+        type=positive,
+        metavar="N",
+        help="1/N of the channels is shifted in each direction (default: 8 for tsm, 4 for tin)",
+    )
+    group.add_argument(
+        "--shift_place",
+        choices=tuple(PLACES),
+        help="shift inside the residual branch, or before the whole block (default: blockres for tsm)",
+    )
+    group.add_argument(
+        "--shift_direction",
+        choices=DIRECTIONS,
+        help="both, or past for a network that can run online (default: both for tsm)",
+    )
 
 
 def _add_train_sampling(parser):
     group = parser.add_argument_group("which frames")
-    group.add_argument("--sampling", choices=TRAIN_SAMPLINGS, default="uniform",
-                       help="one frame of each of T equal parts, or T frames of a window of 64")
-    group.add_argument("--no_flip", action="store_true",
-                       help="do not mirror training clips (default: half of them, with their labels, as docs/data.md says)")
-    group.add_argument("--dense_sample", dest="sampling", action="store_const", const="dense",
-                       help="the same as --sampling dense")
+    group.add_argument(
+        "--sampling",
+        choices=TRAIN_SAMPLINGS,
+        default="uniform",
+        help="one frame of each of T equal parts, or T frames of a window of 64",
+    )
+    group.add_argument(
+        "--no_flip",
+        action="store_true",
+        help="do not mirror training clips (default: half of them, with their labels, as docs/data.md says)",
+    )
+    group.add_argument(
+        "--dense_sample",
+        dest="sampling",
+        action="store_const",
+        const="dense",
+        help="the same as --sampling dense",
+    )
 
 
 def add_runtime(parser):
     group = parser.add_argument_group("machine")
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; the GPU if there is one, else the CPU")
+    group.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1; the GPU if there is one, else the CPU"
+    )
     group.add_argument("--amp", choices=AMP, default="none", help="automatic mixed precision")
-    group.add_argument("--channels_last", action=argparse.BooleanOptionalAction, default=True,
-                       help="hold activations channels-last: faster, same numbers to rounding")
-    group.add_argument("--compile", action="store_true", help="torch.compile the model; minutes at the start")
-    group.add_argument("--local-rank", "--local_rank", type=int, metavar="N",
-                       help="set by python -m torch.distributed.launch; torchrun needs no flag")
-    group.add_argument("--seed", type=count, default=0, metavar="N", help="seed of every random draw")
-    group.add_argument("--deterministic", action="store_true",
-                       help="the same numbers in every run on a GPU, too, by slower algorithms where there is a choice")
-    group.add_argument("--dry_run", action="store_true", help="parse, build the model, count the lists, and stop")
+    group.add_argument(
+        "--channels_last",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hold activations channels-last: faster, same numbers to rounding",
+    )
+    group.add_argument(
+        "--compile", action="store_true", help="torch.compile the model; minutes at the start"
+    )
+    group.add_argument(
+        "--local-rank",
+        "--local_rank",
+        type=int,
+        metavar="N",
+        help="set by python -m torch.distributed.launch; torchrun needs no flag",
+    )
+    group.add_argument(
+        "--seed", type=count, default=0, metavar="N", help="seed of every random draw"
+    )
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same numbers in every run on a GPU, too, by slower algorithms where there is a choice",
+    )
+    group.add_argument(
+        "--dry_run", action="store_true", help="parse, build the model, count the lists, and stop"
+    )
 
 
 def training_parser(description):
@@ -103,95 +193,281 @@ def training_parser(description):
     parser = base_parser(description)
     parser.add_argument("modality", choices=tuple(MODALITIES), help="what a frame is")
     for name, purpose in (("train", "to train on"), ("val", "to validate on")):
-        parser.add_argument(f"{name}_list", nargs="?", default=argparse.SUPPRESS, metavar=f"{name.upper()}_LIST",
-                            help=f"videos {purpose}, as --{name}_list")
+        parser.add_argument(
+            f"{name}_list",
+            nargs="?",
+            default=argparse.SUPPRESS,
+            metavar=f"{name.upper()}_LIST",
+            help=f"videos {purpose}, as --{name}_list",
+        )
     add_data(parser, (("train_list", "videos to train on"), ("val_list", "videos to validate on")))
     _add_train_sampling(parser)
-    parser.add_argument("--missing", choices=("stop", "skip"), default="stop",
-                        help="listed training videos that are not on disk: refuse to start, or train without them")
+    parser.add_argument(
+        "--missing",
+        choices=("stop", "skip"),
+        default="stop",
+        help="listed training videos that are not on disk: refuse to start, or train without them",
+    )
 
     group = parser.add_argument_group("model")
-    group.add_argument("--module", choices=tuple(MODULES),
-                       help="temporal module; tsn is none (default: tdn, or what the next flags say)")
+    group.add_argument(
+        "--module",
+        choices=tuple(MODULES),
+        help="temporal module; tsn is none (default: tdn, or what the next flags say)",
+    )
     for flag, module in ALIASES.items():
-        group.add_argument(f"--{flag}", dest="aliases", action="append_const", const=module, default=argparse.SUPPRESS,
-                           help=f"the same as --module {module}")
+        group.add_argument(
+            f"--{flag}",
+            dest="aliases",
+            action="append_const",
+            const=module,
+            default=argparse.SUPPRESS,
+            help=f"the same as --module {module}",
+        )
     add_module_options(group)
-    group.add_argument("--non_local", action="store_true", help="non-local blocks in the second and third stage, too")
-    group.add_argument("--temporal_pool", action="store_true", help="half the segments from the second stage on")
+    group.add_argument(
+        "--non_local",
+        action="store_true",
+        help="non-local blocks in the second and third stage, too",
+    )
+    group.add_argument(
+        "--temporal_pool", action="store_true", help="half the segments from the second stage on"
+    )
     group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
-    group.add_argument("--num_segments", type=positive, default=8, metavar="T", help="segments of a clip")
-    group.add_argument("--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops")
-    group.add_argument("--consensus_type", choices=tuple(CONSENSUS), default="avg",
-                       help="avg trains on the mean of the segments' scores, identity on each segment")
-    group.add_argument("--stochastic_depth", type=share, default=0.0, metavar="P",
-                       help="chance that a clip skips the last residual branch in training, falling linearly to the first")
-    group.add_argument("--dropout", "--do", type=share, default=0.5, metavar="P", help="dropout before the classifier")
-    group.add_argument("--pretrain", default="imagenet", metavar="WHAT",
-                       help="start of the backbone: imagenet (torchvision's weights), none, or a file of such weights")
-    group.add_argument("--tune_from", metavar="FILE",
-                       help="fine-tune this checkpoint, ours or a published one, in place of --pretrain; its classifier is "
-                            "taken over where its classes are known to be the same")
-    group.add_argument("--npb", "--no_partialbn", dest="partial_bn", action="store_false", default=None,
-                       help="train every BatchNorm (default: for tdn and tam, and with --pretrain none)")
-    group.add_argument("--partial_bn", dest="partial_bn", action="store_true", default=None,
-                       help="train only the first BatchNorm (default: for tsn, tsm and tin with pretrained weights)")
-    group.add_argument("--sync_bn", action="store_true", help="BatchNorm over the videos of all processes (GPUs)")
+    group.add_argument(
+        "--num_segments", type=positive, default=8, metavar="T", help="segments of a clip"
+    )
+    group.add_argument(
+        "--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops"
+    )
+    group.add_argument(
+        "--consensus_type",
+        choices=tuple(CONSENSUS),
+        default="avg",
+        help="avg trains on the mean of the segments' scores, identity on each segment",
+    )
+    group.add_argument(
+        "--stochastic_depth",
+        type=share,
+        default=0.0,
+        metavar="P",
+        help="chance that a clip skips the last residual branch in training, falling linearly to the first",
+    )
+    group.add_argument(
+        "--dropout",
+        "--do",
+        type=share,
+        default=0.5,
+        metavar="P",
+        help="dropout before the classifier",
+    )
+    group.add_argument(
+        "--pretrain",
+        default="imagenet",
+        metavar="WHAT",
+        help="start of the backbone: imagenet (torchvision's weights), none, or a file of such weights",
+    )
+    group.add_argument(
+        "--tune_from",
+        metavar="FILE",
+        help="fine-tune this checkpoint, ours or a published one, in place of --pretrain; its classifier is "
+        "taken over where its classes are known to be the same",
+    )
+    group.add_argument(
+        "--npb",
+        "--no_partialbn",
+        dest="partial_bn",
+        action="store_false",
+        default=None,
+        help="train every BatchNorm (default: for tdn and tam, and with --pretrain none)",
+    )
+    group.add_argument(
+        "--partial_bn",
+        dest="partial_bn",
+        action="store_true",
+        default=None,
+        help="train only the first BatchNorm (default: for tsn, tsm and tin with pretrained weights)",
+    )
+    group.add_argument(
+        "--sync_bn", action="store_true", help="BatchNorm over the videos of all processes (GPUs)"
+    )
 
     group = parser.add_argument_group("optimisation")
     group.add_argument("--epochs", type=positive, default=60, metavar="N", help="epochs to train")
-    group.add_argument("-b", "--batch-size", "--batch_size", type=positive, default=8, metavar="N",
-                       help="videos of a batch, PER PROCESS")
-    group.add_argument("--accumulate", type=positive, default=1, metavar="N", help="batches of one optimiser step")
-    group.add_argument("--lr", type=rate, default=0.01,
-                       help="learning rate for the total batch (processes x batch x accumulate)")
-    group.add_argument("--lr_batch", type=positive, metavar="N",
-                       help="total batch that --lr is meant for (default: this run's, whatever it is)")
-    group.add_argument("--scale_lr", action="store_true",
-                       help="use --lr times this run's total batch over --lr_batch")
-    group.add_argument("--lr_scheduler", choices=SCHEDULERS, default="step", help="course of the learning rate")
-    group.add_argument("--lr_type", dest="lr_scheduler", type=tsm_schedule, metavar="{step,cos}", default=argparse.SUPPRESS,
-                       help="TSM's names of step and cosine-epoch")
-    group.add_argument("--lr_steps", type=float, nargs="+", default=[30, 45, 55], metavar="EPOCH",
-                       help="epochs at which step multiplies the rate")
-    group.add_argument("--lr_decay_rate", type=rate, default=0.1, metavar="F", help="what step multiplies by")
-    group.add_argument("--warmup_epoch", type=count, default=0, metavar="N", help="epochs of linear warm-up")
-    group.add_argument("--warmup_multiplier", type=rate, default=100, metavar="F", help="warm-up starts at lr / F")
-    group.add_argument("--min_lr", type=zero_or_more, default=1e-5, metavar="LR", help="where cosine ends")
-    group.add_argument("--lr_policy", choices=POLICIES,
-                       help="TSN's multipliers by kind of parameter, or one rate for all (default: flat for tdn, "
-                            "groups for the others, as each was trained)")
-    group.add_argument("--fc_lr5", action=argparse.BooleanOptionalAction,
-                       help="with groups: the classifier learns 5 times as fast (default: if it is new)")
-    group.add_argument("--loss_type", dest="multi_label", type=is_bce, metavar="{nll,bce}", default=argparse.SUPPRESS,
-                       help="TIN's name of --multi_label: bce")
-    group.add_argument("--label_smoothing", type=share, default=0.0, metavar="P", help="of the cross-entropy")
-    group.add_argument("--mixup", type=zero_or_more, default=0.0, metavar="ALPHA",
-                       help="mix pairs of videos by shares of Beta(ALPHA, ALPHA); 0 does not")
-    group.add_argument("--cutmix", type=zero_or_more, default=0.0, metavar="ALPHA",
-                       help="put a box of one video into another; with --mixup as well, each batch takes either by chance")
-    group.add_argument("--ema", type=share, default=0.0, metavar="DECAY",
-                       help="validate and keep an average of the weights, 0.999 for that of about 1000 steps; 0 does not")
+    group.add_argument(
+        "-b",
+        "--batch-size",
+        "--batch_size",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="videos of a batch, PER PROCESS",
+    )
+    group.add_argument(
+        "--accumulate", type=positive, default=1, metavar="N", help="batches of one optimiser step"
+    )
+    group.add_argument(
+        "--lr",
+        type=rate,
+        default=0.01,
+        help="learning rate for the total batch (processes x batch x accumulate)",
+    )
+    group.add_argument(
+        "--lr_batch",
+        type=positive,
+        metavar="N",
+        help="total batch that --lr is meant for (default: this run's, whatever it is)",
+    )
+    group.add_argument(
+        "--scale_lr",
+        action="store_true",
+        help="use --lr times this run's total batch over --lr_batch",
+    )
+    group.add_argument(
+        "--lr_scheduler", choices=SCHEDULERS, default="step", help="course of the learning rate"
+    )
+    group.add_argument(
+        "--lr_type",
+        dest="lr_scheduler",
+        type=tsm_schedule,
+        metavar="{step,cos}",
+        default=argparse.SUPPRESS,
+        help="TSM's names of step and cosine-epoch",
+    )
+    group.add_argument(
+        "--lr_steps",
+        type=float,
+        nargs="+",
+        default=[30, 45, 55],
+        metavar="EPOCH",
+        help="epochs at which step multiplies the rate",
+    )
+    group.add_argument(
+        "--lr_decay_rate", type=rate, default=0.1, metavar="F", help="what step multiplies by"
+    )
+    group.add_argument(
+        "--warmup_epoch", type=count, default=0, metavar="N", help="epochs of linear warm-up"
+    )
+    group.add_argument(
+        "--warmup_multiplier", type=rate, default=100, metavar="F", help="warm-up starts at lr / F"
+    )
+    group.add_argument(
+        "--min_lr", type=zero_or_more, default=1e-5, metavar="LR", help="where cosine ends"
+    )
+    group.add_argument(
+        "--lr_policy",
+        choices=POLICIES,
+        help="TSN's multipliers by kind of parameter, or one rate for all (default: flat for tdn, "
+        "groups for the others, as each was trained)",
+    )
+    group.add_argument(
+        "--fc_lr5",
+        action=argparse.BooleanOptionalAction,
+        help="with groups: the classifier learns 5 times as fast (default: if it is new)",
+    )
+    group.add_argument(
+        "--loss_type",
+        dest="multi_label",
+        type=is_bce,
+        metavar="{nll,bce}",
+        default=argparse.SUPPRESS,
+        help="TIN's name of --multi_label: bce",
+    )
+    group.add_argument(
+        "--label_smoothing", type=share, default=0.0, metavar="P", help="of the cross-entropy"
+    )
+    group.add_argument(
+        "--mixup",
+        type=zero_or_more,
+        default=0.0,
+        metavar="ALPHA",
+        help="mix pairs of videos by shares of Beta(ALPHA, ALPHA); 0 does not",
+    )
+    group.add_argument(
+        "--cutmix",
+        type=zero_or_more,
+        default=0.0,
+        metavar="ALPHA",
+        help="put a box of one video into another; with --mixup as well, each batch takes either by chance",
+    )
+    group.add_argument(
+        "--ema",
+        type=share,
+        default=0.0,
+        metavar="DECAY",
+        help="validate and keep an average of the weights, 0.999 for that of about 1000 steps; 0 does not",
+    )
     group.add_argument("--momentum", type=share, default=0.9, help="momentum of SGD")
-    group.add_argument("--wd", "--weight-decay", "--weight_decay", dest="weight_decay", type=float, default=5e-4,
-                       help="weight decay")
-    group.add_argument("--gd", "--clip-gradient", dest="clip_gradient", type=rate, metavar="NORM",
-                       help="clip the gradient to this norm")
+    group.add_argument(
+        "--wd",
+        "--weight-decay",
+        "--weight_decay",
+        dest="weight_decay",
+        type=float,
+        default=5e-4,
+        help="weight decay",
+    )
+    group.add_argument(
+        "--gd",
+        "--clip-gradient",
+        dest="clip_gradient",
+        type=rate,
+        metavar="NORM",
+        help="clip the gradient to this norm",
+    )
 
     group = parser.add_argument_group("run")
-    group.add_argument("--output_dir", metavar="DIR", help="logs and checkpoints (default: runs/ and the run's name)")
+    group.add_argument(
+        "--output_dir",
+        metavar="DIR",
+        help="logs and checkpoints (default: runs/ and the run's name)",
+    )
     group.add_argument("--suffix", metavar="TEXT", help="added to the run's name")
-    group.add_argument("--snapshot_pref", metavar="TEXT",
-                       help="the run's name: TEXT and the modality (tsn-pytorch's flag)")
-    group.add_argument("--resume", metavar="WHAT", help="auto (the last checkpoint of output_dir, if any) or a file")
-    group.add_argument("--save_every", type=interval, metavar="N|Nm", default="15m",
-                       help="also save within an epoch: every N steps, or every N minutes; 0 does not")
-    group.add_argument("--keep", type=positive, default=2, metavar="K", help="checkpoints to keep: last.pth and K - 1 before")
-    group.add_argument("-e", "--evaluate", action="store_true", help="validate the --resume checkpoint and stop")
-    group.add_argument("--eval-freq", "-ef", "--eval_freq", type=positive, default=1, metavar="N",
-                       help="validate every N epochs, and after the last")
-    group.add_argument("--print-freq", "-p", "--print_freq", type=positive, default=20, metavar="N",
-                       help="a line to the log every N steps")
+    group.add_argument(
+        "--snapshot_pref",
+        metavar="TEXT",
+        help="the run's name: TEXT and the modality (tsn-pytorch's flag)",
+    )
+    group.add_argument(
+        "--resume",
+        metavar="WHAT",
+        help="auto (the last checkpoint of output_dir, if any) or a file",
+    )
+    group.add_argument(
+        "--save_every",
+        type=interval,
+        metavar="N|Nm",
+        default="15m",
+        help="also save within an epoch: every N steps, or every N minutes; 0 does not",
+    )
+    group.add_argument(
+        "--keep",
+        type=positive,
+        default=2,
+        metavar="K",
+        help="checkpoints to keep: last.pth and K - 1 before",
+    )
+    group.add_argument(
+        "-e", "--evaluate", action="store_true", help="validate the --resume checkpoint and stop"
+    )
+    group.add_argument(
+        "--eval-freq",
+        "-ef",
+        "--eval_freq",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="validate every N epochs, and after the last",
+    )
+    group.add_argument(
+        "--print-freq",
+        "-p",
+        "--print_freq",
+        type=positive,
+        default=20,
+        metavar="N",
+        help="a line to the log every N steps",
+    )
     add_runtime(parser)
     return parser
 
@@ -200,7 +476,11 @@ def file_template(image_tmpl, flow_prefix, modality):
     """``--image_tmpl``, or what ``--flow_prefix`` makes it for flow; None if neither says. Raises UserError if both do."""
     if image_tmpl and flow_prefix is not None:
         raise UserError("--flow_prefix and --image_tmpl both name the files; give one of the two")
-    return flow_prefix + "{}_{:05d}.jpg" if flow_prefix is not None and modality == "Flow" else image_tmpl
+    return (
+        flow_prefix + "{}_{:05d}.jpg"
+        if flow_prefix is not None and modality == "Flow"
+        else image_tmpl
+    )
 
 
 def training_arguments(description, argv=None):
@@ -212,10 +492,14 @@ def training_arguments(description, argv=None):
     args = training_parser(description).parse_args(argv)
     named = {*vars(args).pop("aliases", ()), *([args.module] if args.module else [])}
     if len(named) > 1:
-        raise UserError(f"the flags name several temporal modules ({', '.join(sorted(named))}); give one")
+        raise UserError(
+            f"the flags name several temporal modules ({', '.join(sorted(named))}); give one"
+        )
     args.module = named.pop() if named else "tdn"
     row = MODULES[args.module]
-    for name, value in resolve_options(args.module, {name: getattr(args, name) for name in OPTIONS}).items():
+    for name, value in resolve_options(
+        args.module, {name: getattr(args, name) for name in OPTIONS}
+    ).items():
         setattr(args, name, value)
     args.image_tmpl = file_template(args.image_tmpl, args.flow_prefix, args.modality)
     if args.tune_from:
@@ -226,11 +510,29 @@ def training_arguments(description, argv=None):
     if args.scale_lr and not args.lr_batch:
         raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr is meant for")
     if args.multi_label and args.label_smoothing:
-        raise UserError("--label_smoothing is of one label a video: leave it out with --multi_label")
-    name = [dataset_name(args.dataset), args.modality, args.module, args.arch, f"segment{args.num_segments}", f"e{args.epochs}"]
-    name += [mark for mark, flag in (("nl", args.non_local), ("tpool", args.temporal_pool), ("dense", args.sampling == "dense"))
-             if flag]
+        raise UserError(
+            "--label_smoothing is of one label a video: leave it out with --multi_label"
+        )
+    name = [
+        dataset_name(args.dataset),
+        args.modality,
+        args.module,
+        args.arch,
+        f"segment{args.num_segments}",
+        f"e{args.epochs}",
+    ]
+    name += [
+        mark
+        for mark, flag in (
+            ("nl", args.non_local),
+            ("tpool", args.temporal_pool),
+            ("dense", args.sampling == "dense"),
+        )
+        if flag
+    ]
     if args.snapshot_pref:
         name = [args.snapshot_pref.rstrip("_"), args.modality.lower()]
-    args.output_dir = args.output_dir or "runs/" + "_".join(name + ([args.suffix] if args.suffix else []))
+    args.output_dir = args.output_dir or "runs/" + "_".join(
+        name + ([args.suffix] if args.suffix else [])
+    )
     return args

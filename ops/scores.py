@@ -39,18 +39,31 @@ class ScoreWriter:
         # Every row needs, remembered as 0, 1 and 2: numpy 1's name of what makes an array (numpy 2 knows it), ndarray, float32.
         reconstruct = _name("numpy.core.multiarray", "_reconstruct") + b"\x940"
         minus_one = b"J\xff\xff\xff\xff"
-        float32 = _name("numpy", "dtype") + b"(\x8c\x02f4\x89\x88tR(K\x03\x8c\x01<NNN" + 2 * minus_one + b"K\x00tb\x940"
-        file.write(b"\x80\x04" + reconstruct + _name("numpy", "ndarray") + b"\x940" + float32 + b"](")
+        float32 = (
+            _name("numpy", "dtype")
+            + b"(\x8c\x02f4\x89\x88tR(K\x03\x8c\x01<NNN"
+            + 2 * minus_one
+            + b"K\x00tb\x940"
+        )
+        file.write(
+            b"\x80\x04" + reconstruct + _name("numpy", "ndarray") + b"\x940" + float32 + b"]("
+        )
         # [ _reconstruct(ndarray, (0,), b"b") with the state (1, (1, classes), float32, False, data), label ]
-        self._before = (b"](h\x00h\x01K\x00\x85C\x01b\x87R(K\x01(K\x01" + _integer(num_class) + b"th\x02\x89B"
-                        + (4 * num_class).to_bytes(4, "little"))
+        self._before = (
+            b"](h\x00h\x01K\x00\x85C\x01b\x87R(K\x01(K\x01"
+            + _integer(num_class)
+            + b"th\x02\x89B"
+            + (4 * num_class).to_bytes(4, "little")
+        )
         self._file, self._rows, self._num_class = file, 0, num_class
 
     def write(self, logits: np.ndarray, label: int | tuple[int, ...]) -> None:
         """One video: float32 logits ``[classes]`` and its label, or a tuple of labels."""
         several = not isinstance(label, int)
         pickled = b"](" + b"".join(map(_integer, label)) + b"e" if several else _integer(label)
-        self._file.write(self._before + logits.astype("<f4", copy=False).tobytes() + b"tb" + pickled + b"e")
+        self._file.write(
+            self._before + logits.astype("<f4", copy=False).tobytes() + b"tb" + pickled + b"e"
+        )
         self._rows += 1
         if self._rows % self._BATCH == 0:
             self._file.write(b"e(")
@@ -62,7 +75,9 @@ class ScoreWriter:
 
 def _name(module: str, name: str) -> bytes:
     """The opcodes of a pickle that look up a name."""
-    return b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, name)) + b"\x93"
+    return (
+        b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, name)) + b"\x93"
+    )
 
 
 def _integer(value: int) -> bytes:
@@ -85,8 +100,12 @@ def save_scores(path: str | Path, logits: np.ndarray, labels: np.ndarray) -> Non
     else:
         right = labels.dtype.kind in "iu" and labels.shape == logits.shape[:1]
     if not right:
-        raise ValueError(f"labels must be integers [{len(logits)}] or bool {logits.shape}, got {labels.dtype} {labels.shape}")
-    if not labels.size or (labels.dtype != bool and (labels.min() < 0 or labels.max() >= logits.shape[1])):
+        raise ValueError(
+            f"labels must be integers [{len(logits)}] or bool {logits.shape}, got {labels.dtype} {labels.shape}"
+        )
+    if not labels.size or (
+        labels.dtype != bool and (labels.min() < 0 or labels.max() >= logits.shape[1])
+    ):
         raise ValueError(f"no labels, or labels outside [0, {logits.shape[1]})")
     _check_finite(path, logits)
     path = Path(path)
@@ -124,7 +143,11 @@ def _to_arrays(rows, size: int) -> tuple[np.ndarray, np.ndarray]:
     labels, width = [], 0
     for index, row in enumerate(rows):
         at = f"row {index + 1} of {len(rows)}"
-        if not isinstance(row, list | tuple) or len(row) != 2 or not isinstance(row[0], PickledArray):
+        if (
+            not isinstance(row, list | tuple)
+            or len(row) != 2
+            or not isinstance(row[0], PickledArray)
+        ):
             raise RefusedPickle(f"is not a score file: {at} is not [array, label]")
         score = row[0].values()
         width = width or score.size
@@ -139,7 +162,9 @@ def _to_arrays(rows, size: int) -> tuple[np.ndarray, np.ndarray]:
     except ValueError:
         raise RefusedPickle("has rows with one label and rows with several") from None
     logits = np.empty((len(rows), width), np.float32)
-    while rows:  # from the end, so that the memory of the rows can be given back as the result fills
+    while (
+        rows
+    ):  # from the end, so that the memory of the rows can be given back as the result fills
         score = rows.pop()[0].values()
         with np.errstate(over="ignore"):
             logits[len(rows)] = score
@@ -154,9 +179,15 @@ def _label(value, classes: int, at: str) -> int | tuple[int, ...]:
     for label in several:
         if isinstance(label, PickledArray):
             values = label.values()
-            label = int(values[0]) if values.size == 1 and values.dtype.kind in "iu" else f"array of {values.dtype}"
+            label = (
+                int(values[0])
+                if values.size == 1 and values.dtype.kind in "iu"
+                else f"array of {values.dtype}"
+            )
         if type(label) is not int or not 0 <= label < classes:
-            raise RefusedPickle(f"{at} has the label {shown(label)}, not an integer in [0, {classes})")
+            raise RefusedPickle(
+                f"{at} has the label {shown(label)}, not an integer in [0, {classes})"
+            )
         own.append(label)
     return tuple(own) if isinstance(value, list) else own[0]
 
@@ -164,10 +195,14 @@ def _label(value, classes: int, at: str) -> int | tuple[int, ...]:
 def _check_finite(path: str | Path, logits: np.ndarray) -> None:
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
-        raise UserError(f"{path}: row {finite.argmin() + 1} of {len(finite)} has scores that are not finite")
+        raise UserError(
+            f"{path}: row {finite.argmin() + 1} of {len(finite)} has scores that are not finite"
+        )
 
 
-def find_views(directory: str | Path, num_clips: int | None = None, num_crops: int | None = None) -> tuple[int, int]:
+def find_views(
+    directory: str | Path, num_clips: int | None = None, num_crops: int | None = None
+) -> tuple[int, int]:
     """(clips, crops) of the grid of files in ``directory``: those asked for, else as far as the files there reach.
 
     Raises ``UserError`` that names the files missing from that grid, or says that there are none.
@@ -175,7 +210,10 @@ def find_views(directory: str | Path, num_clips: int | None = None, num_crops: i
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory of score files")
-    matches = (re.fullmatch(r"(0|[1-9][0-9]*)_crop(0|[1-9][0-9]*)\.pkl", file.name) for file in directory.iterdir())
+    matches = (
+        re.fullmatch(r"(0|[1-9][0-9]*)_crop(0|[1-9][0-9]*)\.pkl", file.name)
+        for file in directory.iterdir()
+    )
     found = {(int(match[1]), int(match[2])) for match in matches if match}
     if not found:
         raise UserError(f"{directory}: no score files such as 0_crop0.pkl")
@@ -183,13 +221,22 @@ def find_views(directory: str | Path, num_clips: int | None = None, num_crops: i
     crops = num_crops or max(crop for _, crop in found) + 1
     count = clips * crops - sum(clip < clips and crop < crops for clip, crop in found)
     if count:
-        absent = ((clip, crop) for clip in range(clips) for crop in range(crops) if (clip, crop) not in found)
-        names = ", ".join(score_path("", *view).name for view in islice(absent, 5)) + ", ..." * (count > 5)
+        absent = (
+            (clip, crop)
+            for clip in range(clips)
+            for crop in range(crops)
+            if (clip, crop) not in found
+        )
+        names = ", ".join(score_path("", *view).name for view in islice(absent, 5)) + ", ..." * (
+            count > 5
+        )
         raise UserError(f"{directory}: {count} of {clips * crops} score files are missing: {names}")
     return clips, crops
 
 
-def load_views(directory: str | Path, clips: int, crops: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def load_views(
+    directory: str | Path, clips: int, crops: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """``load_scores`` of each file of the grid, clip by clip, one in memory at a time.
 
     Raises ``UserError`` when a file is not of the same videos and classes as the first one.
@@ -210,16 +257,27 @@ def check_same_videos(first: tuple, other: tuple) -> None:
     """
     for axis, unit in enumerate(("videos", "classes")):
         if first[1][axis] != other[1][axis]:
-            raise UserError(f"{other[0]}: {other[1][axis]} {unit}, but {first[0]} has {first[1][axis]}")
+            raise UserError(
+                f"{other[0]}: {other[1][axis]} {unit}, but {first[0]} has {first[1][axis]}"
+            )
     if first[2].ndim != other[2].ndim:
-        raise UserError(f"{other[0]} and {first[0]}: one has several labels a video, the other has one")
+        raise UserError(
+            f"{other[0]} and {first[0]}: one has several labels a video, the other has one"
+        )
     if (rows := differing(first[2], other[2])).size:
         here, there = (of_row(one[2], rows[0]) for one in (other, first))
-        raise UserError(f"{other[0]}: row {rows[0] + 1} has the label {here}, but {there} in {first[0]}")
+        raise UserError(
+            f"{other[0]}: row {rows[0] + 1} has the label {here}, but {there} in {first[0]}"
+        )
 
 
 def protocol_line(
-    facts: Facts | None, clips: int, crops: int, videos: int, softmax: bool = True, fusion: str | None = None
+    facts: Facts | None,
+    clips: int,
+    crops: int,
+    videos: int,
+    softmax: bool = True,
+    fusion: str | None = None,
 ) -> str:
     """What a result is a result of: ``8 frames x 3 crops x 10 clips, 256, 19796/19796 videos, softmax per view``.
 

@@ -1,4 +1,5 @@
 """What the two test fronts do: score one network or several on their lists, write the scores, put them together."""
+
 import contextlib
 import sys
 from pathlib import Path
@@ -27,8 +28,10 @@ def run(args):
     device = args.device
     if args.gpus:
         if len(args.gpus) > 1:
-            raise UserError(f"--gpus {' '.join(map(str, args.gpus))}: one process uses one GPU; start "
-                            f"torchrun --nproc_per_node {len(args.gpus)} with the same command and no --gpus")
+            raise UserError(
+                f"--gpus {' '.join(map(str, args.gpus))}: one process uses one GPU; start "
+                f"torchrun --nproc_per_node {len(args.gpus)} with the same command and no --gpus"
+            )
         # TDN's commands name GPU 0; on a machine without one they run on the CPU, and the first line says so.
         device = device or (f"cuda:{args.gpus[0]}" if torch.cuda.is_available() else None)
     with distributed.start(device, args.local_rank, args.deterministic) as world:
@@ -40,7 +43,11 @@ def run(args):
             return
         sources = []
         for number, test in enumerate(tests):
-            with locks.sole_user(test.folder, "test", "--output_dir") if world.is_main else contextlib.nullcontext():
+            with (
+                locks.sole_user(test.folder, "test", "--output_dir")
+                if world.is_main
+                else contextlib.nullcontext()
+            ):
                 facts = score(args, test, world, f"videos{number}")
             if world.is_main:
                 sources.append(source_of(test._replace(facts=facts)))
@@ -54,39 +61,72 @@ def prepare_all(args, quiet):
     """A :class:`Test` for each of ``args.models``; whatever is wrong is found before anything is scored."""
     several = len(args.models) > 1
     if several and args.save_scores:
-        raise UserError("--save_scores writes the scores of one network; each has its own folder in --output_dir")
+        raise UserError(
+            "--save_scores writes the scores of one network; each has its own folder in --output_dir"
+        )
     tests = []
     for number, own in enumerate(args.models):
         folder = Path(args.output_dir)
-        tests.append(prepare(args, own, folder / f"{number}_{Path(own.weights).stem}" if several else folder, quiet))
+        tests.append(
+            prepare(
+                args,
+                own,
+                folder / f"{number}_{Path(own.weights).stem}" if several else folder,
+                quiet,
+            )
+        )
     classes = [test.model.num_class for test in tests]
     if len(set(classes)) > 1:
-        raise UserError(f"--weights {args.weights}: the networks tell {', '.join(map(str, classes))} classes apart: no "
-                        f"ensemble")
+        raise UserError(
+            f"--weights {args.weights}: the networks tell {', '.join(map(str, classes))} classes apart: no "
+            f"ensemble"
+        )
     if args.csv_file and tests[0].data.name != "somethingv2" and tests[0].facts.class_names is None:
-        raise UserError(f"--csv_file {args.csv_file}: a submission names classes; give --class_names")
+        raise UserError(
+            f"--csv_file {args.csv_file}: a submission names classes; give --class_names"
+        )
     return tests
 
 
 def prepare(args, own, folder, quiet):
     """The :class:`Test` of one network. own: the flags that are its own. Raises UserError for what does not fit together."""
     options = {name: getattr(args, name) for name in OPTIONS}
-    model = load_model(own.weights, own.test_segments, quiet=quiet, module=args.module, consensus="avg", **options)
-    for flag, given, held in (("archs", own.archs, model.spec["arch"]), ("modality", own.modality, model.modality)):
+    model = load_model(
+        own.weights, own.test_segments, quiet=quiet, module=args.module, consensus="avg", **options
+    )
+    for flag, given, held in (
+        ("archs", own.archs, model.spec["arch"]),
+        ("modality", own.modality, model.modality),
+    ):
         if given and given != held:
             raise UserError(f"--{flag} {given}: {own.weights} holds a {held}")
-    data = resolve(args.dataset, model.modality, root_path=own.root_path, val_list=own.val_list, num_class=args.num_class,
-                   class_names=args.class_names, multi_label=args.multi_label or None,
-                   image_tmpl=file_template(own.image_tmpl, args.flow_prefix, model.modality))
+    data = resolve(
+        args.dataset,
+        model.modality,
+        root_path=own.root_path,
+        val_list=own.val_list,
+        num_class=args.num_class,
+        class_names=args.class_names,
+        multi_label=args.multi_label or None,
+        image_tmpl=file_template(own.image_tmpl, args.flow_prefix, model.modality),
+    )
     if data.num_class != model.num_class:
-        raise UserError(f"{own.weights} tells {model.num_class} classes apart, but {data.name} has {data.num_class}; "
-                        f"give the right checkpoint, data set or --num_class")
+        raise UserError(
+            f"{own.weights} tells {model.num_class} classes apart, but {data.name} has {data.num_class}; "
+            f"give the right checkpoint, data set or --num_class"
+        )
     row = MODULES[model.spec["module"]]
-    sampling = own.test_sampling or (row.long_sampling if data.test_sampling == "random" else data.test_sampling)
+    sampling = own.test_sampling or (
+        row.long_sampling if data.test_sampling == "random" else data.test_sampling
+    )
     names = load_class_names(data)
     check_class_names(model.class_names, names, own.weights, data.class_names)
-    videos, _ = read_checked(data, "val_list", stop=args.on_error == "stop",
-                             remedy="count them as wrong: --on-error count-wrong")
+    videos, _ = read_checked(
+        data,
+        "val_list",
+        stop=args.on_error == "stop",
+        remedy="count them as wrong: --on-error count-wrong",
+    )
     if args.max_num:
         videos = videos.head(args.max_num)
     scale = args.scale_size or model.scale_size
@@ -94,21 +134,54 @@ def prepare(args, own, folder, quiet):
     if args.clip_index is None:
         clips = range(args.clips or (1 if "random" in sampling else TEST_SAMPLINGS[sampling]))
     dataset = TestDataset(
-        videos, num_segments=model.num_segments, frames_per_segment=model.frames_per_segment, image_tmpl=data.image_tmpl,
-        decoder=args.decoder, clips=clips, num_clips=args.clips, crops=own.test_crops, scale_size=scale,
-        crop_size=scale if args.full_res else model.input_size, sampling=sampling, seed=args.seed, modality=model.modality,
-        compat=args.sampling_compat)
+        videos,
+        num_segments=model.num_segments,
+        frames_per_segment=model.frames_per_segment,
+        image_tmpl=data.image_tmpl,
+        decoder=args.decoder,
+        clips=clips,
+        num_clips=args.clips,
+        crops=own.test_crops,
+        scale_size=scale,
+        crop_size=scale if args.full_res else model.input_size,
+        sampling=sampling,
+        seed=args.seed,
+        modality=model.modality,
+        compat=args.sampling_compat,
+    )
     protocol = {
-        "dataset": data.name, "module": model.spec["module"], "modality": model.modality, "num_class": model.num_class,
-        "num_segments": model.num_segments, "frames_per_segment": model.frames_per_segment, "sampling": sampling,
-        "sampling_compat": args.sampling_compat, "clips": dataset.num_clips if sampling == "dense" else None,
-        "crops": own.test_crops, "crop_size": dataset.transform.crop_size, "scale_size": scale, "seed": args.seed,
-        "amp": args.amp, "average": args.average or ("logits" if data.multi_label else row.average),
+        "dataset": data.name,
+        "module": model.spec["module"],
+        "modality": model.modality,
+        "num_class": model.num_class,
+        "num_segments": model.num_segments,
+        "frames_per_segment": model.frames_per_segment,
+        "sampling": sampling,
+        "sampling_compat": args.sampling_compat,
+        "clips": dataset.num_clips if sampling == "dense" else None,
+        "crops": own.test_crops,
+        "crop_size": dataset.transform.crop_size,
+        "scale_size": scale,
+        "seed": args.seed,
+        "amp": args.amp,
+        "average": args.average or ("logits" if data.multi_label else row.average),
     }
-    files = {"list": str(data.val_list), "root_path": str(data.root_path), "image_tmpl": data.image_tmpl,
-             "modality": model.modality}
-    facts = Facts(protocol, {"file": own.weights, "sha256": sha256(own.weights)}, files, names or model.class_names,
-                  list(dataset.clips), [], [record.id for record in videos], videos.labels)
+    files = {
+        "list": str(data.val_list),
+        "root_path": str(data.root_path),
+        "image_tmpl": data.image_tmpl,
+        "modality": model.modality,
+    }
+    facts = Facts(
+        protocol,
+        {"file": own.weights, "sha256": sha256(own.weights)},
+        files,
+        names or model.class_names,
+        list(dataset.clips),
+        [],
+        [record.id for record in videos],
+        videos.labels,
+    )
     for path, same_clips in ((folder, False), (folder / score_log.FOLDER, True)):
         old = read_facts(path)
         if old:
@@ -122,7 +195,10 @@ def report(args, tests, sources):
         sources = fusion.to_probabilities(sources)
     for test, source in zip(tests, sources, strict=True):
         result = metrics.evaluate(source.scores, source.labels, source.failed)
-        print(f"{source.line}: {metrics.line(result)}" + (f" ({test.folder})" if len(tests) > 1 else ""))
+        print(
+            f"{source.line}: {metrics.line(result)}"
+            + (f" ({test.folder})" if len(tests) > 1 else "")
+        )
     fused = sources[0].scores
     if len(tests) > 1:
         sources = fusion.join(sources)
@@ -135,6 +211,11 @@ def report(args, tests, sources):
         print(f"Class Accuracy {result.pop('mean_class'):.2f}%")
     print(f"Overall {metrics.line(result)}")
     if args.csv_file:
-        write_submission(args.csv_file, sources[0].ids, fused, class_names=tests[0].facts.class_names,
-                         dataset=tests[0].data.name)
+        write_submission(
+            args.csv_file,
+            sources[0].ids,
+            fused,
+            class_names=tests[0].facts.class_names,
+            dataset=tests[0].data.name,
+        )
         print(f"predictions written to {args.csv_file}")

@@ -1,4 +1,5 @@
 """The flags of the two test fronts."""
+
 import argparse
 
 from ops.data.sampling import TEST_SAMPLINGS
@@ -12,66 +13,167 @@ def testing_parser(description, crops):
     """Flags of the two test fronts; crops: default of ``--test_crops``. Where several networks are tested, flags marked
     with [,] take one value for all or one for each, separated by commas."""
     parser = base_parser(description)
-    parser.add_argument("tsn", nargs="*", metavar="MODALITY TEST_LIST WEIGHTS",
-                        help="as tsn-pytorch has them: all three, in place of --modality, --test_list and --weights")
+    parser.add_argument(
+        "tsn",
+        nargs="*",
+        metavar="MODALITY TEST_LIST WEIGHTS",
+        help="as tsn-pytorch has them: all three, in place of --modality, --test_list and --weights",
+    )
     add_data(parser, (("val_list", "videos to score [,]"),))
-    parser.add_argument("--test_list", dest="val_list", metavar="FILE", help="the same as --val_list [,]")
+    parser.add_argument(
+        "--test_list", dest="val_list", metavar="FILE", help="the same as --val_list [,]"
+    )
 
     group = parser.add_argument_group("model")
-    group.add_argument("--weights", metavar="FILE[,FILE]", help="checkpoints, ours or published; several are an ensemble")
-    group.add_argument("--coeff", type=_each(rate), metavar="W[,W]",
-                       help="weights of the networks in the ensemble (default: 1 each)")
-    group.add_argument("--archs", "--arch", type=_each(str), metavar="ARCH",
-                       help="backbone; checked against the checkpoint [,]")
-    group.add_argument("--test_segments", type=_each(positive), metavar="T",
-                       help="segments of a clip [,] (default: what the checkpoint was trained with)")
-    group.add_argument("--modality", type=_each(str), metavar="NAME", help="checked against the checkpoint [,]")
-    group.add_argument("--module", choices=tuple(MODULES),
-                       help="temporal module, where neither the weights nor the name of a published file tell it")
+    group.add_argument(
+        "--weights",
+        metavar="FILE[,FILE]",
+        help="checkpoints, ours or published; several are an ensemble",
+    )
+    group.add_argument(
+        "--coeff",
+        type=_each(rate),
+        metavar="W[,W]",
+        help="weights of the networks in the ensemble (default: 1 each)",
+    )
+    group.add_argument(
+        "--archs",
+        "--arch",
+        type=_each(str),
+        metavar="ARCH",
+        help="backbone; checked against the checkpoint [,]",
+    )
+    group.add_argument(
+        "--test_segments",
+        type=_each(positive),
+        metavar="T",
+        help="segments of a clip [,] (default: what the checkpoint was trained with)",
+    )
+    group.add_argument(
+        "--modality", type=_each(str), metavar="NAME", help="checked against the checkpoint [,]"
+    )
+    group.add_argument(
+        "--module",
+        choices=tuple(MODULES),
+        help="temporal module, where neither the weights nor the name of a published file tell it",
+    )
     add_module_options(group)
-    group.add_argument("--fuse_bn", action="store_true", help="fold BatchNorms into the convs: same scores to rounding")
+    group.add_argument(
+        "--fuse_bn",
+        action="store_true",
+        help="fold BatchNorms into the convs: same scores to rounding",
+    )
 
     group = parser.add_argument_group("protocol")
-    group.add_argument("--test_crops", type=_each(_crops), default=[crops], metavar="{1,3,5,10}",
-                       help=f"crops of a frame [,] (default: {crops})")
-    group.add_argument("--test_sampling", type=_each(_sampling), metavar=f"{{{','.join(TEST_SAMPLINGS)}}}",
-                       help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); "
-                            "dense: clips of 64 frames spread over the video; twice: center and segment starts; uniform: "
-                            "clips that start at different places of their segments; caffe: that of Caffe TSN; center+random: "
-                            "that of TIN [,] (default: random "
-                            "for kinetics with tdn, dense with tam, else center)")
+    group.add_argument(
+        "--test_crops",
+        type=_each(_crops),
+        default=[crops],
+        metavar="{1,3,5,10}",
+        help=f"crops of a frame [,] (default: {crops})",
+    )
+    group.add_argument(
+        "--test_sampling",
+        type=_each(_sampling),
+        metavar=f"{{{','.join(TEST_SAMPLINGS)}}}",
+        help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); "
+        "dense: clips of 64 frames spread over the video; twice: center and segment starts; uniform: "
+        "clips that start at different places of their segments; caffe: that of Caffe TSN; center+random: "
+        "that of TIN [,] (default: random "
+        "for kinetics with tdn, dense with tam, else center)",
+    )
     for flag in ("dense", "twice"):
-        group.add_argument(f"--{flag}_sample", dest="test_sampling", action="store_const", const=[flag],
-                           help=f"the same as --test_sampling {flag}")
-    group.add_argument("--sample", type=_clips_of, metavar="{uniform,dense}-N",
-                       help="TAM's flag: --test_sampling and --clips N")
-    group.add_argument("--clips", type=positive, metavar="N",
-                       help="clips of a video, all in one run (default: 10 for dense, 2 for twice, else the one --clip_index)")
-    group.add_argument("--clip_index", type=count, metavar="K", help="score this one clip only, from 0")
-    group.add_argument("--full_res", action="store_true", help="crops as large as the scaled short side (256)")
-    group.add_argument("--scale_size", type=positive, metavar="PIXELS",
-                       help="short side of a scaled frame (default: the crop size * 256 / 224)")
-    group.add_argument("--average", choices=AVERAGES,
-                       help="what is averaged over the views of a video (default: logits, softmax for tdn and tin, as "
-                            "their authors do)")
-    group.add_argument("--softmax", action="store_true", help="softmax of each network's average, before the ensemble")
-    group.add_argument("--max_num", type=positive, metavar="N", help="score the first N videos of the list only")
-    group.add_argument("--on-error", "--on_error", choices=("stop", "count-wrong"), default="stop",
-                       help="an unreadable video: stop, or count it as wrong and name it")
+        group.add_argument(
+            f"--{flag}_sample",
+            dest="test_sampling",
+            action="store_const",
+            const=[flag],
+            help=f"the same as --test_sampling {flag}",
+        )
+    group.add_argument(
+        "--sample",
+        type=_clips_of,
+        metavar="{uniform,dense}-N",
+        help="TAM's flag: --test_sampling and --clips N",
+    )
+    group.add_argument(
+        "--clips",
+        type=positive,
+        metavar="N",
+        help="clips of a video, all in one run (default: 10 for dense, 2 for twice, else the one --clip_index)",
+    )
+    group.add_argument(
+        "--clip_index", type=count, metavar="K", help="score this one clip only, from 0"
+    )
+    group.add_argument(
+        "--full_res", action="store_true", help="crops as large as the scaled short side (256)"
+    )
+    group.add_argument(
+        "--scale_size",
+        type=positive,
+        metavar="PIXELS",
+        help="short side of a scaled frame (default: the crop size * 256 / 224)",
+    )
+    group.add_argument(
+        "--average",
+        choices=AVERAGES,
+        help="what is averaged over the views of a video (default: logits, softmax for tdn and tin, as "
+        "their authors do)",
+    )
+    group.add_argument(
+        "--softmax",
+        action="store_true",
+        help="softmax of each network's average, before the ensemble",
+    )
+    group.add_argument(
+        "--max_num", type=positive, metavar="N", help="score the first N videos of the list only"
+    )
+    group.add_argument(
+        "--on-error",
+        "--on_error",
+        choices=("stop", "count-wrong"),
+        default="stop",
+        help="an unreadable video: stop, or count it as wrong and name it",
+    )
 
     group = parser.add_argument_group("run")
-    group.add_argument("--output_dir", default="scores", metavar="DIR",
-                       help="folder of the score files; for an ensemble, of one folder for each network")
-    group.add_argument("--csv_file", metavar="FILE", help="also write the predictions as a submission")
-    group.add_argument("--save_scores", metavar="FILE.npz", help="also write all scores to one file, as tsn-pytorch does")
-    group.add_argument("--batch_size", "-b", type=positive, default=1, metavar="N",
-                       help="clips that go through the network at once, each with all its crops; with 1 the scores are the "
-                            "same to the last bit for any number of processes and after any interruption")
-    group.add_argument("--view_batch", type=positive, metavar="N",
-                       help="at most N views through the network at once (default: no limit; either way it is halved when the "
-                            "device runs out of memory)")
-    group.add_argument("--gpus", type=int, nargs="+", metavar="N",
-                       help="the GPU to use; for several start one process for each with torchrun")
+    group.add_argument(
+        "--output_dir",
+        default="scores",
+        metavar="DIR",
+        help="folder of the score files; for an ensemble, of one folder for each network",
+    )
+    group.add_argument(
+        "--csv_file", metavar="FILE", help="also write the predictions as a submission"
+    )
+    group.add_argument(
+        "--save_scores",
+        metavar="FILE.npz",
+        help="also write all scores to one file, as tsn-pytorch does",
+    )
+    group.add_argument(
+        "--batch_size",
+        "-b",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="clips that go through the network at once, each with all its crops; with 1 the scores are the "
+        "same to the last bit for any number of processes and after any interruption",
+    )
+    group.add_argument(
+        "--view_batch",
+        type=positive,
+        metavar="N",
+        help="at most N views through the network at once (default: no limit; either way it is halved when the "
+        "device runs out of memory)",
+    )
+    group.add_argument(
+        "--gpus",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the GPU to use; for several start one process for each with torchrun",
+    )
     add_runtime(parser)
     return parser
 
@@ -83,9 +185,11 @@ def testing_arguments(description, crops, argv=None):
     args = testing_parser(description, crops).parse_args(argv)
     if args.tsn:
         if len(args.tsn) != 3 or args.weights or args.val_list or args.modality:
-            raise UserError(f"{' '.join(args.tsn)}: after the data set come no arguments, or a modality, a list and weights, "
-                            f"and "
-                            f"then no --modality, --test_list and --weights")
+            raise UserError(
+                f"{' '.join(args.tsn)}: after the data set come no arguments, or a modality, a list and weights, "
+                f"and "
+                f"then no --modality, --test_list and --weights"
+            )
         args.modality, args.val_list, args.weights = [args.tsn[0]], args.tsn[1], args.tsn[2]
     if args.sample:
         if args.test_sampling or args.clips:
@@ -94,9 +198,15 @@ def testing_arguments(description, crops, argv=None):
     if not args.weights:
         raise UserError("--weights is missing: give a checkpoint, ours or a published one")
     if args.clips and args.clip_index is not None and args.clip_index >= args.clips:
-        raise UserError(f"--clip_index {args.clip_index}: of {args.clips} clips the last is {args.clips - 1}")
+        raise UserError(
+            f"--clip_index {args.clip_index}: of {args.clips} clips the last is {args.clips - 1}"
+        )
     weights = args.weights.split(",")
-    own = {"weights": weights, "coeff": args.coeff or [1.0], **{name: getattr(args, name) for name in EACH}}
+    own = {
+        "weights": weights,
+        "coeff": args.coeff or [1.0],
+        **{name: getattr(args, name) for name in EACH},
+    }
     for name in ("val_list", "image_tmpl", "root_path"):  # one network's may hold a comma
         value = getattr(args, name)
         own[name] = value.split(",") if value and len(weights) > 1 else value and [value]
@@ -104,8 +214,12 @@ def testing_arguments(description, crops, argv=None):
     for name, values in own.items():
         values = values or [None]
         if len(values) not in (1, len(weights)):
-            raise UserError(f"--{name}: {len(values)} values for {len(weights)} networks; give one for all or one for each")
-        for model, value in zip(args.models, values * len(weights) if len(values) == 1 else values, strict=True):
+            raise UserError(
+                f"--{name}: {len(values)} values for {len(weights)} networks; give one for all or one for each"
+            )
+        for model, value in zip(
+            args.models, values * len(weights) if len(values) == 1 else values, strict=True
+        ):
             setattr(model, name, value)
     return args
 
@@ -116,6 +230,7 @@ AVERAGES = ("logits", "softmax")
 
 def _each(kind):
     """Values of one kind, separated by commas, as a list."""
+
     def parse(text):
         return [kind(part) for part in text.split(",")]
 

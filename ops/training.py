@@ -1,4 +1,5 @@
 """The training loop: epochs, validation, checkpoints, and how a run goes on after it was stopped."""
+
 import time
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,28 @@ from ops.weights.weight_files import read_checkpoint
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
 FREE_FIELDS = {
-    "resume", "epochs", "workers", "timeout", "device", "local_rank", "output_dir", "suffix", "print_freq", "eval_freq",
-    "evaluate", "dry_run", "save_every", "keep", "decoder", "compile", "root_path", "train_list", "val_list", "class_names",
-    "missing", "accumulate",  # the total batch may not differ
+    "resume",
+    "epochs",
+    "workers",
+    "timeout",
+    "device",
+    "local_rank",
+    "output_dir",
+    "suffix",
+    "print_freq",
+    "eval_freq",
+    "evaluate",
+    "dry_run",
+    "save_every",
+    "keep",
+    "decoder",
+    "compile",
+    "root_path",
+    "train_list",
+    "val_list",
+    "class_names",
+    "missing",
+    "accumulate",  # the total batch may not differ
 }
 
 
@@ -40,19 +60,34 @@ def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
     distributed.broadcast_buffers(model)  # each process has running statistics of its own
     model.eval()
     with loader_errors(loader):
-        scored = score_videos(model, loader, world, amp=amp, batch_size=batch_size, desc="validation", stop=stop)
+        scored = score_videos(
+            model, loader, world, amp=amp, batch_size=batch_size, desc="validation", stop=stop
+        )
     if scored is None:
         return None
     logits = scored.logits.mean(axis=1)
     failed = np.isin(np.arange(len(logits)), [failure.index for failure in scored.failures])
     loss = video_loss(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
     listed = len(scored.labels)
-    return {**metrics.evaluate(logits, scored.labels, failed), "loss": loss, "videos": listed - len(scored.failures),
-            "listed": listed}
+    return {
+        **metrics.evaluate(logits, scored.labels, failed),
+        "loss": loss,
+        "videos": listed - len(scored.failures),
+        "listed": listed,
+    }
+
 
 # What a checkpoint must hold for a run to go on, and of what kind.
-_STATE = {"model": dict, "recipe": dict, "state_dict": dict, "optimizer": dict, "epoch": int, "best": int | float,
-          "step_in_epoch": int | None, "meters": list | None}
+_STATE = {
+    "model": dict,
+    "recipe": dict,
+    "state_dict": dict,
+    "optimizer": dict,
+    "epoch": int,
+    "best": int | float,
+    "step_in_epoch": int | None,
+    "meters": list | None,
+}
 
 
 class Start(NamedTuple):
@@ -69,12 +104,35 @@ def averaged(net, decay):
     """An exponential moving average of the weights of a network, from those it has now; BatchNorm statistics are its own. Call
     ``update_parameters(net)`` after each step; ``module`` is a network with the averages."""
     ema = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
-    ema.n_averaged.fill_(1)  # at 0 torch would begin with a copy, and a run that goes on would have to know the number
+    ema.n_averaged.fill_(
+        1
+    )  # at 0 torch would begin with a copy, and a run that goes on would have to know the number
     return ema
 
 
-def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, learning_rate, amp="none", scaler=None, ema=None,
-        eval_freq=1, batch_size=8, class_names=None, recipe=None, save_every=None, keep=2, **training):
+def fit(
+    net,
+    model,
+    loaders,
+    optimizer,
+    world,
+    log,
+    *,
+    folder,
+    epochs,
+    start,
+    learning_rate,
+    amp="none",
+    scaler=None,
+    ema=None,
+    eval_freq=1,
+    batch_size=8,
+    class_names=None,
+    recipe=None,
+    save_every=None,
+    keep=2,
+    **training,
+):
     """Train up to epochs; ``last.pth``, the ``keep - 1`` before it, and ``best.pth`` (by the first metric) are always whole.
 
     net: the TSN; model: what is trained, net itself or its wrapper; loaders: (training, validation); ema: of :func:`averaged`,
@@ -95,47 +153,95 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
         nonlocal saved
         states = distributed.gather(meters.state() if meters else None)
         if world.is_main:
-            state = {"class_names": class_names, "recipe": recipe, "epoch": epoch, "step": epoch * steps + step, "best": best,
-                     "step_in_epoch": step, "meters": states if meters else None, **facts}
+            state = {
+                "class_names": class_names,
+                "recipe": recipe,
+                "epoch": epoch,
+                "step": epoch * steps + step,
+                "best": best,
+                "step_in_epoch": step,
+                "meters": states if meters else None,
+                **facts,
+            }
             if ema:
-                state["trained_state_dict"] = {key: value.detach().contiguous() for key, value in net.state_dict().items()}
-            save_checkpoint(Path(folder) / f"{name}.pth", tested, optimizer=optimizer, scaler=scaler,
-                            before=partial(rotate, folder, keep) if name == "last" else None, **state)
+                state["trained_state_dict"] = {
+                    key: value.detach().contiguous() for key, value in net.state_dict().items()
+                }
+            save_checkpoint(
+                Path(folder) / f"{name}.pth",
+                tested,
+                optimizer=optimizer,
+                scaler=scaler,
+                before=partial(rotate, folder, keep) if name == "last" else None,
+                **state,
+            )
         saved = time.perf_counter()
         distributed.barrier()  # nobody ends the run while the file is being written
 
     with StopRequest() as request:
         for epoch in range(start.epoch, epochs):
             first = start.step if epoch == start.epoch else 0
-            meters = Meters(world.device, start.meters[world.rank] if first and start.meters else None)
+            meters = Meters(
+                world.device, start.meters[world.rank] if first and start.meters else None
+            )
 
             def after_step(step, meters, check, epoch=epoch):
-                due = save_every and (step % save_every == 0 if save_every > 0 else time.perf_counter() - saved > -save_every)
+                due = save_every and (
+                    step % save_every == 0
+                    if save_every > 0
+                    else time.perf_counter() - saved > -save_every
+                )
                 number, due = world.largest(request.number, int(bool(due) and world.is_main))
-                if number or (due and step < steps):  # the end of an epoch is saved anyhow, after its validation
+                if number or (
+                    due and step < steps
+                ):  # the end of an epoch is saved anyhow, after its validation
                     check()
                     save(epoch, step, meters)
                 if number:
                     raise stopped(number, epoch, step)
 
             def stopped(number, epoch, step):
-                return Stopped(f"stopped by {Signals(number).name} after epoch {epoch + 1}, step {step} of {steps}; saved in "
-                               f"{folder}/last.pth: go on with the same command and --resume auto")
+                return Stopped(
+                    f"stopped by {Signals(number).name} after epoch {epoch + 1}, step {step} of {steps}; saved in "
+                    f"{folder}/last.pth: go on with the same command and --resume auto"
+                )
 
             train_loader.sampler.set_epoch(epoch, first * accumulate * train_loader.batch_size)
             with loader_errors(train_loader):
                 trained = train_one_epoch(
-                    model, train_loader, optimizer, world, log, epoch=epoch, learning_rate=learning_rate, amp=amp,
-                    scaler=scaler, first_step=first, meters=meters, after_step=after_step, updated=updated, **training)
+                    model,
+                    train_loader,
+                    optimizer,
+                    world,
+                    log,
+                    epoch=epoch,
+                    learning_rate=learning_rate,
+                    amp=amp,
+                    scaler=scaler,
+                    first_step=first,
+                    meters=meters,
+                    after_step=after_step,
+                    updated=updated,
+                    **training,
+                )
             values = {f"train_{key}": value for key, value in trained.items()}
-            log.say(f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} "
-                    f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['videos_per_second']:.1f} "
-                    f"videos/s, data {trained['data_share']:.0%}")
+            log.say(
+                f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} "
+                f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['videos_per_second']:.1f} "
+                f"videos/s, data {trained['data_share']:.0%}"
+            )
             if word := advice(trained["data_share"], train_loader.num_workers):
                 log.say(word)
             is_best = False
             if (epoch + 1) % eval_freq == 0 or epoch + 1 == epochs:
-                result = validate(tested, val_loader, world, amp=amp, batch_size=batch_size, stop=lambda: request.number)
+                result = validate(
+                    tested,
+                    val_loader,
+                    world,
+                    amp=amp,
+                    batch_size=batch_size,
+                    stop=lambda: request.number,
+                )
                 if result is None:  # it is done when the run goes on
                     (number,) = world.largest(request.number)
                     save(epoch, steps, meters)
@@ -145,10 +251,15 @@ def fit(net, model, loaders, optimizer, world, log, *, folder, epochs, start, le
                 values.update((f"val_{key}", value) for key, value in result.items())
                 log.say(validation_line(result, val_loader.dataset) + f" (best {best:.2f}%)")
             step = (epoch + 1) * steps
-            log.curves(step, **{key.replace("_", "__", 1): value for key, value in values.items()},
-                       lr=optimizer.param_groups[0]["lr"])
+            log.curves(
+                step,
+                **{key.replace("_", "__", 1): value for key, value in values.items()},
+                lr=optimizer.param_groups[0]["lr"],
+            )
             log.record(epoch=epoch + 1, step=step, best=best, lr=learning_rate(step - 1), **values)
-            left = (time.perf_counter() - started) / (epoch + 1 - start.epoch) * (epochs - epoch - 1)
+            left = (
+                (time.perf_counter() - started) / (epoch + 1 - start.epoch) * (epochs - epoch - 1)
+            )
             if left:
                 log.say(f"{epochs - epoch - 1} epochs to go, eta {tqdm.format_interval(left)}")
             # Last, last: a run that is killed between the two does the epoch again, and finds it as good as before.
@@ -169,8 +280,10 @@ def _same(old, new):
 def validation_line(result, dataset):
     """A validation result with its protocol: ``8 frames x 1 crops x 1 clips, 224, 120/120 videos: ...``."""
     measured = {key: value for key, value in result.items() if key in metrics.TITLES}
-    return (f"validation, {dataset.num_segments} frames x 1 crop x 1 clip, {dataset.transform.crop_size}, "
-            f"{result['videos']}/{result['listed']} videos: {metrics.line(measured)} loss {result['loss']:.4f}")
+    return (
+        f"validation, {dataset.num_segments} frames x 1 crop x 1 clip, {dataset.transform.crop_size}, "
+        f"{result['videos']}/{result['listed']} videos: {metrics.line(measured)} loss {result['loss']:.4f}"
+    )
 
 
 def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
@@ -181,26 +294,45 @@ def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
     differs.
     """
     content = read_checkpoint(path)
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in _STATE.items()):
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), kind) for key, kind in _STATE.items()
+    ):
         raise UserError(f"--resume {path}: holds no training state (only weights?)")
-    for what, old, new in (("model", content["model"], net.spec), ("recipe", content["recipe"], recipe)):
-        differing = [key for key in new if key not in FREE_FIELDS and key in old and not _same(old[key], new[key])]
+    for what, old, new in (
+        ("model", content["model"], net.spec),
+        ("recipe", content["recipe"], recipe),
+    ):
+        differing = [
+            key
+            for key in new
+            if key not in FREE_FIELDS and key in old and not _same(old[key], new[key])
+        ]
         if differing:
             changes = ", ".join(f"{key} {shown(old[key])} -> {new[key]}" for key in differing)
-            raise UserError(f"--resume {path}: was trained with another {what} ({changes}); give the same flags, or another "
-                            f"--output_dir to start anew")
+            raise UserError(
+                f"--resume {path}: was trained with another {what} ({changes}); give the same flags, or another "
+                f"--output_dir to start anew"
+            )
     meters = content.get("meters")
     if recipe and meters and len(meters) != processes:
-        raise UserError(f"--resume {path}: was saved within an epoch by {len(meters)} processes, and their shares of it are "
-                        f"not those of {processes}; start {len(meters)} again until the epoch ends")
+        raise UserError(
+            f"--resume {path}: was saved within an epoch by {len(meters)} processes, and their shares of it are "
+            f"not those of {processes}; start {len(meters)} again until the epoch ends"
+        )
     try:
-        net.load_state_dict(content.get("trained_state_dict", content["state_dict"]) if ema else content["state_dict"])
+        net.load_state_dict(
+            content.get("trained_state_dict", content["state_dict"])
+            if ema
+            else content["state_dict"]
+        )
         if ema:
             ema.module.load_state_dict(content["state_dict"])
         optimizer.load_state_dict(content["optimizer"])
         if scaler and "scaler" in content:
             scaler.load_state_dict(content["scaler"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"--resume {path}: its training state is not one of this model ({shown(str(error))}); give another "
-                        f"file") from None
+        raise UserError(
+            f"--resume {path}: its training state is not one of this model ({shown(str(error))}); give another "
+            f"file"
+        ) from None
     return Start(content["epoch"], content.get("step_in_epoch", 0), meters, content["best"])

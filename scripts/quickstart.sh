@@ -2,7 +2,7 @@
 # From nothing to a table: makes .venv, generates a motion data set, trains TSN and TDN on it, tests both, prints a table.
 #   bash scripts/quickstart.sh [--all]
 # --all trains TSM, TIN and TAM, too; TIN starts from the weights of TSM, TAM from those of TIN.
-# Needs Python 3.10+ and, after the installation, about ten minutes of two CPU cores (--all: thirty); a GPU is used
+# Needs Python 3.11+ and, after the installation, about ten minutes of two CPU cores (--all: thirty); a GPU is used
 # if there is one. Everything lands in runs/quickstart/; a second run reuses what is there.
 set -euo pipefail
 modules="tsn tdn"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests: bash scripts/test.sh [arguments of pytest]
+# Runs the tests: bash scripts/test.sh [--slow] [arguments of pytest]
+# --slow runs the fault, fuzz and process tests instead of the others.
 set -euo pipefail
 source "$(dirname "$0")/venv.sh"
 install requirements.txt

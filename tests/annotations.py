@@ -1,23 +1,60 @@
 """Annotations as they are published, the files that they name, and what make_lists.py makes of them."""
+
 import random
 
 from fronts import call
 
 # The six names of Something-Something that a flip exchanges stand at these labels, in both versions (TDN ops/models.py).
-PAIRS = {86: "Pulling something from left to right", 87: "Pulling something from right to left",
-         93: "Pushing something from left to right", 94: "Pushing something from right to left",
-         166: "Turning the camera left while filming something", 167: "Turning the camera right while filming something"}
+PAIRS = {
+    86: "Pulling something from left to right",
+    87: "Pulling something from right to left",
+    93: "Pushing something from left to right",
+    94: "Pushing something from right to left",
+    166: "Turning the camera left while filming something",
+    167: "Turning the camera right while filming something",
+}
 # What stands between them is made up, in alphabetical order, and says nothing of sides.
-FILL = ((0, 86, "Holding"), (88, 93, "Pushing something a"), (95, 166, "Putting"), (168, 174, "Turning the camera upside"))
-SOMETHING = [PAIRS.get(label) or next(f"{word} {label:03d}" for first, last, word in FILL if first <= label < last)
-             for label in range(174)]
+FILL = (
+    (0, 86, "Holding"),
+    (88, 93, "Pushing something a"),
+    (95, 166, "Putting"),
+    (168, 174, "Turning the camera upside"),
+)
+SOMETHING = [
+    PAIRS.get(label)
+    or next(f"{word} {label:03d}" for first, last, word in FILL if first <= label < last)
+    for label in range(174)
+]
 # The 27 classes of Jester in their order (TSM online_demo/main.py).
-JESTER = ["Doing other things", "Drumming Fingers", "No gesture", "Pulling Hand In", "Pulling Two Fingers In",
-          "Pushing Hand Away", "Pushing Two Fingers Away", "Rolling Hand Backward", "Rolling Hand Forward", "Shaking Hand",
-          "Sliding Two Fingers Down", "Sliding Two Fingers Left", "Sliding Two Fingers Right", "Sliding Two Fingers Up",
-          "Stop Sign", "Swiping Down", "Swiping Left", "Swiping Right", "Swiping Up", "Thumb Down", "Thumb Up",
-          "Turning Hand Clockwise", "Turning Hand Counterclockwise", "Zooming In With Full Hand",
-          "Zooming In With Two Fingers", "Zooming Out With Full Hand", "Zooming Out With Two Fingers"]
+JESTER = [
+    "Doing other things",
+    "Drumming Fingers",
+    "No gesture",
+    "Pulling Hand In",
+    "Pulling Two Fingers In",
+    "Pushing Hand Away",
+    "Pushing Two Fingers Away",
+    "Rolling Hand Backward",
+    "Rolling Hand Forward",
+    "Shaking Hand",
+    "Sliding Two Fingers Down",
+    "Sliding Two Fingers Left",
+    "Sliding Two Fingers Right",
+    "Sliding Two Fingers Up",
+    "Stop Sign",
+    "Swiping Down",
+    "Swiping Left",
+    "Swiping Right",
+    "Swiping Up",
+    "Thumb Down",
+    "Thumb Up",
+    "Turning Hand Clockwise",
+    "Turning Hand Counterclockwise",
+    "Zooming In With Full Hand",
+    "Zooming In With Two Fingers",
+    "Zooming Out With Full Hand",
+    "Zooming Out With Two Fingers",
+]
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 
 
@@ -63,8 +100,11 @@ def kinetics(tmp_path, train, val, **more):
 
 def something_v1(folder):
     """The annotations of Something-Something V1: names not in order, as published."""
-    return write(folder, **{
-        "something-something-v1-labels.csv": "\n".join(shuffled(SOMETHING)) + "\n",
-        "something-something-v1-train.csv": f"11;{PAIRS[86]}\n7;{PAIRS[94]}\n100218;{SOMETHING[0]}\n9;{SOMETHING[173]}\n",
-        "something-something-v1-validation.csv": f"5;{PAIRS[166]}\n",
-    })
+    return write(
+        folder,
+        **{
+            "something-something-v1-labels.csv": "\n".join(shuffled(SOMETHING)) + "\n",
+            "something-something-v1-train.csv": f"11;{PAIRS[86]}\n7;{PAIRS[94]}\n100218;{SOMETHING[0]}\n9;{SOMETHING[173]}\n",
+            "something-something-v1-validation.csv": f"5;{PAIRS[166]}\n",
+        },
+    )

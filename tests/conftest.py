@@ -24,3 +24,23 @@ def pytest_configure():
             encoder.width = encoder.height = 64
             encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, 30), 1
             encoder.open()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow",
+        action="store_true",
+        help="run the tests marked slow, which a plain run leaves out",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep the tests marked slow with --slow, the others without it."""
+    wanted = config.getoption("--slow")
+    kept = []
+    left_out = []
+    for item in items:
+        is_slow = item.get_closest_marker("slow") is not None
+        (kept if is_slow == wanted else left_out).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)

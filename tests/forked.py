@@ -1,4 +1,5 @@
 """A front in a process of its own that has torch loaded already: quick to start, and killed without harm to the tests."""
+
 import multiprocessing
 import os
 
@@ -16,6 +17,8 @@ def start(front, *arguments, log=os.devnull, **environment):
     """The process; its output goes to ``log``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ops.testing", "ops.training", "main"])
-    process = context.Process(target=_run, args=(front, [*map(str, arguments)], environment, str(log)))
+    process = context.Process(
+        target=_run, args=(front, [*map(str, arguments)], environment, str(log))
+    )
     process.start()
     return process

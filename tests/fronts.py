@@ -1,4 +1,5 @@
 """Run the fronts as a user does: in this process (quick) or in processes of their own."""
+
 import importlib
 import os
 import subprocess
@@ -30,13 +31,28 @@ def call(front, *args):
 def launch(*args, timeout=300):
     """Run ``python args`` from the root of the project in a process of its own, one thread each; returns the process."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([sys.executable, *map(str, args)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
 def run_two(program, tmp_path, port):
     """What two processes of a program, given as text, print, as sorted lines; both must end well."""
     (tmp_path / "program.py").write_text(program)
-    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", port, tmp_path / "program.py")
+    run = launch(
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        2,
+        "--master_port",
+        port,
+        tmp_path / "program.py",
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     return sorted(run.stdout.splitlines())
 
@@ -53,13 +69,33 @@ def refused(capsys, front, *args):
 
 def make_motion(folder, videos=16, val_videos=8, size=48, frames=12):
     """The motion data set, small; returns the flags that name it."""
-    made = launch("tools/make_motion_dataset.py", "--videos", videos, "--val_videos", val_videos, "--size", size, "--frames",
-                  frames,
-                  "--out", folder, "-j", 1)
+    made = launch(
+        "tools/make_motion_dataset.py",
+        "--videos",
+        videos,
+        "--val_videos",
+        val_videos,
+        "--size",
+        size,
+        "--frames",
+        frames,
+        "--out",
+        folder,
+        "-j",
+        1,
+    )
     if made.returncode:
         pytest.fail(made.stderr)
-    return ["--root_path", folder, "--class_names", folder / "classes.txt", "--train_list", folder / "train.txt",
-            "--val_list", folder / "val.txt"]
+    return [
+        "--root_path",
+        folder,
+        "--class_names",
+        folder / "classes.txt",
+        "--train_list",
+        folder / "train.txt",
+        "--val_list",
+        folder / "val.txt",
+    ]
 
 
 def make_flow(folder, videos, size=40, frames=9, template="flow_{}_{:05d}.jpg"):

@@ -3,6 +3,7 @@
 value(i) = splitmix64(crc32(name) * 2**32 + i), mapped to [0, 1) and scaled by the role of the tensor. The golden files in
 ``tests/golden`` hold what the original implementations print for weights and inputs filled this way.
 """
+
 import json
 import zlib
 from pathlib import Path
@@ -17,7 +18,9 @@ def uniform01(name, shape):
     """float64 array in [0, 1)."""
     count = int(np.prod(shape)) if len(shape) else 1
     with np.errstate(over="ignore"):
-        z = np.arange(count, dtype=np.uint64) + (np.uint64(zlib.crc32(name.encode())) << np.uint64(32))
+        z = np.arange(count, dtype=np.uint64) + (
+            np.uint64(zlib.crc32(name.encode())) << np.uint64(32)
+        )
         z = z + np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -49,8 +52,10 @@ def load(file):
     golden = np.load(FOLDER / file)
     keys = [str(key) for key in golden["keys"]]
     shapes = [tuple(json.loads(str(shape))) for shape in golden["shapes"]]
-    state = {f"module.{key}": torch.from_numpy(np.asarray(parameter(key, shape)))
-             for key, shape in zip(keys, shapes, strict=True)}
+    state = {
+        f"module.{key}": torch.from_numpy(np.asarray(parameter(key, shape)))
+        for key, shape in zip(keys, shapes, strict=True)
+    }
     return golden, json.loads(str(golden["config"])), state
 
 

@@ -1,4 +1,5 @@
 """Networks of any kind with weights drawn anew, and clips for them."""
+
 import torch
 from torch import nn
 
@@ -15,8 +16,12 @@ def randomise_norms(model):
     generator = torch.Generator().manual_seed(3)
     for bn in model.modules():
         if isinstance(bn, nn.BatchNorm2d):
-            for value, low, high in ((bn.running_mean, -0.3, 0.3), (bn.running_var, 0.5, 1.5), (bn.weight, 0.5, 1.5),
-                                     (bn.bias, -0.3, 0.3)):
+            for value, low, high in (
+                (bn.running_mean, -0.3, 0.3),
+                (bn.running_var, 0.5, 1.5),
+                (bn.weight, 0.5, 1.5),
+                (bn.bias, -0.3, 0.3),
+            ):
                 value.data.uniform_(low, high, generator=generator)
     return model
 

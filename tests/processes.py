@@ -1,4 +1,5 @@
 """Tools in processes of their own, to be killed or interrupted, and what they leave."""
+
 import hashlib
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from fronts import ROOT
 def start(tool, *args, **kwargs):
     """``tools/TOOL.py args`` as a user starts it; returns the process, whose output is to be read."""
     command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+    )
 
 
 def wait_until(condition, seconds=30):
@@ -30,5 +33,8 @@ def is_running(pid):
 
 def contents(folder):
     """The hash of every file, hidden ones as well."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

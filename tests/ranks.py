@@ -1,4 +1,5 @@
 """Processes of one job as a launcher starts them, with a watch that is quicker than in a real run."""
+
 import multiprocessing
 import os
 import socket
@@ -41,8 +42,14 @@ def _run(function, arguments, environment, log):
 def start(folder, function, *arguments, rank, size, port, **environment):
     """Process rank of size, in which function (of a module, so that it can be sent) runs as the main of a front does; what it
     prints goes to ``folder/log{rank}``."""
-    environment = {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port), **environment}
+    environment = {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        **environment,
+    }
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ops.testing", "ops.training", "main"])
     log = folder / f"log{rank}"
@@ -55,21 +62,32 @@ def start(folder, function, *arguments, rank, size, port, **environment):
 def start_all(folder, *functions):
     """A job: a (function, *arguments) for each process."""
     port = free_port()
-    return [start(folder, *function, rank=rank, size=len(functions), port=port) for rank, function in enumerate(functions)]
+    return [
+        start(folder, *function, rank=rank, size=len(functions), port=port)
+        for rank, function in enumerate(functions)
+    ]
 
 
 def ends(folder, processes, limit=60):
     """The :class:`End` of each of these processes; the status of one that has not ended in time is None, and it is killed."""
     times, deadline = {}, time.monotonic() + limit
     while len(times) < len(processes) and time.monotonic() < deadline:
-        times.update({rank: time.monotonic() for rank, process in enumerate(processes)
-                      if rank not in times and process.exitcode is not None})
+        times.update(
+            {
+                rank: time.monotonic()
+                for rank, process in enumerate(processes)
+                if rank not in times and process.exitcode is not None
+            }
+        )
         time.sleep(0.01)
     statuses = [process.exitcode for process in processes]
     for process in processes:
         process.kill()
         process.join()
-    return [End(status, (folder / f"log{rank}").read_text(), times.get(rank, deadline)) for rank, status in enumerate(statuses)]
+    return [
+        End(status, (folder / f"log{rank}").read_text(), times.get(rank, deadline))
+        for rank, status in enumerate(statuses)
+    ]
 
 
 def run_all(folder, *functions, limit=60):

@@ -43,7 +43,9 @@ def write_flow(folder, flow, tmpl="flow_{}_{:05d}.jpg"):
     folder.mkdir()
     for number, frame in enumerate(flow, 1):
         for channel, axis in enumerate("xy"):
-            Image.fromarray(frame[..., channel]).save(folder / tmpl.format(axis, number), quality=95)
+            Image.fromarray(frame[..., channel]).save(
+                folder / tmpl.format(axis, number), quality=95
+            )
 
 
 def videos_of(root, tmp_path, *lines):

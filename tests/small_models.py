@@ -1,4 +1,5 @@
 """Small models and files of them, for the tests of checkpoints and weight files."""
+
 import pytest
 import torch
 

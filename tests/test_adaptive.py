@@ -1,4 +1,3 @@
-
 import pytest
 import torch
 from baselines_temporal import AdaptiveModule as Original
@@ -10,8 +9,14 @@ from ops.temporal import adaptive
 from ops.temporal.adaptive import TemporalAdaptive
 
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
-NAMES = {"kernel_fc1": "G.0", "kernel_bn": "G.1", "kernel_fc2": "G.3",
-         "gate_conv1": "L.0", "gate_bn": "L.1", "gate_conv2": "L.3"}
+NAMES = {
+    "kernel_fc1": "G.0",
+    "kernel_bn": "G.1",
+    "kernel_fc2": "G.3",
+    "gate_conv1": "L.0",
+    "gate_bn": "L.1",
+    "gate_conv2": "L.3",
+}
 
 
 def theirs(key):
@@ -22,7 +27,10 @@ def theirs(key):
 def pair(channels, segments, training=True):
     """The module and the original with the same random weights and statistics, in float64."""
     generator = torch.Generator().manual_seed(0)
-    module, original = TemporalAdaptive(channels, segments).double(), Original(channels, segments).double()
+    module, original = (
+        TemporalAdaptive(channels, segments).double(),
+        Original(channels, segments).double(),
+    )
     for name, value in module.state_dict().items():
         if value.is_floating_point():
             value.copy_(torch.randn(value.shape, generator=generator, dtype=value.dtype))
@@ -46,7 +54,9 @@ def compare(module, original, x, y):
     x_original = x.detach().clone().contiguous().requires_grad_()
     expected = original(x_original)
     close(y, expected)
-    probe = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    probe = torch.randn(
+        expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     y.backward(probe)
     expected.backward(probe)
     close(x.grad, x_original.grad)
@@ -88,18 +98,35 @@ def test_the_formula_by_hand():
 def test_it_starts_with_pytorchs_own_weights():
     torch.manual_seed(0)
     module = TemporalAdaptive(64, 8)
-    shapes = {"kernel_fc1": (16, 8), "kernel_fc2": (3, 16), "gate_conv1": (16, 64, 3), "gate_conv2": (64, 16, 1)}
+    shapes = {
+        "kernel_fc1": (16, 8),
+        "kernel_fc2": (3, 16),
+        "gate_conv1": (16, 64, 3),
+        "gate_conv2": (64, 16, 1),
+    }
     assert {name: tuple(module.get_submodule(name).weight.shape) for name in shapes} == shapes
     assert all(module.get_submodule(name).bias is None for name in shapes)
-    assert all(torch.equal(bn.weight, torch.ones_like(bn.weight)) for bn in (module.kernel_bn, module.gate_bn))
+    assert all(
+        torch.equal(bn.weight, torch.ones_like(bn.weight))
+        for bn in (module.kernel_bn, module.gate_bn)
+    )
     for name in shapes:  # uniform in +- 1 / sqrt(fan in): neither zeros nor an identity
         weight = module.get_submodule(name).weight
         bound = weight[0].numel() ** -0.5
         assert 0.8 * bound < weight.abs().max() <= bound
 
 
-@pytest.mark.parametrize(("channels", "segments", "count"), [(64, 8, 4336), (128, 8, 16656), (256, 8, 65872), (512, 8, 262608),
-                                                             (64, 16, 4336 + 464), (512, 16, 262608 + 464)])
+@pytest.mark.parametrize(
+    ("channels", "segments", "count"),
+    [
+        (64, 8, 4336),
+        (128, 8, 16656),
+        (256, 8, 65872),
+        (512, 8, 262608),
+        (64, 16, 4336 + 464),
+        (512, 16, 262608 + 464),
+    ],
+)
 def test_parameter_counts(channels, segments, count):
     assert sum(p.numel() for p in TemporalAdaptive(channels, segments).parameters()) == count
 
@@ -122,7 +149,9 @@ def test_any_gradient_is_taken_and_left_as_it_is():
     original(x_original).sum().backward()
     close(x.grad, x_original.grad)
     assert torch.equal(x, before)
-    probe = draw(8, 8, 3, 3, seed=3, layout="channels_last").detach()  # of another memory format than x
+    probe = draw(
+        8, 8, 3, 3, seed=3, layout="channels_last"
+    ).detach()  # of another memory format than x
     kept = probe.clone()
     x.grad = x_original.grad = None
     module(x).backward(probe)
@@ -162,7 +191,9 @@ def test_videos_do_not_reach_each_other():
 
 def test_compiled_module_is_the_same_function(monkeypatch):
     for name in ("_WeightedSum", "_SpatialMean"):
-        monkeypatch.setattr(adaptive, name, None)  # a compiler is given the plain sums, which it can fuse
+        monkeypatch.setattr(
+            adaptive, name, None
+        )  # a compiler is given the plain sums, which it can fuse
     module, original = pair(16, 4)
     x = draw(8, 16, 4, 6, layout="channels_last")
     y = torch.compile(module, backend="aot_eager", fullgraph=True)(x)

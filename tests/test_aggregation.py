@@ -8,18 +8,33 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.aggregation import aggregate_videos, aggregator, mean, sliding_window, softmax, top_k, view_sum
+from ops.aggregation import (
+    aggregate_videos,
+    aggregator,
+    mean,
+    sliding_window,
+    softmax,
+    top_k,
+    view_sum,
+)
 from ops.errors import UserError
 
 
 def scores(frames=7, crops=3, classes=4, seed=0, videos=()):
-    return np.random.default_rng(seed).normal(size=(*videos, frames, crops, classes)).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .normal(size=(*videos, frames, crops, classes))
+        .astype(np.float32)
+    )
 
 
 def crops_of(score, crop_agg):
     """[F][classes] of Python floats."""
     pool = max if crop_agg == "max" else lambda values: sum(values) / len(values)
-    return [[pool(column) for column in zip(*frame, strict=True)] for frame in score.astype(float).tolist()]
+    return [
+        [pool(column) for column in zip(*frame, strict=True)]
+        for frame in score.astype(float).tolist()
+    ]
 
 
 def best(rows, k):
@@ -33,23 +48,35 @@ def windows_of(score, crop_agg="max", spans=(1, 2, 4, 8, 16), overlap=0.2, fps=1
         step = math.ceil(span * fps * (1 - overlap))
         local = []
         for start in range(0, len(rows), step):
-            local.append([max(column) for column in zip(*rows[start : start + span * fps], strict=True)])
+            local.append(
+                [max(column) for column in zip(*rows[start : start + span * fps], strict=True)]
+            )
         results.append(best(local, max(least, len(local) // 4)))
     return np.mean(results, axis=0)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 5), st.integers(0, 99), st.sampled_from(("mean", "max")))
+@given(
+    st.integers(1, 30),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.integers(0, 99),
+    st.sampled_from(("mean", "max")),
+)
 def test_against_loops(frames, crops, classes, seed, crop_agg):
     score = scores(frames, crops, classes, seed)
     rows = crops_of(score, crop_agg)
     np.testing.assert_allclose(mean(score, crop_agg), best(rows, frames), atol=1e-12)
     for k in (1, 3, frames, frames + 5):
         np.testing.assert_allclose(top_k(score, k, crop_agg), best(rows, k), atol=1e-12)
-    np.testing.assert_allclose(sliding_window(score, crop_agg), windows_of(score, crop_agg), atol=1e-12)
+    np.testing.assert_allclose(
+        sliding_window(score, crop_agg), windows_of(score, crop_agg), atol=1e-12
+    )
     np.testing.assert_allclose(
         sliding_window(score, crop_agg, spans=(2, 3), overlap=0.5, fps=2, least=1),
-        windows_of(score, crop_agg, (2, 3), 0.5, 2, 1), atol=1e-12)
+        windows_of(score, crop_agg, (2, 3), 0.5, 2, 1),
+        atol=1e-12,
+    )
 
 
 def test_many_windows_pass_the_fifteen():
@@ -81,7 +108,9 @@ def test_normalize_is_a_softmax_of_the_result():
     for function in (mean, lambda x, **options: top_k(x, 2, **options), sliding_window):
         np.testing.assert_allclose(function(score, normalize=True), softmax(function(score)))
     assert softmax(np.array([[3e38, -3e38, 3e38]])).tolist() == [[0.5, 0, 0.5]]
-    assert softmax(np.log([[1.0, 3], [2, 2]])) == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5]]))
+    assert softmax(np.log([[1.0, 3], [2, 2]])) == pytest.approx(
+        np.array([[0.25, 0.75], [0.5, 0.5]])
+    )
 
 
 def test_videos_together_or_one_by_one_whatever_their_shapes():
@@ -95,15 +124,26 @@ def test_videos_together_or_one_by_one_whatever_their_shapes():
         aggregate_videos([], mean)
 
 
-@pytest.mark.parametrize("text, function", [
-    ("mean", mean), ("topk:3", lambda x, crops: top_k(x, 3, crops)), ("window", sliding_window),
-    ("topk:99999999999999999999", mean)])
+@pytest.mark.parametrize(
+    "text, function",
+    [
+        ("mean", mean),
+        ("topk:3", lambda x, crops: top_k(x, 3, crops)),
+        ("window", sliding_window),
+        ("topk:99999999999999999999", mean),
+    ],
+)
 @pytest.mark.parametrize("crop_agg", ["mean", "max"])
 def test_flags(text, function, crop_agg):
-    np.testing.assert_allclose(aggregator(text, crop_agg)(scores()), function(scores(), crop_agg), atol=1e-12)
+    np.testing.assert_allclose(
+        aggregator(text, crop_agg)(scores()), function(scores(), crop_agg), atol=1e-12
+    )
 
 
-@pytest.mark.parametrize("text", ["", "topk", "topk:", "topk:0", "topk:-1", "topk:1.5", "topk:²", "max", "window:3", "mean "])
+@pytest.mark.parametrize(
+    "text",
+    ["", "topk", "topk:", "topk:0", "topk:-1", "topk:1.5", "topk:²", "max", "window:3", "mean "],
+)
 def test_wrong_flags(text):
     with pytest.raises(UserError, match=r"--frame_agg .* choose mean, window or topk:K"):
         aggregator(text, "mean")
@@ -123,7 +163,14 @@ def test_wrong_parameters():
         top_k(scores(), 0)
     with pytest.raises(ValueError, match="crop_agg must be one of mean, max"):
         mean(scores(), "min")
-    for options in ({"spans": ()}, {"spans": (0,)}, {"fps": 0}, {"least": 0}, {"overlap": 1}, {"overlap": -0.1}):
+    for options in (
+        {"spans": ()},
+        {"spans": (0,)},
+        {"fps": 0},
+        {"least": 0},
+        {"overlap": 1},
+        {"overlap": -0.1},
+    ):
         with pytest.raises(ValueError, match="must be at least 1"):
             sliding_window(scores(), **options)
 
@@ -134,7 +181,9 @@ def test_view_sum_is_the_sum_of_softmaxes():
     total = view_sum(views)
     assert total.dtype == np.float64 and np.allclose(total, expected, atol=1e-12)
     assert np.allclose(total.sum(1), 3)
-    assert np.allclose(view_sum(iter(views), of_softmax=False), np.sum(views, axis=0, dtype=np.float64))
+    assert np.allclose(
+        view_sum(iter(views), of_softmax=False), np.sum(views, axis=0, dtype=np.float64)
+    )
     extreme = np.array([[3e38, -3e38, 3e38]], np.float32)
     assert view_sum([extreme]).tolist() == [[0.5, 0, 0.5]]
 

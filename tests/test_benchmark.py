@@ -47,13 +47,26 @@ def run(monkeypatch, capsys, *args):
 
 # ------------------------------------------------------------------------------------------- the original's models
 
-@pytest.mark.parametrize("file", ["tdn_resnet50_8f.npz", "tsn_resnet50_8f.npz", "tsm_resnet50_8f.npz", "tam_resnet50_8f.npz",
-                                  "tin_resnet50_8f.npz"])
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tdn_resnet50_8f.npz",
+        "tsn_resnet50_8f.npz",
+        "tsm_resnet50_8f.npz",
+        "tam_resnet50_8f.npz",
+        "tin_resnet50_8f.npz",
+    ],
+)
 def test_models_have_the_names_and_the_numbers_of_the_originals(file):
     golden, config, state = golden_fill.load(file)
     model = baselines_model.original(file[:3], num_class=int(config["classes"])).double().eval()
-    model.load_state_dict({key.removeprefix("module.").replace("base_model.fc.", "new_fc."): value
-                           for key, value in state.items()})
+    model.load_state_dict(
+        {
+            key.removeprefix("module.").replace("base_model.fc.", "new_fc."): value
+            for key, value in state.items()
+        }
+    )
     with torch.no_grad():
         logits = model(golden_fill.clip("input", tuple(golden["input_shape"])))
     assert golden_fill.difference(logits, golden["logits"]) < 1e-12
@@ -80,18 +93,26 @@ def pair(module, dtype, channels_last):
 
 # In float32 with the running statistics, as those of so small a batch amplify rounding; an activation that rounding
 # turns on or off moves a gradient by about a percent.
-@pytest.mark.parametrize(("module", "dtype", "channels_last", "training", "tolerance"), [
-    ("tsn", torch.float64, False, True, 1e-9),
-    ("tsm", torch.float64, True, True, 1e-9),
-    ("tdn", torch.float64, False, True, 1e-9),
-    ("tdn", torch.float32, True, False, 0.03),
-])
-def test_forward_and_backward_of_ours_are_the_originals(module, dtype, channels_last, training, tolerance):
+@pytest.mark.parametrize(
+    ("module", "dtype", "channels_last", "training", "tolerance"),
+    [
+        ("tsn", torch.float64, False, True, 1e-9),
+        ("tsm", torch.float64, True, True, 1e-9),
+        ("tdn", torch.float64, False, True, 1e-9),
+        ("tdn", torch.float32, True, False, 0.03),
+    ],
+)
+def test_forward_and_backward_of_ours_are_the_originals(
+    module, dtype, channels_last, training, tolerance
+):
     original, ours, clip = pair(module, dtype, channels_last)
     names = {"conv1": "conv1", "layer1_bak" if module == "tdn" else "layer1": "layer1"}
     if module == "tdn":
-        names |= {"conv1_5.0": "stem.conv", "layer2_bak.1.shift.conv": "layer2.1.before_conv2.temporal",
-                  "layer3_bak.0.mse.conv3": "layer3.0.before_conv2.expand"}
+        names |= {
+            "conv1_5.0": "stem.conv",
+            "layer2_bak.1.shift.conv": "layer2.1.before_conv2.temporal",
+            "layer3_bak.0.mse.conv3": "layer3.0.before_conv2.expand",
+        }
     gradients = []
     for network in (original, ours):
         logits = network.train(training)(clip)
@@ -117,6 +138,7 @@ def test_channels_last_bf16_stays_near_the_original():
 
 # ---------------------------------------------------------------------------------------------- the original's data
 
+
 @pytest.mark.parametrize("frames_per_segment", [1, 5])
 @pytest.mark.parametrize("source", ["video", "folder"])
 def test_both_ways_make_the_same_clip(made, tmp_path, source, frames_per_segment):
@@ -124,7 +146,11 @@ def test_both_ways_make_the_same_clip(made, tmp_path, source, frames_per_segment
     line = f"{folder}\t{frames}" if source == "folder" else str(video)
     dataset = benchmark_data.training_set(tmp_path / "list.txt", line, frames_per_segment)
     original, ours = benchmark_data.clip_makers(dataset, frames, height, width)
-    assert original(0).dtype == torch.float32 and original(0).shape == (8 * frames_per_segment * 3, 224, 224)
+    assert original(0).dtype == torch.float32 and original(0).shape == (
+        8 * frames_per_segment * 3,
+        224,
+        224,
+    )
     assert ours(0).dtype == torch.uint8 and ours(0).shape == (8, frames_per_segment * 3, 224, 224)
     assert benchmark_data.largest_difference(original, ours) <= 2
     assert benchmark_data.largest_difference(original, lambda epoch: ours(epoch).flip(-1)) > 2
@@ -140,11 +166,15 @@ def test_the_made_video_is_like_real_ones(made):
 
 def test_pixels_undoes_the_normalisation():
     image = torch.arange(256, dtype=torch.uint8).repeat(6, 1).reshape(6, 16, 16)
-    mean, std = (torch.tensor(values * 2).reshape(6, 1, 1) for values in (baselines_data.MEAN, baselines_data.STD))
+    mean, std = (
+        torch.tensor(values * 2).reshape(6, 1, 1)
+        for values in (baselines_data.MEAN, baselines_data.STD)
+    )
     assert torch.equal(baselines_data.pixels((image / 255 - mean) / std), image)
 
 
 # ------------------------------------------------------------------------------------------------------ measuring
+
 
 def test_interleave_takes_medians_and_warms_up(monkeypatch):
     now, calls = [0.0], {"a": [], "b": []}
@@ -154,6 +184,7 @@ def test_interleave_takes_medians_and_warms_up(monkeypatch):
         def step(number):
             calls[name].append(number)
             now[0] += next(durations[name]) / 1000
+
         return step
 
     monkeypatch.setattr(measure.time, "process_time", lambda: now[0])
@@ -169,8 +200,14 @@ def test_judged():
 
 
 def test_table_aligns_and_drops_empty_columns(capsys):
-    measure.table(("", "ms", "dropped", "bar"), [("first", "1.0", "", ""), ("b", "10.0", "", ">= 2")])
-    assert capsys.readouterr().out.splitlines() == ["         ms   bar", "first   1.0", "b      10.0  >= 2"]
+    measure.table(
+        ("", "ms", "dropped", "bar"), [("first", "1.0", "", ""), ("b", "10.0", "", ">= 2")]
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "         ms   bar",
+        "first   1.0",
+        "b      10.0  >= 2",
+    ]
 
 
 def test_machine_names_versions():
@@ -191,16 +228,24 @@ def test_bytes_for_backward_counts_each_memory_once_and_no_weights():
 
 # ------------------------------------------------------------------------------------------------------ the verbs
 
+
 def test_data(monkeypatch, capsys, made):
     lines = run(monkeypatch, capsys, "data", "--video", made[0], "--rounds", 1, "--clips", 1)
     assert "40 frames, 340x256" in lines[1]
-    assert [line[:12] for line in lines[-4:]] == ["video, 8 x 5", "video, 8 x 1", "frame folder", "frame folder"]
+    assert [line[:12] for line in lines[-4:]] == [
+        "video, 8 x 5",
+        "video, 8 x 1",
+        "frame folder",
+        "frame folder",
+    ]
     assert all(line.endswith(("ok", "below")) for line in lines[-4:])
 
 
 def test_data_stops_if_the_clips_differ(monkeypatch, capsys, made):
     monkeypatch.setattr(benchmark_data.baselines_data, "MEAN", (0.6, 0.6, 0.6))
-    monkeypatch.setattr(benchmark_data.baselines_data, "pixels", lambda clip: (clip * 0).to(torch.uint8))
+    monkeypatch.setattr(
+        benchmark_data.baselines_data, "pixels", lambda clip: (clip * 0).to(torch.uint8)
+    )
     with pytest.raises(UserError, match="do not make the same clip"):
         run(monkeypatch, capsys, "data", "--video", made[0], "--rounds", 1, "--clips", 1)
 
@@ -226,8 +271,23 @@ def test_model(monkeypatch, capsys):
     assert "inference of 1 clip(s) of 2 segments at 64x64, resnet50" in text
     names = [line.split("  ")[0] for line in lines if line]
     fitting = [name for name in benchmark_model.WAYS if "compiled" not in name]
-    assert names[2:] == ["tsn", "original", *fitting, "tsm", "original", *fitting, "tdn", "original", *fitting,
-                         "tam", "original", *fitting, "tin", "original", *fitting]
+    assert names[2:] == [
+        "tsn",
+        "original",
+        *fitting,
+        "tsm",
+        "original",
+        *fitting,
+        "tdn",
+        "original",
+        *fitting,
+        "tam",
+        "original",
+        *fitting,
+        "tin",
+        "original",
+        *fitting,
+    ]
     assert "bar" not in text  # bars are for the protocol they were set for
 
 
@@ -243,12 +303,18 @@ def test_training_tsm_is_measured_beside_tsn_and_the_shift_alone(monkeypatch, ca
     assert lines[3].endswith("TSN's time") and all(" x " in line for line in lines[4:8])
     assert lines[-3].startswith("temporal shift, forward and backward")
     assert [line.split()[0] for line in lines[-2:]] == ["NCHW", "channels-last"]
-    assert all(float(line.split()[3]) > 1 for line in lines[-2:])  # faster than three slices by any measure
+    assert all(
+        float(line.split()[3]) > 1 for line in lines[-2:]
+    )  # faster than three slices by any measure
 
 
 def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
     fold = benchmark_model.fuse_batch_norm
-    monkeypatch.setattr(benchmark_model, "fuse_batch_norm", lambda network: fold(network).head.weight.data.mul_(1.001))
+    monkeypatch.setattr(
+        benchmark_model,
+        "fuse_batch_norm",
+        lambda network: fold(network).head.weight.data.mul_(1.001),
+    )
     with pytest.raises(UserError, match="tsn, channels-last fp32, folded BN: logits differ"):
         run(monkeypatch, capsys, "model", "--modules", "tsn", *TINY)
 
@@ -259,16 +325,26 @@ def test_views(monkeypatch, capsys):
         monkeypatch.setattr(benchmark_views, name, value)
     lines = run(monkeypatch, capsys, "views", "--frames", 60, "--rounds", 1, "--videos", 1)
     text = "\n".join(lines)
-    assert all(name in text for name in (*benchmark_views.PROTOCOLS, *benchmark_views.WAYS, "2 clips x 3 crops of 64"))
-    few, many = map(int, re.search("TDN-R18: ([0-9]+) MiB after 1 video, ([0-9]+) MiB after 4", lines[-1]).groups())
+    assert all(
+        name in text
+        for name in (*benchmark_views.PROTOCOLS, *benchmark_views.WAYS, "2 clips x 3 crops of 64")
+    )
+    few, many = map(
+        int,
+        re.search("TDN-R18: ([0-9]+) MiB after 1 video, ([0-9]+) MiB after 4", lines[-1]).groups(),
+    )
     assert few > 100 and many - few < 100
-    differences = {line.split("  ")[0]: float(line.split()[-2]) for line in lines if line.startswith("ours")}
+    differences = {
+        line.split("  ")[0]: float(line.split()[-2]) for line in lines if line.startswith("ours")
+    }
     assert differences["ours"] < 1e-5 > differences["ours, --fuse_bn"]
 
 
 def test_flops(monkeypatch, capsys):
     rows = [line.split() for line in run(monkeypatch, capsys, "flops")[-6:]]
-    assert [row[:1] + row[2:3] for row in rows] == [[module, T] for module in ("tsn", "tsm", "tdn") for T in ("8", "16")]
+    assert [row[:1] + row[2:3] for row in rows] == [
+        [module, T] for module in ("tsn", "tsm", "tdn") for T in ("8", "16")
+    ]
     counts = [[float(cell) for cell in row[4:]] for row in rows]
     for ours, original, paper, *_ in counts:
         assert ours == original == pytest.approx(paper, rel=0.02)
@@ -276,14 +352,31 @@ def test_flops(monkeypatch, capsys):
 
 
 def test_worker(monkeypatch, capsys):
-    lines = run(monkeypatch, capsys, "worker", "--epochs", 2, "--clips", 4, "--frames", 40, "--lines", 50,
-                "--workers", 1)
+    lines = run(
+        monkeypatch,
+        capsys,
+        "worker",
+        "--epochs",
+        2,
+        "--clips",
+        4,
+        "--frames",
+        40,
+        "--lines",
+        50,
+        "--workers",
+        1,
+    )
     assert [line.split()[:3] for line in lines[-2:]] == [["epoch", "1", "4"], ["epoch", "2", "4"]]
     resident, private = map(int, lines[-1].split()[3:])
     assert resident > private > 0
 
 
 def test_runs_from_anywhere_and_refuses_unknown_flags(tmp_path):
-    done = subprocess.run([sys.executable, TOOLS / "benchmark.py", "flops", "--x"], cwd=tmp_path, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, TOOLS / "benchmark.py", "flops", "--x"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "unrecognized arguments: --x" in done.stderr

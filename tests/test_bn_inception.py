@@ -32,7 +32,9 @@ def slots(network):
 def released():
     """(golden numbers, state dict of the backbone, weight and bias of the head)"""
     golden, _, state = golden_fill.load(GOLDEN)
-    backbone = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    backbone = {
+        key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)
+    }
     return golden, backbone, state["module.new_fc.weight"], state["module.new_fc.bias"]
 
 
@@ -66,7 +68,9 @@ def test_logits_are_the_originals(released):
 
 def test_stages_and_channels(network):
     assert [len(stage) for stage in network.stages()] == [1, 3, 5, 2]
-    assert [slot.slots for slot in slots(network)] == [{"before_block": channels} for channels in CHANNELS]
+    assert [slot.slots for slot in slots(network)] == [
+        {"before_block": channels} for channels in CHANNELS
+    ]
     assert all(type(slot.before_block) is nn.Identity for slot in slots(network))
     named = dict(network.named_modules())
     assert [named[f"slot_{block}"] for block in BLOCKS] == slots(network)
@@ -76,7 +80,9 @@ def test_slots_see_as_many_channels_as_they_say_in_the_order_of_the_network(netw
     network = copy.deepcopy(network)
     seen = []
     for slot in slots(network):
-        slot.before_block.register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape[1:])))
+        slot.before_block.register_forward_hook(
+            lambda _, args, __: seen.append(tuple(args[0].shape[1:]))
+        )
     with torch.no_grad():
         network(torch.randn(1, 3, 224, 224))
     sides = (56, 28, 28, 28, 14, 14, 14, 14, 14, 7, 7)
@@ -90,14 +96,17 @@ def test_a_guest_changes_what_the_whole_block_sees(network, number):
     with torch.no_grad():
         assert not torch.allclose(*network(x))
         slots(network)[number].before_block = Zero()
-        assert torch.equal(*network(x))  # no branch, no way around the block, still knows the frames
+        assert torch.equal(
+            *network(x)
+        )  # no branch, no way around the block, still knows the frames
 
 
 def test_a_guest_changes_no_other_key(network):
     guest = copy.deepcopy(network)
     slots(guest)[1].before_block = nn.Conv2d(192, 192, 1)
     assert set(guest.state_dict()) - set(network.state_dict()) == {
-        "slot_3a.before_block.weight", "slot_3a.before_block.bias"
+        "slot_3a.before_block.weight",
+        "slot_3a.before_block.bias",
     }
 
 
@@ -105,7 +114,10 @@ def test_the_first_conv_and_the_first_norm(network):
     """Flow replaces the one, partial BN spares the other: both are found in the order of modules()."""
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     assert network.get_submodule(network.first_conv) is first and first.in_channels == 3
-    assert next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d)) is network.conv1_7x7_s2_bn
+    assert (
+        next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+        is network.conv1_7x7_s2_bn
+    )
 
 
 def test_layers_are_as_caffe_has_them(network):
@@ -113,19 +125,27 @@ def test_layers_are_as_caffe_has_them(network):
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(convs) == len(norms) == 69 and all(conv.bias is not None for conv in convs)
     assert {(norm.momentum, norm.eps) for norm in norms} == {(0.1, 1e-5)}
-    assert network.pixels.order == "BGR" and network.pixels.scale == 1 and network.pixels.mean == (104, 117, 128)
+    assert (
+        network.pixels.order == "BGR"
+        and network.pixels.scale == 1
+        and network.pixels.mean == (104, 117, 128)
+    )
 
 
 def test_channels_last_is_kept(network):
     network = copy.deepcopy(network).to(memory_format=torch.channels_last)
     kept = []
     for slot in slots(network):
-        slot.register_forward_hook(lambda _, __, y: kept.append(y.is_contiguous(memory_format=torch.channels_last)))
+        slot.register_forward_hook(
+            lambda _, __, y: kept.append(y.is_contiguous(memory_format=torch.channels_last))
+        )
     x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         y = network(x.contiguous(memory_format=torch.channels_last))
         assert kept == [True] * 11
-        torch.testing.assert_close(y, network.to(memory_format=torch.contiguous_format)(x), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            y, network.to(memory_format=torch.contiguous_format)(x), rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("size", [(256, 256), (240, 112), (97, 171), (33, 40)])
@@ -143,7 +163,9 @@ def test_gradients_reach_every_parameter(training):
     assert x.grad.abs().sum() > 0
     for name, parameter in network.named_parameters():
         assert parameter.grad.isfinite().all(), name
-        if not (training and name.endswith(".bias") and "_bn" not in name):  # a BatchNorm takes the conv's bias away
+        if not (
+            training and name.endswith(".bias") and "_bn" not in name
+        ):  # a BatchNorm takes the conv's bias away
             assert parameter.grad.abs().sum() > 0, name
 
 
@@ -152,12 +174,19 @@ def test_infer_arch(network):
     assert infer_arch(known) == "BNInception"
     assert infer_arch(known | {"fc.weight": (1000, 1024), "fc.bias": (1000,)}) == "BNInception"
     assert infer_arch(known | {"conv1_7x7_s2.weight": (64, 10, 7, 7)}) == "BNInception"  # Flow
-    assert infer_arch(known | {"inception_3a_1x1_bn.weight": (1, 64)}) == "BNInception"  # files of the old zoo
+    assert (
+        infer_arch(known | {"inception_3a_1x1_bn.weight": (1, 64)}) == "BNInception"
+    )  # files of the old zoo
     with torch.device("meta"):
         for other in ("resnet50", "mobilenet_v2", "densenet121"):
             assert infer_arch(shapes(torchvision.models.get_model(other))) is None
     assert infer_arch({}) is None
-    assert infer_arch({key: shape for key, shape in known.items() if not key.startswith("inception_5b_1x1")}) is None
+    assert (
+        infer_arch(
+            {key: shape for key, shape in known.items() if not key.startswith("inception_5b_1x1")}
+        )
+        is None
+    )
     assert infer_arch(known | {"inception_4c_3x3.weight": (192, 128, 3, 3)}) is None
 
 

@@ -12,6 +12,7 @@ from ops.weights.weight_files import read_checkpoint
 
 # Files of this project.
 
+
 @pytest.mark.parametrize("module", ["tdn", "tsn"])
 def test_round_trip(tmp_path, module):
     model = small(module, dropout=0.3, input_size=112).train()
@@ -20,8 +21,15 @@ def test_round_trip(tmp_path, module):
     model(clip).square().sum().backward()
     optimizer.step()
     path = tmp_path / "last.pth"
-    save_checkpoint(path, model, optimizer=optimizer, class_names=["a", "b", "c", "d", "é"], recipe={"lr": 0.1},
-                    epoch=3, metrics={"top1": 50.0})
+    save_checkpoint(
+        path,
+        model,
+        optimizer=optimizer,
+        class_names=["a", "b", "c", "d", "é"],
+        recipe={"lr": 0.1},
+        epoch=3,
+        metrics={"top1": 50.0},
+    )
     again = load_model(path, quiet=True)
     assert_same_weights(again, model)
     assert again.spec == model.spec and again.class_names == ["a", "b", "c", "d", "é"]
@@ -29,8 +37,14 @@ def test_round_trip(tmp_path, module):
     with torch.no_grad():
         assert torch.equal(again(clip), model.eval()(clip))
     content = read_checkpoint(path)
-    assert content["epoch"] == 3 and content["recipe"] == {"lr": 0.1} and content["metrics"] == {"top1": 50.0}
-    assert content["versions"]["torch"] == torch.__version__.split("+")[0] and content["format"] == 1
+    assert (
+        content["epoch"] == 3
+        and content["recipe"] == {"lr": 0.1}
+        and content["metrics"] == {"top1": 50.0}
+    )
+    assert (
+        content["versions"]["torch"] == torch.__version__.split("+")[0] and content["format"] == 1
+    )
     # Tensors and plain values only: torch names nothing in it as foreign, and the optimiser goes on from it.
     assert torch.serialization.get_unsafe_globals_in_checkpoint(str(path)) == []
     other = torch.optim.SGD(again.parameters(), lr=0.1, momentum=0.9)
@@ -42,7 +56,10 @@ def test_round_trip(tmp_path, module):
 def test_a_checkpoint_of_a_channels_last_model_is_the_same(tmp_path):
     plain, model = small(), small().to_channels_last()
     save_checkpoint(tmp_path / "a.pth", model)
-    assert all(value.is_contiguous() for value in read_checkpoint(tmp_path / "a.pth")["state_dict"].values())
+    assert all(
+        value.is_contiguous()
+        for value in read_checkpoint(tmp_path / "a.pth")["state_dict"].values()
+    )
     again = load_model(tmp_path / "a.pth", quiet=True)
     assert_same_weights(again, plain)
     assert all(p.is_contiguous() for p in again.parameters()) and not again.channels_last
@@ -63,8 +80,14 @@ def test_the_report_is_printed(tmp_path, capsys):
     model = load_model(tmp_path / "a.pth")
     line = capsys.readouterr().out.strip()
     count = len(model.state_dict())
-    assert line == model.report == (f"{tmp_path / 'a.pth'}: ours layout, tdn resnet18, 4 segments; "
-                                    f"loaded {count}, unexpected 0, missing 0")
+    assert (
+        line
+        == model.report
+        == (
+            f"{tmp_path / 'a.pth'}: ours layout, tdn resnet18, 4 segments; "
+            f"loaded {count}, unexpected 0, missing 0"
+        )
+    )
     load_model(tmp_path / "a.pth", quiet=True)
     assert capsys.readouterr().out == ""
 
@@ -98,7 +121,9 @@ def test_another_number_of_classes_gives_a_new_head(layout):
 def test_overrides_win(tmp_path):
     model = small()
     save_checkpoint(tmp_path / "a.pth", model)
-    other = load_model(tmp_path / "a.pth", dropout=0.1, consensus="identity", partial_bn=True, quiet=True)
+    other = load_model(
+        tmp_path / "a.pth", dropout=0.1, consensus="identity", partial_bn=True, quiet=True
+    )
     assert other.dropout.p == 0.1 and other.partial_bn and other.spec["consensus"] == "identity"
     assert other(torch.zeros(1, 4, 15, 32, 32)).shape == (1, 4, 5)
 
@@ -109,7 +134,10 @@ def test_the_precision_is_the_files(tmp_path):
     again = load_model(tmp_path / "a.pth", quiet=True)
     assert_same_weights(again, double)
     assert {p.dtype for p in again.parameters()} == {torch.float64}
-    half = {key: value.half() if value.is_floating_point() else value for key, value in small().state_dict().items()}
+    half = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in small().state_dict().items()
+    }
     single = load_model(half, num_segments=4, quiet=True)
     assert {p.dtype for p in single.parameters()} == {torch.float32}
     assert torch.equal(single.head.weight, half["head.weight"].float())
@@ -117,33 +145,73 @@ def test_the_precision_is_the_files(tmp_path):
 
 # Published files of TSM: what keys and shapes do not tell is in the name of the file or of its folder.
 
+
 def published(folder, name, module="tsm", layout="tsm", **options):
     model = small(module, **options)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    content = {"state_dict": export_state_dict(model, layout), "epoch": 50, "arch": "resnet18", "best_prec1": 70.0}
+    content = {
+        "state_dict": export_state_dict(model, layout),
+        "epoch": 50,
+        "arch": "resnet18",
+        "best_prec1": 70.0,
+    }
     torch.save(content, folder / name)
     return folder / name, model
 
 
-@pytest.mark.parametrize("name", ["TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50.pth",
-                                  "TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50/ckpt.best.pth.tar"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50.pth",
+        "TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50/ckpt.best.pth.tar",
+    ],
+)
 def test_the_name_of_a_file_or_its_folder_completes_it(tmp_path, name):
-    path, _ = published(tmp_path / "TSM_other_Flow_resnet50_avg_segment3_e1_nl" / "shift8_dir", name, shift_div=4)
+    path, _ = published(
+        tmp_path / "TSM_other_Flow_resnet50_avg_segment3_e1_nl" / "shift8_dir", name, shift_div=4
+    )
     model = load_model(path)
-    assert (model.num_segments, model.spec["shift_div"], model.spec["shift_place"]) == (16, 4, "blockres")
+    assert (model.num_segments, model.spec["shift_div"], model.spec["shift_place"]) == (
+        16,
+        4,
+        "blockres",
+    )
     assert "(assumed" not in model.report
     flags = load_model(path, num_segments=8, shift_div=8, quiet=True)  # flags win
     assert (flags.num_segments, flags.spec["shift_div"]) == (8, 8)
 
 
-@pytest.mark.parametrize(("name", "said", "held"), [
-    ("TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth", "arch resnet50", "arch resnet18"),
-    ("TSM_kinetics_Flow_resnet18_shift8_blockres_avg_segment8_e50.pth", "modality Flow", "modality RGB"),
-    ("TSM_kinetics_RGB_resnet18_avg_segment8_e50.pth", "module tsn", "module tsm"),
-    ("TSM_kinetics_RGB_resnet18_shift8_block_avg_segment8_e50.pth", "shift_place block", "shift_place blockres"),
-    ("TSM_kinetics_RGB_resnet18_shift8_blockres_avg_segment8_e50_dense_nl.pth", "non_local True", "non_local False"),
-    ("TSM_kinetics_RGB_resnet18_shift8_blockres_tpool_avg_segment8_e50.pth", "temporal_pool True", "temporal_pool False"),
-])
+@pytest.mark.parametrize(
+    ("name", "said", "held"),
+    [
+        (
+            "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth",
+            "arch resnet50",
+            "arch resnet18",
+        ),
+        (
+            "TSM_kinetics_Flow_resnet18_shift8_blockres_avg_segment8_e50.pth",
+            "modality Flow",
+            "modality RGB",
+        ),
+        ("TSM_kinetics_RGB_resnet18_avg_segment8_e50.pth", "module tsn", "module tsm"),
+        (
+            "TSM_kinetics_RGB_resnet18_shift8_block_avg_segment8_e50.pth",
+            "shift_place block",
+            "shift_place blockres",
+        ),
+        (
+            "TSM_kinetics_RGB_resnet18_shift8_blockres_avg_segment8_e50_dense_nl.pth",
+            "non_local True",
+            "non_local False",
+        ),
+        (
+            "TSM_kinetics_RGB_resnet18_shift8_blockres_tpool_avg_segment8_e50.pth",
+            "temporal_pool True",
+            "temporal_pool False",
+        ),
+    ],
+)
 def test_a_name_that_contradicts_the_weights(tmp_path, name, said, held):
     path, _ = published(tmp_path, name)
     refused(path, f"its name says {said}, its weights are of {held}")
@@ -151,18 +219,25 @@ def test_a_name_that_contradicts_the_weights(tmp_path, name, said, held):
 
 def test_a_bninception_file_tells_its_shift_by_name_only(tmp_path):
     model = TSN(5, 4, arch="BNInception", module="tsm", shift_place="block")
-    path = saved(tmp_path, {"state_dict": export_state_dict(model, "tsm")},
-                 "TSM_ucf101_RGB_BNInception_shift8_block_avg_segment4_e50.pth")
+    path = saved(
+        tmp_path,
+        {"state_dict": export_state_dict(model, "tsm")},
+        "TSM_ucf101_RGB_BNInception_shift8_block_avg_segment4_e50.pth",
+    )
     assert load_model(path, quiet=True).spec == {**model.spec, "dropout": 0.5}
     assert load_model(export_state_dict(model, "tsm"), 4, quiet=True).spec["module"] == "tsn"
-    told = load_model(export_state_dict(model, "tsm"), 4, module="tsm", shift_place="block", quiet=True)
+    told = load_model(
+        export_state_dict(model, "tsm"), 4, module="tsm", shift_place="block", quiet=True
+    )
     assert told.spec == load_model(path, quiet=True).spec
 
 
 def test_the_bare_file_of_the_online_demo(tmp_path):
     model = TSN(27, 8, arch="mobilenetv2", module="tsm", shift_direction="past")
     state = export_state_dict(model, "mobilenetv2")
-    assert len(state) == 314 and "features.3.conv.0.weight" in state and "classifier.weight" in state
+    assert (
+        len(state) == 314 and "features.3.conv.0.weight" in state and "classifier.weight" in state
+    )
     again = load_model(saved(tmp_path, state, "mobilenetv2_jester_online.pth.tar"), quiet=True)
     assert again.spec == {**model.spec, "dropout": 0.5}
     assert_same_weights(again, model)
@@ -171,13 +246,19 @@ def test_the_bare_file_of_the_online_demo(tmp_path):
 def test_another_module_takes_over_the_weights_of_a_file():
     tsn = load_model(export_state_dict(small("tsm"), "tsm"), 4, module="tsn", quiet=True)
     assert tsn.spec["module"] == "tsn" and "shift_div" not in tsn.spec
-    ours = {"model": small("tsm").spec, "state_dict": small("tsm").state_dict()}  # None: a flag that was not given
+    ours = {
+        "model": small("tsm").spec,
+        "state_dict": small("tsm").state_dict(),
+    }  # None: a flag that was not given
     assert "shift_div" not in load_model(ours, module="tsn", shift_div=None, quiet=True).spec
-    tsm = load_model(export_state_dict(small("tsn"), "tsm"), 4, module="tsm", shift_div=4, quiet=True)
+    tsm = load_model(
+        export_state_dict(small("tsn"), "tsm"), 4, module="tsm", shift_div=4, quiet=True
+    )
     assert (tsm.spec["module"], tsm.spec["shift_div"]) == ("tsm", 4)
 
 
 # Fine-tuning.
+
 
 def tuned(model, source, dataset="mine", class_names=None):
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -189,13 +270,24 @@ def tuned(model, source, dataset="mine", class_names=None):
 def test_tuning_takes_the_backbone_and_leaves_a_head_of_other_classes():
     source, model = small("tsn", num_class=5, seed=1), small("tsm", num_class=7)
     report, kept, before = tuned(model, export_state_dict(source, "tsm"))
-    assert not kept and "head new (5 -> 7)" in report and f"loaded {len(source.backbone.state_dict())}" in report
+    assert (
+        not kept
+        and "head new (5 -> 7)" in report
+        and f"loaded {len(source.backbone.state_dict())}" in report
+    )
     assert_same_weights(model.backbone, source.backbone)
     assert torch.equal(model.head.weight, before["head.weight"])
 
 
-@pytest.mark.parametrize(("names", "theirs", "kept"), [
-    ("abcde", "abcde", True), ("abcde", "abced", False), ("abcde", None, False), (None, None, False)])
+@pytest.mark.parametrize(
+    ("names", "theirs", "kept"),
+    [
+        ("abcde", "abcde", True),
+        ("abcde", "abced", False),
+        ("abcde", None, False),
+        (None, None, False),
+    ],
+)
 def test_tuning_keeps_the_head_of_the_same_class_names(tmp_path, names, theirs, kept):
     source = small("tsm", seed=1)
     save_checkpoint(tmp_path / "a.pth", source, class_names=theirs)
@@ -208,7 +300,9 @@ def test_tuning_keeps_the_head_of_the_same_class_names(tmp_path, names, theirs, 
 @pytest.mark.parametrize(("dataset", "kept"), [("something", False), ("somethingv2", True)])
 def test_tuning_by_the_data_set_in_the_name(tmp_path, dataset, kept):
     """The original keeps the head of V2 for V1, whose name is a part of the other's."""
-    path, _ = published(tmp_path, "TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment8_e45.pth", seed=1)
+    path, _ = published(
+        tmp_path, "TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment8_e45.pth", seed=1
+    )
     assert tuned(small("tsm"), path, dataset=dataset)[1] == kept
 
 
@@ -218,7 +312,9 @@ def test_tuning_another_modality_starts_from_the_mean_of_the_files_first_conv():
     assert "first conv 3 -> 10 channels" in report
     expected = source.backbone.conv1.weight.mean(1, keepdim=True).expand(-1, 10, -1, -1)
     torch.testing.assert_close(model.backbone.conv1.weight, expected)
-    assert torch.equal(model.backbone.layer1[0].conv1.weight, source.backbone.layer1[0].conv1.weight)
+    assert torch.equal(
+        model.backbone.layer1[0].conv1.weight, source.backbone.layer1[0].conv1.weight
+    )
 
 
 def test_tuning_leaves_guests_of_one_side_alone():
@@ -234,7 +330,11 @@ def test_tuning_leaves_guests_of_one_side_alone():
 def test_tuning_a_guest_of_another_number_of_segments():
     source, model = small("tam", seed=1), TSN(5, 8, arch="resnet18", module="tam")
     report, _, before = tuned(model, source.state_dict())
-    changed = [key for key in before if ".before_conv2." in key and before[key].shape != source.state_dict()[key].shape]
+    changed = [
+        key
+        for key in before
+        if ".before_conv2." in key and before[key].shape != source.state_dict()[key].shape
+    ]
     assert changed and all(torch.equal(model.state_dict()[key], before[key]) for key in changed)
     assert f"new {len(changed)}, not used 0" in report
     key = "backbone.layer1.0.before_conv2.gate_conv1.weight"
@@ -242,22 +342,35 @@ def test_tuning_a_guest_of_another_number_of_segments():
 
 
 def test_tuning_another_backbone_is_refused():
-    for model in (TSN(5, 4, arch="resnet34", module="tsm"), TSN(5, 4, arch="resnet50"), TSN(5, 4, arch="mobilenetv2")):
+    for model in (
+        TSN(5, 4, arch="resnet34", module="tsm"),
+        TSN(5, 4, arch="resnet50"),
+        TSN(5, 4, arch="mobilenetv2"),
+    ):
         with pytest.raises(UserError, match="holds a tsm resnet18, whose backbone does not fit a"):
             tune(model, export_state_dict(small("tsm"), "tsm"), dataset="x", class_names=None)
 
 
 # What is wrong is named.
 
+
 def test_missing_unexpected_and_misshapen_weights_are_named():
     state = small().state_dict()
     key = "backbone.layer3.0.before_conv2.squeeze.weight"
     refused({k: v for k, v in state.items() if k != key}, "1 weights missing", key, "tdn resnet18")
-    refused({**state, "backbone.extra.weight": torch.ones(1)}, "1 weights unexpected", "backbone.extra.weight")
+    refused(
+        {**state, "backbone.extra.weight": torch.ones(1)},
+        "1 weights unexpected",
+        "backbone.extra.weight",
+    )
     refused({**state, key: torch.ones(3, 3)}, "1 weights of another shape", key)
     gone = {k: v for k, v in state.items() if ".before_conv2.fine_bn." not in k}
-    message = refused(gone, "weights missing", "backbone.layer2.0.before_conv2.fine_bn.weight", ", ...")
-    assert f"{len(state) - len(gone) - 6} weights missing" in message  # the batch counters of 6 blocks may be absent
+    message = refused(
+        gone, "weights missing", "backbone.layer2.0.before_conv2.fine_bn.weight", ", ..."
+    )
+    assert (
+        f"{len(state) - len(gone) - 6} weights missing" in message
+    )  # the batch counters of 6 blocks may be absent
 
 
 def test_batch_counters_may_be_absent_as_in_old_files():
@@ -269,7 +382,10 @@ def test_batch_counters_may_be_absent_as_in_old_files():
 
 
 def test_a_file_of_ours_without_its_head(tmp_path):
-    content = {"model": small().spec, "state_dict": {k: v for k, v in small().state_dict().items() if "head" not in k}}
+    content = {
+        "model": small().spec,
+        "state_dict": {k: v for k, v in small().state_dict().items() if "head" not in k},
+    }
     refused(saved(tmp_path, content), "2 weights missing", "head.weight, head.bias")
     model = load_model(content, num_class=9, quiet=True)
     assert "head new (5 -> 9)" in model.report
@@ -277,7 +393,10 @@ def test_a_file_of_ours_without_its_head(tmp_path):
 
 
 def test_files_of_other_systems_are_refused_with_names():
-    refused({"features.0.weight": torch.ones(1)}, "unknown layout of weights (first key: features.0.weight)")
+    refused(
+        {"features.0.weight": torch.ones(1)},
+        "unknown layout of weights (first key: features.0.weight)",
+    )
     regnet = {"conv1.weight": torch.zeros(1, 3, 3, 3), "trunk_output.block1.weight": torch.ones(1)}
     refused(regnet, "looks like the torchvision layout", "fit no known backbone")
     state = torchvision.models.resnet18().state_dict()
@@ -294,12 +413,25 @@ def test_an_option_of_another_version_is_named(tmp_path):
     refused(model.state_dict(), "an option this version does not know", "shift", shift=3)
     refused({**content, "model": {**model.spec, "module": "warp"}}, "--module warp: unknown")
     # A dictionary that is no specification of a model does not stand in the way of the weights.
-    assert load_model({**content, "model": {"note": "hello"}}, num_segments=4, quiet=True).spec == model.spec
+    assert (
+        load_model({**content, "model": {"note": "hello"}}, num_segments=4, quiet=True).spec
+        == model.spec
+    )
 
 
-@pytest.mark.parametrize("content", [
-    [1, 2], "text", torch.ones(3), {}, {"epoch": 3}, {"state_dict": {}}, {1: torch.ones(2)}, None,
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        "text",
+        torch.ones(3),
+        {},
+        {"epoch": 3},
+        {"state_dict": {}},
+        {1: torch.ones(2)},
+        None,
+    ],
+)
 def test_a_file_without_weights(tmp_path, content):
     path = saved(tmp_path, content)
     refused(path, path, "holds no weights")
@@ -309,10 +441,14 @@ def test_fill_is_strict():
     model = small()
     with pytest.raises(UserError, match=r"here: .* weights missing"):
         fill(model, {}, "here")
-    assert fill(model, model.state_dict(), "here") == f"loaded {len(model.state_dict())}, unexpected 0, missing 0"
+    assert (
+        fill(model, model.state_dict(), "here")
+        == f"loaded {len(model.state_dict())}, unexpected 0, missing 0"
+    )
 
 
 # torchvision's files.
+
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_plain_torchvision_file(tmp_path, legacy):
@@ -323,7 +459,11 @@ def test_a_plain_torchvision_file(tmp_path, legacy):
             buffer.uniform_(0.5, 1.5)
     path = saved(tmp_path, theirs.state_dict(), _use_new_zipfile_serialization=not legacy)
     model = load_model(path, num_segments=3, quiet=True)
-    assert model.spec["module"] == "tsn" and model.spec["arch"] == "resnet18" and model.num_class == 1000
+    assert (
+        model.spec["module"] == "tsn"
+        and model.spec["arch"] == "resnet18"
+        and model.num_class == 1000
+    )
     frames = torch.randn(2, 3, 3, 64, 64)
     with torch.no_grad():
         expected = theirs(frames.flatten(0, 1)).unflatten(0, (2, 3)).mean(1)
@@ -331,6 +471,7 @@ def test_a_plain_torchvision_file(tmp_path, legacy):
 
 
 # Files as other projects release them.
+
 
 def test_a_write_that_fails_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "last.pth"

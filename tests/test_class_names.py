@@ -31,8 +31,14 @@ def test_class_name_files(tmp_path, name, text):
 
 
 def test_names_that_only_look_like_another_form(tmp_path):
-    assert read_class_names(write(tmp_path, "[Something] falling\nHolding\n")) == ["[Something] falling", "Holding"]
-    assert read_class_names(write(tmp_path, "100 metres\n200 metres\n")) == ["100 metres", "200 metres"]
+    assert read_class_names(write(tmp_path, "[Something] falling\nHolding\n")) == [
+        "[Something] falling",
+        "Holding",
+    ]
+    assert read_class_names(write(tmp_path, "100 metres\n200 metres\n")) == [
+        "100 metres",
+        "200 metres",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +69,14 @@ def test_class_name_errors(tmp_path, name, text, says):
 
 # Eight of the 27 classes of Jester.
 JESTER = [
-    "Swiping Left", "Swiping Right", "Swiping Down", "Sliding Two Fingers Left", "Sliding Two Fingers Right",
-    "Turning Hand Clockwise", "Turning Hand Counterclockwise", "Stop Sign",
+    "Swiping Left",
+    "Swiping Right",
+    "Swiping Down",
+    "Sliding Two Fingers Left",
+    "Sliding Two Fingers Right",
+    "Turning Hand Clockwise",
+    "Turning Hand Counterclockwise",
+    "Stop Sign",
 ]
 
 
@@ -74,36 +86,68 @@ def test_flip_of_jester():
 
 def test_flip_swaps_both_words_at_once():
     names = [
-        "Pulling something from left to right", "Holding something", "Pulling something from right to left",
-        "Turning the camera left while filming something", "Turning the camera right while filming something",
+        "Pulling something from left to right",
+        "Holding something",
+        "Pulling something from right to left",
+        "Turning the camera left while filming something",
+        "Turning the camera right while filming something",
     ]
     assert flip_label_map(names).tolist() == [2, 1, 0, 4, 3]
 
 
 SIDES = {
-    86: "Pulling something from left to right", 87: "Pulling something from right to left",
-    93: "Pushing something from left to right", 94: "Pushing something from right to left",
-    166: "Turning the camera left while filming something", 167: "Turning the camera right while filming something",
+    86: "Pulling something from left to right",
+    87: "Pulling something from right to left",
+    93: "Pushing something from left to right",
+    94: "Pushing something from right to left",
+    166: "Turning the camera left while filming something",
+    167: "Turning the camera right while filming something",
 }
 
 
-@pytest.mark.parametrize("something", ["something", "[something]"])  # V1 and labels.json of V2; the files of V2's templates
+@pytest.mark.parametrize(
+    "something", ["something", "[something]"]
+)  # V1 and labels.json of V2; the files of V2's templates
 def test_the_three_pairs_of_something(something):
-    others = ["Putting something upright on the table", "Lifting something up", "Pulling something from behind of something"]
-    names = [SIDES.get(label, f"{others[label % 3]} {chr(97 + label // 26)}{chr(97 + label % 26)}") for label in range(174)]
+    others = [
+        "Putting something upright on the table",
+        "Lifting something up",
+        "Pulling something from behind of something",
+    ]
+    names = [
+        SIDES.get(label, f"{others[label % 3]} {chr(97 + label // 26)}{chr(97 + label % 26)}")
+        for label in range(174)
+    ]
     labels = flip_label_map([name.replace("something", something) for name in names])
     moved = {label: int(to) for label, to in enumerate(labels) if label != to}
     assert moved == {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
 
 
 def test_flip_spellings():
-    names = ["spin_clockwise", "Spin Counter-Clockwise", "TurnLeft", "turn right", "roll anticlockwise",
-             "Roll clockwise", "wind_anti_clockwise", "wind_clockwise", "turn_anticlockwise", "TurnClockwise"]
+    names = [
+        "spin_clockwise",
+        "Spin Counter-Clockwise",
+        "TurnLeft",
+        "turn right",
+        "roll anticlockwise",
+        "Roll clockwise",
+        "wind_anti_clockwise",
+        "wind_clockwise",
+        "turn_anticlockwise",
+        "TurnClockwise",
+    ]
     assert flip_label_map(names).tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]
 
 
 def test_flip_never_without_a_mirror_class():
-    names = ["Turn left", "Raise right hand", "Bright light", "Copyright upright leftover", "Turn right", "turn RIGHT"]
+    names = [
+        "Turn left",
+        "Raise right hand",
+        "Bright light",
+        "Copyright upright leftover",
+        "Turn right",
+        "turn RIGHT",
+    ]
     assert flip_label_map(names).tolist() == [-1, -1, 2, 3, 0, 0]  # two classes called "turn right"
 
 

@@ -41,41 +41,73 @@ def test_a_published_file_becomes_a_checkpoint_that_explains_itself(tmp_path, ca
     out = tmp_path / "out.pth"
     assert convert(tsm(tmp_path), out, "--class_names", names(tmp_path, 5)) == 0
     printed = capsys.readouterr().out
-    for line in ("tsm layout, data set kinetics", "model       tsm resnet18, shift 1/4 blockres, 16 segments",
-                 "T           16 (the file's name)", "classes     5 (with their names)", "assumed     shift_direction both: ",
-                 "ours layout: the same 122 tensors when loaded again"):
+    for line in (
+        "tsm layout, data set kinetics",
+        "model       tsm resnet18, shift 1/4 blockres, 16 segments",
+        "T           16 (the file's name)",
+        "classes     5 (with their names)",
+        "assumed     shift_direction both: ",
+        "ours layout: the same 122 tensors when loaded again",
+    ):
         assert line in printed, printed
     content = torch.load(out, weights_only=True)
     assert content["model"]["shift_div"] == 4 and content["recipe"] == {"dataset": "kinetics"}
     assert content["converted_from"] == {"file": TSM_NAME, "layout": "tsm"}
     model = load_model(out, quiet=True)
-    assert model.num_segments == 16 and model.class_names == [f"class {label}" for label in range(5)]
+    assert model.num_segments == 16 and model.class_names == [
+        f"class {label}" for label in range(5)
+    ]
     assert_same_weights(model, small("tsm"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([TSM_NAME, "classes.txt", "out.pth"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [TSM_NAME, "classes.txt", "out.pth"]
+    )
 
 
 def test_what_the_file_does_not_tell_is_assumed_aloud_or_given(tmp_path, capsys):
     source = tsm(tmp_path, "anonymous.pth")
     assert convert(source, tmp_path / "a.pth") == 0
     printed = capsys.readouterr().out
-    assert "T           8 (assumed)" in printed and "assumed     num_segments 8, shift_div 8, shift_direction both" in printed
-    assert convert(source, tmp_path / "b.pth", "--num_segments", 3, "--shift_div", 4, "--shift_direction", "past") == 0
+    assert (
+        "T           8 (assumed)" in printed
+        and "assumed     num_segments 8, shift_div 8, shift_direction both" in printed
+    )
+    assert (
+        convert(
+            source,
+            tmp_path / "b.pth",
+            "--num_segments",
+            3,
+            "--shift_div",
+            4,
+            "--shift_direction",
+            "past",
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "T           3 (a flag)" in printed and "assumed" not in printed
     spec = load_model(tmp_path / "b.pth", quiet=True).spec
     assert (spec["num_segments"], spec["shift_div"], spec["shift_direction"]) == (3, 4, "past")
 
 
-ROUND_TRIPS = [(module, arch, layout) for layout, row in LAYOUTS.items() if row.written
-               for module in row.modules or tuple(MODULES)[-1:] for arch in ("resnet18", "mobilenetv2")
-               if ("mobilenetv2" in layout) == (arch == "mobilenetv2") and not (layout == "mobilenetv2" and module != "tsn")]
+ROUND_TRIPS = [
+    (module, arch, layout)
+    for layout, row in LAYOUTS.items()
+    if row.written
+    for module in row.modules or tuple(MODULES)[-1:]
+    for arch in ("resnet18", "mobilenetv2")
+    if ("mobilenetv2" in layout) == (arch == "mobilenetv2")
+    and not (layout == "mobilenetv2" and module != "tsn")
+]
 
 
 @pytest.mark.parametrize(("module", "arch", "layout"), ROUND_TRIPS)
 def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
     torch.manual_seed(0)
     model = TSN(5, 4, arch=arch, module=module)
-    save_checkpoint(tmp_path / "in.pth", model, class_names=list("abcde"), recipe={"dataset": "mine"})
+    save_checkpoint(
+        tmp_path / "in.pth", model, class_names=list("abcde"), recipe={"dataset": "mine"}
+    )
     assert convert(tmp_path / "in.pth", tmp_path / "theirs.pth", "--to", layout) == 0
     printed = capsys.readouterr().out
     content = torch.load(tmp_path / "theirs.pth", weights_only=True)
@@ -84,24 +116,35 @@ def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
     else:
         state = content["state_dict"] if LAYOUTS[layout].prefix else content
         expected = export_state_dict(model, layout)
-        assert state.keys() == expected.keys() and all(key.startswith(LAYOUTS[layout].prefix) for key in state)
+        assert state.keys() == expected.keys() and all(
+            key.startswith(LAYOUTS[layout].prefix) for key in state
+        )
         # T stands in the shapes of some modules, else it is said that the file lost it.
         told = "num_segments" in tool.read_weights(tmp_path / "theirs.pth").spec
         assert ("not told" in printed and "num_segments 4" in printed) != told
-    assert convert(tmp_path / "theirs.pth", tmp_path / "back.pth", "--num_segments", 4, "--keys") == 0
+    assert (
+        convert(tmp_path / "theirs.pth", tmp_path / "back.pth", "--num_segments", 4, "--keys") == 0
+    )
     assert_same_weights(load_model(tmp_path / "back.pth", quiet=True), model)
     rows = [line for line in capsys.readouterr().out.splitlines() if "  -> " in line]
     assert len(rows) == len(state if layout != "ours" else content["state_dict"])
     assert len({line.index("  -> ") for line in rows}) == 1  # aligned
     targets = [line.split("  -> ")[1] for line in rows]
-    assert sorted(target for target in targets if target in model.state_dict()) == sorted(model.state_dict())
+    assert sorted(target for target in targets if target in model.state_dict()) == sorted(
+        model.state_dict()
+    )
 
 
-@pytest.mark.parametrize(("golden", "layout", "folded", "dropped"), [
-    ("tdn_resnet50_8f.npz", "tdn", 63, 2), ("tsm_resnet50_nl_8f.npz", "tsm", 0, 0),
-    ("tsm_mobilenetv2_8f.npz", "tsm-mobilenetv2", 0, 0), ("tam_resnet50_8f.npz", "tam", 0, 0),
-    ("tin_resnet50_8f.npz", "tin", 0, 0),
-])
+@pytest.mark.parametrize(
+    ("golden", "layout", "folded", "dropped"),
+    [
+        ("tdn_resnet50_8f.npz", "tdn", 63, 2),
+        ("tsm_resnet50_nl_8f.npz", "tsm", 0, 0),
+        ("tsm_mobilenetv2_8f.npz", "tsm-mobilenetv2", 0, 0),
+        ("tam_resnet50_8f.npz", "tam", 0, 0),
+        ("tin_resnet50_8f.npz", "tin", 0, 0),
+    ],
+)
 def test_fate_of_every_key_of_the_published_files(golden, layout, folded, dropped):
     state = tool.find_state_dict(load(golden)[2], golden)
     fates = tool.follow_keys(list(state), layout)
@@ -112,7 +155,10 @@ def test_fate_of_every_key_of_the_published_files(golden, layout, folded, droppe
     plain = {key: fate for key, fate in fates.items() if fate in model.state_dict()}
     assert len(plain) == len(model.state_dict()) == len(state) - folded - dropped
     if folded:
-        assert fates["base_model.layer2_bak.0.downsample.0.bias"] == "folded into backbone.layer2.0.downsample.1.running_mean"
+        assert (
+            fates["base_model.layer2_bak.0.downsample.0.bias"]
+            == "folded into backbone.layer2.0.downsample.1.running_mean"
+        )
         assert fates["base_model.conv1_temp.weight"].startswith("dropped")
     for key, ours in plain.items():
         if ours.endswith(".weight"):
@@ -131,7 +177,9 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path, capsys):
     out = tmp_path / "out.pth"
     out.write_text("precious")
     source = tsm(tmp_path)
-    assert "out.pth exists; give another OUT, or --force" in refused(capsys, "convert_checkpoint", source, out)
+    assert "out.pth exists; give another OUT, or --force" in refused(
+        capsys, "convert_checkpoint", source, out
+    )
     assert out.read_text() == "precious"
     assert convert(source, out, "--force") == 0
     assert load_model(out, quiet=True).num_segments == 16
@@ -141,13 +189,21 @@ def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "link.pth").symlink_to("real.pth")
     (tmp_path / "real.pth").write_text("old")
     assert convert(tsm(tmp_path), tmp_path / "link.pth", "--force") == 0
-    assert (tmp_path / "link.pth").is_symlink() and load_model(tmp_path / "real.pth", quiet=True).num_segments == 16
+    assert (tmp_path / "link.pth").is_symlink() and load_model(
+        tmp_path / "real.pth", quiet=True
+    ).num_segments == 16
 
 
 def test_weights_that_are_no_numbers_are_converted_as_they_are(tmp_path):
     state = {**published(), "module.new_fc.bias": torch.tensor([0, 0, float("nan"), 0, 0])}
     assert convert(saved(tmp_path, state), tmp_path / "out.pth") == 0
-    assert load_model(tmp_path / "out.pth", quiet=True).head.bias.isnan().tolist() == [False, False, True, False, False]
+    assert load_model(tmp_path / "out.pth", quiet=True).head.bias.isnan().tolist() == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_file_that_differs_when_loaded_again_is_not_kept(tmp_path, capsys, monkeypatch):
@@ -162,9 +218,24 @@ def test_a_file_that_differs_when_loaded_again_is_not_kept(tmp_path, capsys, mon
     assert [path.name for path in tmp_path.iterdir()] == [TSM_NAME]
 
 
-@pytest.mark.parametrize("case", [
-    "missing", "text", "cut", "extra key", "other shape", "no folder", "folder", "below a file", "classes", "no module option",
-    "other system", "names for theirs", "name of OUT"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "missing",
+        "text",
+        "cut",
+        "extra key",
+        "other shape",
+        "no folder",
+        "folder",
+        "below a file",
+        "classes",
+        "no module option",
+        "other system",
+        "names for theirs",
+        "name of OUT",
+    ],
+)
 def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
     source, out, flags, expected, state = tsm(tmp_path), tmp_path / "out.pth", [], None, published()
     if case == "missing":
@@ -182,7 +253,10 @@ def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
         torch.save({**state, "module.base_model.layer3.0.bn1.bias": torch.zeros(3)}, source)
         expected = "1 weights of another shape"
     elif case == "no folder":
-        out, expected = tmp_path / "none" / "out.pth", "cannot be written (No such file or directory)"
+        out, expected = (
+            tmp_path / "none" / "out.pth",
+            "cannot be written (No such file or directory)",
+        )
     elif case == "folder":
         out, flags, expected = tmp_path, ["--force"], f"{tmp_path} exists; give another OUT"
     elif case == "below a file":
@@ -190,13 +264,25 @@ def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
     elif case == "classes":
         flags, expected = ["--class_names", names(tmp_path, 6)], "6"
     elif case == "no module option":
-        flags, expected = ["--module", "tsn", "--shift_div", 4], "--shift_div 4: tsn has no such option"
+        flags, expected = (
+            ["--module", "tsn", "--shift_div", 4],
+            "--shift_div 4: tsn has no such option",
+        )
     elif case == "other system":
         flags, expected = ["--to", "tdn"], "a tsm model cannot be written in the tdn layout"
     elif case == "names for theirs":
-        flags, expected = ["--to", "tsm", "--class_names", "x"], "--class_names: the tsm layout has no place for them"
+        flags, expected = (
+            ["--to", "tsm", "--class_names", "x"],
+            "--class_names: the tsm layout has no place for them",
+        )
     elif case == "name of OUT":
         out = tmp_path / TSM_NAME.replace("resnet18", "resnet50")
-        flags, expected = ["--to", "tsm"], f"{out}: its name says arch resnet50, its weights are of arch resnet18"
+        flags, expected = (
+            ["--to", "tsm"],
+            f"{out}: its name says arch resnet50, its weights are of arch resnet18",
+        )
     assert expected in refused(capsys, "convert_checkpoint", source, out, *flags)
-    assert not out.is_file() and {path.name for path in tmp_path.iterdir()} <= {TSM_NAME, "classes.txt"}
+    assert not out.is_file() and {path.name for path in tmp_path.iterdir()} <= {
+        TSM_NAME,
+        "classes.txt",
+    }

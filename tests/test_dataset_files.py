@@ -24,7 +24,9 @@ def said(tmp_path, text):
 
 
 def test_every_key(tmp_path):
-    path = write(tmp_path, """\ufeff# all of them\r
+    path = write(
+        tmp_path,
+        """\ufeff# all of them\r
 num_class = 4
 class_names = "classes.txt"
 root_path = "videos"
@@ -39,22 +41,44 @@ multi_label = true
 root_path = "flow"
 train_list = "flow.txt"
 image_tmpl = "{:06d}-{}_{:05d}.jpg"
-""")
+""",
+    )
     pictures, flow = read_dataset_file(path, "base")
     assert pictures == {
-        "num_class": 4, "class_names": "base/classes.txt", "root_path": "base/videos", "train_list": "base/train.txt",
-        "val_list": "/lists/val.txt", "image_tmpl": "{zero:06d}.png", "test_sampling": "twice", "flip": "names",
-        "flip_pairs": ((0, 1), (3, 2)), "multi_label": True}
-    assert flow == {"root_path": "base/flow", "train_list": "base/flow.txt", "val_list": "/lists/val.txt",
-                    "image_tmpl": "{:06d}-{}_{:05d}.jpg"}
+        "num_class": 4,
+        "class_names": "base/classes.txt",
+        "root_path": "base/videos",
+        "train_list": "base/train.txt",
+        "val_list": "/lists/val.txt",
+        "image_tmpl": "{zero:06d}.png",
+        "test_sampling": "twice",
+        "flip": "names",
+        "flip_pairs": ((0, 1), (3, 2)),
+        "multi_label": True,
+    }
+    assert flow == {
+        "root_path": "base/flow",
+        "train_list": "base/flow.txt",
+        "val_list": "/lists/val.txt",
+        "image_tmpl": "{:06d}-{}_{:05d}.jpg",
+    }
     assert read_dataset_file(path)[0]["train_list"] == f"{tmp_path}/train.txt"
 
 
 def test_what_is_left_out(tmp_path):
-    assert read_dataset_file(write(tmp_path, "")) == ({"root_path": str(tmp_path), "flip": "names"}, None)
-    pictures, flow = read_dataset_file(write(tmp_path, 'root_path = "a"\nval_list = "v"\nflip_pairs = []\n[flow]\n'))
+    assert read_dataset_file(write(tmp_path, "")) == (
+        {"root_path": str(tmp_path), "flip": "names"},
+        None,
+    )
+    pictures, flow = read_dataset_file(
+        write(tmp_path, 'root_path = "a"\nval_list = "v"\nflip_pairs = []\n[flow]\n')
+    )
     assert (pictures["flip"], pictures["flip_pairs"]) == ("pairs", ())
-    assert flow == {"root_path": f"{tmp_path}/a", "val_list": f"{tmp_path}/v", "image_tmpl": "flow_{}_{:05d}.jpg"}
+    assert flow == {
+        "root_path": f"{tmp_path}/a",
+        "val_list": f"{tmp_path}/v",
+        "image_tmpl": "flow_{}_{:05d}.jpg",
+    }
     unknown, _ = read_dataset_file(write(tmp_path, 'flip_pairs = "unknown"'))
     assert (unknown["flip"], unknown["flip_pairs"]) == ("names", None)
 
@@ -68,24 +92,38 @@ def test_paths(tmp_path, monkeypatch):
     def root(value):
         return read_dataset_file(write(tmp_path, f"root_path = '{value}'"), "base")[0]["root_path"]
 
-    assert [root(value) for value in ("$VIDEOS/v", "${VIDEOS}v", "a/$PART/c", "a$$b", "~/v", "", "../v")] == [
-        "/disk 2/x/v", "/disk 2/xv", "base/a/b/c", "base/a$b", "/home/me/v", "base/", "base/../v"]
+    assert [
+        root(value) for value in ("$VIDEOS/v", "${VIDEOS}v", "a/$PART/c", "a$$b", "~/v", "", "../v")
+    ] == ["/disk 2/x/v", "/disk 2/xv", "base/a/b/c", "base/a$b", "/home/me/v", "base/", "base/../v"]
     assert said(tmp_path, "num_class = 3\n[flow]\nroot_path = '$NOWHERE/v'") == (
-        ":3: root_path: the environment variable NOWHERE is not set; export NOWHERE=..., or write the path out")
+        ":3: root_path: the environment variable NOWHERE is not set; export NOWHERE=..., or write the path out"
+    )
     assert ":1: train_list: 'a$/b' has a $ before no name" in said(tmp_path, "train_list = 'a$/b'")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("num_class = 3\nnum_clas = 3", ":2: unknown key 'num_clas'; did you mean num_class? the keys of a data set are "),
+        (
+            "num_class = 3\nnum_clas = 3",
+            ":2: unknown key 'num_clas'; did you mean num_class? the keys of a data set are ",
+        ),
         ("num_class = 3\nroot = 'x'", ":2: unknown key 'root'; did you mean root_path? "),
         ("\n'zzz' = 1", ":2: unknown key 'zzz'; the keys of a data set are "),
-        ("flip_pairs = [\n  [0, 1],\n]\nnum_clas = 3", ":4: unknown key 'num_clas'; did you mean num_class? "),
+        (
+            "flip_pairs = [\n  [0, 1],\n]\nnum_clas = 3",
+            ":4: unknown key 'num_clas'; did you mean num_class? ",
+        ),
         ("[ 'flow' ]  # of TV-L1\nval_list = 3", ":2: val_list is text in quotes, not 3"),
         ("[rgb]\nroot_path = 'x'", ":1: unknown key 'rgb'; the keys"),
-        ("val_list = 'v'\n[flow]\nnum_class = 3", ":3: unknown key 'num_class'; it stands above [flow]; the keys of a [flow]"),
-        ("[flow]\nval_lst = 'v'\nval_list = 'w'", ":2: unknown key 'val_lst'; did you mean val_list? "),
+        (
+            "val_list = 'v'\n[flow]\nnum_class = 3",
+            ":3: unknown key 'num_class'; it stands above [flow]; the keys of a [flow]",
+        ),
+        (
+            "[flow]\nval_lst = 'v'\nval_list = 'w'",
+            ":2: unknown key 'val_lst'; did you mean val_list? ",
+        ),
         ("val_list = 'v'\n[flow]\nval_list = 3", ":3: val_list is text in quotes, not 3"),
         ("num_class = '3'", ":1: num_class is a whole number, not '3'"),
         ("num_class = true", ":1: num_class is a whole number, not True"),
@@ -93,12 +131,18 @@ def test_paths(tmp_path, monkeypatch):
         ("flow = 'x'", ":1: flow is a section, [flow], not 'x'"),
         ("root_path = ['a', 'b']", ":1: root_path is text in quotes, not ['a', 'b']"),
         ("num_class = 0", ":1: num_class is 0; a data set has at least 1 class"),
-        ("test_sampling = 'edges'", f":1: test_sampling 'edges' is not known; choose {', '.join(TEST_SAMPLINGS)}"),
+        (
+            "test_sampling = 'edges'",
+            f":1: test_sampling 'edges' is not known; choose {', '.join(TEST_SAMPLINGS)}",
+        ),
         ("flip = 'never'", f":1: flip 'never' is not known; choose {', '.join(FLIPS)}"),
         ("flip = 'pairs'", ':1: flip = "pairs" needs the pairs'),
         ("flip = 'pairs'\nflip_pairs = 'unknown'", ':1: flip = "pairs" needs the pairs'),
         ("flip_pairs = []\nflip = 'none'", ':1: flip = "none" mirrors nothing'),
-        ("flip_pairs = 'x'", ":1: flip_pairs is 'x', not a list of pairs of labels, or \"unknown\", each label once"),
+        (
+            "flip_pairs = 'x'",
+            ":1: flip_pairs is 'x', not a list of pairs of labels, or \"unknown\", each label once",
+        ),
         ("flip_pairs = [[0, 1], [1, 2]]", ":1: flip_pairs is [[0, 1], [1, 2]], not"),
         ("flip_pairs = [[0, 1, 2]]", ":1: flip_pairs is [[0, 1, 2]], not"),
         ("flip_pairs = [[0, true]]", ":1: flip_pairs is [[0, True]], not"),
@@ -106,7 +150,10 @@ def test_paths(tmp_path, monkeypatch):
         ("flip_pairs = [[-1, 1]]", ":1: flip_pairs: there is no label -1"),
         ("flip_pairs = [[0, 3]]\nnum_class = 3", ":1: flip_pairs: there is no label 3"),
         ("# x\nimage_tmpl = 'img.jpg'", ":2: --image_tmpl 'img.jpg' does not name the RGB frames"),
-        ("image_tmpl = 'flow_{}_{:05d}.jpg'", ":1: --image_tmpl 'flow_{}_{:05d}.jpg' does not name the RGB frames"),
+        (
+            "image_tmpl = 'flow_{}_{:05d}.jpg'",
+            ":1: --image_tmpl 'flow_{}_{:05d}.jpg' does not name the RGB frames",
+        ),
         ("[flow]\nimage_tmpl = 'x'", ":2: --image_tmpl 'x' does not name the Flow frames"),
         ("num_class = 3\nval_list = v.txt", ":2: not TOML: "),
         ("num_class: 3", ":1: not TOML: "),
@@ -117,7 +164,10 @@ def test_paths(tmp_path, monkeypatch):
         (b"a = 1\nb = '\xff'", ":2: not UTF-8 text"),
         ("\n" + "a." * 300 + "a = 1", ":2: more than 200 dots"),
         ("num_class" + ".a" * 150 + " = 1", ":1: num_class is a whole number"),
-        ('num_class = 2000000', ":1: num_class is 2000000; a data set has at least 1 class, and at most 1000000"),
+        (
+            "num_class = 2000000",
+            ":1: num_class is 2000000; a data set has at least 1 class, and at most 1000000",
+        ),
         ("num_class = 0x" + "f" * 5000, ":1: num_class is <int>; a data set"),
         ('root_path = "a\\u0000b"', ":1: root_path: 'a\\x00b' holds a line break or a zero byte"),
         ("flip_pairs = [[0, 1_000_000]]", ":1: flip_pairs: there is no label 1000000"),
@@ -132,9 +182,31 @@ def test_no_file(tmp_path):
         read_dataset_file(str(tmp_path / "none.toml"))
 
 
-KEYS = st.sampled_from(["num_class", "root_path", "train_list", "flip", "flip_pairs", "image_tmpl", "flow", "x"])
-VALUES = st.sampled_from(["3", "-1", "true", '"a"', '"$x"', "[[0, 1]]", '"names"', '"{:d}.jpg"', "{}", "{a = 1}", "[", ""])
-LINES = st.one_of(st.text(max_size=20), st.builds("{} = {}".format, KEYS, VALUES), st.just("[flow]"), st.just("[[flow]]"))
+KEYS = st.sampled_from(
+    ["num_class", "root_path", "train_list", "flip", "flip_pairs", "image_tmpl", "flow", "x"]
+)
+VALUES = st.sampled_from(
+    [
+        "3",
+        "-1",
+        "true",
+        '"a"',
+        '"$x"',
+        "[[0, 1]]",
+        '"names"',
+        '"{:d}.jpg"',
+        "{}",
+        "{a = 1}",
+        "[",
+        "",
+    ]
+)
+LINES = st.one_of(
+    st.text(max_size=20),
+    st.builds("{} = {}".format, KEYS, VALUES),
+    st.just("[flow]"),
+    st.just("[[flow]]"),
+)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

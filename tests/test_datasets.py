@@ -4,7 +4,15 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from ops.data.datasets import KNOWN, Dataset, dataset_name, describe_flip, flip_map, load_class_names, resolve
+from ops.data.datasets import (
+    KNOWN,
+    Dataset,
+    dataset_name,
+    describe_flip,
+    flip_map,
+    load_class_names,
+    resolve,
+)
 from ops.data.templates import file_namer
 from ops.errors import UserError
 
@@ -18,13 +26,60 @@ def write(tmp_path, text, name="names.txt"):
 # TSM ops/dataset_config.py; the flips are TDN's (ops/models.py).
 PAIRS = ((86, 87), (93, 94), (166, 167))
 FACTS = {
-    "ucf101": (101, "img_{:05d}.jpg", "jpg", "file_list/ucf101_rgb_*_split_1.txt", "labels/classInd.txt", "center", ()),
-    "hmdb51": (51, "img_{:05d}.jpg", "images", "splits/hmdb51_rgb_*_split_1.txt", "category.txt", "center", ()),
-    "something": (174, "{:05d}.jpg", "20bn-something-something-v1", "*_videofolder.txt", "category.txt", "center", PAIRS),
-    "somethingv2": (174, "{:06d}.jpg", "20bn-something-something-v2-frames", "*_videofolder.txt", "category.txt", "center",
-                    PAIRS),
-    "jester": (27, "{:05d}.jpg", "20bn-jester-v1", "*_videofolder.txt", "category.txt", "center", None),
-    "kinetics": (400, "img_{:05d}.jpg", "images", "labels/*_videofolder.txt", "labels/category.txt", "random", ()),
+    "ucf101": (
+        101,
+        "img_{:05d}.jpg",
+        "jpg",
+        "file_list/ucf101_rgb_*_split_1.txt",
+        "labels/classInd.txt",
+        "center",
+        (),
+    ),
+    "hmdb51": (
+        51,
+        "img_{:05d}.jpg",
+        "images",
+        "splits/hmdb51_rgb_*_split_1.txt",
+        "category.txt",
+        "center",
+        (),
+    ),
+    "something": (
+        174,
+        "{:05d}.jpg",
+        "20bn-something-something-v1",
+        "*_videofolder.txt",
+        "category.txt",
+        "center",
+        PAIRS,
+    ),
+    "somethingv2": (
+        174,
+        "{:06d}.jpg",
+        "20bn-something-something-v2-frames",
+        "*_videofolder.txt",
+        "category.txt",
+        "center",
+        PAIRS,
+    ),
+    "jester": (
+        27,
+        "{:05d}.jpg",
+        "20bn-jester-v1",
+        "*_videofolder.txt",
+        "category.txt",
+        "center",
+        None,
+    ),
+    "kinetics": (
+        400,
+        "img_{:05d}.jpg",
+        "images",
+        "labels/*_videofolder.txt",
+        "labels/category.txt",
+        "random",
+        (),
+    ),
 }
 
 
@@ -33,9 +88,22 @@ def test_known(name):
     num_class, tmpl, root, lists, names, sampling, pairs = FACTS[name]
     base = f"data/{name}/"
     dataset = resolve(name)
-    assert dataset == KNOWN[name] == Dataset(
-        name, num_class, tmpl, base + root, base + lists.replace("*", "train"), base + lists.replace("*", "val"), base + names,
-        sampling, "names", pairs)
+    assert (
+        dataset
+        == KNOWN[name]
+        == Dataset(
+            name,
+            num_class,
+            tmpl,
+            base + root,
+            base + lists.replace("*", "train"),
+            base + lists.replace("*", "val"),
+            base + names,
+            sampling,
+            "names",
+            pairs,
+        )
+    )
     with pytest.raises(FrozenInstanceError):
         dataset.num_class = 3
 
@@ -46,7 +114,9 @@ def test_the_known_are_the_files_of_a_folder():
 
 
 def test_flags_apply_and_none_is_not_given():
-    dataset = resolve("kinetics", root_path="/k400", val_list="v.txt", num_class=None, image_tmpl=None)
+    dataset = resolve(
+        "kinetics", root_path="/k400", val_list="v.txt", num_class=None, image_tmpl=None
+    )
     assert dataset == replace(KNOWN["kinetics"], root_path="/k400", val_list="v.txt")
     with pytest.raises(TypeError):
         resolve("kinetics", root="/k400")
@@ -54,9 +124,19 @@ def test_flags_apply_and_none_is_not_given():
 
 def test_unknown_name_with_lists_and_classes(tmp_path):
     dataset = resolve("mine", val_list="v.txt", num_class=7)
-    assert (dataset.num_class, dataset.train_list, dataset.val_list, dataset.root_path) == (7, None, "v.txt", "")
+    assert (dataset.num_class, dataset.train_list, dataset.val_list, dataset.root_path) == (
+        7,
+        None,
+        "v.txt",
+        "",
+    )
     assert load_class_names(dataset) is None
-    named = resolve("mine", train_list="t.txt", class_names=write(tmp_path, "run\nwalk\n"), image_tmpl="{:04d}.png")
+    named = resolve(
+        "mine",
+        train_list="t.txt",
+        class_names=write(tmp_path, "run\nwalk\n"),
+        image_tmpl="{:04d}.png",
+    )
     assert named.num_class == 2 and named.image_tmpl.format(1) == "0001.png"
     assert load_class_names(named) == ["run", "walk"]
 
@@ -73,16 +153,33 @@ def test_unknown_name_says_what_is_missing():
     assert "--train_list" in str(error.value) and "--num_class" not in str(error.value)
 
 
-@pytest.mark.parametrize("template", ["img.jpg", "img_{}_{:05d}.jpg", "img_{name}.jpg", "{:05x", "{0.x}.jpg", "{0[a]}"])
+@pytest.mark.parametrize(
+    "template", ["img.jpg", "img_{}_{:05d}.jpg", "img_{name}.jpg", "{:05x", "{0.x}.jpg", "{0[a]}"]
+)
 def test_template_without_a_number(template):
     with pytest.raises(UserError, match="image_tmpl"):
         resolve("ucf101", image_tmpl=template)
 
 
 FLOW = {
-    "ucf101": ("flow_x_00001.jpg", "flow_y_00001.jpg", "jpg", "file_list/ucf101_flow_*_split_1.txt"),
-    "hmdb51": ("flow_x_00001.jpg", "flow_y_00001.jpg", "images", "splits/hmdb51_flow_*_split_1.txt"),
-    "something": ("000123-x_00001.jpg", "000123-y_00001.jpg", "20bn-something-something-v1-flow", "*_videofolder_flow.txt"),
+    "ucf101": (
+        "flow_x_00001.jpg",
+        "flow_y_00001.jpg",
+        "jpg",
+        "file_list/ucf101_flow_*_split_1.txt",
+    ),
+    "hmdb51": (
+        "flow_x_00001.jpg",
+        "flow_y_00001.jpg",
+        "images",
+        "splits/hmdb51_flow_*_split_1.txt",
+    ),
+    "something": (
+        "000123-x_00001.jpg",
+        "000123-y_00001.jpg",
+        "20bn-something-something-v1-flow",
+        "*_videofolder_flow.txt",
+    ),
     "somethingv2": ("000001.jpg", "20bn-something-something-v2-flow", "*_videofolder_flow.txt"),
 }
 
@@ -93,8 +190,13 @@ def test_flow_of_a_known_data_set(name):
     base = f"data/{name}/"
     flow = resolve(name, "Flow")
     assert file_namer(flow.image_tmpl, "a/123", "Flow")(1) == tuple(first_files)
-    assert flow == replace(KNOWN[name], image_tmpl=flow.image_tmpl, root_path=base + root,
-                           train_list=base + lists.replace("*", "train"), val_list=base + lists.replace("*", "val"))
+    assert flow == replace(
+        KNOWN[name],
+        image_tmpl=flow.image_tmpl,
+        root_path=base + root,
+        train_list=base + lists.replace("*", "train"),
+        val_list=base + lists.replace("*", "val"),
+    )
     assert resolve(name, "Flow", root_path="/flow", image_tmpl="{:d}.png").root_path == "/flow"
     assert resolve(name, "RGBDiff") == KNOWN[name]
 
@@ -102,10 +204,18 @@ def test_flow_of_a_known_data_set(name):
 def test_flow_without_a_usual_place():
     for name in ("jester", "kinetics"):
         for given in ({}, {"image_tmpl": "flow_{}_{:05d}.jpg"}, {"val_list": "v.txt"}):
-            with pytest.raises(UserError, match=f"flow of {name} has no usual place; give --image_tmpl"):
+            with pytest.raises(
+                UserError, match=f"flow of {name} has no usual place; give --image_tmpl"
+            ):
                 resolve(name, "Flow", **given)
-        flow = resolve(name, "Flow", image_tmpl="flow_{}_{:05d}.jpg", val_list="v.txt", root_path="/flow")
-        assert (flow.val_list, flow.train_list, flow.num_class) == ("v.txt", None, KNOWN[name].num_class)
+        flow = resolve(
+            name, "Flow", image_tmpl="flow_{}_{:05d}.jpg", val_list="v.txt", root_path="/flow"
+        )
+        assert (flow.val_list, flow.train_list, flow.num_class) == (
+            "v.txt",
+            None,
+            KNOWN[name].num_class,
+        )
     assert resolve("mine", "Flow", val_list="v.txt", num_class=3).image_tmpl == "flow_{}_{:05d}.jpg"
     assert resolve("mine", "RGBDiff", val_list="v.txt", num_class=3).image_tmpl == "img_{:05d}.jpg"
     with pytest.raises(UserError, match="image_tmpl"):
@@ -136,10 +246,22 @@ def test_flip_without_names():
     for name in ("something", "somethingv2"):
         labels = flip_map(KNOWN[name], None)
         moved = np.flatnonzero(labels != np.arange(174))
-        assert moved.tolist() == [86, 87, 93, 94, 166, 167] and labels[moved].tolist() == [87, 86, 94, 93, 167, 166]
-        assert describe_flip(KNOWN[name], labels) == "flip: 3 label pairs swapped, 0 classes never flipped"
+        assert moved.tolist() == [86, 87, 93, 94, 166, 167] and labels[moved].tolist() == [
+            87,
+            86,
+            94,
+            93,
+            167,
+            166,
+        ]
+        assert (
+            describe_flip(KNOWN[name], labels)
+            == "flip: 3 label pairs swapped, 0 classes never flipped"
+        )
     assert (flip_map(KNOWN["jester"], None) == -1).all()
-    assert describe_flip(KNOWN["jester"], flip_map(KNOWN["jester"], None)).endswith("27 classes never flipped")
+    assert describe_flip(KNOWN["jester"], flip_map(KNOWN["jester"], None)).endswith(
+        "27 classes never flipped"
+    )
     assert (flip_map(KNOWN["kinetics"], None) == np.arange(400)).all()
     # With other classes the known pairs mean nothing.
     assert (flip_map(resolve("something", num_class=10), None) == -1).all()
@@ -148,7 +270,10 @@ def test_flip_without_names():
 
 def test_names_win_and_the_difference_is_told(tmp_path):
     names = [f"class {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(174)]
-    names[86], names[87] = "Pulling something from left to right", "Pulling something from right to left"
+    names[86], names[87] = (
+        "Pulling something from left to right",
+        "Pulling something from right to left",
+    )
     names[5] = "Turn left"
     dataset = resolve("something", class_names=write(tmp_path, json.dumps(names), "n.json"))
     labels = flip_map(dataset, load_class_names(dataset))
@@ -184,11 +309,30 @@ def mine(tmp_path, monkeypatch):
 def test_a_file_of_ones_own(mine):
     folder = mine.removesuffix("/my set.toml")
     dataset = resolve(mine)
-    assert dataset == Dataset("my set", 3, "img_{:05d}.jpg", "/disk 2/videos", f"{folder}/lists/train.txt",
-                              f"{folder}/lists/val.txt", f"{folder}/classes.txt", "dense", "pairs", ((0, 2),), True)
+    assert dataset == Dataset(
+        "my set",
+        3,
+        "img_{:05d}.jpg",
+        "/disk 2/videos",
+        f"{folder}/lists/train.txt",
+        f"{folder}/lists/val.txt",
+        f"{folder}/classes.txt",
+        "dense",
+        "pairs",
+        ((0, 2),),
+        True,
+    )
     assert resolve(mine, "RGBDiff") == dataset
-    assert resolve(mine, "Flow") == replace(dataset, root_path="/disk 2/flow", image_tmpl="flow_{}_{:05d}.jpg")
-    flags = {"root_path": "here", "val_list": "v.txt", "num_class": 3, "test_sampling": "twice", "image_tmpl": "{:d}.png"}
+    assert resolve(mine, "Flow") == replace(
+        dataset, root_path="/disk 2/flow", image_tmpl="flow_{}_{:05d}.jpg"
+    )
+    flags = {
+        "root_path": "here",
+        "val_list": "v.txt",
+        "num_class": 3,
+        "test_sampling": "twice",
+        "image_tmpl": "{:d}.png",
+    }
     assert resolve(mine, **flags, class_names=None) == replace(dataset, **flags)
     assert dataset_name(mine) == "my set" and dataset_name("ucf101") == "ucf101"
 
@@ -202,25 +346,41 @@ def test_a_file_beside_its_lists_can_be_given_from_there(mine, monkeypatch):
 def test_a_copy_of_a_known_file_is_the_data_set_where_it_lies(tmp_path):
     text = (KNOWN.folder / "jester.toml").read_text()
     path = write(tmp_path, text, "jester.toml")
-    with pytest.raises(UserError, match=r"category\.txt: no such file"):  # one's own file names what is there
+    with pytest.raises(
+        UserError, match=r"category\.txt: no such file"
+    ):  # one's own file names what is there
         resolve(path)
     write(tmp_path, "".join(f"gesture {i}\n" for i in range(27)), "category.txt")
-    here = {field: f"{tmp_path}/{getattr(KNOWN['jester'], field).removeprefix('data/jester/')}"
-            for field in ("root_path", "train_list", "val_list", "class_names")}
+    here = {
+        field: f"{tmp_path}/{getattr(KNOWN['jester'], field).removeprefix('data/jester/')}"
+        for field in ("root_path", "train_list", "val_list", "class_names")
+    }
     assert resolve(path) == replace(KNOWN["jester"], **here)
-    with pytest.raises(UserError, match=rf"{path} has no section \[flow\]; add it, or give --image_tmpl"):
+    with pytest.raises(
+        UserError, match=rf"{path} has no section \[flow\]; add it, or give --image_tmpl"
+    ):
         resolve(path, "Flow")
     assert resolve(path, "Flow", image_tmpl="{}{:05d}.png", val_list="v.txt").train_list is None
 
 
 def test_the_rule_of_flips(mine):
     dataset, names = resolve(mine), ["go left", "stay", "go right"]
-    for flip, with_names, without in (("names", [2, 1, 0], [2, 1, 0]), ("pairs", [2, 1, 0], [2, 1, 0]),
-                                      ("none", [-1] * 3, [-1] * 3)):
+    for flip, with_names, without in (
+        ("names", [2, 1, 0], [2, 1, 0]),
+        ("pairs", [2, 1, 0], [2, 1, 0]),
+        ("none", [-1] * 3, [-1] * 3),
+    ):
         ruled = replace(dataset, flip=flip)
-        assert flip_map(ruled, names).tolist() == with_names and flip_map(ruled, None).tolist() == without
-    other = replace(dataset, flip_pairs=((0, 1),))  # what is written down in place of the names wins over them
-    assert flip_map(other, names).tolist() == [1, 0, 2] and flip_map(replace(other, flip="names"), names).tolist() == [2, 1, 0]
+        assert (
+            flip_map(ruled, names).tolist() == with_names
+            and flip_map(ruled, None).tolist() == without
+        )
+    other = replace(
+        dataset, flip_pairs=((0, 1),)
+    )  # what is written down in place of the names wins over them
+    assert flip_map(other, names).tolist() == [1, 0, 2] and flip_map(
+        replace(other, flip="names"), names
+    ).tolist() == [2, 1, 0]
     assert flip_map(replace(dataset, flip="names", flip_pairs=None), None).tolist() == [-1] * 3
     assert flip_map(replace(dataset, flip_pairs=()), names).tolist() == [0, 1, 2]
 

@@ -8,7 +8,12 @@ from torch import nn
 from ops.backbones import build_backbone
 from ops.backbones.resnet import Bottleneck
 from ops.temporal import difference as temporal
-from ops.temporal.difference import LongTermDifference, ShortTermDifference, TemporalConv, neighbour_differences
+from ops.temporal.difference import (
+    LongTermDifference,
+    ShortTermDifference,
+    TemporalConv,
+    neighbour_differences,
+)
 
 SEGMENTS = (1, 2, 4, 8)
 SIZES = ((1, 1), (1, 4), (2, 2), (5, 7), (6, 4))
@@ -40,9 +45,13 @@ def close(value, expected, tolerance=1e-9):
 def naive_temporal_conv(weight, x, segments):
     """The depthwise Conv1d of the original on (n*h*w, c, t)."""
     n, c, h, w = x.shape
-    series = x.reshape(n // segments, segments, c, h, w).permute(0, 3, 4, 2, 1).reshape(-1, c, segments)
+    series = (
+        x.reshape(n // segments, segments, c, h, w).permute(0, 3, 4, 2, 1).reshape(-1, c, segments)
+    )
     series = F.conv1d(series, weight, padding=1, groups=c)
-    return series.reshape(n // segments, h, w, c, segments).permute(0, 4, 3, 1, 2).reshape(n, c, h, w)
+    return (
+        series.reshape(n // segments, h, w, c, segments).permute(0, 4, 3, 1, 2).reshape(n, c, h, w)
+    )
 
 
 def naive_long_term(m, x, segments):
@@ -64,12 +73,14 @@ def naive_long_term(m, x, segments):
 
     y_forward = torch.sigmoid(branch(torch.stack(forward))) - 0.5
     y_backward = torch.sigmoid(branch(torch.stack(backward))) - 0.5
-    return naive_temporal_conv(m.temporal.weight, x + x * (0.5 * y_forward + 0.5 * y_backward), segments)
+    return naive_temporal_conv(
+        m.temporal.weight, x + x * (0.5 * y_forward + 0.5 * y_backward), segments
+    )
 
 
 def naive_short_term(m, frames, entry, stage1, alpha, beta):
     """S-TDM, formula by formula: four differences at full size."""
-    f = [frames[:, 3 * j:3 * j + 3] for j in range(5)]
+    f = [frames[:, 3 * j : 3 * j + 3] for j in range(5)]
     d = torch.cat([f[1] - f[0], f[2] - f[1], f[3] - f[2], f[4] - f[3]], dim=1)
     d = F.avg_pool2d(d, 2, 2)
     d = F.relu(m.bn(F.conv2d(d, m.conv.weight, stride=2, padding=3)))
@@ -90,7 +101,9 @@ def compare(module, naive, x, y, x_naive, y_naive):
     pairs = list(zip(module.parameters(), naive.parameters(), strict=True))
     assert any(p.grad.abs().max() > 0 for p, _ in pairs)
     for p, q in pairs:
-        close(p.grad, torch.zeros_like(q) if q.grad is None else q.grad, 1e-8)  # one segment has no differences
+        close(
+            p.grad, torch.zeros_like(q) if q.grad is None else q.grad, 1e-8
+        )  # one segment has no differences
     for buffer, expected in zip(module.buffers(), naive.buffers(), strict=True):
         close(buffer, expected)
 
@@ -106,7 +119,9 @@ def test_long_term_difference_is_the_formula(segments, size, training, layout):
     y = module(x)
     assert y.shape == x.shape and y.is_contiguous(memory_format=LAYOUTS[layout])
     compare(module, naive, x, y, x_naive, naive_long_term(naive, x_naive, segments))
-    assert module.coarse_bn.num_batches_tracked == (2 if training else 0)  # one batch for each direction
+    assert module.coarse_bn.num_batches_tracked == (
+        2 if training else 0
+    )  # one batch for each direction
     assert module.squeeze_bn.num_batches_tracked == (1 if training else 0)
 
 
@@ -119,10 +134,14 @@ def test_long_term_difference_updates_forward_before_backward():
     module(x)
     naive_long_term(naive, x, 4)
     swapped = copy.deepcopy(module)
-    swapped(x.reshape(2, 4, 16, 4, 4).flip(1).flatten(0, 1))  # time reversed: the directions change places
+    swapped(
+        x.reshape(2, 4, 16, 4, 4).flip(1).flatten(0, 1)
+    )  # time reversed: the directions change places
     for name in ("coarse_bn", "fine_bn", "expand_bn"):
         close(getattr(module, name).running_mean, getattr(naive, name).running_mean)
-        assert (getattr(module, name).running_mean - getattr(swapped, name).running_mean).abs().max() > 1e-3
+        assert (
+            getattr(module, name).running_mean - getattr(swapped, name).running_mean
+        ).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -131,8 +150,25 @@ def test_neighbour_differences_keep_the_layout(layout):
     z = neighbour_differences(b, g, 3)
     assert z.shape == (12, 4, 5, 7) and z.is_contiguous(memory_format=LAYOUTS[layout])
     zero = torch.zeros_like(b[0])
-    close(z, torch.stack([g[1] - b[0], g[2] - b[1], zero, g[4] - b[3], g[5] - b[4], zero,
-                          zero, g[0] - b[1], g[1] - b[2], zero, g[3] - b[4], g[4] - b[5]]))
+    close(
+        z,
+        torch.stack(
+            [
+                g[1] - b[0],
+                g[2] - b[1],
+                zero,
+                g[4] - b[3],
+                g[5] - b[4],
+                zero,
+                zero,
+                g[0] - b[1],
+                g[1] - b[2],
+                zero,
+                g[3] - b[4],
+                g[4] - b[5],
+            ]
+        ),
+    )
     mixed = neighbour_differences(b, g.contiguous(memory_format=torch.channels_last), 3)
     close(mixed, z)
 
@@ -165,7 +201,9 @@ def test_short_term_difference_is_the_formula(segments, alpha, beta, size, layou
     x, x_naive = draw(4, 15, *size, layout=layout), draw(4, 15, *size)
     y = module["stem"](x, module["trunk"].entry, module["trunk"].layer1)
     assert y.is_contiguous(memory_format=LAYOUTS[layout])
-    y_naive = naive_short_term(naive["stem"], x_naive, naive["trunk"].entry, naive["trunk"].layer1, alpha, beta)
+    y_naive = naive_short_term(
+        naive["stem"], x_naive, naive["trunk"].entry, naive["trunk"].layer1, alpha, beta
+    )
     compare(module, naive, x, y, x_naive, y_naive)
 
 
@@ -227,18 +265,23 @@ def test_temporal_conv_starts_as_a_shift(channels):
     fold = channels // 8
     expected = torch.zeros(channels, 1, 3)
     expected[:fold, 0] = torch.tensor([0.0, 0, 1])
-    expected[fold:2 * fold, 0] = torch.tensor([1.0, 0, 0])
-    expected[2 * fold:, 0] = torch.tensor([0.0, 1, 0])
+    expected[fold : 2 * fold, 0] = torch.tensor([1.0, 0, 0])
+    expected[2 * fold :, 0] = torch.tensor([0.0, 1, 0])
     assert torch.equal(module.weight, expected)
     x = torch.randn(2, 4, channels, 3, 3)
     y = module(x.flatten(0, 1)).unflatten(0, (2, 4))
     assert torch.equal(y[:, :-1, :fold], x[:, 1:, :fold]) and not y[:, -1, :fold].any()
-    assert torch.equal(y[:, 1:, fold:2 * fold], x[:, :-1, fold:2 * fold]) and not y[:, 0, fold:2 * fold].any()
-    assert torch.equal(y[:, :, 2 * fold:], x[:, :, 2 * fold:])
+    assert (
+        torch.equal(y[:, 1:, fold : 2 * fold], x[:, :-1, fold : 2 * fold])
+        and not y[:, 0, fold : 2 * fold].any()
+    )
+    assert torch.equal(y[:, :, 2 * fold :], x[:, :, 2 * fold :])
 
 
 def test_compiled_module_is_the_same_function(monkeypatch):
-    monkeypatch.setattr(temporal, "_TemporalConv", None)  # a compiler is given the plain sum, which it can fuse
+    monkeypatch.setattr(
+        temporal, "_TemporalConv", None
+    )  # a compiler is given the plain sum, which it can fuse
     module = randomise(LongTermDifference(16, 4)).train()
     naive = copy.deepcopy(module)
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
@@ -264,4 +307,6 @@ def test_half_precision_is_close_and_learns():
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), exact, rtol=0.05, atol=0.05)
     y.float().square().sum().backward()
-    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
+    assert all(
+        p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters()
+    )

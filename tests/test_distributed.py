@@ -34,7 +34,11 @@ def test_two_processes(tmp_path):
 
 def test_alone_every_function_is_the_identity():
     with distributed.start("cpu") as world:
-        assert world[:3] == (0, 1, torch.device("cpu")) and world.is_main and world.largest(3, 1) == [3, 1]
+        assert (
+            world[:3] == (0, 1, torch.device("cpu"))
+            and world.is_main
+            and world.largest(3, 1) == [3, 1]
+        )
         count = world.counter("numbers")
         assert [count(), count()] == [0, 1] and distributed.from_main("x") == "x"
         assert distributed.sum_over_ranks([1, 2], world.device) == [1.0, 2.0]
@@ -57,5 +61,7 @@ def on_a_device(device):
 
 def test_a_device_that_one_machine_has_not_is_told_to_all(tmp_path):
     first, second = run_all(tmp_path, (on_a_device, "cpu"), (on_a_device, "cuda:99"))
-    assert (first.status, second.status) == (2, 2) and second.text.startswith("error: device cuda:99 is not there")
+    assert (first.status, second.status) == (2, 2) and second.text.startswith(
+        "error: device cuda:99 is not there"
+    )
     assert first.text.endswith("; ending\n") and "failed: error: device cuda:99" in first.text

@@ -1,4 +1,5 @@
 """A real, small run against a recipe of its own; and runs that are made up from the options of the rows."""
+
 import contextlib
 import functools
 import json
@@ -16,8 +17,24 @@ from recipes import UNKNOWN, Recipe, Run, find_recipe, reached, read_recipe, rea
 from ops.errors import UserError
 from ops.options import training_arguments
 
-SETTINGS = ["--module", "tsm", "--arch", "resnet18", "--pretrain", "none", "--num_segments", "2", "--input_size", "32", "--lr",
-            "0.02", "--lr_steps", "1", "--epochs", "2"]
+SETTINGS = [
+    "--module",
+    "tsm",
+    "--arch",
+    "resnet18",
+    "--pretrain",
+    "none",
+    "--num_segments",
+    "2",
+    "--input_size",
+    "32",
+    "--lr",
+    "0.02",
+    "--lr_steps",
+    "1",
+    "--epochs",
+    "2",
+]
 SCRIPT = """#!/usr/bin/env bash
 # A row of its own.
 # Expected: Prec@1 99.9 % with 2 frames x 1 clip x 3 crops, 36, and 99.1 % with 2 frames x 1 clip x 1
@@ -35,7 +52,11 @@ test)
     ;;
 esac
 """
-ROWS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "scripts").glob("*/*.sh") if "main.py" in path.read_text())
+ROWS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "scripts").glob("*/*.sh")
+    if "main.py" in path.read_text()
+)
 TSM = "scripts/tsm/sthv1_r50_8f.sh"
 
 
@@ -59,10 +80,42 @@ def flags_of_test(data):
 def trained(data, tmp_path_factory):
     """The folder of two epochs, half the batch of the recipe at half its rate, and tested with one crop."""
     out = tmp_path_factory.mktemp("run") / "with spaces"
-    assert call("main", "motion", "RGB", *data, *SETTINGS, "--batch-size", 4, "-j", 0, "--device", "cpu", "--lr", 0.01,
-                "--output_dir", out) == 0
-    assert call("test_models_center_crop", "motion", *flags_of_test(data), "--weights", out / "best.pth", "-j", 0,
-                "--device", "cpu", "--output_dir", out / "scores") == 0
+    assert (
+        call(
+            "main",
+            "motion",
+            "RGB",
+            *data,
+            *SETTINGS,
+            "--batch-size",
+            4,
+            "-j",
+            0,
+            "--device",
+            "cpu",
+            "--lr",
+            0.01,
+            "--output_dir",
+            out,
+        )
+        == 0
+    )
+    assert (
+        call(
+            "test_models_center_crop",
+            "motion",
+            *flags_of_test(data),
+            "--weights",
+            out / "best.pth",
+            "-j",
+            0,
+            "--device",
+            "cpu",
+            "--output_dir",
+            out / "scores",
+        )
+        == 0
+    )
     return out
 
 
@@ -72,7 +125,9 @@ def script(data, tmp_path):
     path = tmp_path / "it's ü $(x)" / "-row.sh"
     path.parent.mkdir()
     tested = shlex.join(flags_of_test(data))
-    path.write_text(SCRIPT.format(data=shlex.join(data), tested=tested, settings=" ".join(SETTINGS)))
+    path.write_text(
+        SCRIPT.format(data=shlex.join(data), tested=tested, settings=" ".join(SETTINGS))
+    )
     return path
 
 
@@ -83,8 +138,16 @@ def recipe_of(row):
 
 def as_run(options, rows=None, scores=None):
     """A run with the options of a recipe, to its end."""
-    last = {"epoch": options["epochs"], "train_videos": 86017, "val_listed": 11522, "val_videos": 11522, "val_top1": 45.0}
-    return Run({**options, "videos": {}, "versions": {}}, [last] if rows is None else rows, scores or {})
+    last = {
+        "epoch": options["epochs"],
+        "train_videos": 86017,
+        "val_listed": 11522,
+        "val_videos": 11522,
+        "val_top1": 45.0,
+    }
+    return Run(
+        {**options, "videos": {}, "versions": {}}, [last] if rows is None else rows, scores or {}
+    )
 
 
 def findings_of(recipe, **changed):
@@ -94,7 +157,11 @@ def findings_of(recipe, **changed):
 
 def write_run(folder, options, rows=()):
     folder.mkdir(exist_ok=True)
-    plain = {key: value for key, value in options.items() if key not in ("rate", "norm_batch") and value != UNKNOWN}
+    plain = {
+        key: value
+        for key, value in options.items()
+        if key not in ("rate", "norm_batch") and value != UNKNOWN
+    }
     (folder / "args.json").write_text(json.dumps({"world_size": 8, **plain}))
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
@@ -104,9 +171,17 @@ def test_a_real_run(trained, script, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # or the last column would be wrapped
     assert call("doctor", trained, "--recipe", script) == 1
     out = capsys.readouterr().out
-    assert "99.9 % with 2 frames x 1 clip x 3 crops, 36, and 99.1 % with 2 frames x 1 clip x 1 crop, 32 (a book)." in out
-    assert "below the 99.1 % expected of such a view" in out and "lr 0.01 for 4 is the recipe's 0.02 for 8" in out
-    table = [line.split("  ")[0] for line in out.split("THIS MATTERS\n")[1].split("\n\n")[0].splitlines()]
+    assert (
+        "99.9 % with 2 frames x 1 clip x 3 crops, 36, and 99.1 % with 2 frames x 1 clip x 1 crop, 32 (a book)."
+        in out
+    )
+    assert (
+        "below the 99.1 % expected of such a view" in out
+        and "lr 0.01 for 4 is the recipe's 0.02 for 8" in out
+    )
+    table = [
+        line.split("  ")[0] for line in out.split("THIS MATTERS\n")[1].split("\n\n")[0].splitlines()
+    ]
     assert table == ["setting", "scores: crops", "scores: crop_size"]
     assert "settings are as in the recipe; not known" not in out and "versions: python 3" in out
 
@@ -119,7 +194,9 @@ def test_a_run_that_is_as_its_recipe(trained, script, data, tmp_path, capsys):
     assert told["findings"] == [] and told["unknown"] == [] and "rate" not in told
     assert set(told["same"]) == {check.setting for check in doctor.CHECKS}
     assert told["notes"][1] == f"scores: tested as `bash {script} test` does, 8/8 videos"
-    (tmp_path / "run" / "log.jsonl").write_text('{"epoch": 1, "train_data_share": 0.5}\n{"epoch": 2, "tr')
+    (tmp_path / "run" / "log.jsonl").write_text(
+        '{"epoch": 1, "train_data_share": 0.5}\n{"epoch": 2, "tr'
+    )
     assert call("doctor", tmp_path / "run", "--recipe", script) == 1
     out = capsys.readouterr().out
     assert "1 of 2" in out and "nothing was validated yet" in out and "50% of the last epoch" in out
@@ -132,76 +209,152 @@ def test_every_option_is_compared_or_known_to_be_free():
     assert sorted(options) == sorted([*compared, *doctor.FREE])
 
 
-OTHER = {"dataset": "mine", "modality": "Flow", "module": "tdn", "arch": "resnet18", "pretrain": "none", "tune_from": "a.pth",
-         "lr_scheduler": "step", "lr_steps": [1], "sampling": "dense", "shift_place": "block", "shift_direction": "past",
-         "lr_policy": "flat", "consensus_type": "identity", "amp": "bf16", "train_list": "a", "val_list": "b",
-         "missing": "skip"}
+OTHER = {
+    "dataset": "mine",
+    "modality": "Flow",
+    "module": "tdn",
+    "arch": "resnet18",
+    "pretrain": "none",
+    "tune_from": "a.pth",
+    "lr_scheduler": "step",
+    "lr_steps": [1],
+    "sampling": "dense",
+    "shift_place": "block",
+    "shift_direction": "past",
+    "lr_policy": "flat",
+    "consensus_type": "identity",
+    "amp": "bf16",
+    "train_list": "a",
+    "val_list": "b",
+    "missing": "skip",
+}
 FACTS = {"num_class": {"num_classes": 3}, "class_names": {"class_names_sha256": "b" * 64}}
 
 
-@pytest.mark.parametrize("option", sorted(
-    option for check in doctor.CHECKS for option in check.options or (check.setting,)))
+@pytest.mark.parametrize(
+    "option",
+    sorted(option for check in doctor.CHECKS for option in check.options or (check.setting,)),
+)
 def test_a_compared_option_is_looked_at(option):
     steps = {**recipe_of(TSM).options, "class_names_sha256": "a" * 64}
-    cosine = {**steps, "lr_scheduler": "cosine", "warmup_epoch": 1, "scale_lr": True, "lr_batch": 100}
+    cosine = {
+        **steps,
+        "lr_scheduler": "cosine",
+        "warmup_epoch": 1,
+        "scale_lr": True,
+        "lr_batch": 100,
+    }
     found = []
     for options in (steps, cosine):
         value = options[option]
-        other = OTHER[option] if option in OTHER else not value if isinstance(value, bool) else 3 * (value or 1) + 1
+        other = (
+            OTHER[option]
+            if option in OTHER
+            else not value
+            if isinstance(value, bool)
+            else 3 * (value or 1) + 1
+        )
         changed = {**options, option: other, **FACTS.get(option, {})}
         recipe, run = (recipes.settled(side, 8) for side in (options, changed))
         found += doctor.compare(recipe, run)[0]
     assert found and all(finding.recipe != finding.run and finding.why for finding in found)
 
 
-@pytest.mark.parametrize(("processes", "batch", "accumulate", "lr", "change"), [
-    (8, 8, 1, 0.01, None), (1, 8, 8, 0.01, None), (2, 8, 1, 0.0025, None), (1, 10, 1, 0.00157, None),
-    (2, 8, 1, 0.01, "4 x the recipe's rate for such a batch: --lr 0.0025, or the recipe's batch: --accumulate 4"),
-    (2, 4, 2, 0.01, "4 x the recipe's rate for such a batch: --lr 0.0025, or the recipe's batch: --accumulate 8"),
-    (8, 8, 1, 0.04, "4 x the recipe's rate for such a batch: --lr 0.01"),
-    (2, 8, 1, 0.02, "8 x the recipe's rate for such a batch: --lr 0.0025"),
-    (16, 8, 1, 0.01, "0.5 x the recipe's rate for such a batch: --lr 0.02"),
-])
+@pytest.mark.parametrize(
+    ("processes", "batch", "accumulate", "lr", "change"),
+    [
+        (8, 8, 1, 0.01, None),
+        (1, 8, 8, 0.01, None),
+        (2, 8, 1, 0.0025, None),
+        (1, 10, 1, 0.00157, None),
+        (
+            2,
+            8,
+            1,
+            0.01,
+            "4 x the recipe's rate for such a batch: --lr 0.0025, or the recipe's batch: --accumulate 4",
+        ),
+        (
+            2,
+            4,
+            2,
+            0.01,
+            "4 x the recipe's rate for such a batch: --lr 0.0025, or the recipe's batch: --accumulate 8",
+        ),
+        (8, 8, 1, 0.04, "4 x the recipe's rate for such a batch: --lr 0.01"),
+        (2, 8, 1, 0.02, "8 x the recipe's rate for such a batch: --lr 0.0025"),
+        (16, 8, 1, 0.01, "0.5 x the recipe's rate for such a batch: --lr 0.02"),
+    ],
+)
 def test_the_rate_is_that_of_a_video(processes, batch, accumulate, lr, change):
     recipe = recipe_of(TSM)
     own = {"lr_batch": None, "batch_size": batch, "accumulate": accumulate, "lr": lr}
     used = recipes.settled({**recipe.options, **own}, processes)
     found = findings_of(recipe, **used)
     assert (found["lr for the batch"].why if change else None) == change
-    assert change or not {name for name, finding in found.items() if finding.weight >= doctor.MATTERS}
+    assert change or not {
+        name for name, finding in found.items() if finding.weight >= doctor.MATTERS
+    }
     assert ("BatchNorm batch" in found) == (batch != 8)
 
 
 def test_scaling_is_the_advice_where_the_rate_is_meant_for_another_batch():
     recipe = recipe_of(TSM)
     plain = {**recipe.options, "lr_batch": 64, "batch_size": 2}
-    assert "batch: --scale_lr, or" in findings_of(recipe, **recipes.settled(plain, 8))["lr for the batch"].why
-    assert "lr for the batch" not in findings_of(recipe, **recipes.settled({**plain, "scale_lr": True}, 8))
+    assert (
+        "batch: --scale_lr, or"
+        in findings_of(recipe, **recipes.settled(plain, 8))["lr for the batch"].why
+    )
+    assert "lr for the batch" not in findings_of(
+        recipe, **recipes.settled({**plain, "scale_lr": True}, 8)
+    )
 
 
 def test_the_worst_comes_first(tmp_path, capsys):
-    options = {**recipe_of(TSM).options, "amp": "fp16", "dropout": 0.8, "partial_bn": True, "arch": "resnet101"}
+    options = {
+        **recipe_of(TSM).options,
+        "amp": "fp16",
+        "dropout": 0.8,
+        "partial_bn": True,
+        "arch": "resnet101",
+    }
     row = {"epoch": 50, "val_top1": 44.0}
     assert call("doctor", write_run(tmp_path / "run", options, [row]), "--recipe", TSM) == 1
     first, rest = capsys.readouterr().out.split("THIS MATTERS\n")[1].split("seldom the cause\n")
-    assert [line.split()[0] for line in first.splitlines()[1:4]] == ["arch", "BatchNorms", "dropout"]
+    assert [line.split()[0] for line in first.splitlines()[1:4]] == [
+        "arch",
+        "BatchNorms",
+        "dropout",
+    ]
     assert "--npb" in first and "--dropout 0.5" in first and rest.splitlines()[1].startswith("amp")
 
 
 def test_epochs_that_end_before_the_rate_falls():
     why = findings_of(recipe_of(TSM), epochs=30)["epochs"].why
     assert why.startswith("it ends before the rate has fallen") and "--epochs 50" in why
-    assert findings_of(recipe_of(TSM), epochs=70)["epochs"].why == "trained for another time: --epochs 50"
+    assert (
+        findings_of(recipe_of(TSM), epochs=70)["epochs"].why
+        == "trained for another time: --epochs 50"
+    )
 
 
-@pytest.mark.parametrize(("row", "told"), [
-    ({}, {}),
-    ({"train_videos": 85000, "train_skipped": 500}, {"unreadable train videos": 3}),  # 85500 are listed
-    ({"train_videos": 84000, "train_skipped": 2000}, {"unreadable train videos": 7}),
-    ({"train_videos": 85500, "train_skipped": 0, "val_listed": 11000}, {"val videos": 8}),
-    ({"train_videos": 80000, "val_videos": 11521}, {"train videos": 8, "unreadable val videos": 3}),
-    ({"epoch": 49}, {"epochs done": 8}),
-])
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({}, {}),
+        (
+            {"train_videos": 85000, "train_skipped": 500},
+            {"unreadable train videos": 3},
+        ),  # 85500 are listed
+        ({"train_videos": 84000, "train_skipped": 2000}, {"unreadable train videos": 7}),
+        ({"train_videos": 85500, "train_skipped": 0, "val_listed": 11000}, {"val videos": 8}),
+        (
+            {"train_videos": 80000, "val_videos": 11521},
+            {"train videos": 8, "unreadable val videos": 3},
+        ),
+        ({"epoch": 49}, {"epochs done": 8}),
+    ],
+)
 def test_what_the_log_tells(row, told):
     recipe = recipe_of(TSM)
     run = as_run(recipe.options)
@@ -214,10 +367,14 @@ def test_what_the_log_tells(row, told):
 def test_scores_of_a_part_of_the_videos(trained):
     recipe = recipe_of(TSM)
     (facts,) = read_run(trained).scores.values()
-    facts = facts._replace(failures=[{"row": 1}], protocol={**facts.protocol, **recipe.tests["test1"]})
+    facts = facts._replace(
+        failures=[{"row": 1}], protocol={**facts.protocol, **recipe.tests["test1"]}
+    )
     found, notes = doctor.tested(recipe, as_run(recipe.options, scores={"scores1": facts}))
     assert [(one.setting, one.run, one.weight) for one in found] == [
-        ("unreadable in scores1", "1 of 8", 7), ("scores1: videos", "8", 8)]
+        ("unreadable in scores1", "1 of 8", 7),
+        ("scores1: videos", "8", 8),
+    ]
     assert notes == [f"scores1: tested as `bash {TSM} test1` does, 7/8 videos"]
     found, notes = doctor.tested(recipe, as_run(recipe.options))
     assert not found and notes == [f"not tested yet: `bash {TSM} test`"]
@@ -228,20 +385,43 @@ def test_listed_videos_count_before_those_of_the_log():
     run = as_run({**recipe.options})
     run.options["videos"] = {"train": 60000, "val": 11522}
     assert [finding.run for finding in doctor.happened(recipe, run)] == ["60000"]
-    assert [finding.setting for finding in doctor.happened(recipe, as_run(recipe.options, []))] == ["epochs done"]
+    assert [finding.setting for finding in doctor.happened(recipe, as_run(recipe.options, []))] == [
+        "epochs done"
+    ]
 
 
-@pytest.mark.parametrize(("expected", "top1", "words"), [
-    ("Prec@1 52.3 % with 8 frames x 1 crop x 1 clip, 224 (TDN's README).", 50.0, "2.3 points below the 52.3 %"),
-    ("Prec@1 47.2 % with 8 frames x 2 clips x 3 crops, 256, and 45.6 % with 8 frames x 1 clip x 1 crop, 224.", 46.0,
-     "0.4 points above the 45.6 %"),
-    ("Prec@1 55.7 %, Prec@5 79.5 % with 8 frames x 1 clip x 1 crop, 224", 55.7, "0.0 points above the 55.7 %"),
-    ("Prec@1 72.8 % with 8 frames x 1 clip x 10 crops, 224", 70.0, "is of more views"),
-    ("No number is published. From ImageNet it is 44.04 % with 8 frames x 1 clip x 1 crop, 224", 40.0, None),
-    (None, 40.0, None),
-])
+@pytest.mark.parametrize(
+    ("expected", "top1", "words"),
+    [
+        (
+            "Prec@1 52.3 % with 8 frames x 1 crop x 1 clip, 224 (TDN's README).",
+            50.0,
+            "2.3 points below the 52.3 %",
+        ),
+        (
+            "Prec@1 47.2 % with 8 frames x 2 clips x 3 crops, 256, and 45.6 % with 8 frames x 1 clip x 1 crop, 224.",
+            46.0,
+            "0.4 points above the 45.6 %",
+        ),
+        (
+            "Prec@1 55.7 %, Prec@5 79.5 % with 8 frames x 1 clip x 1 crop, 224",
+            55.7,
+            "0.0 points above the 55.7 %",
+        ),
+        ("Prec@1 72.8 % with 8 frames x 1 clip x 10 crops, 224", 70.0, "is of more views"),
+        (
+            "No number is published. From ImageNet it is 44.04 % with 8 frames x 1 clip x 1 crop, 224",
+            40.0,
+            None,
+        ),
+        (None, 40.0, None),
+    ],
+)
 def test_what_was_reached(expected, top1, words):
-    text = reached(Recipe("x.sh", {}, {}, expected), as_run({"epochs": 50}, [{"epoch": 3, "val_top1": top1}, {"epoch": 4}]))
+    text = reached(
+        Recipe("x.sh", {}, {}, expected),
+        as_run({"epochs": 50}, [{"epoch": 3, "val_top1": top1}, {"epoch": 4}]),
+    )
     start = f"Prec@1 {top1:.2f} % in the validation after epoch 3 (1 clip x 1 crop)"
     assert text.startswith(start) and (words in text if words else text == start)
 
@@ -251,13 +431,20 @@ def test_each_row_is_found_for_its_own_options(row, monkeypatch):
     monkeypatch.setattr(recipes, "read_recipe", recipe_of)
     recipe = recipe_of(row)
     assert find_recipe(recipe.options).script == row and recipe.tests and recipe.expected
-    assert recipe.options["rate"].batch in (48, 64, 128) and recipe.options["num_classes"] in (101, 174, 400)
+    assert recipe.options["rate"].batch in (48, 64, 128) and recipe.options["num_classes"] in (
+        101,
+        174,
+        400,
+    )
     assert doctor.compare(recipe.options, recipe.options)[0] == []
 
 
 def test_the_nearest_rows_are_named(monkeypatch):
     monkeypatch.setattr(recipes, "read_recipe", recipe_of)
-    with pytest.raises(UserError, match=r"something RGB tsm resnet50 12 uniform; .*sthv1_r50_16f.sh \(num_segments 16\)"):
+    with pytest.raises(
+        UserError,
+        match=r"something RGB tsm resnet50 12 uniform; .*sthv1_r50_16f.sh \(num_segments 16\)",
+    ):
         find_recipe({**recipe_of(TSM).options, "num_segments": 12})
     tuned = {**recipe_of("scripts/tin/sthv1_r50_8f.sh").options, "tune_from": "my.pth"}
     assert find_recipe(tuned).script == "scripts/tin/sthv1_r50_8f_pretrained.sh"
@@ -272,20 +459,41 @@ def test_two_scripts_of_a_row(tmp_path, monkeypatch):
     shutil.copy(ROOT / TSM, tmp_path / "mine" / "a.sh")
     assert find_recipe(recipe_of(TSM).options).script.endswith("a.sh")
     shutil.copy(ROOT / TSM, tmp_path / "mine" / "b.sh")
-    with pytest.raises(UserError, match=r"no single row .*a.sh \(the same\), .*b.sh \(the same\); name one"):
+    with pytest.raises(
+        UserError, match=r"no single row .*a.sh \(the same\), .*b.sh \(the same\); name one"
+    ):
         find_recipe(recipe_of(TSM).options)
 
 
 def test_an_old_args_json_leaves_unknown_what_it_does_not_tell(tmp_path, capsys):
-    new = ("world_size", "lr_batch", "scale_lr", "sync_bn", "ema", "label_smoothing", "mixup", "cutmix", "stochastic_depth",
-           "num_classes", "versions", "total_batch")
+    new = (
+        "world_size",
+        "lr_batch",
+        "scale_lr",
+        "sync_bn",
+        "ema",
+        "label_smoothing",
+        "mixup",
+        "cutmix",
+        "stochastic_depth",
+        "num_classes",
+        "versions",
+        "total_batch",
+    )
     options = {key: value for key, value in recipe_of(TSM).options.items() if key not in new}
-    folder = write_run(tmp_path / "run", {**options, "torch": "2.6.0"}, [{"epoch": 50, "val_top1": 45.0}])
+    folder = write_run(
+        tmp_path / "run", {**options, "torch": "2.6.0"}, [{"epoch": 50, "val_top1": 45.0}]
+    )
     written = json.loads((folder / "args.json").read_text())
-    (folder / "args.json").write_text(json.dumps({key: value for key, value in written.items() if key != "world_size"}))
+    (folder / "args.json").write_text(
+        json.dumps({key: value for key, value in written.items() if key != "world_size"})
+    )
     assert call("doctor", folder, "--recipe", TSM) == 0
     out = capsys.readouterr().out
-    assert "not known: classes, lr for the batch, class names" in out and "versions: torch 2.6.0" in out
+    assert (
+        "not known: classes, lr for the batch, class names" in out
+        and "versions: torch 2.6.0" in out
+    )
 
 
 def test_nothing_is_started(script, tmp_path, monkeypatch):
@@ -304,23 +512,48 @@ def test_nothing_is_started(script, tmp_path, monkeypatch):
 
 def test_launchers_tell_the_processes(script):
     text = script.read_text()
-    for head, processes in (("python -m torch.distributed.launch --nproc_per_node=3", 3), ("python", 1), (
-            "torchrun --nnodes 2 --nproc-per-node 4", 8), ("exec torchrun --nnodes=2 --nproc_per_node=2", 4)):
+    for head, processes in (
+        ("python -m torch.distributed.launch --nproc_per_node=3", 3),
+        ("python", 1),
+        ("torchrun --nnodes 2 --nproc-per-node 4", 8),
+        ("exec torchrun --nnodes=2 --nproc_per_node=2", 4),
+    ):
         script.write_text(text.replace('torchrun --nproc_per_node "${GPUS:-2}"', head))
         assert read_recipe(script).options["rate"].batch == 4 * processes
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    (lambda path: path.unlink(), "cannot be read as a script (No such file"),
-    (lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read as a script (not text)"),
-    (lambda path: path.write_text("python -m pytest\n"), "is no script that starts main.py"),
-    (lambda path: path.write_text('# main.py "$@"\npython other.py "$@"\n'), "starts no main.py"),
-    (lambda path: path.write_text(path.read_text() + "\necho no luck >&2\nexit 3\n"), "fails (no luck)"),
-    (lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--lr fast")), "argument --lr: invalid rate value"),
-    (lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--help")), "asks for help"),
-    (lambda path: path.write_text(path.read_text().replace("--full_res", "--crops 3")), "unrecognized arguments: --crops 3"),
-    (lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--tam")), "name several temporal modules"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda path: path.unlink(), "cannot be read as a script (No such file"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read as a script (not text)"),
+        (lambda path: path.write_text("python -m pytest\n"), "is no script that starts main.py"),
+        (
+            lambda path: path.write_text('# main.py "$@"\npython other.py "$@"\n'),
+            "starts no main.py",
+        ),
+        (
+            lambda path: path.write_text(path.read_text() + "\necho no luck >&2\nexit 3\n"),
+            "fails (no luck)",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--lr fast")),
+            "argument --lr: invalid rate value",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--help")),
+            "asks for help",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace("--full_res", "--crops 3")),
+            "unrecognized arguments: --crops 3",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--tam")),
+            "name several temporal modules",
+        ),
+    ],
+)
 def test_a_recipe_that_is_none(trained, script, capsys, wrong, message):
     wrong(script)
     line = refused(capsys, "doctor", trained, "--recipe", script)
@@ -336,7 +569,9 @@ def test_a_script_that_never_ends(script, monkeypatch):
 
 def test_a_disk_that_takes_nothing_and_no_bash(script, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(recipes.tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext("/dev/full"))
+        patch.setattr(
+            recipes.tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext("/dev/full")
+        )
         with pytest.raises(UserError, match=r"-row.sh: cannot be tried out \(Not a directory\)"):
             read_recipe(script)
     monkeypatch.setenv("PATH", "")
@@ -344,29 +579,59 @@ def test_a_disk_that_takes_nothing_and_no_bash(script, monkeypatch):
         read_recipe(script)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (None, "has no args.json"), ("{", "cannot be read as JSON"), ("[" * 100_000, "cannot be read as JSON"), ("[1]", "is None"),
-    ("{}", "dataset is None"), ({"lr": "0.1"}, "lr is 0.1"), ({"batch_size": 0}, "batch_size is 0"),
-    ({"lr_steps": [1, "2"]}, "lr_steps is [1, '2']"), ({"epochs": None}, "epochs is None"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no args.json"),
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[1]", "is None"),
+        ("{}", "dataset is None"),
+        ({"lr": "0.1"}, "lr is 0.1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"lr_steps": [1, "2"]}, "lr_steps is [1, '2']"),
+        ({"epochs": None}, "epochs is None"),
+    ],
+)
 def test_a_run_that_is_none(tmp_path, capsys, content, message):
     options = vars(training_arguments("", ["something", "RGB"]))
     if content is not None:
-        (tmp_path / "args.json").write_text(json.dumps({**options, **content}) if isinstance(content, dict) else content)
+        (tmp_path / "args.json").write_text(
+            json.dumps({**options, **content}) if isinstance(content, dict) else content
+        )
     assert message in refused(capsys, "doctor", tmp_path, "--recipe", TSM)
 
 
-anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2))
-keys = st.sampled_from([*vars(training_arguments("", ["something", "RGB"])), "world_size", "videos", "versions", "num_classes",
-                        "class_names_sha256", "git"])
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+)
+keys = st.sampled_from(
+    [
+        *vars(training_arguments("", ["something", "RGB"])),
+        "world_size",
+        "videos",
+        "versions",
+        "num_classes",
+        "class_names_sha256",
+        "git",
+    ]
+)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @example(changed={"lr_batch": False}, row={})
 @example(changed={"lr_batch": "x"}, row={})
-@given(changed=st.dictionaries(keys, anything, max_size=3),
-       row=st.dictionaries(st.sampled_from(["epoch", "val_top1", "train_skipped", "val_listed"]), anything))
+@given(
+    changed=st.dictionaries(keys, anything, max_size=3),
+    row=st.dictionaries(
+        st.sampled_from(["epoch", "val_top1", "train_skipped", "val_listed"]), anything
+    ),
+)
 def test_whatever_args_json_holds_there_is_an_answer(changed, row, tmp_path):
     recipe = recipe_of(TSM)
     folder = write_run(tmp_path / "run", {**recipe.options, **changed}, [row])

@@ -13,7 +13,10 @@ from ops.files import atomic_write
 
 @pytest.mark.parametrize(
     "error, status, shown",
-    [(UserError("a.txt:3: no label"), 2, "error: a.txt:3: no label\n"), (KeyboardInterrupt(), 130, "interrupted\n")],
+    [
+        (UserError("a.txt:3: no label"), 2, "error: a.txt:3: no label\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
 )
 def test_errors_for_users(capsys, error, status, shown):
     def main():
@@ -34,27 +37,36 @@ def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_not(capsys, 
     with pytest.raises(SystemExit) as caught:
         run_front(full)
     assert caught.value.code == 2 and not list(tmp_path.iterdir())
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/a.txt: No space left on device; what was written before is")
+    assert capsys.readouterr().err.startswith(
+        f"error: {tmp_path}/a.txt: No space left on device; what was written before is"
+    )
     with pytest.raises(FileNotFoundError):
         run_front(lambda: (tmp_path / "none").read_text())
 
 
 def test_a_loader_process_that_hangs_holds_nobody():
     """Python waits for its daemonic children when it ends, and these do not hear SIGTERM."""
-    code = ("import multiprocessing, signal, time\n"
-            "from ops.errors import UserError, run_front\n"
-            "from ops.jobs.stopping import outlive_signals\n"
-            "def hang():\n"
-            "    outlive_signals()\n"
-            "    while True:\n"
-            "        time.sleep(100)\n"
-            "def main():\n"
-            "    multiprocessing.get_context('fork').Process(target=hang, daemon=True).start()\n"
-            "    time.sleep(0.3)\n"
-            "    raise UserError('enough')\n"
-            "run_front(main)\n")
-    run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True,
-                         timeout=20)
+    code = (
+        "import multiprocessing, signal, time\n"
+        "from ops.errors import UserError, run_front\n"
+        "from ops.jobs.stopping import outlive_signals\n"
+        "def hang():\n"
+        "    outlive_signals()\n"
+        "    while True:\n"
+        "        time.sleep(100)\n"
+        "def main():\n"
+        "    multiprocessing.get_context('fork').Process(target=hang, daemon=True).start()\n"
+        "    time.sleep(0.3)\n"
+        "    raise UserError('enough')\n"
+        "run_front(main)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
     assert run.returncode == 2 and run.stderr == "error: enough\n"
 
 
@@ -70,8 +82,12 @@ def test_success_returns():
 def test_a_reader_that_leaves_is_no_defect():
     """As in ``... list | head -1``: much more than a pipe holds, of which one line is read."""
     code = "from ops.errors import run_front; run_front(lambda: [print('line') for _ in range(100_000)])"
-    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         assert process.stdout.readline() == b"line\n"
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 141

@@ -21,10 +21,18 @@ PLACES = {"flow_{}_{:05d}.jpg": 2, "{:06d}.jpg": 1, "{:06d}.png": 1, "{:06d}-{}_
 def moving(count, speed, side=96, seed=0):
     """uint8 ``[count, side, side, 3]``: a smooth texture that moves by ``speed``, pixels a frame to the right and down."""
     rng = np.random.default_rng(seed)
-    plane = cv2.GaussianBlur(rng.uniform(0, 255, (side + 64, side + 64)).astype(np.float32), (0, 0), 2)
+    plane = cv2.GaussianBlur(
+        rng.uniform(0, 255, (side + 64, side + 64)).astype(np.float32), (0, 0), 2
+    )
     plane = cv2.normalize(plane, None, 0, 255, cv2.NORM_MINMAX)
-    shifts = [np.float32([[1, 0, speed[0] * t - 32], [0, 1, speed[1] * t - 32]]) for t in range(count)]
-    return np.stack([cv2.warpAffine(plane, shift, (side, side)) for shift in shifts])[..., None].repeat(3, -1).astype(np.uint8)
+    shifts = [
+        np.float32([[1, 0, speed[0] * t - 32], [0, 1, speed[1] * t - 32]]) for t in range(count)
+    ]
+    return (
+        np.stack([cv2.warpAffine(plane, shift, (side, side)) for shift in shifts])[..., None]
+        .repeat(3, -1)
+        .astype(np.uint8)
+    )
 
 
 def read(folder, template, frames):
@@ -41,8 +49,24 @@ def video(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("value, byte", [(0, 128), (-0.0, 128), (20, 255), (19.9, 254), (25, 255), (-20, 0), (-99, 0), (1, 134),
-                                         (-1, 121), (20 / 255, 128), (3 * 20 / 255, 129), (-20 / 255, 127), (0.1, 128)])
+@pytest.mark.parametrize(
+    "value, byte",
+    [
+        (0, 128),
+        (-0.0, 128),
+        (20, 255),
+        (19.9, 254),
+        (25, 255),
+        (-20, 0),
+        (-99, 0),
+        (1, 134),
+        (-1, 121),
+        (20 / 255, 128),
+        (3 * 20 / 255, 129),
+        (-20 / 255, 127),
+        (0.1, 128),
+    ],
+)
 def test_bytes_are_those_of_dense_flow(value, byte):
     assert tool.quantise(np.full((1, 1), value, np.float64), 20).item() == byte
 
@@ -61,15 +85,25 @@ def test_methods_find_the_motion(method, worst):
 
 def test_warped_flow_is_that_of_what_moves_by_itself():
     background, blob = moving(2, (4, 2), side=160), moving(2, (0, 0), side=40, seed=5)
-    background[0, 60:100, 60:100], background[1, 60:100, 60:100] = blob[0], blob[1]  # it stays while the camera moves
+    background[0, 60:100, 60:100], background[1, 60:100, 60:100] = (
+        blob[0],
+        blob[1],
+    )  # it stays while the camera moves
     before, after = background[..., 0]
     flow_of = tool.flow_method("dis")
     plain, warped = flow_of(before, after), tool.warped(flow_of, before, after)
     away = np.ones((160, 160), bool)
     away[50:110, 50:110] = away[:12] = away[-12:] = away[:, :12] = away[:, -12:] = False
-    assert np.abs(np.median(plain[away], 0) - (4, 2)).max() < 0.3 > np.abs(np.median(warped[away], 0)).max()
+    assert (
+        np.abs(np.median(plain[away], 0) - (4, 2)).max()
+        < 0.3
+        > np.abs(np.median(warped[away], 0)).max()
+    )
     inside = np.median(warped[70:90, 70:90], (0, 1))
-    assert np.abs(np.median(plain[70:90, 70:90], (0, 1))).max() < 0.5 and np.abs(inside - (-4, -2)).max() < 0.7
+    assert (
+        np.abs(np.median(plain[70:90, 70:90], (0, 1))).max() < 0.5
+        and np.abs(inside - (-4, -2)).max() < 0.7
+    )
 
 
 def test_nothing_to_match_leaves_the_flow():
@@ -90,7 +124,13 @@ def test_layouts(template, video, tmp_path):
         frames = reader.get(range(6)).astype(int)
     with open_reader(folder, image_tmpl="img_{:05d}.jpg") as reader:
         pictures = reader.get(range(len(reader)))
-    assert [np.abs(picture - frames).mean((1, 2, 3)).argmin() for picture in pictures] == [1, 2, 3, 4, 5]  # the later of two
+    assert [np.abs(picture - frames).mean((1, 2, 3)).argmin() for picture in pictures] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # the later of two
 
 
 @pytest.mark.parametrize("template", ["flow_{}_{:05d}.jpg", "{:06d}.jpg"])
@@ -105,41 +145,74 @@ def test_no_motion_is_128(template, tmp_path):
 
 
 def test_folders_of_frames_give_nearly_the_flow_of_the_video(video, tmp_path):
-    assert call("extract_frames", video, tmp_path / "frames", "--image_tmpl", "{:05d}.png", "-j", 1) == 0
+    assert (
+        call("extract_frames", video, tmp_path / "frames", "--image_tmpl", "{:05d}.png", "-j", 1)
+        == 0
+    )
     args = ["--method", "dis", "-j", 1]
-    assert call("extract_flow", tmp_path / "frames", tmp_path / "out", "--frames", "{:05d}.png", *args) == 0
+    assert (
+        call("extract_flow", tmp_path / "frames", tmp_path / "out", "--frames", "{:05d}.png", *args)
+        == 0
+    )
     assert call("extract_flow", video, tmp_path / "same", *args) == 0
     names = sorted(path.name for path in (tmp_path / "same" / "c" / "7").iterdir())
     assert len(names) == 10
     for name in names:
-        assert (tmp_path / "out" / "c" / "7" / name).read_bytes() == (tmp_path / "same" / "c" / "7" / name).read_bytes()
+        assert (tmp_path / "out" / "c" / "7" / name).read_bytes() == (
+            tmp_path / "same" / "c" / "7" / name
+        ).read_bytes()
     assert call("extract_flow", video, tmp_path / "small", *args, "--size", "48") == 0
-    assert np.abs(np.median(read(tmp_path / "small" / "c" / "7", "flow_{}_{:05d}.jpg", 5), (0, 1, 2)) - (134, 125)).max() <= 2
+    assert (
+        np.abs(
+            np.median(read(tmp_path / "small" / "c" / "7", "flow_{}_{:05d}.jpg", 5), (0, 1, 2))
+            - (134, 125)
+        ).max()
+        <= 2
+    )
 
 
 def test_a_single_frame_has_no_flow(tmp_path):
     (tmp_path / "src").mkdir()
     encode(tmp_path / "src" / "v.mp4", textured_frames(1))
     assert call("extract_flow", tmp_path / "src", tmp_path / "out", "--method", "dis", "-j", 1) == 1
-    assert (tmp_path / "out" / "failures.csv").read_text().endswith("v.mp4,a single frame has no flow\n")
+    assert (
+        (tmp_path / "out" / "failures.csv")
+        .read_text()
+        .endswith("v.mp4,a single frame has no flow\n")
+    )
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--bound", 0], "--bound 0.0 is not above 0"), (["--image_tmpl", "{}.gif"], "does not name pictures"),
-    (["--image_tmpl", "flow.jpg"], "does not name the Flow frames"),
-    (["--rgb_tmpl", "img.jpg"], "does not name the RGB frames"),
-    (["--image_tmpl", "{:05d}.jpg", "--rgb_tmpl", "{:05d}.jpg"], "are both {:05d}.jpg"),
-    (["--frames", "img_{:05d}.jpg"], "no folder with a img_00001.jpg in it or below"), (["--quality", 0], "--quality 0 is not"),
-])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--bound", 0], "--bound 0.0 is not above 0"),
+        (["--image_tmpl", "{}.gif"], "does not name pictures"),
+        (["--image_tmpl", "flow.jpg"], "does not name the Flow frames"),
+        (["--rgb_tmpl", "img.jpg"], "does not name the RGB frames"),
+        (["--image_tmpl", "{:05d}.jpg", "--rgb_tmpl", "{:05d}.jpg"], "are both {:05d}.jpg"),
+        (["--frames", "img_{:05d}.jpg"], "no folder with a img_00001.jpg in it or below"),
+        (["--quality", 0], "--quality 0 is not"),
+    ],
+)
 def test_refused(flags, words, video, tmp_path, capsys):
-    assert words in refused(capsys, "extract_flow", video, tmp_path / "out", "--method", "dis", *flags)
+    assert words in refused(
+        capsys, "extract_flow", video, tmp_path / "out", "--method", "dis", *flags
+    )
 
 
 def test_a_name_that_is_no_number_is_refused_for_names_with_it(tmp_path, capsys):
     (tmp_path / "src").mkdir()
     encode(tmp_path / "src" / "seven.mp4", textured_frames(2))
     assert "the folder is called 'seven'" in refused(
-        capsys, "extract_flow", tmp_path / "src", tmp_path / "out", "--method", "dis", "--image_tmpl", "{:06d}-{}_{:05d}.jpg")
+        capsys,
+        "extract_flow",
+        tmp_path / "src",
+        tmp_path / "out",
+        "--method",
+        "dis",
+        "--image_tmpl",
+        "{:06d}-{}_{:05d}.jpg",
+    )
 
 
 def test_a_missing_package_is_named(video, tmp_path, capsys, monkeypatch):
@@ -148,7 +221,8 @@ def test_a_missing_package_is_named(video, tmp_path, capsys, monkeypatch):
     assert line.endswith("pip install opencv-contrib-python-headless") and "tvl1" in line
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert "pip install opencv-contrib-python-headless" in refused(
-        capsys, "extract_flow", video, tmp_path / "out", "--method", "dis")
+        capsys, "extract_flow", video, tmp_path / "out", "--method", "dis"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -164,7 +238,10 @@ def eight(tmp_path_factory):
     (folder / "src" / "c").mkdir(parents=True)
     for number in range(8):
         (folder / "src" / "c" / f"v {number}.mp4").symlink_to(path)
-    assert call("extract_flow", folder / "src", folder / "whole", *FLOW_AND_FRAMES, "--processes", 1) == 0
+    assert (
+        call("extract_flow", folder / "src", folder / "whole", *FLOW_AND_FRAMES, "--processes", 1)
+        == 0
+    )
     return folder
 
 
@@ -175,11 +252,15 @@ def test_killed_runs_are_completed_to_the_same_bytes(processes, eight, tmp_path)
     moments, ends = sorted(random.sample(range(1, 5 * PICTURES), 3)), []
     for moment in moments:
         process = start(*args)
-        wait_until(lambda moment=moment: sum(len(files) for _, _, files in os.walk(out / "c")) >= moment)
+        wait_until(
+            lambda moment=moment: sum(len(files) for _, _, files in os.walk(out / "c")) >= moment
+        )
         process.kill()
         process.communicate(timeout=60)
         ends.append(process.returncode)
-        assert all(len(list(path.iterdir())) == PICTURES for path in (out / "c").glob("v *")), moments
+        assert all(len(list(path.iterdir())) == PICTURES for path in (out / "c").glob("v *")), (
+            moments
+        )
     assert -signal.SIGKILL in ends
     assert call(*args) == 0
     assert contents(out) == contents(eight / "whole") and not list((out / "c").glob(".*")), moments

@@ -26,10 +26,17 @@ def failures(out):
 def videos(tmp_path_factory):
     """Five videos in two folders, and a list of them."""
     folder = tmp_path_factory.mktemp("videos")
-    for number, name in enumerate(("a/v.mp4", "a/turned.mp4", "b c/v.avi", "b c/größe 视频.mkv", "-x.mp4")):
+    for number, name in enumerate(
+        ("a/v.mp4", "a/turned.mp4", "b c/v.avi", "b c/größe 视频.mkv", "-x.mp4")
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
-        codec, rotation = ("mpeg4" if name.endswith(".avi") else "libx264"), 90 * (name == "a/turned.mp4")
-        encode(folder / name, textured_frames(20 + number, seed=number), codec=codec, rotation=rotation)
+        codec, rotation = (
+            ("mpeg4" if name.endswith(".avi") else "libx264"),
+            90 * (name == "a/turned.mp4"),
+        )
+        encode(
+            folder / name, textured_frames(20 + number, seed=number), codec=codec, rotation=rotation
+        )
     return folder
 
 
@@ -38,13 +45,21 @@ def test_frames_are_those_of_the_videos(videos, tmp_path):
     assert call("extract_frames", videos, out, "-j", 2, "--quality", 95) == 0
     for path in filter(Path.is_file, videos.rglob("*")):
         truth = decode_all(path)
-        with open_reader(out / path.relative_to(videos).with_suffix(""), image_tmpl="img_{:05d}.jpg") as reader:
+        with open_reader(
+            out / path.relative_to(videos).with_suffix(""), image_tmpl="img_{:05d}.jpg"
+        ) as reader:
             frames = reader.get(range(len(reader)))
         assert frames.shape == truth.shape
         assert np.abs(frames.astype(int) - truth).mean() < 8
-        assert [np.abs(frame.astype(int) - truth).mean((1, 2, 3)).argmin() for frame in frames] == list(range(len(truth)))
+        assert [
+            np.abs(frame.astype(int) - truth).mean((1, 2, 3)).argmin() for frame in frames
+        ] == list(range(len(truth)))
     assert json.loads((out / ".extract_frames.json").read_text()) == {
-        "image_tmpl": "img_{:05d}.jpg", "start": 1, "size": "0", "quality": 95}
+        "image_tmpl": "img_{:05d}.jpg",
+        "start": 1,
+        "size": "0",
+        "quality": 95,
+    }
 
 
 def test_flags(videos, tmp_path):
@@ -52,11 +67,15 @@ def test_flags(videos, tmp_path):
     args = ["extract_frames", "--template", "{:06d}.png", "-j", 1]
     assert call(*args, videos / "a", tmp_path / "png") == 0
     with open_reader(tmp_path / "png" / "turned", image_tmpl="{:06d}.png") as reader:
-        assert np.array_equal(reader.get(range(len(reader))), decode_all(videos / "a" / "turned.mp4"))
+        assert np.array_equal(
+            reader.get(range(len(reader))), decode_all(videos / "a" / "turned.mp4")
+        )
     (tmp_path / "list.txt").write_text("b c/v.avi\t0\na/turned\t1\n")
     listed = [tmp_path / "out", "--list", tmp_path / "list.txt", "--root_path", videos]
     assert call(*args, *listed, "--size", 32, "--start", 0) == 0
-    assert sorted(path.name for path in (tmp_path / "out" / "b c" / "v").iterdir()) == [f"{i:06d}.png" for i in range(22)]
+    assert sorted(path.name for path in (tmp_path / "out" / "b c" / "v").iterdir()) == [
+        f"{i:06d}.png" for i in range(22)
+    ]
     for name, shape in (("a/turned", (48, 32, 3)), ("b c/v", (32, 48, 3))):
         with open_reader(tmp_path / "out" / name, image_tmpl="{:06d}.png") as reader:
             assert reader.get([0]).shape[1:] == shape
@@ -68,15 +87,33 @@ def test_flags(videos, tmp_path):
 
 def test_names_that_count_from_0_are_read_back(videos, tmp_path):
     template = "img_{zero:05d}.png"
-    assert call("extract_frames", "--image_tmpl", template, "-j", 1, videos / "a", tmp_path / "out") == 0
+    assert (
+        call("extract_frames", "--image_tmpl", template, "-j", 1, videos / "a", tmp_path / "out")
+        == 0
+    )
     truth = decode_all(videos / "a" / "turned.mp4")
-    assert sorted(path.name for path in (tmp_path / "out" / "turned").iterdir())[0] == "img_00000.png"
+    assert (
+        sorted(path.name for path in (tmp_path / "out" / "turned").iterdir())[0] == "img_00000.png"
+    )
     with open_reader(tmp_path / "out" / "turned", image_tmpl=template) as reader:
         assert np.array_equal(reader.get(range(len(reader))), truth)
-    flow = ["extract_flow", "--frames", template, "--method", "dis", "--rgb_tmpl", template, "-j", 1]
+    flow = [
+        "extract_flow",
+        "--frames",
+        template,
+        "--method",
+        "dis",
+        "--rgb_tmpl",
+        template,
+        "-j",
+        1,
+    ]
     if importlib.util.find_spec("cv2"):
         assert call(*flow, tmp_path / "out", tmp_path / "flow") == 0
-        assert sorted(path.name for path in (tmp_path / "flow" / "turned").iterdir())[-1] == f"img_{len(truth) - 2:05d}.png"
+        assert (
+            sorted(path.name for path in (tmp_path / "flow" / "turned").iterdir())[-1]
+            == f"img_{len(truth) - 2:05d}.png"
+        )
 
 
 def test_broken_videos_are_named_and_tried_again(videos, tmp_path, capfd):
@@ -86,18 +123,28 @@ def test_broken_videos_are_named_and_tried_again(videos, tmp_path, capfd):
     (src / "good.mp4").write_bytes(whole)
     (src / "empty.mp4").touch()
     (src / "text.avi").write_text("no video")
-    (src / "cut.mp4").write_bytes(whole[:len(whole) // 2])
+    (src / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (src / "dangling.mp4").symlink_to(tmp_path / "nothing")
     avi = (videos / "b c" / "v.avi").read_bytes()
-    (src / "short.mkv").write_bytes(avi[:len(avi) * 2 // 3])  # FFmpeg looks at the bytes, not at the name
+    (src / "short.mkv").write_bytes(
+        avi[: len(avi) * 2 // 3]
+    )  # FFmpeg looks at the bytes, not at the name
     assert call("extract_frames", src, out, "-j", 2) == 1
     output = capfd.readouterr()
     assert "2 videos done, 0 were there already, 4 failed and are listed in" in output.out
     assert failures(out) == {
-        "empty.mp4": "empty file", "dangling.mp4": "No such file or directory",
-        "text.avi": "Invalid data found when processing input", "cut.mp4": "Invalid data found when processing input"}
+        "empty.mp4": "empty file",
+        "dangling.mp4": "No such file or directory",
+        "text.avi": "Invalid data found when processing input",
+        "cut.mp4": "Invalid data found when processing input",
+    }
     assert all(f"{src / name}: {reason}" in output.err for name, reason in failures(out).items())
-    assert {path.name for path in out.iterdir()} == {".extract_frames.json", "failures.csv", "good", "short"}
+    assert {path.name for path in out.iterdir()} == {
+        ".extract_frames.json",
+        "failures.csv",
+        "good",
+        "short",
+    }
     assert 5 < len(list((out / "short").iterdir())) < 22
     (src / "empty.mp4").write_bytes(whole)
     assert call("extract_frames", src, out, "-j", 2) == 1
@@ -108,11 +155,17 @@ def test_broken_videos_are_named_and_tried_again(videos, tmp_path, capfd):
     assert not (out / "failures.csv").exists() and contents(out / "empty") == contents(out / "good")
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--quality", 0], "--quality 0 is not in"), (["--start", -1], "--start -1 is too small"), (["--size", "x"], "not a size"),
-    (["--image_tmpl", "img.jpg"], "does not name the RGB frames"), (["--image_tmpl", "{:05d}.tif"], "does not name pictures"),
-    (["-j", 0], "-j 0 is too small"),
-])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--quality", 0], "--quality 0 is not in"),
+        (["--start", -1], "--start -1 is too small"),
+        (["--size", "x"], "not a size"),
+        (["--image_tmpl", "img.jpg"], "does not name the RGB frames"),
+        (["--image_tmpl", "{:05d}.tif"], "does not name pictures"),
+        (["-j", 0], "-j 0 is too small"),
+    ],
+)
 def test_refused(flags, words, videos, tmp_path, capsys):
     assert words in refused(capsys, "extract_frames", videos, tmp_path / "out", *flags)
     assert not (tmp_path / "out").exists()
@@ -122,7 +175,8 @@ def test_other_arguments_are_refused(videos, tmp_path, capsys):
     assert call("extract_frames", videos / "a", tmp_path / "out", "-j", 1) == 0
     before = contents(tmp_path / "out")
     assert "(size 0 -> 32, quality 92 -> 50)" in refused(
-        capsys, "extract_frames", videos / "a", tmp_path / "out", "--size", 32, "--quality", 50)
+        capsys, "extract_frames", videos / "a", tmp_path / "out", "--size", 32, "--quality", 50
+    )
     assert contents(tmp_path / "out") == before
 
 
@@ -162,18 +216,39 @@ def test_interrupted(longer, tmp_path):
     wait_until(lambda: pictures(out) > 20)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.endswith("interrupted\n") and "Traceback" not in errors
+    assert (
+        process.returncode == 130 and errors.endswith("interrupted\n") and "Traceback" not in errors
+    )
     assert not list(out.rglob("*.tmp"))
 
 
 def test_no_room(longer, tmp_path):
     """A limit of 2 KiB a file stands for a full disk: the run ends, and goes on once there is room."""
-    limited = subprocess.run(["bash", "-c", 'ulimit -f 2; exec "$@"', "-", sys.executable, "tools/extract_frames.py",
-                              str(longer / "src"), str(tmp_path / "out"), "-j", "2"], cwd=ROOT, capture_output=True, text=True,
-                             timeout=60)
+    limited = subprocess.run(
+        [
+            "bash",
+            "-c",
+            'ulimit -f 2; exec "$@"',
+            "-",
+            sys.executable,
+            "tools/extract_frames.py",
+            str(longer / "src"),
+            str(tmp_path / "out"),
+            "-j",
+            "2",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert limited.returncode == 2 and "Traceback" not in limited.stderr
     line = limited.stderr.strip().splitlines()[-1]
-    assert line.startswith("error: ") and "File too large" in line and "must be writable and have room" in line
+    assert (
+        line.startswith("error: ")
+        and "File too large" in line
+        and "must be writable and have room" in line
+    )
     assert [path.name for path in (tmp_path / "out" / "c").iterdir()] == []
     assert call("extract_frames", longer / "src", tmp_path / "out", "-j", 2) == 0
     assert contents(tmp_path / "out") == contents(longer / "whole")

@@ -46,7 +46,9 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
             print("written", flush=True)
             time.sleep(60)
     """
-    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "written\n"
     process.send_signal(signal.SIGKILL)
     process.wait()

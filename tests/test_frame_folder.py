@@ -21,29 +21,44 @@ def write_images(folder, n, tmpl=TMPL, **options):
     return images
 
 
-@pytest.mark.parametrize("tmpl", [TMPL, "{:06d}.jpg", "{:d}.jpeg", "image{:04d}.png", "frame{:03d}.webp"])
+@pytest.mark.parametrize(
+    "tmpl", [TMPL, "{:06d}.jpg", "{:d}.jpeg", "image{:04d}.png", "frame{:03d}.webp"]
+)
 def test_a_folder_of_images(tmp_path, tmpl):
     folder = tmp_path / "video"
     images = write_images(folder, 12, tmpl)
-    truth = np.stack([np.asarray(Image.open(folder / tmpl.format(i + 1)).convert("RGB")) for i in range(12)])
+    truth = np.stack(
+        [np.asarray(Image.open(folder / tmpl.format(i + 1)).convert("RGB")) for i in range(12)]
+    )
     if tmpl.endswith("png"):
         np.testing.assert_array_equal(truth, images)
     with open_reader(folder, image_tmpl=tmpl) as reader:
         assert isinstance(reader, FrameFolder)
     check(lambda path: open_reader(path, image_tmpl=tmpl), folder, truth, standard_samples(12))
-    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=9), folder, truth[:9], standard_samples(9))
+    check(
+        lambda path: open_reader(path, image_tmpl=tmpl, num_frames=9),
+        folder,
+        truth[:9],
+        standard_samples(9),
+    )
 
 
 def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
     for i, mode in enumerate(("RGB", "L", "CMYK"), 1):
         Image.fromarray(textured_frames(1)[0]).convert(mode).save(tmp_path / TMPL.format(i))
-    truth = np.stack([np.asarray(Image.open(tmp_path / TMPL.format(i)).convert("RGB")) for i in (1, 2, 3)])
+    truth = np.stack(
+        [np.asarray(Image.open(tmp_path / TMPL.format(i)).convert("RGB")) for i in (1, 2, 3)]
+    )
     frames = FrameFolder(tmp_path, TMPL, 3).get([0, 1, 2])
     np.testing.assert_array_equal(frames[:2], truth[:2])
-    np.testing.assert_allclose(frames[2].astype(int), truth[2], atol=1)  # PIL rounds CMYK in its own way
+    np.testing.assert_allclose(
+        frames[2].astype(int), truth[2], atol=1
+    )  # PIL rounds CMYK in its own way
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "truncated_png", "other_size"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "empty", "text", "truncated", "truncated_png", "other_size"]
+)
 def test_a_bad_image_is_named(tmp_path, damage):
     folder = tmp_path / "video"
     images = write_images(folder, 5)
@@ -57,7 +72,9 @@ def test_a_bad_image_is_named(tmp_path, damage):
     elif damage == "other_size":
         Image.fromarray(images[3][:40]).save(name)
     else:
-        name.write_bytes({"empty": b"", "text": b"no image\n" * 99, "truncated": data[: len(data) // 2]}[damage])
+        name.write_bytes(
+            {"empty": b"", "text": b"no image\n" * 99, "truncated": data[: len(data) // 2]}[damage]
+        )
     with open_reader(folder, image_tmpl=TMPL, num_frames=5) as reader:
         assert len(reader.get([0, 1, 2, 4])) == 4
         with pytest.raises(UnreadableVideo, match=r"video: img_00004\.jpg") as caught:
@@ -83,7 +100,9 @@ def test_a_picture_larger_than_its_file_can_hold(tmp_path):
     assert decode_image("f", "a.jpg", data=bytes(data)).shape == (2160, 3840, 3)
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 2] = (65_500).to_bytes(2, "big")
-    with pytest.raises(UnreadableVideo, match=rf"a.jpg: {len(data)} bytes are no picture of 3840x65500"):
+    with pytest.raises(
+        UnreadableVideo, match=rf"a.jpg: {len(data)} bytes are no picture of 3840x65500"
+    ):
         decode_image("f", "a.jpg", data=bytes(data))
     Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
     with pytest.raises(UnreadableVideo, match=r"bytes are no picture of 9000x9000"):
@@ -99,12 +118,21 @@ def test_names_of_any_length_are_counted():
 def test_count_frames(tmp_path):
     folder = tmp_path / "video"
     write_images(folder, 12)
-    for other in ("img_00000.jpg", "img_13.jpg", "flow_x_00013.jpg", "img_00013.jpg.part", "img_00013.png", "a.txt"):
+    for other in (
+        "img_00000.jpg",
+        "img_13.jpg",
+        "flow_x_00013.jpg",
+        "img_00013.jpg.part",
+        "img_00013.png",
+        "a.txt",
+    ):
         (folder / other).touch()
     assert count_frames(folder, TMPL) == 12
     assert count_frames(tmp_path, "video/" + TMPL) == 12
     (folder / TMPL.format(7)).unlink()
-    with pytest.raises(UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"):
+    with pytest.raises(
+        UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"
+    ):
         count_frames(folder, TMPL)
     with pytest.raises(UnreadableVideo, match="No such file"):
         count_frames(tmp_path / "gone", TMPL)
@@ -132,7 +160,9 @@ def test_names_that_count_from_0(tmp_path):
     zero = PAIR.replace("{:", "{zero:")
     assert count_frames(flow, zero, "Flow") == 6
     (flow / PAIR.format("y", 5)).unlink()
-    with pytest.raises(UnreadableVideo, match=r"_y_00005\.jpg is missing, but .*_x_00005\.jpg is there"):
+    with pytest.raises(
+        UnreadableVideo, match=r"_y_00005\.jpg is missing, but .*_x_00005\.jpg is there"
+    ):
         count_frames(flow, zero, "Flow")
 
 
@@ -160,7 +190,9 @@ def write_flow(folder, n, tmpl):
             truth[i] = np.stack([x, y], -1)
         else:
             for axis in (0, 1):
-                path = folder / tmpl.format(*([int(folder.name)] if tmpl == NUMBERED else []), "xy"[axis], i + 1)
+                path = folder / tmpl.format(
+                    *([int(folder.name)] if tmpl == NUMBERED else []), "xy"[axis], i + 1
+                )
                 Image.fromarray(frame[..., axis]).save(path, quality=95)
                 truth[i, ..., axis] = Image.open(path).convert("L")
     return truth
@@ -177,22 +209,35 @@ def test_flow(tmp_path, name, tmpl):
         truth = write_flow(tmp_path, 12, PAIR)
         for i in range(12):
             for axis in "xy":
-                Image.open(tmp_path / PAIR.format(axis, i + 1)).save(folder / tmpl.format(axis, i + 1))
+                Image.open(tmp_path / PAIR.format(axis, i + 1)).save(
+                    folder / tmpl.format(axis, i + 1)
+                )
     else:
         truth = write_flow(folder, 12, tmpl)
     with open_reader(folder, image_tmpl=tmpl, modality="Flow") as reader:
         assert isinstance(reader, FlowFolder)
         assert not np.array_equal(truth[..., 0], truth[..., 1])
-    check(lambda path: open_reader(path, image_tmpl=tmpl, modality="Flow"), folder, truth, standard_samples(12))
+    check(
+        lambda path: open_reader(path, image_tmpl=tmpl, modality="Flow"),
+        folder,
+        truth,
+        standard_samples(12),
+    )
     listed = 18 if tmpl == NUMBERED else 9  # lists of that form count the files of both axes
-    check(lambda path: open_reader(path, image_tmpl=tmpl, num_frames=listed, modality="Flow"), folder, truth[:9],
-          standard_samples(9))
+    check(
+        lambda path: open_reader(path, image_tmpl=tmpl, num_frames=listed, modality="Flow"),
+        folder,
+        truth[:9],
+        standard_samples(9),
+    )
 
 
 def test_flow_in_colour_jpegs_is_pils_luma(tmp_path):
     for axis, image in zip("xy", textured_frames(2, 48, 80), strict=True):
         Image.fromarray(image).save(tmp_path / PAIR.format(axis, 1), quality=95)
-    truth = np.stack([np.asarray(Image.open(tmp_path / PAIR.format(axis, 1)).convert("L")) for axis in "xy"], -1)
+    truth = np.stack(
+        [np.asarray(Image.open(tmp_path / PAIR.format(axis, 1)).convert("L")) for axis in "xy"], -1
+    )
     np.testing.assert_array_equal(FlowFolder(tmp_path, PAIR, 1).get([0])[0], truth)
 
 
@@ -215,7 +260,9 @@ def test_a_bad_flow_picture_is_named(tmp_path, damage, tmpl):
             reader.get([0, 3])
     assert caught.value.reason.startswith(name.name) and "\n" not in str(caught.value)
     if damage == "other_size":
-        assert caught.value.reason == f"{name.name} is 80x40, {name.name.replace('y', 'x')} is 80x48"
+        assert (
+            caught.value.reason == f"{name.name} is 80x40, {name.name.replace('y', 'x')} is 80x48"
+        )
 
 
 def test_frames_of_flow_are_counted_on_both_axes(tmp_path):
@@ -223,10 +270,15 @@ def test_frames_of_flow_are_counted_on_both_axes(tmp_path):
     write_flow(folder, 6, NUMBERED)
     assert count_frames(folder, NUMBERED, "Flow") == 6
     (folder / "000007-y_00006.jpg").unlink()
-    with pytest.raises(UnreadableVideo, match=r"7: 000007-y_00006\.jpg is missing, but 000007-x_00006\.jpg is there"):
+    with pytest.raises(
+        UnreadableVideo,
+        match=r"7: 000007-y_00006\.jpg is missing, but 000007-x_00006\.jpg is there",
+    ):
         count_frames(folder, NUMBERED, "Flow")
     (folder / "000007-x_00003.jpg").unlink()
-    with pytest.raises(UnreadableVideo, match=r"000007-x_00003\.jpg is missing, but 000007-x_00004\.jpg is there"):
+    with pytest.raises(
+        UnreadableVideo, match=r"000007-x_00003\.jpg is missing, but 000007-x_00004\.jpg is there"
+    ):
         open_reader(folder, image_tmpl=NUMBERED, modality="Flow")
     with pytest.raises(UnreadableVideo, match="no frames named flow"):
         open_reader(folder, image_tmpl=PAIR, modality="Flow")

@@ -21,7 +21,9 @@ def build(channels=16, segments=4, shift_div=2, seed=0):
     module = TemporalInterlace(channels, segments, shift_div).double()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.6)
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.6
+            )
     return module
 
 
@@ -54,33 +56,54 @@ def naive(m, x):
     """The original (its TemporalDeform), video by video, group by group, frame by frame."""
     videos = []
     for clip in x.split(m.num_segments):
-        d = clip[:, :m.fold]
+        d = clip[:, : m.fold]
         means = d.mean(dim=(2, 3)).t().unsqueeze(0)
         o = F.conv1d(means, m.offset_conv.weight, m.offset_conv.bias, padding=1).reshape(1, -1)
-        o = F.linear(F.relu(F.linear(o, m.offset_fc1.weight, m.offset_fc1.bias)), m.offset_fc2.weight, m.offset_fc2.bias)
+        o = F.linear(
+            F.relu(F.linear(o, m.offset_fc1.weight, m.offset_fc1.bias)),
+            m.offset_fc2.weight,
+            m.offset_fc2.bias,
+        )
         o = 4 * (torch.sigmoid(o[0]) - 0.5)
-        w = 2 * torch.sigmoid(F.conv1d(means, m.weight_conv.weight, m.weight_conv.bias, padding=1))[0]
+        w = (
+            2
+            * torch.sigmoid(F.conv1d(means, m.weight_conv.weight, m.weight_conv.bias, padding=1))[0]
+        )
         groups = []
-        for number, (group, offset) in enumerate(zip(d.chunk(4, dim=1), [o[0], o[1], -o[0], -o[1]], strict=True)):
+        for number, (group, offset) in enumerate(
+            zip(d.chunk(4, dim=1), [o[0], o[1], -o[0], -o[1]], strict=True)
+        ):
             groups.append(naive_move(group, offset) * w[number % 2].reshape(-1, 1, 1, 1))
-        videos.append(torch.cat([*groups, clip[:, m.fold:]], dim=1))
+        videos.append(torch.cat([*groups, clip[:, m.fold :]], dim=1))
     return torch.cat(videos)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @settings(deadline=None, max_examples=25)
-@given(videos=st.integers(1, 3), segments=st.integers(1, 9), width=st.integers(1, 3), div=st.integers(1, 4),
-       rest=st.integers(0, 3), size=st.tuples(st.integers(1, 3), st.integers(1, 3)), seed=st.integers(0, 99))
-def test_interlace_is_the_formula_forward_and_backward(layout, videos, segments, width, div, rest, size, seed):
+@given(
+    videos=st.integers(1, 3),
+    segments=st.integers(1, 9),
+    width=st.integers(1, 3),
+    div=st.integers(1, 4),
+    rest=st.integers(0, 3),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    seed=st.integers(0, 99),
+)
+def test_interlace_is_the_formula_forward_and_backward(
+    layout, videos, segments, width, div, rest, size, seed
+):
     channels = 4 * width * div + min(rest, div - 1)
     module = build(channels, segments, div, seed)
     naive_module = copy.deepcopy(module)
-    x, x_naive = draw(videos * segments, channels, *size, layout=layout), draw(videos * segments, channels, *size)
+    x, x_naive = (
+        draw(videos * segments, channels, *size, layout=layout),
+        draw(videos * segments, channels, *size),
+    )
     before = x.detach().clone()
     y, expected = module(x), naive(naive_module, x_naive)
     assert y.shape == x.shape and y.is_contiguous(memory_format=LAYOUTS[layout])
     close(y, expected)
-    assert torch.equal(y[:, module.fold:], x[:, module.fold:])
+    assert torch.equal(y[:, module.fold :], x[:, module.fold :])
     probe = torch.randn_like(expected)
     given_probe = probe.clone()
     y.backward(probe)
@@ -88,8 +111,12 @@ def test_interlace_is_the_formula_forward_and_backward(layout, videos, segments,
     close(x.grad, x_naive.grad)
     assert x.grad.is_contiguous(memory_format=LAYOUTS[layout])
     for parameter, wanted in zip(module.parameters(), naive_module.parameters(), strict=True):
-        close(parameter.grad, torch.zeros_like(wanted) if wanted.grad is None else wanted.grad)  # all moved out of the clip
-    assert torch.equal(x, before) and torch.equal(probe, given_probe)  # neither input nor gradient is written to
+        close(
+            parameter.grad, torch.zeros_like(wanted) if wanted.grad is None else wanted.grad
+        )  # all moved out of the clip
+    assert torch.equal(x, before) and torch.equal(
+        probe, given_probe
+    )  # neither input nor gradient is written to
 
 
 def test_matrices_of_whole_and_half_offsets():
@@ -97,11 +124,28 @@ def test_matrices_of_whole_and_half_offsets():
     offsets = torch.tensor([[1, 0.5, -1, -0.5]])
     weights = torch.tensor([1.0, 2, 1, 2]).expand(1, 3, 4)
     later, half_later, earlier, half_earlier = interlacing_matrices(offsets, weights)[:, 0].tolist()
-    assert later == [[0, 0, 0], [1, 0, 0], [0, 1, 0]] and earlier == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
-    assert half_later == [[1, 0, 0], [1, 1, 0], [0, 1, 1]] and half_earlier == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert later == [[0, 0, 0], [1, 0, 0], [0, 1, 0]] and earlier == [
+        [0, 1, 0],
+        [0, 0, 1],
+        [0, 0, 0],
+    ]
+    assert half_later == [[1, 0, 0], [1, 1, 0], [0, 1, 1]] and half_earlier == [
+        [1, 1, 0],
+        [0, 1, 1],
+        [0, 0, 1],
+    ]
     extremes = interlacing_matrices(torch.tensor([[2.0, 0, -2, -0.0]]), torch.ones(1, 3, 4))[:, 0]
-    assert torch.equal(extremes, torch.stack([torch.eye(3).roll(2, 0).tril(-2), torch.eye(3), torch.eye(3).roll(1, 0).triu(2),
-                                              torch.eye(3)]))
+    assert torch.equal(
+        extremes,
+        torch.stack(
+            [
+                torch.eye(3).roll(2, 0).tril(-2),
+                torch.eye(3),
+                torch.eye(3).roll(1, 0).triu(2),
+                torch.eye(3),
+            ]
+        ),
+    )
 
 
 @pytest.mark.parametrize("offset", [-2.0, -1.25, -1, 0, 0.3, 1, 2])
@@ -113,7 +157,10 @@ def test_the_gradient_of_an_offset_is_the_difference_of_its_two_frames(offset):
     (gradient,) = torch.autograd.grad(probe @ matrices[0, 0] @ frames, offsets)
     expected = 0
     for t in range(6):
-        near, far = (frames[u] if 0 <= u < 6 else 0 for u in (t - math.floor(offset), t - math.floor(offset) - 1))
+        near, far = (
+            frames[u] if 0 <= u < 6 else 0
+            for u in (t - math.floor(offset), t - math.floor(offset) - 1)
+        )
         expected += probe[t] * (far - near)
     close(gradient, torch.stack([torch.as_tensor(expected), *torch.zeros(3)]).unsqueeze(0).double())
 
@@ -136,7 +183,9 @@ def test_offsets_for_inspection():
     module, x = build(16, 4), draw(8, 16, 3, 3)
     offsets, weights = module.offsets(x)
     assert offsets.shape == (2, 4) and weights.shape == (2, 4, 4)
-    assert torch.equal(offsets[:, 2:], -offsets[:, :2]) and torch.equal(weights[..., 2:], weights[..., :2])
+    assert torch.equal(offsets[:, 2:], -offsets[:, :2]) and torch.equal(
+        weights[..., 2:], weights[..., :2]
+    )
     assert offsets.abs().max() < 2 and 0 < weights.min() < weights.max() < 2
     offsets[0, 0].backward()
     assert x.grad[:4].any() and not x.grad[4:].any()
@@ -157,7 +206,9 @@ def test_videos_do_not_reach_each_other(layout):
     module, x = build(), draw(8, 16, 3, 3, layout=layout).detach()
     changed = x.clone()
     changed[4:] += 1
-    assert torch.equal(module(x)[:4], module(changed)[:4]) and not torch.equal(module(x)[4:], module(changed)[4:])
+    assert torch.equal(module(x)[:4], module(changed)[:4]) and not torch.equal(
+        module(x)[4:], module(changed)[4:]
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -165,8 +216,11 @@ def test_gradients_of_any_layout_twice_and_of_a_reused_input(layout):
     module = build()
     reference = copy.deepcopy(module)
     x, x_naive = draw(8, 16, 3, 2, layout=layout), draw(8, 16, 3, 2)
-    for probe in (torch.ones(()).expand(8, 16, 3, 2), draw(8, 16, 3, 2, seed=2).detach(),
-                  draw(8, 16, 3, 2, layout="channels_last", seed=3).detach()):
+    for probe in (
+        torch.ones(()).expand(8, 16, 3, 2),
+        draw(8, 16, 3, 2, seed=2).detach(),
+        draw(8, 16, 3, 2, layout="channels_last", seed=3).detach(),
+    ):
         y = x + module(x)  # as the identity of a residual block
         y.backward(probe, retain_graph=True)
         y.backward(probe)
@@ -217,13 +271,18 @@ def test_half_precision(layout):
 def test_compiled_it_is_the_same(layout, autocast):
     module = build()
     x = draw(8, 16, 3, 3, layout=layout)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):  # leaves float64 alone, but is compiled in
+    with torch.autocast(
+        "cpu", dtype=torch.bfloat16, enabled=autocast
+    ):  # leaves float64 alone, but is compiled in
         y = torch.compile(nn.Sequential(module), backend="aot_eager", fullgraph=True)(x)
     assert y.is_contiguous(memory_format=LAYOUTS[layout])
     close(y, module(x))
     inputs = (x, *module.parameters())
-    for gradient, expected in zip(torch.autograd.grad(y.square().sum(), inputs),
-                                  torch.autograd.grad(module(x).square().sum(), inputs), strict=True):
+    for gradient, expected in zip(
+        torch.autograd.grad(y.square().sum(), inputs),
+        torch.autograd.grad(module(x).square().sum(), inputs),
+        strict=True,
+    ):
         close(gradient, expected)
 
 
@@ -245,7 +304,9 @@ def test_an_onnx_runtime_gives_the_same(tmp_path):
     x, other = (draw(videos * 4, 16, 3, 3).detach().float() for videos in (2, 3))
     frames = 4 * torch.export.Dim("videos", min=1, max=64)
     file = str(tmp_path / "tin.onnx")
-    torch.onnx.export(module, (x,), dynamo=True, verbose=False, dynamic_shapes=({0: frames},)).save(file)
+    torch.onnx.export(module, (x,), dynamo=True, verbose=False, dynamic_shapes=({0: frames},)).save(
+        file
+    )
     session = runtime.InferenceSession(file)
     for values in (x, other):
         (y,) = session.run(None, {session.get_inputs()[0].name: values.numpy()})
@@ -264,5 +325,8 @@ def test_parameter_counts():
     with torch.device("meta"):
         model = TSN(174, 8, module="tin")
     guests = [m for m in model.modules() if isinstance(m, TemporalInterlace)]
-    assert len(guests) == 16 and sum(p.numel() for guest in guests for p in guest.parameters()) == 31_008
+    assert (
+        len(guests) == 16
+        and sum(p.numel() for guest in guests for p in guest.parameters()) == 31_008
+    )
     assert sum(p.numel() for p in model.parameters()) == 23_895_566

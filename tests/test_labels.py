@@ -43,13 +43,19 @@ def test_the_best_of_several():
 
 @given(hnp.arrays(np.float32, (6, 4), elements=st.integers(-1, 2)), st.booleans(), st.data())
 def test_marked_rows_are_found_again(scores, several, data):
-    labels = data.draw(hnp.arrays(bool, (6, 4)) if several else hnp.arrays(np.int64, 6, elements=st.integers(0, 3)))
+    labels = data.draw(
+        hnp.arrays(bool, (6, 4)) if several else hnp.arrays(np.int64, 6, elements=st.integers(0, 3))
+    )
     if several:
         labels[:, 0] |= ~labels.any(1)
     rows = data.draw(hnp.arrays(bool, 6))
     hot = one_hot(labels, 4).tolist()
-    expected = [rows[v] or scores[v].tolist() == [-1 if true else 0 for true in hot[v]] for v in range(6)]
+    expected = [
+        rows[v] or scores[v].tolist() == [-1 if true else 0 for true in hot[v]] for v in range(6)
+    ]
     mark_unread(scores, labels, rows)
     assert is_unread(scores, labels).tolist() == expected
     for row in np.flatnonzero(rows):
-        assert scores[row][one_hot(labels, 4)[row]].max() < scores[row][~one_hot(labels, 4)[row]].min(initial=0)
+        assert scores[row][one_hot(labels, 4)[row]].max() < scores[row][
+            ~one_hot(labels, 4)[row]
+        ].min(initial=0)

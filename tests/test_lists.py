@@ -56,11 +56,16 @@ def test_columns(tmp_path, line, expected):
 
 
 def test_root_does_not_change_absolute_paths(tmp_path):
-    assert read_list(write(tmp_path, "/abs/v.mp4 0"), root_path="/data", num_class=1)[0].path == "/abs/v.mp4"
+    assert (
+        read_list(write(tmp_path, "/abs/v.mp4 0"), root_path="/data", num_class=1)[0].path
+        == "/abs/v.mp4"
+    )
 
 
 def test_windows_text_blank_lines_and_mark(tmp_path):
-    videos = read_list(write(tmp_path, b"\xef\xbb\xbfa.mp4 0\r\n\r\n  \r\nb.mp4 1\r\n\r\n"), num_class=2)
+    videos = read_list(
+        write(tmp_path, b"\xef\xbb\xbfa.mp4 0\r\n\r\n  \r\nb.mp4 1\r\n\r\n"), num_class=2
+    )
     assert [(r.id, r.label, r.line) for r in videos] == [("a.mp4", 0, 1), ("b.mp4", 1, 4)]
 
 
@@ -111,21 +116,27 @@ def test_missing_empty_and_folder(tmp_path):
             read_list(write(tmp_path, empty), num_class=2)
 
 
-PATH = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\0"), min_size=1).filter(
-    lambda text: text == text.strip(" ") and not text.startswith("\ufeff")
-)
+PATH = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\0"), min_size=1
+).filter(lambda text: text == text.strip(" ") and not text.startswith("\ufeff"))
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    rows=st.lists(st.tuples(PATH, st.none() | st.integers(1, 10**6), st.integers(0, 9)), min_size=1),
+    rows=st.lists(
+        st.tuples(PATH, st.none() | st.integers(1, 10**6), st.integers(0, 9)), min_size=1
+    ),
     tabs=st.booleans(),
 )
 def test_what_is_written_is_read(tmp_path_factory, rows, tabs):
     if not tabs:  # separated by spaces, a two-column path must not end in an integer
-        rows = [(path + "x" if count is None else path, count, label) for path, count, label in rows]
+        rows = [
+            (path + "x" if count is None else path, count, label) for path, count, label in rows
+        ]
     separator = "\t" if tabs else " "
-    text = "\n".join(separator.join(str(field) for field in row if field is not None) for row in rows)
+    text = "\n".join(
+        separator.join(str(field) for field in row if field is not None) for row in rows
+    )
     videos = read_list(write(tmp_path_factory.mktemp("lists"), text), num_class=10)
     assert [(r.id, r.num_frames, r.label) for r in videos] == rows
     assert [r.line for r in videos] == list(range(1, len(rows) + 1))
@@ -140,7 +151,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     except UserError as error:
         assert str(error).startswith(path) and "\n" not in str(error)
     else:
-        assert all(0 <= r.label < 3 and (r.num_frames is None or r.num_frames > 0) and r.id for r in videos)
+        assert all(
+            0 <= r.label < 3 and (r.num_frames is None or r.num_frames > 0) and r.id for r in videos
+        )
 
 
 def test_resolve_appends_mp4_only_to_what_is_there(tmp_path):
@@ -156,16 +169,26 @@ def test_resolve_appends_mp4_only_to_what_is_there(tmp_path):
 def test_resolve_finds_the_folder_of_six_digits(tmp_path):
     for name in ("000123", "000456", "456"):
         (tmp_path / name).mkdir()
-    for name, found in (("123", "000123"), ("000123", "000123"), ("456", "456"), ("789", "789"), ("v123", "v123")):
+    for name, found in (
+        ("123", "000123"),
+        ("000123", "000123"),
+        ("456", "456"),
+        ("789", "789"),
+        ("v123", "v123"),
+    ):
         assert resolve(str(tmp_path / name)) == str(tmp_path / found)
     (tmp_path / "123.mp4").touch()
     assert resolve(str(tmp_path / "123")) == str(tmp_path / "123.mp4")
-    videos = read_list(write(tmp_path, "123 8 0\n789 8 0\n0123 8 0"), root_path=str(tmp_path), num_class=1)
+    videos = read_list(
+        write(tmp_path, "123 8 0\n789 8 0\n0123 8 0"), root_path=str(tmp_path), num_class=1
+    )
     assert [record.id for record in check_files(videos)] == ["789"]
 
 
 def test_head(tmp_path):
-    videos = read_list(write(tmp_path, "a.mp4 0\n\nb 12 2\nc d.mp4 1\n"), root_path="/data", num_class=3)
+    videos = read_list(
+        write(tmp_path, "a.mp4 0\n\nb 12 2\nc d.mp4 1\n"), root_path="/data", num_class=3
+    )
     for n in (1, 2, 3, 9):
         head = videos.head(n)
         assert list(head) == list(videos)[:n] and head.labels.tolist() == [0, 2, 1][:n]
@@ -188,7 +211,9 @@ def test_check_files(tmp_path):
 
 
 def test_large_list_is_read_fast_and_kept_small(tmp_path):
-    lines = (f"class_{i % 400}/some_video_name_{i:06d} {i % 300 + 1} {i % 400}\n" for i in range(300_000))
+    lines = (
+        f"class_{i % 400}/some_video_name_{i:06d} {i % 300 + 1} {i % 400}\n" for i in range(300_000)
+    )
     path = write(tmp_path, "".join(lines))
     start = time.process_time()
     videos = read_list(path, root_path="/data", num_class=400)

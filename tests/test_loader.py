@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from small_lists import TEST, TRAIN, make_root, videos_of
 
 from ops.data.clips import Failure, Frames, Sample, TestDataset, TrainDataset
-from ops.data.loader import Batch, LoaderError, QueueSampler, ShardSampler, TrainSampler, collate, make_loader
+from ops.data.loader import (
+    Batch,
+    LoaderError,
+    QueueSampler,
+    ShardSampler,
+    TrainSampler,
+    collate,
+    make_loader,
+)
 from ops.errors import UserError
 
 
@@ -33,8 +41,11 @@ def epoch_of(loader, epoch):
 
 def same(left, right):
     return len(left) == len(right) and all(
-        torch.equal(a.clips, b.clips) and torch.equal(a.labels, b.labels) and torch.equal(a.indices, b.indices)
-        and a.failures == b.failures for a, b in zip(left, right, strict=True)
+        torch.equal(a.clips, b.clips)
+        and torch.equal(a.labels, b.labels)
+        and torch.equal(a.indices, b.indices)
+        and a.failures == b.failures
+        for a, b in zip(left, right, strict=True)
     )
 
 
@@ -67,7 +78,14 @@ def test_every_video_once_in_shards(root, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_videos_are_named_and_left_out(root, tmp_path, workers):
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)
-    lines = ["v0.mp4 0", f"{tmp_path}/text.mp4 1", "gone.mp4 2", "v1.mp4 1", "gone 9 0", "frames 20 0"]
+    lines = [
+        "v0.mp4 0",
+        f"{tmp_path}/text.mp4 1",
+        "gone.mp4 2",
+        "v1.mp4 1",
+        "gone 9 0",
+        "frames 20 0",
+    ]
     videos = videos_of(root, tmp_path, *lines)
     train = TrainDataset(videos, **{**TRAIN, "flip_map": None})
     loader = make_loader(train, ShardSampler(6), 2, workers=workers)
@@ -77,7 +95,10 @@ def test_unreadable_videos_are_named_and_left_out(root, tmp_path, workers):
     assert batches[2].clips is None and batches[2].labels.dtype == torch.int64
     failures = [failure for batch in batches for failure in batch.failures]
     assert [(f.index, f.id, f.line) for f in failures] == [
-        (1, f"{tmp_path}/text.mp4", 2), (2, "gone.mp4", 3), (4, "gone", 5), (5, "frames", 6),
+        (1, f"{tmp_path}/text.mp4", 2),
+        (2, "gone.mp4", 3),
+        (4, "gone", 5),
+        (5, "frames", 6),
     ]
     assert all(isinstance(f, Failure) and f.reason and "\n" not in f.reason for f in failures)
     items = list(make_loader(TestDataset(videos, **TEST), ShardSampler(6), None, workers=workers))
@@ -151,42 +172,64 @@ def test_loading_leaves_the_global_random_states_alone(root, tmp_path):
 
 
 def test_datasets_travel_to_spawned_workers(root, tmp_path):
-    for dataset in (TrainDataset(videos_of(root, tmp_path), **TRAIN), TestDataset(videos_of(root, tmp_path), **TEST)):
+    for dataset in (
+        TrainDataset(videos_of(root, tmp_path), **TRAIN),
+        TestDataset(videos_of(root, tmp_path), **TEST),
+    ):
         assert torch.equal(pickle.loads(pickle.dumps(dataset))[0, 3][0], dataset[0, 3][0])
 
 
 def test_collate_keeps_order_and_failures():
     failure = Failure(1, "b", 2, "reason")
-    batch = collate([Sample(torch.full((1, 2), 7, dtype=torch.uint8), 4, 0), failure,
-                     Sample(torch.full((1, 2), 9, dtype=torch.uint8), 5, 2)])
+    batch = collate(
+        [
+            Sample(torch.full((1, 2), 7, dtype=torch.uint8), 4, 0),
+            failure,
+            Sample(torch.full((1, 2), 9, dtype=torch.uint8), 5, 2),
+        ]
+    )
     assert batch.clips.tolist() == [[[7, 7]], [[9, 9]]]
-    assert batch.labels.tolist() == [4, 5] and batch.indices.tolist() == [0, 2] and batch.failures == [failure]
+    assert (
+        batch.labels.tolist() == [4, 5]
+        and batch.indices.tolist() == [0, 2]
+        and batch.failures == [failure]
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a GPU")
 def test_batches_can_be_pinned(root, tmp_path):
     videos = videos_of(root, tmp_path, "v0.mp4 0", "gone.mp4 1", "gone.mp4 2")
-    one, none = make_loader(TrainDataset(videos, **TRAIN), ShardSampler(3), 2, workers=1, pin_memory=True)
+    one, none = make_loader(
+        TrainDataset(videos, **TRAIN), ShardSampler(3), 2, workers=1, pin_memory=True
+    )
     assert isinstance(one, Batch) and one.clips.is_pinned() and one.labels.is_pinned()
     assert isinstance(one.failures[0], Failure) and none.clips is None
-    item, failure, _ = make_loader(TestDataset(videos, **TEST), ShardSampler(3), None, workers=1, pin_memory=True)
+    item, failure, _ = make_loader(
+        TestDataset(videos, **TEST), ShardSampler(3), None, workers=1, pin_memory=True
+    )
     assert isinstance(item, Frames) and item.frames.is_pinned() and isinstance(failure, Failure)
 
 
-@given(n=st.integers(1, 200), batch=st.integers(1, 9), world=st.integers(1, 6), seed=st.integers(0, 3))
+@given(
+    n=st.integers(1, 200), batch=st.integers(1, 9), world=st.integers(1, 6), seed=st.integers(0, 3)
+)
 def test_train_sampler(n, batch, world, seed):
     if n < batch * world:
         with pytest.raises(UserError, match=f"{n} training videos"):
             TrainSampler(n, batch, world_size=world)
         return
-    samplers = [TrainSampler(n, batch, rank=rank, world_size=world, seed=seed) for rank in range(world)]
+    samplers = [
+        TrainSampler(n, batch, rank=rank, world_size=world, seed=seed) for rank in range(world)
+    ]
     orders = []
     for epoch in (0, 1):
         for sampler in samplers:
             sampler.set_epoch(epoch)
         keys = [list(sampler) for sampler in samplers]
-        assert all(len(part) == len(sampler) == n // (batch * world) * batch
-                   for part, sampler in zip(keys, samplers, strict=True))
+        assert all(
+            len(part) == len(sampler) == n // (batch * world) * batch
+            for part, sampler in zip(keys, samplers, strict=True)
+        )
         assert {key[0] for part in keys for key in part} == {epoch}
         used = [index for part in keys for _, index in part]
         assert len(set(used)) == len(used) and set(used) <= set(range(n))
@@ -195,7 +238,9 @@ def test_train_sampler(n, batch, world, seed):
         alone.set_epoch(epoch)
         order = [index for _, index in alone]
         for step in range(len(order) // (batch * world)):
-            together = {index for part in keys for _, index in part[step * batch : (step + 1) * batch]}
+            together = {
+                index for part in keys for _, index in part[step * batch : (step + 1) * batch]
+            }
             assert together == set(order[step * batch * world : (step + 1) * batch * world])
         orders.append(order)
     assert len(orders[0]) < 20 or orders[0] != orders[1]
@@ -231,16 +276,23 @@ class Deadly:
         time.sleep(self.seconds)
 
 
-@pytest.mark.parametrize(("transform", "message"), [
-    (Deadly(), "a loader process ended: DataLoader worker .*; .* give a smaller -j"),
-    (Deadly(60), "are silent: .*1 seconds; .*--timeout")])
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (Deadly(), "a loader process ended: DataLoader worker .*; .* give a smaller -j"),
+        (Deadly(60), "are silent: .*1 seconds; .*--timeout"),
+    ],
+)
 def test_dead_and_silent_workers_are_one_line(root, tmp_path, transform, message):
     dataset = TestDataset(videos_of(root, tmp_path), **TEST)
     dataset.transform = transform
     with pytest.raises(LoaderError, match=message) as error:
         list(make_loader(dataset, ShardSampler(7), None, workers=2, timeout=1))
     assert "\n" not in str(error.value)
-    assert re.search(r"; being read: .*list.txt:[12]: v[01].mp4(, .*list.txt:[12]: v[01].mp4)?$", str(error.value))
+    assert re.search(
+        r"; being read: .*list.txt:[12]: v[01].mp4(, .*list.txt:[12]: v[01].mp4)?$",
+        str(error.value),
+    )
 
 
 def test_workers_tell_where_they_are(root, tmp_path):

@@ -38,8 +38,14 @@ print(turns, refused)
 
 
 def start(program, *args):
-    return subprocess.Popen([sys.executable, "-c", program, *map(str, args)], cwd=ROOT, text=True, stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, args)],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 @pytest.fixture
@@ -68,13 +74,22 @@ def refuse(folder):
 def test_the_second_is_refused_until_the_first_ends(hold, tmp_path):
     folder = tmp_path / "-new" / "größe 视频"
     first = hold(folder)
-    assert refuse(folder) == f"{folder}: another test is writing there; wait for it, or give another --output_dir"
+    assert (
+        refuse(folder)
+        == f"{folder}: another test is writing there; wait for it, or give another --output_dir"
+    )
     assert [path.name for path in folder.iterdir()] == [".lock"]
     second = start(HOLD, folder)
-    assert "another run is writing there; wait for it, or give another OUT" in second.communicate(timeout=60)[1]
+    assert (
+        "another run is writing there; wait for it, or give another OUT"
+        in second.communicate(timeout=60)[1]
+    )
     first.communicate()
     assert first.returncode == 0 and not list(folder.iterdir())
-    with sole_user(folder, "test", "--output_dir"), sole_user(folder / "in it", "test", "--output_dir"):
+    with (
+        sole_user(folder, "test", "--output_dir"),
+        sole_user(folder / "in it", "test", "--output_dir"),
+    ):
         assert "another test" in refuse(folder)
     assert [path.name for path in folder.iterdir()] == ["in it"]
 
@@ -107,7 +122,11 @@ def test_processes_that_come_and_go_are_never_two(tmp_path):
 
 def test_a_lock_that_was_opened_before_it_was_removed_is_none(tmp_path, monkeypatch):
     """Between opening and locking the file, its owner ends and the next one comes."""
-    flock, first, second = fcntl.flock, sole_user(tmp_path, "run", "OUT"), sole_user(tmp_path, "run", "OUT")
+    flock, first, second = (
+        fcntl.flock,
+        sole_user(tmp_path, "run", "OUT"),
+        sole_user(tmp_path, "run", "OUT"),
+    )
     first.__enter__()
 
     def late(file, how):
@@ -138,4 +157,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
         assert refuse(folder).startswith(f"{folder}: cannot be written (")
         assert refuse(folder).endswith("); give another --output_dir")
     (tmp_path / ".lock").mkdir()
-    assert refuse(tmp_path) == f"{tmp_path}/.lock: cannot be written (Is a directory); give another --output_dir"
+    assert (
+        refuse(tmp_path)
+        == f"{tmp_path}/.lock: cannot be written (Is a directory); give another --output_dir"
+    )

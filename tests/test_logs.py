@@ -11,9 +11,11 @@ def read_events(folder):
     found = []
     while data:
         length = int.from_bytes(data[:8], "little")
-        event = Event.FromString(data[12:12 + length])
-        found += [(value.tag, event.step, round(value.simple_value, 4)) for value in event.summary.value]
-        data = data[12 + length + 4:]
+        event = Event.FromString(data[12 : 12 + length])
+        found += [
+            (value.tag, event.step, round(value.simple_value, 4)) for value in event.summary.value
+        ]
+        data = data[12 + length + 4 :]
     return found
 
 
@@ -24,8 +26,13 @@ def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
             log.record(epoch=epoch, loss=0.5)
             log.curves(epoch, val__top1=10.0 * epoch)
     assert capsys.readouterr().out == "epoch 1\nepoch 2\n"
-    assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["epoch 1", "epoch 2"]
-    assert [json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2]
+    assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == [
+        "epoch 1",
+        "epoch 2",
+    ]
+    assert [
+        json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()
+    ] == [1, 2]
     assert ("val/top1", 2, 20.0) in read_events(tmp_path / "tensorboard")
 
 
@@ -34,7 +41,9 @@ def test_rows_of_epochs_that_are_done_again_go(tmp_path):
     (tmp_path / "log.jsonl").write_text("".join(rows))
     with RunLog(tmp_path, is_main=True, epochs=2) as log:
         log.record(epoch=3, loss=1.0)
-    assert (tmp_path / "log.jsonl").read_text() == '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "loss": 1.0}\n'
+    assert (
+        tmp_path / "log.jsonl"
+    ).read_text() == '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "loss": 1.0}\n'
 
 
 def test_other_processes_write_nothing(tmp_path, capsys):

@@ -5,9 +5,30 @@ import pytest
 import torch
 from fronts import call, launch, make_flow, make_motion, refused
 
-TINY = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2, "--input_size", 32,
-        "--batch-size", 4,
-        "--lr", 0.01, "-j", 0, "--epochs", 2, "--device", "cpu", "--print-freq", 1]
+TINY = [
+    "--module",
+    "tsn",
+    "--arch",
+    "resnet18",
+    "--pretrain",
+    "none",
+    "--num_segments",
+    2,
+    "--input_size",
+    32,
+    "--batch-size",
+    4,
+    "--lr",
+    0.01,
+    "-j",
+    0,
+    "--epochs",
+    2,
+    "--device",
+    "cpu",
+    "--print-freq",
+    1,
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +67,73 @@ def with_list(data, flag, path):
 
 def test_a_run_leaves_what_the_help_says(trained):
     assert {p.name for p in trained.iterdir()} == {
-        "args.json", "log.txt", "log.jsonl", "tensorboard", "last.pth", "last.1.pth", "best.pth"}
+        "args.json",
+        "log.txt",
+        "log.jsonl",
+        "tensorboard",
+        "last.pth",
+        "last.1.pth",
+        "best.pth",
+    }
     args = json.loads((trained / "args.json").read_text())
     assert args["lr_policy"] == "groups" and args["partial_bn"] is False and args["world_size"] == 1
     rows = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [1, 2] and rows[0]["train_videos"] == 16 and rows[0]["val_videos"] == 8
+    assert (
+        [row["epoch"] for row in rows] == [1, 2]
+        and rows[0]["train_videos"] == 16
+        and rows[0]["val_videos"] == 8
+    )
     assert "8/8 videos: Prec@1" in (trained / "log.txt").read_text()
     last = load(trained / "last.pth")
-    assert last["epoch"] == 2 and last["model"]["module"] == "tsn" and last["class_names"][0].startswith("Moving")
+    assert (
+        last["epoch"] == 2
+        and last["model"]["module"] == "tsn"
+        and last["class_names"][0].startswith("Moving")
+    )
     assert last["recipe"]["lr"] == 0.01 and last["metrics"]["val_listed"] == 8
 
 
 def test_resuming_equals_never_having_stopped(data, trained, tmp_path):
-    assert call("main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--epochs", 1) == 0
-    assert call("main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--resume", "auto", "-j", 2) == 0
+    assert (
+        call("main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--epochs", 1)
+        == 0
+    )
+    assert (
+        call(
+            "main",
+            "motion",
+            "RGB",
+            *data,
+            *TINY,
+            "--output_dir",
+            tmp_path / "out",
+            "--resume",
+            "auto",
+            "-j",
+            2,
+        )
+        == 0
+    )
     whole, parts = load(trained / "last.pth"), load(tmp_path / "out" / "last.pth")
-    assert same(whole["state_dict"], parts["state_dict"]) and same(whole["optimizer"]["state"], parts["optimizer"]["state"])
+    assert same(whole["state_dict"], parts["state_dict"]) and same(
+        whole["optimizer"]["state"], parts["optimizer"]["state"]
+    )
     assert whole["metrics"]["val_top1"] == parts["metrics"]["val_top1"]
 
 
 def test_resume_refuses_another_recipe(data, trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "out")
-    common = ["main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--resume", "auto"]
+    common = [
+        "main",
+        "motion",
+        "RGB",
+        *data,
+        *TINY,
+        "--output_dir",
+        tmp_path / "out",
+        "--resume",
+        "auto",
+    ]
     assert "lr 0.01 -> 0.5" in refused(capsys, *common, "--lr", 0.5)
     assert "num_segments 2 -> 4" in refused(capsys, *common, "--num_segments", 4)
 
@@ -84,9 +150,34 @@ def test_evaluate_and_dry_run(data, trained, tmp_path, capsys):
 
 def test_precision_accumulation_and_tdn(data, tmp_path):
     out = tmp_path / "out"
-    assert call("main", "motion", "RGB", *data, *TINY, "--module", "tdn", "--num_segments", 2, "--amp", "bf16",
-                "--accumulate", 2,
-                "--gd", 5, "--lr_scheduler", "cosine", "--warmup_epoch", 1, "--epochs", 1, "--output_dir", out) == 0
+    assert (
+        call(
+            "main",
+            "motion",
+            "RGB",
+            *data,
+            *TINY,
+            "--module",
+            "tdn",
+            "--num_segments",
+            2,
+            "--amp",
+            "bf16",
+            "--accumulate",
+            2,
+            "--gd",
+            5,
+            "--lr_scheduler",
+            "cosine",
+            "--warmup_epoch",
+            1,
+            "--epochs",
+            1,
+            "--output_dir",
+            out,
+        )
+        == 0
+    )
     row = json.loads((out / "log.jsonl").read_text())
     assert row["step"] == 2  # 16 videos, 4 a batch, 2 batches a step
     assert load(out / "last.pth")["recipe"]["lr_policy"] == "flat"
@@ -99,16 +190,30 @@ def test_two_processes_score_each_video_once(data, trained, tmp_path, launcher):
     val.write_text("".join((data[1] / "val.txt").read_text().splitlines(keepends=True)[:7]))
     flags = [*with_list(data, "--val_list", val), *TINY, "--batch-size", 3, "--epochs", 1]
     out = tmp_path / "out"
-    run = launch("-m", launcher, "--nproc_per_node", 2, "--master_port", 29511 + len(launcher), "main.py", "motion", "RGB",
-                 *flags, "--output_dir", out)
+    run = launch(
+        "-m",
+        launcher,
+        "--nproc_per_node",
+        2,
+        "--master_port",
+        29511 + len(launcher),
+        "main.py",
+        "motion",
+        "RGB",
+        *flags,
+        "--output_dir",
+        out,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     row = json.loads((out / "log.jsonl").read_text())
     assert (row["train_videos"], row["val_videos"], row["val_listed"]) == (12, 7, 7)
     assert json.loads((out / "args.json").read_text())["world_size"] == 2
     # The same weights, scored by one process
     alone = launch("main.py", "motion", "RGB", *flags, "-e", "--resume", out / "last.pth")
-    assert (f"7/7 videos: Prec@1 {row['val_top1']:.2f}% Prec@5 {row['val_top5']:.2f}% mean class {row['val_mean_class']:.2f}% "
-            f"loss {row['val_loss']:.4f}") in alone.stdout
+    assert (
+        f"7/7 videos: Prec@1 {row['val_top1']:.2f}% Prec@5 {row['val_top5']:.2f}% mean class {row['val_mean_class']:.2f}% "
+        f"loss {row['val_loss']:.4f}"
+    ) in alone.stdout
 
 
 def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
@@ -122,40 +227,94 @@ def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
     row = json.loads((tmp_path / "one" / "log.jsonl").read_text())
     assert (row["train_videos"], row["train_skipped"]) == (3, 1)
     assert f"{train}:4: " in (tmp_path / "one" / "log.txt").read_text()
-    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29555, "main.py", "motion", "RGB",
-                 *flags, "--batch-size", 1, "--output_dir", tmp_path / "two")
+    run = launch(
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        2,
+        "--master_port",
+        29555,
+        "main.py",
+        "motion",
+        "RGB",
+        *flags,
+        "--batch-size",
+        1,
+        "--output_dir",
+        tmp_path / "two",
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     row = json.loads((tmp_path / "two" / "log.jsonl").read_text())
     assert (row["train_videos"], row["train_skipped"]) == (3, 1)
-    assert all(value.isfinite().all() for value in load(tmp_path / "two" / "last.pth")["state_dict"].values())
+    assert all(
+        value.isfinite().all()
+        for value in load(tmp_path / "two" / "last.pth")["state_dict"].values()
+    )
 
 
 def test_several_labels_a_video(data, tmp_path, capsys):
     lists = [tmp_path / name for name in ("train.txt", "val.txt")]
     for path, name in zip(lists, ("train", "val"), strict=True):
-        lines = [line.rsplit(None, 1) for line in (data[1] / f"{name}.txt").read_text().splitlines()]
-        path.write_text("".join(f"{video} {label},{(int(label) + 3) % 8}\n" for video, label in lines))
+        lines = [
+            line.rsplit(None, 1) for line in (data[1] / f"{name}.txt").read_text().splitlines()
+        ]
+        path.write_text(
+            "".join(f"{video} {label},{(int(label) + 3) % 8}\n" for video, label in lines)
+        )
     flags = with_list(with_list(data, "--train_list", lists[0]), "--val_list", lists[1])
     out = tmp_path / "out"
-    assert "several a video need --multi_label" in refused(capsys, "main", "motion", "RGB", *flags, *TINY, "--output_dir", out)
-    assert call("main", "motion", "RGB", *flags, *TINY, "--epochs", 1, "--loss_type", "bce", "--output_dir", out) == 0
+    assert "several a video need --multi_label" in refused(
+        capsys, "main", "motion", "RGB", *flags, *TINY, "--output_dir", out
+    )
+    assert (
+        call(
+            "main",
+            "motion",
+            "RGB",
+            *flags,
+            *TINY,
+            "--epochs",
+            1,
+            "--loss_type",
+            "bce",
+            "--output_dir",
+            out,
+        )
+        == 0
+    )
     row = json.loads((out / "log.jsonl").read_text())
-    assert {"val_map", "val_map_samples", "val_top1", "val_top5"} <= row.keys() and row["best"] == row["val_map"]
+    assert {"val_map", "val_map_samples", "val_top1", "val_top5"} <= row.keys() and row[
+        "best"
+    ] == row["val_map"]
     assert 0.5 < row["train_loss"] < 0.9  # ln 2 is that of a new classifier
     assert " mAP " in (out / "log.txt").read_text()
     scores = tmp_path / "scores"
-    command = ["test_models_center_crop", "motion", *flags[:4], "--val_list", lists[1], "--weights", out / "last.pth", "-j", 0]
+    command = [
+        "test_models_center_crop",
+        "motion",
+        *flags[:4],
+        "--val_list",
+        lists[1],
+        "--weights",
+        out / "last.pth",
+        "-j",
+        0,
+    ]
     assert call(*command, "--multi_label", "--output_dir", scores) == 0
     printed = capsys.readouterr().out
-    assert f"mean of logits: mAP {row['val_map']:.2f}% mAP of samples {row['val_map_samples']:.2f}%" in printed
+    assert (
+        f"mean of logits: mAP {row['val_map']:.2f}% mAP of samples {row['val_map_samples']:.2f}%"
+        in printed
+    )
     assert call("pkl_to_results", scores) == 0
     assert capsys.readouterr().out.splitlines()[-1] == printed.splitlines()[-1]
 
 
 def test_bad_input_is_one_line(data, tmp_path, capsys):
     out = tmp_path / "out"
-    names, empty, gone, label, word = (tmp_path / name for name in ("names.txt", "empty.txt", "gone.txt", "label.txt",
-                                                                    "word.txt"))
+    names, empty, gone, label, word = (
+        tmp_path / name for name in ("names.txt", "empty.txt", "gone.txt", "label.txt", "word.txt")
+    )
     names.write_text("a\nb\n")
     empty.write_text("")
     gone.write_text("videos/train/nowhere.mp4 0\n")
@@ -179,19 +338,48 @@ def test_bad_input_is_one_line(data, tmp_path, capsys):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path, capsys):
-    line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--lr", 1e30, "--output_dir", tmp_path / "out")
+    line = refused(
+        capsys,
+        "main",
+        "motion",
+        "RGB",
+        *data,
+        *TINY,
+        "--lr",
+        1e30,
+        "--output_dir",
+        tmp_path / "out",
+    )
     assert "the loss is" in line and "step" in line
 
 
 # TSM, other modalities, fine-tuning.
 
-@pytest.mark.parametrize("flags", [
-    ["--shift", "--shift_div", 4, "--consensus_type", "identity", "--non_local", "--lr_type", "cos", "--no_flip"],
-    ["--shift", "--temporal_pool", "--dense_sample", "--partial_bn"], ["--module", "tsn", "--arch", "mobilenetv2"],
-])
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [
+            "--shift",
+            "--shift_div",
+            4,
+            "--consensus_type",
+            "identity",
+            "--non_local",
+            "--lr_type",
+            "cos",
+            "--no_flip",
+        ],
+        ["--shift", "--temporal_pool", "--dense_sample", "--partial_bn"],
+        ["--module", "tsn", "--arch", "mobilenetv2"],
+    ],
+)
 def test_tsm_trains(data, tmp_path, capsys, flags):
     out = tmp_path / "out"
-    assert call("main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, *flags, "--output_dir", out) == 0
+    assert (
+        call("main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, *flags, "--output_dir", out)
+        == 0
+    )
     last = load(out / "last.pth")
     assert last["model"]["module"] == ("tsn" if "tsn" in flags else "tsm")
     assert ("no flips" in (out / "log.txt").read_text()) == ("--no_flip" in flags)
@@ -204,15 +392,56 @@ def test_other_modalities_train(data, tmp_path):
     videos = [(f"v{index:02d}", index % 8) for index in range(16)]
     flow = make_flow(tmp_path / "flow", videos)
     names = data[data.index("--class_names") + 1]
-    assert call("main", "motion", "Flow", flow, flow, "--root_path", tmp_path / "flow", "--class_names", names,
-                "--flow_pref", "flow_", *TINY, "--epochs", 1, "--output_dir", tmp_path / "f") == 0
-    assert load(tmp_path / "f" / "last.pth")["state_dict"]["backbone.conv1.weight"].shape == (64, 10, 7, 7)
-    assert call("main", "motion", "RGBDiff", *data, *TINY, "--epochs", 1, "--output_dir", tmp_path / "d") == 0
+    assert (
+        call(
+            "main",
+            "motion",
+            "Flow",
+            flow,
+            flow,
+            "--root_path",
+            tmp_path / "flow",
+            "--class_names",
+            names,
+            "--flow_pref",
+            "flow_",
+            *TINY,
+            "--epochs",
+            1,
+            "--output_dir",
+            tmp_path / "f",
+        )
+        == 0
+    )
+    assert load(tmp_path / "f" / "last.pth")["state_dict"]["backbone.conv1.weight"].shape == (
+        64,
+        10,
+        7,
+        7,
+    )
+    assert (
+        call(
+            "main", "motion", "RGBDiff", *data, *TINY, "--epochs", 1, "--output_dir", tmp_path / "d"
+        )
+        == 0
+    )
     assert load(tmp_path / "d" / "last.pth")["model"]["modality"] == "RGBDiff"
 
 
 def test_tuning_from_a_run(data, trained, tmp_path, capsys):
-    flags = ["main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, "--lr", 1e-9, "--shift", "--tune_from"]
+    flags = [
+        "main",
+        "motion",
+        "RGB",
+        *data,
+        *TINY[2:],
+        "--epochs",
+        1,
+        "--lr",
+        1e-9,
+        "--shift",
+        "--tune_from",
+    ]
     assert call(*flags, trained / "last.pth", "--output_dir", tmp_path / "same") == 0
     printed = capsys.readouterr().out
     assert "head taken over, new 0, not used 0" in printed and "partial BN" in printed
@@ -220,7 +449,17 @@ def test_tuning_from_a_run(data, trained, tmp_path, capsys):
     assert recipe["fc_lr5"] is False and recipe["pretrain"] == "none"
     renamed = tmp_path / "classes.txt"
     renamed.write_text("".join(f"{name}\n" for name in "abcdefgh"))
-    assert call(*flags, trained / "last.pth", "--class_names", renamed, "--output_dir", tmp_path / "other") == 0
+    assert (
+        call(
+            *flags,
+            trained / "last.pth",
+            "--class_names",
+            renamed,
+            "--output_dir",
+            tmp_path / "other",
+        )
+        == 0
+    )
     assert "head new (8 -> 8): other classes" in capsys.readouterr().out
     assert load(tmp_path / "other" / "last.pth")["recipe"]["fc_lr5"] is True
     assert "no such checkpoint" in refused(capsys, *flags, tmp_path / "none.pth")
@@ -229,14 +468,48 @@ def test_tuning_from_a_run(data, trained, tmp_path, capsys):
 @pytest.mark.parametrize("module", ["tam", "tin"])
 def test_adaptive_and_interlaced_networks_train(data, tmp_path, capsys, module):
     """Deterministically, with TIN's schedule; the number of segments cannot be changed afterwards."""
-    flags = ["--epochs", 1, f"--{module}", "--lr_scheduler", "cosine", "--warmup_epoch", 1, "--warmup_multiplier", 10,
-             "--min_lr", 0]
+    flags = [
+        "--epochs",
+        1,
+        f"--{module}",
+        "--lr_scheduler",
+        "cosine",
+        "--warmup_epoch",
+        1,
+        "--warmup_multiplier",
+        10,
+        "--min_lr",
+        0,
+    ]
     for out in ("a", "b"):
-        assert call("main", "motion", "RGB", *data, *TINY[2:], *flags, "--deterministic", "--output_dir", tmp_path / out) == 0
+        assert (
+            call(
+                "main",
+                "motion",
+                "RGB",
+                *data,
+                *TINY[2:],
+                *flags,
+                "--deterministic",
+                "--output_dir",
+                tmp_path / out,
+            )
+            == 0
+        )
     first, again = (load(tmp_path / out / "last.pth") for out in ("a", "b"))
     assert same(first["state_dict"], again["state_dict"]) and first["model"]["module"] == module
     assert not torch.are_deterministic_algorithms_enabled()
     assert "mean class" in capsys.readouterr().out
-    line = refused(capsys, "test_models_center_crop", "motion", *data[:4], "--val_list", data[-1], "--weights",
-                   tmp_path / "a" / "last.pth", "--test_segments", 4)
+    line = refused(
+        capsys,
+        "test_models_center_crop",
+        "motion",
+        *data[:4],
+        "--val_list",
+        data[-1],
+        "--weights",
+        tmp_path / "a" / "last.pth",
+        "--test_segments",
+        4,
+    )
     assert f"holds a {module} of 2 segments" in line

@@ -20,7 +20,12 @@ def something(tmp_path):
 
 
 def own(root):
-    touch(root, *(f"{name}/v {i}.mp4" for name in ("walk", "Ünï", "-run") for i in range(10)), "walk/notes.txt", "one/a.MP4")
+    touch(
+        root,
+        *(f"{name}/v {i}.mp4" for name in ("walk", "Ünï", "-run") for i in range(10)),
+        "walk/notes.txt",
+        "one/a.MP4",
+    )
     frames(root / "walk/f1", 5, "img_{:05d}.jpg")
     return root
 
@@ -32,37 +37,76 @@ def test_own_folder(tmp_path, capsys):
     assert make("folder", root, "--out", tmp_path / "out") == 0
     classes = read_class_names(tmp_path / "out/classes.txt")
     assert classes == ["-run", "one", "walk", "Ünï"]
-    train, val = (read_list(tmp_path / f"out/{split}.txt", root_path=root, num_class=4) for split in ("train", "val"))
+    train, val = (
+        read_list(tmp_path / f"out/{split}.txt", root_path=root, num_class=4)
+        for split in ("train", "val")
+    )
     found = {record.id: record for videos in (train, val) for record in videos}
-    assert len(found) == len(train) + len(val) == 32 and found["walk/f1"].num_frames == 5 and found["one/a.MP4"].label == 1
+    assert (
+        len(found) == len(train) + len(val) == 32
+        and found["walk/f1"].num_frames == 5
+        and found["one/a.MP4"].label == 1
+    )
     for record in found.values():
         assert record.label == classes.index(record.id.split("/")[0]) and Path(record.path).exists()
     assert [sum(video.label == label for video in val) for label in range(4)] == [1, 0, 2, 2]
-    missing = sorted(lines(tmp_path / "out/missing_train.txt") + lines(tmp_path / "out/missing_val.txt"))
+    missing = sorted(
+        lines(tmp_path / "out/missing_train.txt") + lines(tmp_path / "out/missing_val.txt")
+    )
     assert missing[0] == "-run/gap\timg_00001.jpg is missing, but img_00002.jpg is there"
     assert missing[1] == "-run/names\tno frames named img_{:05d}.jpg; {:06d}.png would fit"
     printed = capsys.readouterr().out
-    assert "files that are no video: 1 (walk/notes.txt)" in printed and "warning: 1 classes without videos: one" in printed
+    assert (
+        "files that are no video: 1 (walk/notes.txt)" in printed
+        and "warning: 1 classes without videos: one" in printed
+    )
     command = next(line for line in printed.splitlines() if line.startswith("train with"))
     assert f"python main.py {tmp_path / 'out/mine.toml'} RGB" in command
     told = resolve(str(tmp_path / "out/mine.toml"))
-    assert told.num_class == 4 and os.path.samefile(told.root_path, root) and told.image_tmpl == "img_{:05d}.jpg"
-    assert [os.path.basename(path) for path in (told.train_list, told.val_list)] == ["train.txt", "val.txt"]
+    assert (
+        told.num_class == 4
+        and os.path.samefile(told.root_path, root)
+        and told.image_tmpl == "img_{:05d}.jpg"
+    )
+    assert [os.path.basename(path) for path in (told.train_list, told.val_list)] == [
+        "train.txt",
+        "val.txt",
+    ]
 
 
 def test_the_file_of_own_flow_and_of_strange_folders(tmp_path):
     root = tmp_path / 'a $HOME "b"'
     for i in range(1, 4):
         touch(root, f"run/v/x_{i:03d}.png", f"run/v/y_{i:03d}.png")
-    assert make("folder", root, "--out", tmp_path / "out", "--modality", "Flow", "--image_tmpl", "{}_{:03d}.png",
-                "--val_share", 0) == 0
+    assert (
+        make(
+            "folder",
+            root,
+            "--out",
+            tmp_path / "out",
+            "--modality",
+            "Flow",
+            "--image_tmpl",
+            "{}_{:03d}.png",
+            "--val_share",
+            0,
+        )
+        == 0
+    )
     told = resolve(str(tmp_path / "out/mine.toml"), "Flow")
-    assert told.image_tmpl == "{}_{:03d}.png" and told.val_list is None and os.path.samefile(told.root_path, root)
+    assert (
+        told.image_tmpl == "{}_{:03d}.png"
+        and told.val_list is None
+        and os.path.samefile(told.root_path, root)
+    )
 
 
 def test_own_split_is_the_same_on_any_disk(tmp_path, monkeypatch):
     def made(name, *args):
-        assert make("folder", own(tmp_path / f"root {name}"), "--out", tmp_path / f"out {name}", *args) == 0
+        assert (
+            make("folder", own(tmp_path / f"root {name}"), "--out", tmp_path / f"out {name}", *args)
+            == 0
+        )
         return lines(tmp_path / f"out {name}/val.txt")
 
     first, scandir = made("a"), os.scandir
@@ -77,7 +121,9 @@ def test_own_split_is_the_same_on_any_disk(tmp_path, monkeypatch):
     assert made("b") == first
     monkeypatch.undo()
     assert made("c", "--seed", 1) != first and made("d", "--seed", 0, "--val_share", 0.2) == first
-    assert len(made("e", "--val_share", 0.5)) == 16 and set(made("f", "--val_share", 0.3)) > set(first)
+    assert len(made("e", "--val_share", 0.5)) == 16 and set(made("f", "--val_share", 0.3)) > set(
+        first
+    )
     # More videos of one class leave the others as they are.
     touch(tmp_path / "root a", *(f"walk/w{i}.mp4" for i in range(20)))
     assert make("folder", tmp_path / "root a", "--out", tmp_path / "out a", "--force") == 0
@@ -86,34 +132,71 @@ def test_own_split_is_the_same_on_any_disk(tmp_path, monkeypatch):
 
 
 def test_own_folder_split_already(tmp_path, capsys):
-    root = touch(tmp_path / "root", "train/b/1.mp4", "train/a/1.mp4", "train/c/1.mp4", "val/b/1.mp4", "test/a/7.mp4")
+    root = touch(
+        tmp_path / "root",
+        "train/b/1.mp4",
+        "train/a/1.mp4",
+        "train/c/1.mp4",
+        "val/b/1.mp4",
+        "test/a/7.mp4",
+    )
     assert make("folder", root, "--out", tmp_path / "out") == 0
     read = {name: lines(tmp_path / f"out/{name}.txt") for name in ("train", "val", "test")}
-    assert read == {"train": ["train/a/1.mp4 0", "train/b/1.mp4 1", "train/c/1.mp4 2"], "val": ["val/b/1.mp4 1"],
-                    "test": ["test/a/7.mp4 0"]}
-    assert "leave --val_share out" in refused(capsys, "make_lists", "folder", root, "--out", tmp_path, "--val_share", 0.1)
+    assert read == {
+        "train": ["train/a/1.mp4 0", "train/b/1.mp4 1", "train/c/1.mp4 2"],
+        "val": ["val/b/1.mp4 1"],
+        "test": ["test/a/7.mp4 0"],
+    }
+    assert "leave --val_share out" in refused(
+        capsys, "make_lists", "folder", root, "--out", tmp_path, "--val_share", 0.1
+    )
     touch(root, "val/d/1.mp4")
-    assert "val/d: 'd' is not one of the 3 classes" in refused(capsys, "make_lists", "folder", root, "--out", tmp_path / "out")
+    assert "val/d: 'd' is not one of the 3 classes" in refused(
+        capsys, "make_lists", "folder", root, "--out", tmp_path / "out"
+    )
 
 
 def test_own_classes_called_by_numbers(tmp_path):
     """Labels by value, and names that begin with numbers are not taken for labels."""
     root = touch(tmp_path / "root", *(f"{i}/{j}.mp4" for i in range(11) for j in range(2)))
     assert make("folder", root, "--out", tmp_path / "out", "--val_share", 0) == 0
-    assert lines(tmp_path / "out/classes.txt") == [str(i) for i in range(11)] and not (tmp_path / "out/val.txt").exists()
+    assert (
+        lines(tmp_path / "out/classes.txt") == [str(i) for i in range(11)]
+        and not (tmp_path / "out/val.txt").exists()
+    )
     assert "10/0.mp4 10" in lines(tmp_path / "out/train.txt")
-    root = touch(tmp_path / "named", "10 j/0.mp4", "1 a/0.mp4", *(f"{i} x/0.mp4" for i in range(2, 10)))
+    root = touch(
+        tmp_path / "named", "10 j/0.mp4", "1 a/0.mp4", *(f"{i} x/0.mp4" for i in range(2, 10))
+    )
     assert make("folder", root, "--out", tmp_path / "out2") == 0
-    assert read_class_names(tmp_path / "out2/classes.txt") == ["1 a", "10 j", *(f"{i} x" for i in range(2, 10))]
+    assert read_class_names(tmp_path / "out2/classes.txt") == [
+        "1 a",
+        "10 j",
+        *(f"{i} x" for i in range(2, 10)),
+    ]
 
 
 def test_own_labels_and_kinds(tmp_path, capsys):
     root = touch(tmp_path / "root", "b/1.mp4", "a/1.mp4")
     frames(root / "a/1", 2, "img_{:05d}.jpg")
-    args = ["folder", root, "--out", tmp_path / "out", "--labels", write(tmp_path, names="b\nnone\na\n") / "names"]
-    assert "a/1.mp4: the same name as 1, maybe the same video" in refused(capsys, "make_lists", *args)
-    assert make(*args, "--kind", "videos") == 0 and lines(tmp_path / "out/train.txt") == ["a/1.mp4 2", "b/1.mp4 0"]
-    assert make(*args, "--kind", "frames", "--force") == 0 and lines(tmp_path / "out/train.txt") == ["a/1 2 2"]
+    args = [
+        "folder",
+        root,
+        "--out",
+        tmp_path / "out",
+        "--labels",
+        write(tmp_path, names="b\nnone\na\n") / "names",
+    ]
+    assert "a/1.mp4: the same name as 1, maybe the same video" in refused(
+        capsys, "make_lists", *args
+    )
+    assert make(*args, "--kind", "videos") == 0 and lines(tmp_path / "out/train.txt") == [
+        "a/1.mp4 2",
+        "b/1.mp4 0",
+    ]
+    assert make(*args, "--kind", "frames", "--force") == 0 and lines(
+        tmp_path / "out/train.txt"
+    ) == ["a/1 2 2"]
     write(tmp_path, names="b\n")
     assert "'a' is not one of the 1 classes" in refused(capsys, "make_lists", *args)
 
@@ -122,15 +205,26 @@ def test_nothing_is_written_before_all_is_checked(tmp_path, something, capsys):
     args = ["something", something, "--root_path", tmp_path / "root", "--out", tmp_path / "out"]
     for video in ("11", "7"):
         frames(tmp_path / "root" / video, 3)
-    assert "1 of 1 videos of val are missing (first: 5: no file or folder" in refused(capsys, "make_lists", *args)
+    assert "1 of 1 videos of val are missing (first: 5: no file or folder" in refused(
+        capsys, "make_lists", *args
+    )
     frames(tmp_path / "root/5", 3)
     line = refused(capsys, "make_lists", *args, "--missing", "stop")
-    assert "2 of 4 videos of train are missing (first: 100218: no" in line and not (tmp_path / "out").exists()
+    assert (
+        "2 of 4 videos of train are missing (first: 100218: no" in line
+        and not (tmp_path / "out").exists()
+    )
     assert make(*args) == 0
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()
+    }
     frames(tmp_path / "root/9", 3)
-    assert "train_videofolder.txt is there and differs (1 files in all)" in refused(capsys, "make_lists", *args)
-    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()} == before
+    assert "train_videofolder.txt is there and differs (1 files in all)" in refused(
+        capsys, "make_lists", *args
+    )
+    assert {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()
+    } == before
     assert make(*args, "--force") == 0
     assert lines(tmp_path / "out/missing_train.txt") == ["100218\tno file or folder of this name"]
     (tmp_path / "out/category.txt").write_text("other\nnames\n")
@@ -139,14 +233,32 @@ def test_nothing_is_written_before_all_is_checked(tmp_path, something, capsys):
 
 def test_videos_at_wrong_places(tmp_path, capsys):
     folder = kinetics(tmp_path, "a,v,0,10,train\nb,w,0,10,train\n", "b,u,0,10,val\n")
-    args = ["kinetics", folder, "--root_path", tmp_path / "root", "--out", tmp_path / "out", "--num_class", 2]
-    touch(tmp_path / "root", "a/v_000000_000010.mp4", "x/w_000000_000010.mp4", "a/u_000000_000010.mp4")
-    assert "validate.csv:2: u_000000_000010 is of class 'b', but a/u_000000_000010.mp4" in refused(capsys, "make_lists", *args)
+    args = [
+        "kinetics",
+        folder,
+        "--root_path",
+        tmp_path / "root",
+        "--out",
+        tmp_path / "out",
+        "--num_class",
+        2,
+    ]
+    touch(
+        tmp_path / "root", "a/v_000000_000010.mp4", "x/w_000000_000010.mp4", "a/u_000000_000010.mp4"
+    )
+    assert "validate.csv:2: u_000000_000010 is of class 'b', but a/u_000000_000010.mp4" in refused(
+        capsys, "make_lists", *args
+    )
     touch(tmp_path / "root", "b/u_000000_000010.mp4", "y/w_000000_000010.webm")
     line = refused(capsys, "make_lists", *args)
-    assert "train.csv:3: w_000000_000010 is there 2 times (x/w_000000_000010.mp4, y/w_000000_000010.webm)" in line
+    assert (
+        "train.csv:3: w_000000_000010 is there 2 times (x/w_000000_000010.mp4, y/w_000000_000010.webm)"
+        in line
+    )
     (tmp_path / "root/y/w_000000_000010.webm").unlink()
-    assert make(*args) == 0 and lines(tmp_path / "out/val_videofolder.txt") == ["b/u_000000_000010.mp4 1"]
+    assert make(*args) == 0 and lines(tmp_path / "out/val_videofolder.txt") == [
+        "b/u_000000_000010.mp4 1"
+    ]
     kinetics(tmp_path, "a,v,0,10,train\na,v,5,15,train\n", "b,u,0,10,val\n")
     (tmp_path / "root/a/v_000000_000010.mp4").rename(tmp_path / "root/a/v.mp4")
     assert "train.csv:3: a/v.mp4 is also the video of" in refused(capsys, "make_lists", *args)
@@ -155,7 +267,9 @@ def test_videos_at_wrong_places(tmp_path, capsys):
 def test_root_that_is_not_there_and_links_in_circles(tmp_path, capsys):
     folder = kinetics(tmp_path, "a,v,0,10,train\n", "a,u,0,10,val\n")
     args = ["kinetics", folder, "--out", tmp_path / "out", "--num_class", 1, "--root_path"]
-    assert f"{tmp_path / 'gone'}: No such file or directory" in refused(capsys, "make_lists", *args, tmp_path / "gone")
+    assert f"{tmp_path / 'gone'}: No such file or directory" in refused(
+        capsys, "make_lists", *args, tmp_path / "gone"
+    )
     root = touch(tmp_path / "root", "in/v_000000_000010.mp4")
     (root / "in/above").symlink_to(root)
     (root / "in/itself").symlink_to(root / "in/itself")
@@ -172,7 +286,10 @@ def test_every_frame_folder_of_another_template(tmp_path, something, capsys):
         frames(tmp_path / "root" / video, 3, "img_{:05d}.png")
     args = ["something", something, "--root_path", tmp_path / "root", "--out", tmp_path / "out"]
     line = refused(capsys, "make_lists", *args)
-    assert "4 of 4 videos of train are missing (first: 11: no frames named {:05d}.jpg; img_{:05d}.png would fit)" in line
+    assert (
+        "4 of 4 videos of train are missing (first: 11: no frames named {:05d}.jpg; img_{:05d}.png would fit)"
+        in line
+    )
     assert make(*args, "--image_tmpl", "img_{:05d}.png") == 0
     assert lines(tmp_path / "out/train_videofolder.txt") == ["11 3 86", "7 3 94"]
 
@@ -181,14 +298,28 @@ def test_as_a_user_starts_it(tmp_path):
     """In a process of its own, without torch; folder names that look like flags."""
     root = own(tmp_path / "-o p")
     process = launch("tools/make_lists.py", "folder", f"--out={tmp_path / '-out'}", "--", root)
-    assert process.returncode == 0 and len(lines(tmp_path / "-out/val.txt")) == 6 and not process.stderr
+    assert (
+        process.returncode == 0
+        and len(lines(tmp_path / "-out/val.txt")) == 6
+        and not process.stderr
+    )
     assert launch("tools/make_lists.py", "kinetics", "--help").returncode == 0
-    process = launch("-c", "import sys; sys.path.append('tools'); import make_lists; assert 'torch' not in sys.modules")
+    process = launch(
+        "-c",
+        "import sys; sys.path.append('tools'); import make_lists; assert 'torch' not in sys.modules",
+    )
     assert process.returncode == 0, process.stderr
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=8), st.none() | st.integers(1, 10**6), st.integers(0, 999)), min_size=1))
+@given(
+    st.lists(
+        st.tuples(
+            st.text(min_size=1, max_size=8), st.none() | st.integers(1, 10**6), st.integers(0, 999)
+        ),
+        min_size=1,
+    )
+)
 def test_what_is_written_is_read_back(tmp_path_factory, rows):
     """Any path, or it is refused."""
     file = tmp_path_factory.getbasetemp() / "any.txt"
@@ -203,13 +334,20 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=6), min_size=1, unique=True),
-       st.booleans())
+@given(
+    st.lists(
+        st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=6),
+        min_size=1,
+        unique=True,
+    ),
+    st.booleans(),
+)
 def test_class_names_are_read_back_or_refused(tmp_path_factory, names, numbered):
     file = tmp_path_factory.getbasetemp() / "classes.txt"
     file.unlink(missing_ok=True)
     text = list_files.class_text(names, numbered)
     import make_lists
+
     try:
         make_lists.write({str(file): text}, str(file), names, force=False)
     except UserError as error:
@@ -223,17 +361,27 @@ def test_class_names_are_read_back_or_refused(tmp_path_factory, names, numbered)
 def test_split_off(names, share, seed):
     part = list_files.split_off(list(names), share, seed)
     assert part <= names and part == list_files.split_off(sorted(names), share, seed)
-    assert len(part) == (0 if share == 0 or len(names) < 2 else min(max(round(len(names) * share), 1), len(names) - 1))
+    assert len(part) == (
+        0
+        if share == 0 or len(names) < 2
+        else min(max(round(len(names) * share), 1), len(names) - 1)
+    )
 
 
 def test_unfit_names(tmp_path, capsys):
     for name in ("tab\t.mp4", "line\n.mp4", os.fsdecode(b"byte\xff.mp4")):
         root = touch(tmp_path / repr(name), f"walk/{name}", "walk/a.mp4")
         line = refused(capsys, "make_lists", "folder", root, "--out", tmp_path / "out")
-        assert "holds a tab or a line break" in line and repr(f"walk/{name}") in line and not (tmp_path / "out").exists()
+        assert (
+            "holds a tab or a line break" in line
+            and repr(f"walk/{name}") in line
+            and not (tmp_path / "out").exists()
+        )
 
 
 def test_read_only_out(tmp_path, capsys):
     (tmp_path / "file").touch()
-    line = refused(capsys, "make_lists", "folder", own(tmp_path / "own"), "--out", tmp_path / "file")
+    line = refused(
+        capsys, "make_lists", "folder", own(tmp_path / "own"), "--out", tmp_path / "file"
+    )
     assert "give an --out that can be written" in line

@@ -19,7 +19,10 @@ from small_lists import make_root, write_flow
 from ops.data.shards import ShardSet, shard_name
 from ops.data.stored import find
 
-LISTS = {"train.txt": "v0.mp4 0\nsub dir/v.1.x.MP4 1\n./-v2 日本 2\nframes 12 2\n", "val.txt": "v3.mp4 0\nv4 1\n123 9 1\n"}
+LISTS = {
+    "train.txt": "v0.mp4 0\nsub dir/v.1.x.MP4 1\n./-v2 日本 2\nframes 12 2\n",
+    "val.txt": "v3.mp4 0\nv4 1\n123 9 1\n",
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,17 @@ def root(tmp_path_factory):
 
 
 def flags(root, out, *more):
-    return root / "train.txt", root / "val.txt", "--root_path", root, "--out", out, "--shard_size", "64KB", *more
+    return (
+        root / "train.txt",
+        root / "val.txt",
+        "--root_path",
+        root,
+        "--out",
+        out,
+        "--shard_size",
+        "64KB",
+        *more,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +73,50 @@ def test_every_file_is_in_the_set(root, made):
             assert file.read() == (root / name).read_bytes() and file.name.endswith(name)
     for name in ("frames", "000123"):
         stored, files = find(f"{made}/{name}"), files_of(str(root / name))
-        assert stored.is_folder and stored.names() == {file for file, _ in files} and ".hidden" not in stored.names()
-        assert stored.read([file for file, _ in files]) == {file: Path(path).read_bytes() for file, path in files}
+        assert (
+            stored.is_folder
+            and stored.names() == {file for file, _ in files}
+            and ".hidden" not in stored.names()
+        )
+        assert stored.read([file for file, _ in files]) == {
+            file: Path(path).read_bytes() for file, path in files
+        }
 
 
 def test_the_index_knows_each_shard(made):
     header = json.loads((made / "index.tsv").read_text().partition("\n")[0])
     data = [(made / shard_name(i)).read_bytes() for i in range(3)]
-    assert header == {"version": 1, "shards": [[len(one), hashlib.sha256(one).hexdigest()] for one in data]}
+    assert header == {
+        "version": 1,
+        "shards": [[len(one), hashlib.sha256(one).hexdigest()] for one in data],
+    }
     assert all(len(one) <= 64_000 for one in data)
 
 
 def test_tar_and_webdataset_read_them(root, made):
     for i in range(3):
         with tarfile.open(made / shard_name(i)) as tar:
-            assert all((info.mtime, info.uid, info.gid, info.uname, info.mode) == (0, 0, 0, "", 0o644) for info in tar)
+            assert all(
+                (info.mtime, info.uid, info.gid, info.uname, info.mode) == (0, 0, 0, "", 0o644)
+                for info in tar
+            )
     wds = pytest.importorskip("webdataset")
     shards = [str(made / shard_name(i)) for i in range(3)]
     samples = list(wds.WebDataset(shards, shardshuffle=False).decode("rgb8"))
     assert [sample["json"]["id"] for sample in samples] == [
-        "v0.mp4", "sub dir/v.1.x.MP4", "-v2 日本.mp4", "frames", "v3.mp4", "v4.mp4", "000123"]
-    assert [sample["cls"] for sample in samples] == [sample["json"]["label"] for sample in samples] == [0, 1, 2, 2, 0, 1, 1]
+        "v0.mp4",
+        "sub dir/v.1.x.MP4",
+        "-v2 日本.mp4",
+        "frames",
+        "v3.mp4",
+        "v4.mp4",
+        "000123",
+    ]
+    assert (
+        [sample["cls"] for sample in samples]
+        == [sample["json"]["label"] for sample in samples]
+        == [0, 1, 2, 2, 0, 1, 1]
+    )
     for sample in samples[:3]:
         assert sample["mp4"] == (root / sample["json"]["id"]).read_bytes()
     picture = np.asarray(Image.open(root / "frames" / "img_00003.jpg"))
@@ -137,26 +173,54 @@ def test_a_damaged_or_foreign_shard_is_refused(root, made, tmp_path, capsys):
 def test_labels_of_several(root, tmp_path):
     (tmp_path / "list.txt").write_text("v0.mp4 2,1\nframes 12 0\n")
     out = tmp_path / "m.shards"
-    assert call("make_shards", tmp_path / "list.txt", "--root_path", root, "--out", out, "--multi_label", "--num_class", 3) == 0
+    assert (
+        call(
+            "make_shards",
+            tmp_path / "list.txt",
+            "--root_path",
+            root,
+            "--out",
+            out,
+            "--multi_label",
+            "--num_class",
+            3,
+        )
+        == 0
+    )
     with tarfile.open(out / shard_name(0)) as tar:
-        samples = {info.name: tar.extractfile(info).read() for info in tar if "mp4" in info.name or "json" in info.name}
+        samples = {
+            info.name: tar.extractfile(info).read()
+            for info in tar
+            if "mp4" in info.name or "json" in info.name
+        }
     assert [json.loads(samples[f"00000000{i}.json"])["label"] for i in (0, 1)] == [[1, 2], [0]]
     assert samples["000000000.mp4"] == (root / "v0.mp4").read_bytes()
     assert ShardSet(str(out)).row("v0.mp4").part.size == (root / "v0.mp4").stat().st_size
 
 
-@pytest.mark.parametrize("lines, more, said", [
-    ("gone.mp4 0\nv0.mp4 0\nalso gone 3 0", [], "2 of 3 videos are missing: gone.mp4 (line 1), also gone (line 3);"),
-    ("v0.mp4 0\nv0 1", [], "list.txt:2: v0 is listed before, in {list}:1"),
-    ("v0.mp4 0", ["{root}/train.txt"], "train.txt:1: v0.mp4 is listed before"),
-    ("{root}/v0.mp4 0", [], "is not given relative to --root_path"),
-    ("../{name}/v0.mp4 0\n../{name}/../{up} 3 0", [], "list.txt:2: ../{name}/../{up} is not given relative"),
-    ("v0.mp4 0,1", [], "need --multi_label"),
-    ("v0.mp4 0", ["--multi_label"], "--multi_label needs --num_class"),
-    ("v0.mp4 5", ["--num_class", "5"], "outside [0, 5)"),
-    ("v0.mp4 0", ["--out", "folder"], "called NAME.shards"),
-    ("v0.mp4 0", ["--out", "{root}/train.txt/k.shards"], "Not a directory"),
-])
+@pytest.mark.parametrize(
+    "lines, more, said",
+    [
+        (
+            "gone.mp4 0\nv0.mp4 0\nalso gone 3 0",
+            [],
+            "2 of 3 videos are missing: gone.mp4 (line 1), also gone (line 3);",
+        ),
+        ("v0.mp4 0\nv0 1", [], "list.txt:2: v0 is listed before, in {list}:1"),
+        ("v0.mp4 0", ["{root}/train.txt"], "train.txt:1: v0.mp4 is listed before"),
+        ("{root}/v0.mp4 0", [], "is not given relative to --root_path"),
+        (
+            "../{name}/v0.mp4 0\n../{name}/../{up} 3 0",
+            [],
+            "list.txt:2: ../{name}/../{up} is not given relative",
+        ),
+        ("v0.mp4 0,1", [], "need --multi_label"),
+        ("v0.mp4 0", ["--multi_label"], "--multi_label needs --num_class"),
+        ("v0.mp4 5", ["--num_class", "5"], "outside [0, 5)"),
+        ("v0.mp4 0", ["--out", "folder"], "called NAME.shards"),
+        ("v0.mp4 0", ["--out", "{root}/train.txt/k.shards"], "Not a directory"),
+    ],
+)
 def test_refusals(root, tmp_path, capsys, lines, more, said):
     def fill(text):
         return text.format(root=root, name=root.name, up=tmp_path.name, list=tmp_path / "list.txt")
@@ -165,7 +229,15 @@ def test_refusals(root, tmp_path, capsys, lines, more, said):
     (tmp_path / "list.txt").write_text(fill(lines))
     out = tmp_path / "k.shards"
     also = [fill(flag) for flag in more if flag.endswith("train.txt")]
-    given = [tmp_path / "list.txt", *also, "--root_path", root, "--out", out, *(fill(flag) for flag in more if not also)]
+    given = [
+        tmp_path / "list.txt",
+        *also,
+        "--root_path",
+        root,
+        "--out",
+        out,
+        *(fill(flag) for flag in more if not also),
+    ]
     assert fill(said) in refused(capsys, "make_shards", *given)
     assert not out.exists()
 
@@ -175,21 +247,49 @@ def test_two_files_of_one_name_are_refused(tmp_path, capsys):
     for name in ("x.1.jpg", "x/1.jpg"):
         (tmp_path / "video" / name).write_bytes(b"1")
     (tmp_path / "list.txt").write_text("video 1 0\n")
-    said = refused(capsys, "make_shards", tmp_path / "list.txt", "--root_path", tmp_path, "--out", tmp_path / "k.shards")
+    said = refused(
+        capsys,
+        "make_shards",
+        tmp_path / "list.txt",
+        "--root_path",
+        tmp_path,
+        "--out",
+        tmp_path / "k.shards",
+    )
     assert "two of its files would have one name" in said
     assert content(tmp_path / "k.shards") == {}
 
 
 def test_any_name_of_a_file(tmp_path):
-    names = [b"\xff\xfe.jpg", ("視" * 60 + ".jpg").encode(), b"a" * 200 + b".jpg", b"line\nend.jpg", b"noext"]
+    names = [
+        b"\xff\xfe.jpg",
+        ("視" * 60 + ".jpg").encode(),
+        b"a" * 200 + b".jpg",
+        b"line\nend.jpg",
+        b"noext",
+    ]
     (tmp_path / "video").mkdir()
     for number, name in enumerate(names):
         (tmp_path / "video" / os.fsdecode(name)).write_bytes(bytes([number]) * (number * 300))
     (tmp_path / "list.txt").write_text("video 5 0\n")
-    assert call("make_shards", tmp_path / "list.txt", "--root_path", tmp_path, "--out", tmp_path / "k.shards", "-j", 1) == 0
+    assert (
+        call(
+            "make_shards",
+            tmp_path / "list.txt",
+            "--root_path",
+            tmp_path,
+            "--out",
+            tmp_path / "k.shards",
+            "-j",
+            1,
+        )
+        == 0
+    )
     stored = find(f"{tmp_path}/k.shards/video")
     names = list(map(os.fsdecode, names))
-    assert stored.read(names) == {name: bytes([number]) * (number * 300) for number, name in enumerate(names)}
+    assert stored.read(names) == {
+        name: bytes([number]) * (number * 300) for number, name in enumerate(names)
+    }
 
 
 def test_what_cannot_be_read_or_written_is_named(root, tmp_path, capsys, monkeypatch):
@@ -205,5 +305,9 @@ def test_the_packed_size_is_not_told_too_small(root, made):
     videos = [Video(0, name, str(root / name), 0) for name in ("v0.mp4", "frames")]
     for video, number, shard in zip(videos, (0, 3), (0, 1), strict=True):
         with tarfile.open(made / shard_name(shard)) as tar:
-            size = sum(512 + -(-info.size // 512) * 512 for info in tar if info.name.startswith(f"{number:09d}."))
+            size = sum(
+                512 + -(-info.size // 512) * 512
+                for info in tar
+                if info.name.startswith(f"{number:09d}.")
+            )
         assert packed_size(video) - 2560 <= size <= packed_size(video)

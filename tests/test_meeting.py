@@ -1,4 +1,5 @@
 """ops/jobs/meeting.py: who comes, who does not, and stores that remember the dead."""
+
 import threading
 
 import pytest
@@ -12,9 +13,11 @@ from ops.jobs import meeting
 @pytest.fixture
 def environment(monkeypatch):
     """What launchers set, for a store of process 0 itself; a function that changes it."""
+
     def change(**variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, str(value))
+
     change(MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
     monkeypatch.setattr(meeting, "JOIN", 20)
@@ -49,7 +52,9 @@ def meet(*ranks, size):
 
 def test_all_find_the_same_meeting(environment):
     found = meet(0, 1, 2, size=3)
-    assert len({one.name for one in found.values()}) == 1 and all(one.hosts == [HOST] * 3 for one in found.values())
+    assert len({one.name for one in found.values()}) == 1 and all(
+        one.hosts == [HOST] * 3 for one in found.values()
+    )
 
 
 def test_a_store_that_remembers_the_dead(store, environment, monkeypatch):
@@ -72,9 +77,14 @@ def test_one_that_comes_again_replaces_the_one_that_came_before(store, monkeypat
     assert meet(1, 0, size=2)[0].hosts == [HOST] * 2
 
 
-@pytest.mark.parametrize("variables, message", [
-    ({"MASTER_ADDR": ""}, "MASTER_ADDR .* must be, too"), ({"MASTER_PORT": "0"}, "MASTER_PORT 0"),
-    ({"MASTER_PORT": "many"}, "MASTER_PORT is 'many'; launchers set a whole number")])
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR .* must be, too"),
+        ({"MASTER_PORT": "0"}, "MASTER_PORT 0"),
+        ({"MASTER_PORT": "many"}, "MASTER_PORT is 'many'; launchers set a whole number"),
+    ],
+)
 def test_an_environment_that_no_launcher_sets(environment, variables, message):
     environment(**variables)
     with pytest.raises(UserError, match=message):
@@ -88,12 +98,17 @@ def test_a_rank_beyond_the_others(environment):
 
 def test_a_port_that_is_taken(store, environment):
     environment(TORCHELASTIC_USE_AGENT_STORE="False")
-    with pytest.raises(UserError, match=rf"cannot open MASTER_PORT {store.port} on {HOST} \(it is taken, .*another one"):
+    with pytest.raises(
+        UserError,
+        match=rf"cannot open MASTER_PORT {store.port} on {HOST} \(it is taken, .*another one",
+    ):
         meeting.meet(0, 2)
 
 
 def test_a_name_without_an_address(environment, monkeypatch):
     monkeypatch.setattr(meeting, "JOIN", 0)
     environment(MASTER_ADDR="no-such-machine.invalid")
-    with pytest.raises(UserError, match=r"nobody has answered at no-such-machine.invalid:\d+ in 0 s \(.+\)"):
+    with pytest.raises(
+        UserError, match=r"nobody has answered at no-such-machine.invalid:\d+ in 0 s \(.+\)"
+    ):
         meeting.meet(1, 2)

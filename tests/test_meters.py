@@ -38,8 +38,16 @@ def test_on_a_gpu_its_own_time_counts():
 
 
 def meters(**state):
-    return Meters(CPU, {"sums": [6.0, 3.0, 4.0, 1.0], "failures": [(1, "v", 2, "why")], "seconds": 10.0,
-                        "parts": {"data": 4.0, "backward": 5.0}, **state})
+    return Meters(
+        CPU,
+        {
+            "sums": [6.0, 3.0, 4.0, 1.0],
+            "failures": [(1, "v", 2, "why")],
+            "seconds": 10.0,
+            "parts": {"data": 4.0, "backward": 5.0},
+            **state,
+        },
+    )
 
 
 def test_what_is_said_and_returned():
@@ -47,10 +55,20 @@ def test_what_is_said_and_returned():
     assert learned == "loss 1.5000 Prec@1 75.00"
     assert pace == "0.8 videos/s, 6 images/s; data 40% forward 0% backward 50% optimiser 0%"
     result = meters().result(8, World(0, 1, CPU))
-    assert result == {"loss": 1.5, "top1": 75.0, "videos": 4, "skipped": 1, "skipped_steps": 1,
-                      "seconds": pytest.approx(10, abs=0.1), "videos_per_second": pytest.approx(0.4, abs=0.01),
-                      "images_per_second": pytest.approx(3.2, abs=0.1), "data_share": pytest.approx(0.4, abs=0.01),
-                      "forward_share": 0, "backward_share": pytest.approx(0.5, abs=0.01), "optimiser_share": 0}
+    assert result == {
+        "loss": 1.5,
+        "top1": 75.0,
+        "videos": 4,
+        "skipped": 1,
+        "skipped_steps": 1,
+        "seconds": pytest.approx(10, abs=0.1),
+        "videos_per_second": pytest.approx(0.4, abs=0.01),
+        "images_per_second": pytest.approx(3.2, abs=0.1),
+        "data_share": pytest.approx(0.4, abs=0.01),
+        "forward_share": 0,
+        "backward_share": pytest.approx(0.5, abs=0.01),
+        "optimiser_share": 0,
+    }
 
 
 def test_a_state_goes_on():
@@ -62,5 +80,7 @@ def test_a_state_goes_on():
 
 def test_advice_only_where_there_is_something_to_gain():
     assert advice(0.1, 0) is None
-    assert "43% of the time" in advice(0.43, 0) and "more loader processes (-j 0 now" in advice(0.43, 0)
+    assert "43% of the time" in advice(0.43, 0) and "more loader processes (-j 0 now" in advice(
+        0.43, 0
+    )
     assert "more loader processes" not in advice(0.43, 10_000)

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score
 
-from ops.metrics import average_precision, confusion_matrix, evaluate, line, mean_class_accuracy, topk_accuracy
+from ops.metrics import (
+    average_precision,
+    confusion_matrix,
+    evaluate,
+    line,
+    mean_class_accuracy,
+    topk_accuracy,
+)
 
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 LABELS = np.array([1, 1, 2, 2])
@@ -18,9 +25,17 @@ def test_by_hand():
     assert mean_class_accuracy(SCORES, LABELS) == 50.0
     labels = np.array([1, 1, 1, 0])
     result = evaluate(SCORES, labels)
-    assert result == {"top1": 50.0, "top5": 100.0, "mean_class": mean_class_accuracy(SCORES, labels)}
+    assert result == {
+        "top1": 50.0,
+        "top5": 100.0,
+        "mean_class": mean_class_accuracy(SCORES, labels),
+    }
     assert line(result) == "Prec@1 50.00% Prec@5 100.00% mean class 66.67%"
-    assert confusion_matrix(SCORES.argmax(1), LABELS, 3).tolist() == [[0, 0, 0], [1, 1, 0], [1, 0, 1]]
+    assert confusion_matrix(SCORES.argmax(1), LABELS, 3).tolist() == [
+        [0, 0, 0],
+        [1, 1, 0],
+        [1, 0, 1],
+    ]
 
 
 def test_classes_without_videos_are_left_out():
@@ -47,21 +62,33 @@ def test_nan_is_never_a_hit():
 
 
 @settings(max_examples=100, deadline=None)
-@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 7)), elements=st.integers(-3, 3)), st.data())
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 12), st.integers(1, 7)), elements=st.integers(-3, 3)
+    ),
+    st.data(),
+)
 def test_against_a_stable_sort(scores, data):
     videos, classes = scores.shape
-    labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=videos, max_size=videos)))
+    labels = np.array(
+        data.draw(st.lists(st.integers(0, classes - 1), min_size=videos, max_size=videos))
+    )
     order = [sorted(range(classes), key=lambda c: (-row[c], c)) for row in scores]
     for k in (1, 2, 5):
         hits = sum(label in best[:k] for label, best in zip(labels, order, strict=True))
         assert topk_accuracy(scores, labels, (k,))[0] == pytest.approx(100 * hits / videos)
-    per_class = [np.mean([order[i][0] == c for i in np.flatnonzero(labels == c)]) for c in set(labels.tolist())]
+    per_class = [
+        np.mean([order[i][0] == c for i in np.flatnonzero(labels == c)])
+        for c in set(labels.tolist())
+    ]
     assert mean_class_accuracy(scores, labels) == pytest.approx(100 * np.mean(per_class))
     matrix = confusion_matrix(np.array([best[0] for best in order]), labels, classes)
     assert matrix.dtype == np.int64 and matrix.sum() == videos
     for truth in range(classes):
         for guess in range(classes):
-            expected = sum(t == truth and best[0] == guess for t, best in zip(labels, order, strict=True))
+            expected = sum(
+                t == truth and best[0] == guess for t, best in zip(labels, order, strict=True)
+            )
             assert matrix[truth, guess] == expected
 
 
@@ -96,14 +123,25 @@ def test_wrong_k_and_predictions():
 def test_failed_videos_are_wrong_however_few_classes_there_are():
     failed = np.array([True, False, False, False])
     assert evaluate(SCORES, LABELS, failed) == {"top1": 25.0, "top5": 75.0, "mean_class": 25.0}
-    assert evaluate(SCORES[:, :1], np.zeros(4, int), failed) == {"top1": 75.0, "top5": 75.0, "mean_class": 75.0}
+    assert evaluate(SCORES[:, :1], np.zeros(4, int), failed) == {
+        "top1": 75.0,
+        "top5": 75.0,
+        "mean_class": 75.0,
+    }
 
 
 @settings(max_examples=100, deadline=None)
-@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(2, 7)), elements=st.integers(-3, 3)), st.data())
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 9), st.integers(2, 7)), elements=st.integers(-3, 3)
+    ),
+    st.data(),
+)
 def test_average_precision_is_that_of_scikit_learn(scores, data):
     hot = data.draw(hnp.arrays(bool, scores.shape))
-    for row, (value, values, true) in enumerate(zip(average_precision(scores, hot), scores, hot, strict=True)):
+    for row, (value, values, true) in enumerate(
+        zip(average_precision(scores, hot), scores, hot, strict=True)
+    ):
         if true.any():
             assert value == pytest.approx(average_precision_score(true, values)), row
         else:
@@ -116,7 +154,9 @@ def test_several_labels():
     assert list(result) == ["map", "map_samples", "top1", "top5"]
     assert result["top1"] == 75.0 and topk_accuracy(SCORES, hot, (2,)) == (100.0,)
     assert result["map_samples"] == pytest.approx(100 * (1 + 1 + 1 + 0.5) / 4)
-    assert result["map"] == pytest.approx(100 * average_precision_score(hot, SCORES, average="macro"))
+    assert result["map"] == pytest.approx(
+        100 * average_precision_score(hot, SCORES, average="macro")
+    )
     # A video without a prediction ranks last in each class, whatever numbers stand for it.
     failed = np.array([True, False, False, False])
     for numbers in (-1, 50):
@@ -124,4 +164,6 @@ def test_several_labels():
         scores[0] = numbers
         of_classes = [1 / 2, (1 / 3 + 2 / 4) / 2, (1 + 2 / 4) / 2]
         assert evaluate(scores, hot, failed)["map"] == pytest.approx(100 * np.mean(of_classes))
-        assert evaluate(scores, hot, failed)["map_samples"] == pytest.approx(100 * (0 + 1 + 1 + 0.5) / 4)
+        assert evaluate(scores, hot, failed)["map_samples"] == pytest.approx(
+            100 * (0 + 1 + 1 + 0.5) / 4
+        )

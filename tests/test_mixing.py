@@ -6,7 +6,10 @@ from ops.train.mixing import mixer
 
 def batch(count=4, size=16):
     """Clips of one grey each, so that a mixed pixel tells its share: 0, 60, 120, ..."""
-    clips = torch.zeros(count, 3, 2, size, size, dtype=torch.uint8) + 60 * torch.arange(count)[:, None, None, None, None]
+    clips = (
+        torch.zeros(count, 3, 2, size, size, dtype=torch.uint8)
+        + 60 * torch.arange(count)[:, None, None, None, None]
+    )
     return clips.to(torch.uint8), torch.arange(count)
 
 

@@ -85,30 +85,42 @@ def test_the_slot_is_in_the_residual_branch_alone(network):
     nothing = block.conv(torch.zeros_like(x))
     assert not torch.allclose(block(x), x + nothing)
     block.before_conv1 = Zero()
-    torch.testing.assert_close(block(x), x + nothing)  # the way around the branch knows nothing of the guest
+    torch.testing.assert_close(
+        block(x), x + nothing
+    )  # the way around the branch knows nothing of the guest
 
 
 def test_a_guest_changes_no_other_key(network):
     guest = copy.deepcopy(network)
     guest.stages()[0][0].before_conv1 = nn.Conv2d(24, 24, 1)
     assert set(guest.state_dict()) - set(network.state_dict()) == {
-        "features.3.before_conv1.weight", "features.3.before_conv1.bias"
+        "features.3.before_conv1.weight",
+        "features.3.before_conv1.bias",
     }
 
 
 def test_first_conv_sees_the_frames(network):
     conv = network.get_submodule(network.first_conv)
-    assert conv is next(m for m in network.modules() if isinstance(m, nn.Conv2d)) and conv.in_channels == 3
+    assert (
+        conv is next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+        and conv.in_channels == 3
+    )
 
 
 def test_channels_last_is_kept(network):
     network = copy.deepcopy(network).to(memory_format=torch.channels_last)
     kept = []
     for block in blocks(network):
-        block.register_forward_hook(lambda _, __, y: kept.append(y.is_contiguous(memory_format=torch.channels_last)))
+        block.register_forward_hook(
+            lambda _, __, y: kept.append(y.is_contiguous(memory_format=torch.channels_last))
+        )
     x = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(network(x.contiguous(memory_format=torch.channels_last)), network(x.contiguous()),
-                               rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        network(x.contiguous(memory_format=torch.channels_last)),
+        network(x.contiguous()),
+        rtol=1e-3,
+        atol=1e-4,
+    )
     assert kept[:10] == [True] * 10
 
 
@@ -128,7 +140,12 @@ def test_infer_arch():
             assert infer_arch(shapes(torchvision.models.get_model(other))) is None
         assert infer_arch(shapes(torchvision.models.mobilenet_v2(width_mult=1.4))) is None
     assert infer_arch({}) is None
-    assert infer_arch({key: shape for key, shape in theirs.items() if not key.startswith("features.17.")}) is None
+    assert (
+        infer_arch(
+            {key: shape for key, shape in theirs.items() if not key.startswith("features.17.")}
+        )
+        is None
+    )
     assert infer_arch(theirs | {"features.0.0.weight": (32, 3, 5, 5)}) is None
 
 

@@ -19,28 +19,48 @@ FEATURES = {"resnet18": 512, "resnet34": 512, "mobilenetv2": 1280, "BNInception"
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_backbone_with_every_module(arch, module):
-    special = {("BNInception", "tsm"): {"shift_place": "block"}, ("mobilenetv2", "tin"): {"shift_div": 2}}
+    special = {
+        ("BNInception", "tsm"): {"shift_place": "block"},
+        ("mobilenetv2", "tin"): {"shift_div": 2},
+    }
     options = special.get((arch, module), {})
     refused = {"mobilenetv2": ("tdn", "tam"), "BNInception": ("tdn", "tam", "tin")}.get(arch, ())
     for modality in MODULES[module].modalities:
         with torch.device("meta"):
             if module in refused:
-                with pytest.raises(UserError, match="tdn needs a ResNet" if module == "tdn" else f"{module}: .* have no slot"):
+                with pytest.raises(
+                    UserError,
+                    match="tdn needs a ResNet" if module == "tdn" else f"{module}: .* have no slot",
+                ):
                     TSN(7, 3, arch=arch, module=module)
                 continue
             model = TSN(7, 3, arch=arch, module=module, modality=modality, **options)
-            assert model(torch.empty((2, 3, model.frame_channels, 64, 64), dtype=torch.uint8)).shape == (2, 7)
+            assert model(
+                torch.empty((2, 3, model.frame_channels, 64, 64), dtype=torch.uint8)
+            ).shape == (2, 7)
         state = model.backbone.state_dict()
         assert infer_arch({key: tuple(value.shape) for key, value in state.items()}) == arch
         assert model.backbone.feature_dim == FEATURES.get(arch, 2048)
 
 
-@pytest.mark.parametrize(("module", "arch", "options", "modality"), [(*kind, modality) for kind in (
-    ("tsn", "resnet18", {}), ("tsm", "resnet18", {"shift_place": "block", "temporal_pool": True, "non_local": True}),
-    ("tsm", "mobilenetv2", {}), ("tsm", "BNInception", {"shift_place": "block"}), ("tam", "resnet18", {"non_local": True}),
-    ("tam", "resnext50_32x4d", {}), ("tin", "resnet18", {"temporal_pool": True}), ("tin", "mobilenetv2", {"shift_div": 2}),
-    ("tdn", "resnet18", {"non_local": True, "temporal_pool": True}),
-) for modality in MODULES[kind[0]].modalities])
+@pytest.mark.parametrize(
+    ("module", "arch", "options", "modality"),
+    [
+        (*kind, modality)
+        for kind in (
+            ("tsn", "resnet18", {}),
+            ("tsm", "resnet18", {"shift_place": "block", "temporal_pool": True, "non_local": True}),
+            ("tsm", "mobilenetv2", {}),
+            ("tsm", "BNInception", {"shift_place": "block"}),
+            ("tam", "resnet18", {"non_local": True}),
+            ("tam", "resnext50_32x4d", {}),
+            ("tin", "resnet18", {"temporal_pool": True}),
+            ("tin", "mobilenetv2", {"shift_div": 2}),
+            ("tdn", "resnet18", {"non_local": True, "temporal_pool": True}),
+        )
+        for modality in MODULES[kind[0]].modalities
+    ],
+)
 def test_a_step_of_every_kind_of_network(module, arch, options, modality, tmp_path):
     """Forward, backward, an optimiser step, saved and loaded again."""
     model = small(module=module, arch=arch, modality=modality, partial_bn=True, **options).train()
@@ -59,13 +79,30 @@ def test_a_step_of_every_kind_of_network(module, arch, options, modality, tmp_pa
 
 def test_attributes_of_a_model():
     model = small(module="tdn", input_size=112)
-    assert (model.num_class, model.num_segments, model.frames_per_segment, model.frame_channels) == (5, 4, 5, 15)
+    assert (
+        model.num_class,
+        model.num_segments,
+        model.frames_per_segment,
+        model.frame_channels,
+    ) == (5, 4, 5, 15)
     assert (model.input_size, model.scale_size, small(module="tsn").scale_size) == (112, 128, 256)
-    assert model.spec == {"num_class": 5, "num_segments": 4, "arch": "resnet18", "module": "tdn", "modality": "RGB",
-                          "dropout": 0.5, "consensus": "avg", "non_local": False, "temporal_pool": False,
-                          "stochastic_depth": 0.0, "input_size": 112}
-    assert small(module="tsm", shift_div=4).spec.items() >= {
-        "shift_div": 4, "shift_place": "blockres", "shift_direction": "both"}.items()
+    assert model.spec == {
+        "num_class": 5,
+        "num_segments": 4,
+        "arch": "resnet18",
+        "module": "tdn",
+        "modality": "RGB",
+        "dropout": 0.5,
+        "consensus": "avg",
+        "non_local": False,
+        "temporal_pool": False,
+        "stochastic_depth": 0.0,
+        "input_size": 112,
+    }
+    assert (
+        small(module="tsm", shift_div=4).spec.items()
+        >= {"shift_div": 4, "shift_place": "blockres", "shift_direction": "both"}.items()
+    )
     tsn = small(module="tsn")
     assert (tsn.frames_per_segment, tsn.frame_channels) == (1, 3)
     assert not [key for key in model.state_dict() if key in ("mean", "std")]
@@ -115,13 +152,17 @@ def test_bninception_takes_bgr_of_0_to_255():
     assert torch.equal(model.preprocess(clip), expected)
 
 
-@pytest.mark.parametrize(("arch", "scale", "mean", "std"), [("resnet18", 255, 0.5, 0.226), ("BNInception", 1, 128, 1)])
+@pytest.mark.parametrize(
+    ("arch", "scale", "mean", "std"), [("resnet18", 255, 0.5, 0.226), ("BNInception", 1, 128, 1)]
+)
 def test_flow_is_normalised_around_no_motion(arch, scale, mean, std):
     model = small(module="tsm", arch=arch, modality="Flow", shift_place="block")
     assert (model.frames_per_segment, model.frame_channels) == (5, 10)
     clip = pixels(model, size=8)[0]
     assert clip.shape == (4, 10, 8, 8)
-    torch.testing.assert_close(model.preprocess(clip), (clip / scale - mean) / std, rtol=1e-5, atol=1e-5)  # every channel
+    torch.testing.assert_close(
+        model.preprocess(clip), (clip / scale - mean) / std, rtol=1e-5, atol=1e-5
+    )  # every channel
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -139,7 +180,8 @@ def test_differences_are_taken_of_pixels_and_of_normalised_frames(arch, scale, c
     for given, wanted in ((clip, expected), (clip.float(), None)):
         seen = model.preprocess(given)
         assert seen.shape == (4, 15, 8, 8) and seen.is_contiguous(
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
         if wanted is not None:
             torch.testing.assert_close(seen, wanted, rtol=1e-6, atol=1e-6)
     still = clip[:, :3].repeat(1, 6, 1, 1)
@@ -152,19 +194,37 @@ def test_float64_network_takes_pixels():
         assert model(pixels(model)).dtype == torch.float64
 
 
-@pytest.mark.parametrize("shape", [
-    (1, 3, 15, 8, 8), (1, 4, 3, 8, 8), (1, 45, 8, 8), (1, 15, 4, 8, 8), (1, 4, 14, 8, 8), (4, 15, 8, 8), (60, 8, 8),
-    (1, 2, 30, 8, 8), (1, 1, 4, 15, 8, 8), (60,),
-])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 3, 15, 8, 8),
+        (1, 4, 3, 8, 8),
+        (1, 45, 8, 8),
+        (1, 15, 4, 8, 8),
+        (1, 4, 14, 8, 8),
+        (4, 15, 8, 8),
+        (60, 8, 8),
+        (1, 2, 30, 8, 8),
+        (1, 1, 4, 15, 8, 8),
+        (60,),
+    ],
+)
 def test_clips_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"\[B, 4, 15, H, W\]"):
         small(module="tdn")(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("options", [
-    {"arch": "resnet17"}, {"module": "tsx"}, {"modality": "Flows"}, {"consensus": "max"}, {"num_class": 0},
-    {"num_segments": 0},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"arch": "resnet17"},
+        {"module": "tsx"},
+        {"modality": "Flows"},
+        {"consensus": "max"},
+        {"num_class": 0},
+        {"num_segments": 0},
+    ],
+)
 def test_unknown_names_are_user_errors(options):
     with pytest.raises(UserError) as error:
         TSN(**{"num_class": 3, **options})
@@ -189,13 +249,16 @@ def test_dropout_works_on_each_segment_in_training_only():
     clip = pixels(model)[:, :1].expand(-1, 4, -1, -1, -1)
     with torch.no_grad():
         scores = model(clip)
-        assert torch.equal(scores, model(clip)) and torch.allclose(scores[:, 0], scores[:, 1], atol=1e-6)
+        assert torch.equal(scores, model(clip)) and torch.allclose(
+            scores[:, 0], scores[:, 1], atol=1e-6
+        )
         model.dropout.train()
         scores = model(clip)
     assert (scores[:, 0] - scores[:, 1]).abs().max() > 1e-4
 
 
 # Partial BN.
+
 
 def norms(model):
     return [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -209,9 +272,13 @@ def test_partial_bn_trains_the_first_norm_only(module):
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model(pixels(model)).sum().backward()
     for name, value in model.named_buffers():
-        trained = name.startswith("backbone.bn1.") or ".kernel_bn." in name or ".gate_bn." in name  # TAM's own, of vectors
+        trained = (
+            name.startswith("backbone.bn1.") or ".kernel_bn." in name or ".gate_bn." in name
+        )  # TAM's own, of vectors
         assert torch.equal(value, buffers[name]) != trained, name
-    assert first.weight.grad is not None and all(bn.weight.grad is None and bn.bias.grad is None for bn in later)
+    assert first.weight.grad is not None and all(
+        bn.weight.grad is None and bn.bias.grad is None for bn in later
+    )
 
 
 def test_partial_bn_leaves_non_local_blocks_alone():
@@ -233,7 +300,9 @@ def test_partial_bn_on_off_on():
         for training in (True, False, True):
             model.train(training)
             first, *later = norms(model)
-            assert first.training == training and {bn.training for bn in later} == {training and mode == "off"}
+            assert first.training == training and {bn.training for bn in later} == {
+                training and mode == "off"
+            }
             assert model.head.training == training
         state[mode].append([p.requires_grad for p in model.parameters()])
     assert all(state["off"][0]) and state["off"][0] == state["off"][1]
@@ -246,10 +315,16 @@ def test_partial_bn_on_off_on():
 
 def test_train_and_eval_return_the_model():
     model = small(module="tsn", partial_bn=True)
-    assert model.train() is model and model.eval() is model and model.train(False) is model and not model.training
+    assert (
+        model.train() is model
+        and model.eval() is model
+        and model.train(False) is model
+        and not model.training
+    )
 
 
 # Parameters.
+
 
 def test_every_parameter_is_used():
     """So DistributedDataParallel needs no find_unused_parameters."""
@@ -264,4 +339,6 @@ def test_insert_keeps_what_the_backbone_has():
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
     insert("tdn", model.backbone, 4)
     after = model.backbone.state_dict()
-    assert len(after) > len(before) and all(torch.equal(after[key], value) for key, value in before.items())
+    assert len(after) > len(before) and all(
+        torch.equal(after[key], value) for key, value in before.items()
+    )

@@ -1,4 +1,5 @@
 """What networks compute: the originals' numbers, and the same in another layout, with folded norms, in less memory."""
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +16,21 @@ from ops.optim import parameter_groups, set_learning_rate
 
 # The original implementations' numbers: tests/golden, made by running them in float64.
 
-@pytest.mark.parametrize("file", [
-    "tdn_resnet50_8f_fc.npz", "tsn_resnet50_8f.npz", "tsm_resnet50_8f.npz", "tsm_resnet50_nl_8f.npz", "tsm_mobilenetv2_8f.npz",
-    "tsm_resnet50_flow_8f.npz", "tsn_bninception_3f.npz", "tam_resnet50_8f.npz", "tin_resnet50_8f.npz"])
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tdn_resnet50_8f_fc.npz",
+        "tsn_resnet50_8f.npz",
+        "tsm_resnet50_8f.npz",
+        "tsm_resnet50_nl_8f.npz",
+        "tsm_mobilenetv2_8f.npz",
+        "tsm_resnet50_flow_8f.npz",
+        "tsn_bninception_3f.npz",
+        "tam_resnet50_8f.npz",
+        "tin_resnet50_8f.npz",
+    ],
+)
 def test_golden_logits(file):
     golden, config, state = load(file)
     model = load_model(state, num_segments=int(config["T"]), dropout=0.0, quiet=True)
@@ -28,9 +41,15 @@ def test_golden_logits(file):
 
 # Weight decay shrinks the redundant conv biases of the original TDN; in training that changes nothing, but its running means
 # lag behind the biases by about 1e-5. A network without these biases has nothing that lags.
-@pytest.mark.parametrize(("file", "policy", "tolerance"), [
-    ("tdn_resnet50_8f.npz", "flat", 1e-4), ("tsm_resnet50_8f.npz", "groups", 1e-6),
-    ("tam_resnet50_8f.npz", "groups", 1e-6), ("tin_resnet50_8f.npz", "groups", 1e-6)])
+@pytest.mark.parametrize(
+    ("file", "policy", "tolerance"),
+    [
+        ("tdn_resnet50_8f.npz", "flat", 1e-4),
+        ("tsm_resnet50_8f.npz", "groups", 1e-6),
+        ("tam_resnet50_8f.npz", "groups", 1e-6),
+        ("tin_resnet50_8f.npz", "groups", 1e-6),
+    ],
+)
 def test_golden_training(file, policy, tolerance):
     """Logits of the original before and after three of its SGD steps, and the losses between."""
     golden, config, state = load(file)
@@ -61,13 +80,17 @@ def test_golden_training(file, policy, tolerance):
 
 # Sizes: parameters and multiply-adds that the papers and the originals' own code give.
 
+
 def test_parameter_counts():
     with torch.device("meta"):
         tdn, tsn = TSN(400, 8, module="tdn"), TSN(400, 8)
     assert sum(p.numel() for p in tsn.parameters()) == 24_327_632
     _, _, state = load("tdn_resnet50_8f.npz")
-    for arch, options, count in (("resnet50", {"non_local": True}, 31_686_096), ("resnet101", {}, 43_319_760),
-                                   ("mobilenetv2", {}, 2_736_272)):
+    for arch, options, count in (
+        ("resnet50", {"non_local": True}, 31_686_096),
+        ("resnet101", {}, 43_319_760),
+        ("mobilenetv2", {}, 2_736_272),
+    ):
         with torch.device("meta"):
             tsm = TSN(400, 8, module="tsm", arch=arch, **options)
         assert sum(p.numel() for p in tsm.parameters()) == count
@@ -76,13 +99,19 @@ def test_parameter_counts():
     original += (400 - 174) * (2048 + 1)
     assert round(original / 1e6, 2) == 24.88
     # What it has and a net without redundant parameters has not: conv biases before a BatchNorm, and an unused conv.
-    biases = [key for key in state if key.endswith(".bias") and (".conv" in key or ".downsample.0." in key)]
+    biases = [
+        key
+        for key in state
+        if key.endswith(".bias") and (".conv" in key or ".downsample.0." in key)
+    ]
     redundant = sum(state[key].numel() for key in biases if ".conv1_5." not in key)
     redundant += state["module.base_model.conv1_temp.weight"].numel()
     assert sum(p.numel() for p in tdn.parameters()) == original - redundant == 24_845_680
 
 
-@pytest.mark.parametrize(("module", "segments", "giga"), [("tsn", 8, 32.70), ("tdn", 8, 35.61), ("tdn", 16, 71.22)])
+@pytest.mark.parametrize(
+    ("module", "segments", "giga"), [("tsn", 8, 32.70), ("tdn", 8, 35.61), ("tdn", 16, 71.22)]
+)
 def test_multiply_adds(module, segments, giga):
     """The papers' 33, 36 and 72 GFLOPs; the counter leaves out what is no matrix product."""
     with torch.device("meta"):
@@ -95,10 +124,20 @@ def test_multiply_adds(module, segments, giga):
 
 # Layout, folding, memory.
 
+
 def configurations():
-    return pytest.mark.parametrize(("module", "arch"), [("tsn", "resnet18"), ("tdn", "resnet18"), ("tsn", "resnet50"),
-                                                        ("tdn", "resnet50"), ("tsm", "resnet50"), ("tsm", "mobilenetv2"),
-                                                        ("tsn", "BNInception")])
+    return pytest.mark.parametrize(
+        ("module", "arch"),
+        [
+            ("tsn", "resnet18"),
+            ("tdn", "resnet18"),
+            ("tsn", "resnet50"),
+            ("tdn", "resnet50"),
+            ("tsm", "resnet50"),
+            ("tsm", "mobilenetv2"),
+            ("tsn", "BNInception"),
+        ],
+    )
 
 
 @configurations()
@@ -110,12 +149,19 @@ def test_channels_last_is_the_same_function(module, arch):
         assert model.to_channels_last() is model
         lost = []
         for name, layer in model.backbone.named_modules():
-            layer.register_forward_hook(lambda _, __, y, name=name: lost.append(name) if y.dim() == 4 and not
-                                        y.is_contiguous(memory_format=torch.channels_last) else None)
+            layer.register_forward_hook(
+                lambda _, __, y, name=name: (
+                    lost.append(name)
+                    if y.dim() == 4 and not y.is_contiguous(memory_format=torch.channels_last)
+                    else None
+                )
+            )
         torch.testing.assert_close(model(clip), scores, rtol=1e-4, atol=1e-6)
     for frames in (clip[0], clip[0].float()):
         assert model.preprocess(frames).is_contiguous(memory_format=torch.channels_last)
-    assert not lost  # no layer falls back to the other order, which would cost a copy in each layer after it
+    assert (
+        not lost
+    )  # no layer falls back to the other order, which would cost a copy in each layer after it
 
 
 def test_channels_last_gives_the_same_gradients():
@@ -151,7 +197,9 @@ def test_training_models_are_not_fused():
 
 def test_a_guest_with_a_new_norm_name_is_not_folded_silently():
     model = small(module="tsn").eval()
-    model.backbone.layer2[0].before_conv2 = nn.Sequential(nn.Identity(), nn.Identity(), nn.BatchNorm2d(128))
+    model.backbone.layer2[0].before_conv2 = nn.Sequential(
+        nn.Identity(), nn.Identity(), nn.BatchNorm2d(128)
+    )
     with pytest.raises(ValueError, match="no conv before 2 in a Sequential"):
         fuse_batch_norm(model.eval())
 

@@ -23,17 +23,24 @@ def naive(block, x):
     T = block.num_segments
 
     def conv(layer, value):  # 1x1x1
-        return torch.einsum("oc,nchw->nohw", layer.weight[..., 0, 0], value) + layer.bias[:, None, None]
+        return (
+            torch.einsum("oc,nchw->nohw", layer.weight[..., 0, 0], value)
+            + layer.bias[:, None, None]
+        )
 
     attended = []
     for clip in x.split(T):
         theta, phi, g = (conv(layer, clip) for layer in (block.theta, block.phi, block.g))
         phi, g = (F.max_pool2d(value, [min(2, h), min(2, w)]) for value in (phi, g))
-        theta, phi, g = (value.transpose(0, 1).flatten(1) for value in (theta, phi, g))  # [c / 2, T*h*w]
+        theta, phi, g = (
+            value.transpose(0, 1).flatten(1) for value in (theta, phi, g)
+        )  # [c / 2, T*h*w]
         y = g @ torch.softmax(theta.T @ phi, dim=1).T
         attended.append(y.reshape(c // 2, T, h, w).transpose(0, 1))
     bn, z = block.expand_bn, conv(block.expand, torch.cat(attended))
-    return x + F.batch_norm(z, bn.running_mean.clone(), bn.running_var.clone(), bn.weight, bn.bias, bn.training)
+    return x + F.batch_norm(
+        z, bn.running_mean.clone(), bn.running_var.clone(), bn.weight, bn.bias, bn.training
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -50,7 +57,9 @@ def test_the_block_is_the_formula(segments, size, training, layout):
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-10)
     probe = torch.randn_like(expected)
     gradients = torch.autograd.grad(y, [ours, *block.parameters()], probe)
-    for a, b in zip(gradients, torch.autograd.grad(expected, [theirs, *block.parameters()], probe), strict=True):
+    for a, b in zip(
+        gradients, torch.autograd.grad(expected, [theirs, *block.parameters()], probe), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 

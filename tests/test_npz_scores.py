@@ -19,7 +19,9 @@ from ops.score.npz_scores import load_npz, save_npz
 
 def videos(count=4, classes=5, crops=2):
     rng = np.random.default_rng(0)
-    return [rng.normal(size=(1 + row % 3, crops, classes)).astype(np.float32) for row in range(count)], [1, 0, 4, 2][:count]
+    return [
+        rng.normal(size=(1 + row % 3, crops, classes)).astype(np.float32) for row in range(count)
+    ], [1, 0, 4, 2][:count]
 
 
 def pairs(scores, labels):
@@ -50,19 +52,37 @@ def archive(path, compression=zipfile.ZIP_STORED, **members):
 
 def python2_array(array):
     """cPickle of Python 2, protocol 2, of a numpy 1 array: names in clear text, data in 'str' opcodes."""
-    def text(value):
-        return (b"U" + bytes([len(value)]) if len(value) < 256 else b"T" + struct.pack("<i", len(value))) + value
 
-    code, order, flags = (b"O8", b"|", 63) if array.dtype == object else (array.dtype.str[1:].encode(), b"<", 0)
+    def text(value):
+        return (
+            b"U" + bytes([len(value)]) if len(value) < 256 else b"T" + struct.pack("<i", len(value))
+        ) + value
+
+    code, order, flags = (
+        (b"O8", b"|", 63) if array.dtype == object else (array.dtype.str[1:].encode(), b"<", 0)
+    )
     shape = b"(" + b"".join(b"M" + struct.pack("<H", size) for size in array.shape) + b"t"
     if array.dtype == object:
-        values = [python2_array(v) if isinstance(v, np.ndarray) else b"J" + struct.pack("<i", v) for v in array.ravel()]
+        values = [
+            python2_array(v) if isinstance(v, np.ndarray) else b"J" + struct.pack("<i", v)
+            for v in array.ravel()
+        ]
         data = b"](" + b"".join(values) + b"e"
     else:
         data = text(array.tobytes())
-    return (b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01" + shape
-            + b"cnumpy\ndtype\n" + text(code) + b"K\x00K\x01\x87R(K\x03" + text(order)
-            + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK" + bytes([flags]) + b"tb\x89" + data + b"tb")
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
+        + shape
+        + b"cnumpy\ndtype\n"
+        + text(code)
+        + b"K\x00K\x01\x87R(K\x03"
+        + text(order)
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK"
+        + bytes([flags])
+        + b"tb\x89"
+        + data
+        + b"tb"
+    )
 
 
 def python2_npz(path, scores, labels):
@@ -77,8 +97,13 @@ def numpy1_npz(path, scores, labels, compression=zipfile.ZIP_STORED):
 
 
 def same(loaded, scores, labels, ids=None):
-    assert all(np.array_equal(a, b) and a.dtype == np.float32 for a, b in zip(loaded.scores, scores, strict=True))
-    assert loaded.labels.tolist() == labels and loaded.labels.dtype == np.int64 and loaded.ids == ids
+    assert all(
+        np.array_equal(a, b) and a.dtype == np.float32
+        for a, b in zip(loaded.scores, scores, strict=True)
+    )
+    assert (
+        loaded.labels.tolist() == labels and loaded.labels.dtype == np.int64 and loaded.ids == ids
+    )
     return True
 
 
@@ -88,7 +113,9 @@ def test_files_of_tsn(tmp_path, write):
     path = write(tmp_path / "rgb.npz", *videos())
     assert same(load_npz(path), *videos())
     with np.load(path, allow_pickle=True, encoding="latin1") as file:  # it is such a file
-        assert all(np.array_equal(a, b) for a, b in zip(file["scores"][:, 0], videos()[0], strict=True))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(file["scores"][:, 0], videos()[0], strict=True)
+        )
 
 
 def test_files_of_caffe_are_of_25_frames_and_10_crops(tmp_path):
@@ -101,7 +128,9 @@ def test_what_this_numpy_saves(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, scores=pairs(scores, labels), labels=labels)
     assert same(load_npz(path), scores, labels)
-    np.savez_compressed(path, scores=pairs(scores, map(np.int64, labels)))  # labels beside the scores only
+    np.savez_compressed(
+        path, scores=pairs(scores, map(np.int64, labels))
+    )  # labels beside the scores only
     assert same(load_npz(path), scores, labels)
     listed = np.empty(4, object)
     listed[:] = scores
@@ -129,25 +158,32 @@ def test_the_plain_form(tmp_path):
     save_npz(path, scores, np.array([1, 0, 4], np.uint8), ids)
     assert same(load_npz(path), scores, [1, 0, 4], ids) and os.listdir(path.parent) == ["a.npz"]
     with np.load(path) as file:  # without allow_pickle
-        assert np.array_equal(file["scores"], scores) and file["labels"].tolist() == [1, 0, 4] and file["ids"].tolist() == ids
+        assert (
+            np.array_equal(file["scores"], scores)
+            and file["labels"].tolist() == [1, 0, 4]
+            and file["ids"].tolist() == ids
+        )
     save_npz(path, scores, np.array([1, 0, 4]))
     assert same(load_npz(path), scores, [1, 0, 4])
     np.savez(path, scores=scores, labels=[1, 0, 4], ids=np.array([b"a", b"b", "é".encode()]))
     assert load_npz(path).ids == ["a", "b", "é"]
 
 
-@pytest.mark.parametrize("scores, labels, ids, error", [
-    (np.zeros((2, 1, 1, 3)), [0, 1], None, ValueError),
-    (np.zeros((2, 1, 3), "f4"), [0, 1], None, ValueError),
-    (np.zeros((0, 1, 1, 3), "f4"), [], None, ValueError),
-    (np.zeros((2, 1, 1, 3), "f4"), [0], None, ValueError),
-    (np.zeros((2, 1, 1, 3), "f4"), [0, 3], None, ValueError),
-    (np.zeros((2, 1, 1, 3), "f4"), [0, -1], None, ValueError),
-    (np.zeros((2, 1, 1, 3), "f4"), [0, 1.0], None, ValueError),
-    (np.zeros((2, 1, 1, 3), "f4"), [0, 1], ["a"], ValueError),
-    (np.zeros((2, 1, 1, 3), "f4"), [0, 1], ["a", "b\t"], UserError),
-    (np.full((2, 1, 1, 3), np.inf, "f4"), [0, 1], None, UserError),
-])
+@pytest.mark.parametrize(
+    "scores, labels, ids, error",
+    [
+        (np.zeros((2, 1, 1, 3)), [0, 1], None, ValueError),
+        (np.zeros((2, 1, 3), "f4"), [0, 1], None, ValueError),
+        (np.zeros((0, 1, 1, 3), "f4"), [], None, ValueError),
+        (np.zeros((2, 1, 1, 3), "f4"), [0], None, ValueError),
+        (np.zeros((2, 1, 1, 3), "f4"), [0, 3], None, ValueError),
+        (np.zeros((2, 1, 1, 3), "f4"), [0, -1], None, ValueError),
+        (np.zeros((2, 1, 1, 3), "f4"), [0, 1.0], None, ValueError),
+        (np.zeros((2, 1, 1, 3), "f4"), [0, 1], ["a"], ValueError),
+        (np.zeros((2, 1, 1, 3), "f4"), [0, 1], ["a", "b\t"], UserError),
+        (np.full((2, 1, 1, 3), np.inf, "f4"), [0, 1], None, UserError),
+    ],
+)
 def test_what_cannot_be_read_back_is_not_written(tmp_path, scores, labels, ids, error):
     with pytest.raises(error):
         save_npz(tmp_path / "a.npz", scores, labels, ids)
@@ -166,48 +202,124 @@ GOOD = np.zeros((1, 1, 3), np.float32)
 PLAIN = np.zeros((2, 1, 1, 3), np.float32)
 
 
-@pytest.mark.parametrize("members, message", [
-    ({"labels": [0]}, "holds no scores"),
-    ({"scores": PLAIN}, "has 0 labels for 2 videos"),
-    ({"scores": PLAIN, "labels": [0]}, "has 1 labels for 2 videos"),
-    ({"scores": PLAIN[0], "labels": [0]}, "has scores float32 (1, 1, 3), not numbers [videos, frames, crops, classes]"),
-    ({"scores": PLAIN[:0], "labels": np.zeros(0, int)}, "has scores float32 (0, 1, 1, 3), not numbers"),
-    ({"scores": np.array(["a"]), "labels": [0]}, "has scores <U1 (1,), not numbers"),
-    ({"scores": PLAIN, "labels": [0, 3]}, "row 2 of 2 has the label 3, not an integer in [0, 3)"),
-    ({"scores": PLAIN, "labels": [0, -1]}, "row 2 of 2 has the label -1, not an integer in [0, 3)"),
-    ({"scores": PLAIN, "labels": [0.0, 1]}, "has labels float64 (2,), not integers [videos]"),
-    ({"scores": PLAIN, "labels": np.array([0, "1"], object)}, "row 2 of 2 has the label 1, not an integer"),
-    ({"scores": PLAIN, "labels": [[0], [1]]}, "has labels int64 (2, 1), not integers [videos]"),
-    ({"scores": PLAIN * np.nan, "labels": [0, 1]}, "row 1 of 2 has scores that are not finite"),
-    ({"scores": np.full((1, 1, 1, 3), 1e300), "labels": [0]}, "row 1 of 1 has scores that are not finite"),
-    ({"scores": PLAIN, "labels": [0, 1], "ids": np.array(["a"])}, "has ids that are not 2 texts"),
-    ({"scores": PLAIN, "labels": [0, 1], "ids": np.array([1, 2])}, "has ids that are not 2 texts"),
-    ({"scores": PLAIN, "labels": [0, 1], "ids": np.array(["a", 2], object)}, "has ids that are not 2 texts"),
-    ({"scores": PLAIN, "labels": [0, 1], "ids": np.array(["a", ""])}, "row 2: the id '' is empty"),
-    ({"scores": pairs([GOOD, GOOD * 1], [0, 1]), "labels": [0, 2]}, "row 2 of 2 has the label 2 in labels, but 1 beside"),
-    ({"scores": pairs([GOOD, GOOD * 1], [0, 1]), "labels": [0]}, "has 1 labels for 2 videos"),
-    ({"scores": pairs([GOOD, GOOD * 1], [0, None])}, "row 2 of 2 has the label None, not an integer"),
-    ({"scores": pairs([GOOD, GOOD * 1], [0, 1.0])}, "row 2 of 2 has the label 1.0, not an integer"),
-    ({"scores": pairs([GOOD, GOOD[0]], [0, 1])}, "row 2 of 2 has scores of shape (1, 3), not [frames, crops, 3]"),
-    ({"scores": pairs([GOOD, GOOD[..., :2]], [0, 1])}, "row 2 of 2 has scores of shape (1, 1, 2), not [frames, crops, 3]"),
-    ({"scores": pairs([GOOD[:0]], [0])}, "row 1 of 1 has scores of shape (0, 1, 3), not [frames, crops, classes]"),
-    ({"scores": pairs(["a"], [0])}, "row 1 of 1 of its scores is not (array, label)"),
-    ({"scores": np.array([[1, 2, 3]], object)}, "has scores that are no list of (array, label)"),
-    ({"scores": np.empty((0, 2), object)}, "holds scores of no video"),
-    ({"scores": pairs([GOOD, GOOD], [0, 1])}, "row 2 of 2 has the scores of another row"),
-    ({"scores": pairs([np.array([[[{}]]])], [0])}, "holds an array without numbers"),
-    ({"scores": pairs([torch.zeros(1, 1, 3)], [0])}, "holds torch objects (torch._utils._rebuild_tensor_v2)"),
-    ({"scores": npy("|O", (10**9, 2), pickle.dumps(pairs([GOOD], [0])))}, "scores.npy has the shape (1000000000, 2) in its"),
-    ({"scores": npy("|O", (1, 2), pickle.dumps(pairs([GOOD], [0]))[:-9])}, "is truncated"),
-    ({"scores": npy("<f4", (10**9, 1, 1, 3), b"")}, "scores.npy has 0 bytes of float32, which do not fill the shape (10000"),
-    ({"scores": npy("<f4", (-1, 1, 1, 3), b"\0" * 12)}, "scores.npy has 12 bytes of float32, which do not fill the shape (-1"),
-    ({"scores": PLAIN, "labels": [0, 1], "ids": npy("<U0", (10**9,), b"")}, "ids.npy has 0 bytes of <U0, which do not fill"),
-    ({"scores": PLAIN, "labels": [0, 1], "ids": npy("<U1", (10**9, 0), b"")}, "has ids that are not 2 texts"),
-    ({"scores": b"\x93NUMPY\x03\x00"}, "is not an .npz file, or is damaged (KeyError)"),
-    ({"scores": b""}, "is not an .npz file, or is damaged (ValueError)"),
-    ({"scores": b"\x93NUMPY\x02\x00\xff\xff\xff\xff"}, "is not an .npz file, or is damaged (ValueError)"),
-    ({"scores": npy("<f4", "(" * 5000, b"")}, "is not an .npz file, or is damaged ("),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "members, message",
+    [
+        ({"labels": [0]}, "holds no scores"),
+        ({"scores": PLAIN}, "has 0 labels for 2 videos"),
+        ({"scores": PLAIN, "labels": [0]}, "has 1 labels for 2 videos"),
+        (
+            {"scores": PLAIN[0], "labels": [0]},
+            "has scores float32 (1, 1, 3), not numbers [videos, frames, crops, classes]",
+        ),
+        (
+            {"scores": PLAIN[:0], "labels": np.zeros(0, int)},
+            "has scores float32 (0, 1, 1, 3), not numbers",
+        ),
+        ({"scores": np.array(["a"]), "labels": [0]}, "has scores <U1 (1,), not numbers"),
+        (
+            {"scores": PLAIN, "labels": [0, 3]},
+            "row 2 of 2 has the label 3, not an integer in [0, 3)",
+        ),
+        (
+            {"scores": PLAIN, "labels": [0, -1]},
+            "row 2 of 2 has the label -1, not an integer in [0, 3)",
+        ),
+        ({"scores": PLAIN, "labels": [0.0, 1]}, "has labels float64 (2,), not integers [videos]"),
+        (
+            {"scores": PLAIN, "labels": np.array([0, "1"], object)},
+            "row 2 of 2 has the label 1, not an integer",
+        ),
+        ({"scores": PLAIN, "labels": [[0], [1]]}, "has labels int64 (2, 1), not integers [videos]"),
+        ({"scores": PLAIN * np.nan, "labels": [0, 1]}, "row 1 of 2 has scores that are not finite"),
+        (
+            {"scores": np.full((1, 1, 1, 3), 1e300), "labels": [0]},
+            "row 1 of 1 has scores that are not finite",
+        ),
+        (
+            {"scores": PLAIN, "labels": [0, 1], "ids": np.array(["a"])},
+            "has ids that are not 2 texts",
+        ),
+        (
+            {"scores": PLAIN, "labels": [0, 1], "ids": np.array([1, 2])},
+            "has ids that are not 2 texts",
+        ),
+        (
+            {"scores": PLAIN, "labels": [0, 1], "ids": np.array(["a", 2], object)},
+            "has ids that are not 2 texts",
+        ),
+        (
+            {"scores": PLAIN, "labels": [0, 1], "ids": np.array(["a", ""])},
+            "row 2: the id '' is empty",
+        ),
+        (
+            {"scores": pairs([GOOD, GOOD * 1], [0, 1]), "labels": [0, 2]},
+            "row 2 of 2 has the label 2 in labels, but 1 beside",
+        ),
+        ({"scores": pairs([GOOD, GOOD * 1], [0, 1]), "labels": [0]}, "has 1 labels for 2 videos"),
+        (
+            {"scores": pairs([GOOD, GOOD * 1], [0, None])},
+            "row 2 of 2 has the label None, not an integer",
+        ),
+        (
+            {"scores": pairs([GOOD, GOOD * 1], [0, 1.0])},
+            "row 2 of 2 has the label 1.0, not an integer",
+        ),
+        (
+            {"scores": pairs([GOOD, GOOD[0]], [0, 1])},
+            "row 2 of 2 has scores of shape (1, 3), not [frames, crops, 3]",
+        ),
+        (
+            {"scores": pairs([GOOD, GOOD[..., :2]], [0, 1])},
+            "row 2 of 2 has scores of shape (1, 1, 2), not [frames, crops, 3]",
+        ),
+        (
+            {"scores": pairs([GOOD[:0]], [0])},
+            "row 1 of 1 has scores of shape (0, 1, 3), not [frames, crops, classes]",
+        ),
+        ({"scores": pairs(["a"], [0])}, "row 1 of 1 of its scores is not (array, label)"),
+        (
+            {"scores": np.array([[1, 2, 3]], object)},
+            "has scores that are no list of (array, label)",
+        ),
+        ({"scores": np.empty((0, 2), object)}, "holds scores of no video"),
+        ({"scores": pairs([GOOD, GOOD], [0, 1])}, "row 2 of 2 has the scores of another row"),
+        ({"scores": pairs([np.array([[[{}]]])], [0])}, "holds an array without numbers"),
+        (
+            {"scores": pairs([torch.zeros(1, 1, 3)], [0])},
+            "holds torch objects (torch._utils._rebuild_tensor_v2)",
+        ),
+        (
+            {"scores": npy("|O", (10**9, 2), pickle.dumps(pairs([GOOD], [0])))},
+            "scores.npy has the shape (1000000000, 2) in its",
+        ),
+        ({"scores": npy("|O", (1, 2), pickle.dumps(pairs([GOOD], [0]))[:-9])}, "is truncated"),
+        (
+            {"scores": npy("<f4", (10**9, 1, 1, 3), b"")},
+            "scores.npy has 0 bytes of float32, which do not fill the shape (10000",
+        ),
+        (
+            {"scores": npy("<f4", (-1, 1, 1, 3), b"\0" * 12)},
+            "scores.npy has 12 bytes of float32, which do not fill the shape (-1",
+        ),
+        (
+            {"scores": PLAIN, "labels": [0, 1], "ids": npy("<U0", (10**9,), b"")},
+            "ids.npy has 0 bytes of <U0, which do not fill",
+        ),
+        (
+            {"scores": PLAIN, "labels": [0, 1], "ids": npy("<U1", (10**9, 0), b"")},
+            "has ids that are not 2 texts",
+        ),
+        ({"scores": b"\x93NUMPY\x03\x00"}, "is not an .npz file, or is damaged (KeyError)"),
+        ({"scores": b""}, "is not an .npz file, or is damaged (ValueError)"),
+        (
+            {"scores": b"\x93NUMPY\x02\x00\xff\xff\xff\xff"},
+            "is not an .npz file, or is damaged (ValueError)",
+        ),
+        ({"scores": npy("<f4", "(" * 5000, b"")}, "is not an .npz file, or is damaged ("),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_wrong_content(tmp_path, members, message):
     assert refusal(archive(tmp_path / "a.npz", **members)).startswith(message)
 
@@ -219,9 +331,13 @@ def test_code_is_not_run(tmp_path):
 
     for rows in (pairs([Evil()], [0]), pairs([GOOD], [Evil()])):
         np.savez(tmp_path / "a.npz", scores=rows)
-        assert refusal(tmp_path / "a.npz").startswith(f"holds code ({os.mkdir.__module__}.mkdir) and was not loaded")
+        assert refusal(tmp_path / "a.npz").startswith(
+            f"holds code ({os.mkdir.__module__}.mkdir) and was not loaded"
+        )
         assert not (tmp_path / "made").exists()
-    np.load(tmp_path / "a.npz", allow_pickle=True)["scores"]  # the test could fail: numpy does run it
+    np.load(tmp_path / "a.npz", allow_pickle=True)[
+        "scores"
+    ]  # the test could fail: numpy does run it
     assert (tmp_path / "made").exists()
 
 
@@ -247,7 +363,9 @@ def test_zip_bombs_and_lengths_that_lie_do_not_take_memory(tmp_path):
     bomb = npy("<f4", (25, 1000, 1, 1000), b"\0" * 10**8)
     archive(path, zipfile.ZIP_DEFLATED, scores=bomb, labels=[0] * 25)
     assert path.stat().st_size < 10**6
-    assert peak(path) < 4 * 2**20 and "says it unpacks to 100000128 bytes, too many" in refusal(path)
+    assert peak(path) < 4 * 2**20 and "says it unpacks to 100000128 bytes, too many" in refusal(
+        path
+    )
     # The same file with a smaller size in its directory: only so much is unpacked.
     content = path.read_bytes()
     assert content.count(struct.pack("<I", len(bomb))) == 2
@@ -255,17 +373,23 @@ def test_zip_bombs_and_lengths_that_lie_do_not_take_memory(tmp_path):
     assert peak(path) < 8 * 2**20
     # A stored member that claims more than there is.
     content = archive(path, scores=npy("<f4", (2, 1, 1, 3), b"\0" * 24), labels=[0, 1]).read_bytes()
-    path.write_bytes(content.replace(struct.pack("<II", 152, 152), struct.pack("<II", 6 * 10**7, 6 * 10**7)))
+    path.write_bytes(
+        content.replace(struct.pack("<II", 152, 152), struct.pack("<II", 6 * 10**7, 6 * 10**7))
+    )
     assert peak(path) < 4 * 2**20
     archive(path, zipfile.ZIP_LZMA, scores=PLAIN)
     assert refusal(path) == "scores.npy is compressed in a way that numpy does not use"
     # An array asked for again and again, in the form whose data are copied when they are used.
     array = np.zeros((1000, 10, 10), np.float32)
-    again = b"\x80\x02](" + python2_array(array) + b"q\x01K\x00\x86" + b"h\x01K\x00\x86" * 3000 + b"e."
+    again = (
+        b"\x80\x02](" + python2_array(array) + b"q\x01K\x00\x86" + b"h\x01K\x00\x86" * 3000 + b"e."
+    )
     assert peak(archive(path, scores=npy("|O", (3001, 2), again))) < 8 * 2**20
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.sampled_from((python2_npz, numpy1_npz)), st.booleans(), st.data())
 def test_damaged_files_give_user_errors_only(tmp_path, write, inside, data):
     path = write(tmp_path / "a.npz", *videos(2, 3, 1))
@@ -283,4 +407,6 @@ def test_damaged_files_give_user_errors_only(tmp_path, write, inside, data):
         assert str(error).startswith(f"{path}: ") and str(error).isprintable()
         assert "MemoryError" not in str(error)
     else:
-        assert len(loaded.scores) == len(loaded.labels) and all(np.isfinite(score).all() for score in loaded.scores)
+        assert len(loaded.scores) == len(loaded.labels) and all(
+            np.isfinite(score).all() for score in loaded.scores
+        )

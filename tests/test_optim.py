@@ -20,39 +20,65 @@ def sizes(groups):
 
 
 def multipliers(groups, weight_decay):
-    return {group["name"]: (group["lr_mult"], group["weight_decay"] / weight_decay) for group in groups}
+    return {
+        group["name"]: (group["lr_mult"], group["weight_decay"] / weight_decay) for group in groups
+    }
 
 
 def assert_each_once(model, groups):
     listed = [id(p) for group in groups for p in group["params"]]
-    assert len(listed) == len(set(listed)) and set(listed) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert len(listed) == len(set(listed)) and set(listed) == {
+        id(p) for p in model.parameters() if p.requires_grad
+    }
 
 
 # Tensors by kind: R18 has 20 convs and BNs, R50 53; the first conv is a group of its own. TDN adds the stem (a conv and its
 # BN, and layer1 again: 4 or 10 convs) and 6 convs, one of them temporal, and 4 BNs in each block of stages 2 to 4 (6 or 13
 # blocks).
-@pytest.mark.parametrize(("module", "arch", "weights", "norms"), [
-    ("tsn", "resnet18", 19, 2 * 20), ("tsm", "resnet50", 52, 2 * 53),
-    ("tdn", "resnet18", 19 + 1 + 4 + 6 * 6, 2 * (20 + 1 + 4 + 6 * 4)),
-    ("tdn", "resnet50", 52 + 1 + 10 + 13 * 6, 2 * (53 + 1 + 10 + 13 * 4)),
-])
+@pytest.mark.parametrize(
+    ("module", "arch", "weights", "norms"),
+    [
+        ("tsn", "resnet18", 19, 2 * 20),
+        ("tsm", "resnet50", 52, 2 * 53),
+        ("tdn", "resnet18", 19 + 1 + 4 + 6 * 6, 2 * (20 + 1 + 4 + 6 * 4)),
+        ("tdn", "resnet50", 52 + 1 + 10 + 13 * 6, 2 * (53 + 1 + 10 + 13 * 4)),
+    ],
+)
 def test_groups_of_tsn(module, arch, weights, norms):
     model = build(module, arch)
     groups = parameter_groups(model, "groups", weight_decay=5e-4)
-    assert sizes(groups) == {"first_conv_weight": 1, "weight": weights, "bn": norms, "fc_weight": 1, "fc_bias": 1}
-    assert multipliers(groups, 5e-4) == {"first_conv_weight": (1, 1), "weight": (1, 1), "bn": (1, 0), "fc_weight": (5, 1),
-                                         "fc_bias": (10, 0)}
+    assert sizes(groups) == {
+        "first_conv_weight": 1,
+        "weight": weights,
+        "bn": norms,
+        "fc_weight": 1,
+        "fc_bias": 1,
+    }
+    assert multipliers(groups, 5e-4) == {
+        "first_conv_weight": (1, 1),
+        "weight": (1, 1),
+        "bn": (1, 0),
+        "fc_weight": (5, 1),
+        "fc_bias": (10, 0),
+    }
     assert_each_once(model, groups)
     by_name = {group["name"]: group["params"] for group in groups}
     assert by_name["fc_weight"][0] is model.head.weight and by_name["fc_bias"][0] is model.head.bias
-    assert all(p.dim() == 1 for p in by_name["bn"]) and all(p.dim() in (3, 4) for p in by_name["weight"])
+    assert all(p.dim() == 1 for p in by_name["bn"]) and all(
+        p.dim() in (3, 4) for p in by_name["weight"]
+    )
 
 
 def test_classifier_at_the_common_rate():
     model = build("tsn", "resnet18")
     groups = parameter_groups(model, "groups", weight_decay=0.1, fc_lr5=False)
-    assert multipliers(groups, 0.1) == {"first_conv_weight": (1, 1), "weight": (1, 1), "bn": (1, 0), "fc_weight": (1, 1),
-                                        "fc_bias": (2, 0)}
+    assert multipliers(groups, 0.1) == {
+        "first_conv_weight": (1, 1),
+        "weight": (1, 1),
+        "bn": (1, 0),
+        "fc_weight": (1, 1),
+        "fc_bias": (2, 0),
+    }
     assert_each_once(model, groups)
 
 
@@ -60,18 +86,40 @@ def test_flow_networks_learn_faster_in_the_first_conv():
     model = build("tsn", "BNInception", modality="Flow")
     groups = parameter_groups(model, "groups", weight_decay=0.1)
     assert multipliers(groups, 0.1) == {
-        "first_conv_weight": (5, 1), "first_conv_bias": (10, 0), "weight": (1, 1), "bias": (2, 0), "bn": (1, 0),
-        "fc_weight": (5, 1), "fc_bias": (10, 0)}
-    assert sizes(groups) == {"first_conv_weight": 1, "first_conv_bias": 1, "weight": 68, "bias": 68, "bn": 138,
-                             "fc_weight": 1, "fc_bias": 1}
+        "first_conv_weight": (5, 1),
+        "first_conv_bias": (10, 0),
+        "weight": (1, 1),
+        "bias": (2, 0),
+        "bn": (1, 0),
+        "fc_weight": (5, 1),
+        "fc_bias": (10, 0),
+    }
+    assert sizes(groups) == {
+        "first_conv_weight": 1,
+        "first_conv_bias": 1,
+        "weight": 68,
+        "bias": 68,
+        "bn": 138,
+        "fc_weight": 1,
+        "fc_bias": 1,
+    }
     assert_each_once(model, groups)
 
 
 def test_groups_of_non_local_blocks():
     """72 weights, 20 biases and 116 BatchNorm tensors in the original, whose 72 count no first conv and no classifier."""
     groups = parameter_groups(build("tsm", "resnet50", non_local=True), "groups", weight_decay=0.1)
-    assert sizes(groups) == {"first_conv_weight": 1, "weight": 72, "bias": 20, "bn": 116, "fc_weight": 1, "fc_bias": 1}
-    frozen = parameter_groups(build("tsm", "resnet50", non_local=True, partial_bn=True), "groups", weight_decay=0.1)
+    assert sizes(groups) == {
+        "first_conv_weight": 1,
+        "weight": 72,
+        "bias": 20,
+        "bn": 116,
+        "fc_weight": 1,
+        "fc_bias": 1,
+    }
+    frozen = parameter_groups(
+        build("tsm", "resnet50", non_local=True, partial_bn=True), "groups", weight_decay=0.1
+    )
     assert sizes(frozen)["bn"] == 2 + 5 * 2  # those of the blocks start at zero and have to learn
 
 
@@ -119,14 +167,25 @@ def test_an_unknown_kind_of_layer_is_refused():
 
 def test_groups_drive_sgd():
     model = TSN(11, 4, arch="resnet18")
-    optimizer = torch.optim.SGD(parameter_groups(model, "groups", weight_decay=5e-4), lr=1.0, momentum=0.9)
+    optimizer = torch.optim.SGD(
+        parameter_groups(model, "groups", weight_decay=5e-4), lr=1.0, momentum=0.9
+    )
     set_learning_rate(optimizer, 0.01)
-    rates = {group["name"]: (group["lr"], group["weight_decay"], group["momentum"]) for group in optimizer.param_groups}
-    assert rates == {"first_conv_weight": (0.01, 5e-4, 0.9), "weight": (0.01, 5e-4, 0.9), "bn": (0.01, 0, 0.9), "fc_weight":
-    (0.05, 5e-4, 0.9),
-                     "fc_bias": (0.1, 0, 0.9)}
+    rates = {
+        group["name"]: (group["lr"], group["weight_decay"], group["momentum"])
+        for group in optimizer.param_groups
+    }
+    assert rates == {
+        "first_conv_weight": (0.01, 5e-4, 0.9),
+        "weight": (0.01, 5e-4, 0.9),
+        "bn": (0.01, 0, 0.9),
+        "fc_weight": (0.05, 5e-4, 0.9),
+        "fc_bias": (0.1, 0, 0.9),
+    }
     set_learning_rate(optimizer, 0.001)  # from the base rate, not from the last one
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.001, 0.001, 0.001, 0.005, 0.01])
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
+        [0.001, 0.001, 0.001, 0.005, 0.01]
+    )
 
 
 # Schedules.
@@ -154,7 +213,10 @@ def warm_up(lr, epochs, multiplier):
 
 
 def ours(epochs, **options):
-    return [learning_rate(step, steps_per_epoch=STEPS, epochs=epochs, **options) for step in range(epochs * STEPS)]
+    return [
+        learning_rate(step, steps_per_epoch=STEPS, epochs=epochs, **options)
+        for step in range(epochs * STEPS)
+    ]
 
 
 @pytest.mark.parametrize("warmup", [0, 2])
@@ -164,7 +226,9 @@ def test_step_schedule(milestones, warmup):
     rates = ours(epochs, lr=lr, lr_steps=milestones, warmup_epochs=warmup)
     after = [int((milestone - warmup) * STEPS) for milestone in milestones]
     steps = (epochs - warmup) * STEPS
-    expected = rates_of(lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, after, 0.1), steps, lr)
+    expected = rates_of(
+        lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, after, 0.1), steps, lr
+    )
     assert rates == pytest.approx(warm_up(lr, warmup, 100) + expected, rel=1e-12)
 
 
@@ -183,13 +247,24 @@ def test_ends_of_the_schedules():
     options = {"lr": 0.02, "steps_per_epoch": STEPS, "epochs": 5, "warmup_epochs": 1}
     assert learning_rate(0, **options) == pytest.approx(0.02 / 100)
     assert learning_rate(0, **options, warmup_multiplier=4) == pytest.approx(0.005)
-    assert learning_rate(STEPS, **options) == learning_rate(STEPS, **options, scheduler="cosine") == 0.02
+    assert (
+        learning_rate(STEPS, **options)
+        == learning_rate(STEPS, **options, scheduler="cosine")
+        == 0.02
+    )
     assert learning_rate(5 * STEPS, **options, scheduler="cosine") == pytest.approx(1e-5)
     assert learning_rate(6 * STEPS, **options, scheduler="cosine") == pytest.approx(1e-5)
-    assert learning_rate(5 * STEPS, **options, scheduler="cosine", min_lr=0.001) == pytest.approx(0.001)
+    assert learning_rate(5 * STEPS, **options, scheduler="cosine", min_lr=0.001) == pytest.approx(
+        0.001
+    )
     assert learning_rate(3 * STEPS, **options, lr_steps=(3,), decay_rate=0.5) == 0.01
     assert learning_rate(3 * STEPS - 1, **options, lr_steps=(3,), decay_rate=0.5) == 0.02
-    assert learning_rate(0, lr=0.1, steps_per_epoch=STEPS, epochs=2, warmup_epochs=2, scheduler="cosine") < 0.1
+    assert (
+        learning_rate(
+            0, lr=0.1, steps_per_epoch=STEPS, epochs=2, warmup_epochs=2, scheduler="cosine"
+        )
+        < 0.1
+    )
 
 
 def test_the_something_recipe():
@@ -202,5 +277,7 @@ def test_the_something_recipe():
 def test_tsms_cosine_goes_down_once_an_epoch():
     """TSM main.py: 0.5 * lr * (1 + cos(pi * epoch / epochs))."""
     rates = ours(5, scheduler="cosine-epoch", lr=0.2)
-    expected = [0.5 * 0.2 * (1 + math.cos(math.pi * epoch / 5)) for epoch in range(5) for _ in range(STEPS)]
+    expected = [
+        0.5 * 0.2 * (1 + math.cos(math.pi * epoch / 5)) for epoch in range(5) for _ in range(STEPS)
+    ]
     assert rates == pytest.approx(expected, rel=1e-12) and len(set(rates)) == 5

@@ -16,8 +16,20 @@ TDN_README_TEST = """kinetics --archs=resnet50 --weights w.pth --test_segments=8
 
 def test_the_readmes_commands_parse():
     args = training(TDN_README)
-    assert (args.arch, args.num_segments, args.clip_gradient, args.lr, args.lr_steps) == ("resnet50", 8, 20, 0.01, [30, 45, 55])
-    assert (args.batch_size, args.weight_decay, args.partial_bn, args.workers, args.module) == (8, 5e-4, False, 4, "tdn")
+    assert (args.arch, args.num_segments, args.clip_gradient, args.lr, args.lr_steps) == (
+        "resnet50",
+        8,
+        20,
+        0.01,
+        [30, 45, 55],
+    )
+    assert (args.batch_size, args.weight_decay, args.partial_bn, args.workers, args.module) == (
+        8,
+        5e-4,
+        False,
+        4,
+        "tdn",
+    )
     args = make_testing_parser("", 3).parse_args(TDN_README_TEST.split())
     assert (args.test_crops, args.full_res, args.gpus, args.clip_index) == ([3], True, [0], 9)
 
@@ -53,54 +65,93 @@ def for_test(text):
 
 def test_tsms_commands():
     args = training(TSM_README)
-    assert (args.module, args.shift_div, args.shift_place, args.shift_direction) == ("tsm", 8, "blockres", "both")
-    assert (args.lr_policy, args.partial_bn, args.fc_lr5, args.sampling) == ("groups", False, None, "uniform")
+    assert (args.module, args.shift_div, args.shift_place, args.shift_direction) == (
+        "tsm",
+        8,
+        "blockres",
+        "both",
+    )
+    assert (args.lr_policy, args.partial_bn, args.fc_lr5, args.sampling) == (
+        "groups",
+        False,
+        None,
+        "uniform",
+    )
     args = training(TSM_README_TUNE)
     assert (args.pretrain, args.tune_from, args.partial_bn) == ("none", "w.pth", True)
-    assert training("something RGB --shift --dense_sample --lr_type cos").lr_scheduler == "cosine-epoch"
-    assert training("something RGB --shift --dense_sample --non_local").output_dir.endswith("_nl_dense")
+    assert (
+        training("something RGB --shift --dense_sample --lr_type cos").lr_scheduler
+        == "cosine-epoch"
+    )
+    assert training("something RGB --shift --dense_sample --non_local").output_dir.endswith(
+        "_nl_dense"
+    )
     args = for_test("kinetics --weights a --sample dense-10 --full_res")
     assert (args.models[0].test_sampling, args.clips) == ("dense", 10)
     args = for_test(TSM_README_TEST)
-    assert [(m.weights, m.test_segments, m.coeff, m.test_crops, m.test_sampling) for m in args.models] == [
-        ("a.pth", 16, 1.0, 1, "twice"), ("b.pth", 8, 1.5, 1, "twice")]
+    assert [
+        (m.weights, m.test_segments, m.coeff, m.test_crops, m.test_sampling) for m in args.models
+    ] == [("a.pth", 16, 1.0, 1, "twice"), ("b.pth", 8, 1.5, 1, "twice")]
     assert args.full_res and args.softmax and args.csv_file == "out.csv"
 
 
 def test_tsn_pytorchs_commands():
     args = training(TSN_README)
-    assert (args.train_list, args.val_list, args.image_tmpl) == ("train.txt", "val.txt", "flow_{}_{:05d}.jpg")
+    assert (args.train_list, args.val_list, args.image_tmpl) == (
+        "train.txt",
+        "val.txt",
+        "flow_{}_{:05d}.jpg",
+    )
     assert (args.module, args.output_dir) == ("tdn", "runs/ucf101_bninception_flow")
     args = for_test(TSN_README_TEST)
     model = args.models[0]
-    assert (model.modality, model.val_list, model.weights, model.archs) == ("RGB", "val.txt", "w.pth.tar", "BNInception")
+    assert (model.modality, model.val_list, model.weights, model.archs) == (
+        "RGB",
+        "val.txt",
+        "w.pth.tar",
+        "BNInception",
+    )
     assert (model.test_segments, model.test_crops, args.save_scores) == (25, 10, "out.npz")
 
 
 def test_one_network_may_have_commas_in_its_paths():
     args = for_test("x --weights a.pth --root_path /data,old --test_list l,1.txt")
     assert (args.models[0].root_path, args.models[0].val_list) == ("/data,old", "l,1.txt")
-    args = for_test("x --weights a,b --root_path /rgb,/flow --image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18")
-    assert [(m.root_path, m.archs) for m in args.models] == [("/rgb", "resnet18"), ("/flow", "resnet18")]
+    args = for_test(
+        "x --weights a,b --root_path /rgb,/flow --image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18"
+    )
+    assert [(m.root_path, m.archs) for m in args.models] == [
+        ("/rgb", "resnet18"),
+        ("/flow", "resnet18"),
+    ]
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("x", "--weights is missing"), ("x RGB list.txt", "after the data set come no arguments"),
-    ("x RGB list.txt w --weights v", "then no --modality"), ("x --weights a,b --coeff 1,2,3", "--coeff: 3 values for 2"),
-    ("x --weights a --sample dense-10 --clips 3", "--sample sets"),
-    ("x --weights a --test_segments 8,16", "--test_segments: 2 values for 1"),
-    ("x --weights a --clips 3 --clip_index 3", "last is 2"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x", "--weights is missing"),
+        ("x RGB list.txt", "after the data set come no arguments"),
+        ("x RGB list.txt w --weights v", "then no --modality"),
+        ("x --weights a,b --coeff 1,2,3", "--coeff: 3 values for 2"),
+        ("x --weights a --sample dense-10 --clips 3", "--sample sets"),
+        ("x --weights a --test_segments 8,16", "--test_segments: 2 values for 1"),
+        ("x --weights a --clips 3 --clip_index 3", "last is 2"),
+    ],
+)
 def test_test_flags_that_do_not_go_together(text, message):
     with pytest.raises(UserError, match=message):
         for_test(text)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("x RGB --shift --module tdn", "several temporal modules \\(tdn, tsm\\)"),
-    ("x RGB --module tsn --shift_div 8", "tsn has no such option"), ("x RGB --shift --shift_div 1", "--shift_div 1: must be"),
-    ("x Flow --flow_prefix a --image_tmpl b", "--flow_prefix and --image_tmpl"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x RGB --shift --module tdn", "several temporal modules \\(tdn, tsm\\)"),
+        ("x RGB --module tsn --shift_div 8", "tsn has no such option"),
+        ("x RGB --shift --shift_div 1", "--shift_div 1: must be"),
+        ("x Flow --flow_prefix a --image_tmpl b", "--flow_prefix and --image_tmpl"),
+    ],
+)
 def test_training_flags_that_do_not_go_together(text, message):
     with pytest.raises(UserError, match=message):
         training(text)
@@ -111,9 +162,23 @@ def test_the_old_launcher_passes_its_rank_in_either_spelling():
         assert make_training_parser("").parse_args(["x", "RGB", flag]).local_rank == 1
 
 
-@pytest.mark.parametrize("flags", ["--no_such_flag", "--num_seg 8", "--batch-size 0", "--lr fast", "--dropout 1.5",
-                                   "--momentum -1", "--lr 0", "--modality Flow", "--lr_type sin",
-                                   "--shift_place inplace", "--dense", "a b c"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--no_such_flag",
+        "--num_seg 8",
+        "--batch-size 0",
+        "--lr fast",
+        "--dropout 1.5",
+        "--momentum -1",
+        "--lr 0",
+        "--modality Flow",
+        "--lr_type sin",
+        "--shift_place inplace",
+        "--dense",
+        "a b c",
+    ],
+)
 def test_unknown_flags_abbreviations_and_impossible_values_are_errors(flags, capsys):
     with pytest.raises(SystemExit) as stop:
         make_training_parser("").parse_args(["something", "RGB", *flags.split()])

@@ -52,7 +52,9 @@ def softmax(logits):
 
 
 def percent(scores, labels, k):
-    return 100 * np.mean([label in row[:k] for label, row in zip(labels, np.argsort(-scores, axis=1), strict=True)])
+    return 100 * np.mean(
+        [label in row[:k] for label, row in zip(labels, np.argsort(-scores, axis=1), strict=True)]
+    )
 
 
 @pytest.fixture
@@ -71,7 +73,9 @@ def scores(tmp_path):
 
 
 def overall(fused, labels):
-    return f"Overall Prec@1 {percent(fused, labels, 1):.02f}% Prec@5 {percent(fused, labels, 5):.02f}%"
+    return (
+        f"Overall Prec@1 {percent(fused, labels, 1):.02f}% Prec@5 {percent(fused, labels, 5):.02f}%"
+    )
 
 
 def test_the_readmes_command_in_a_process(scores):
@@ -115,12 +119,18 @@ def test_the_average_that_the_protocol_names(scores, front):
 def test_best_clips_and_crops(scores, front):
     (directory, _), views, labels = scores
     clips = views[directory].reshape(2, 3, 40, 8).astype(np.float64)
-    _, out, _ = front(directory, "--average", "logits", "--crop_agg", "max", "--frame_agg", "topk:1")
+    _, out, _ = front(
+        directory, "--average", "logits", "--crop_agg", "max", "--frame_agg", "topk:1"
+    )
     assert out[0] == "2 clips x 3 crops, logits, max of crops, top 1 of clips, 40/40 videos"
     assert out[-1] == overall(clips.max((0, 1)), labels) != front(directory)[1][-1]
     _, out, _ = front(directory, "--frame_agg", "window", "--average", "logits")
-    assert out[0] == "2 clips x 3 crops, logits, max of crops, sliding windows of clips, 40/40 videos"
-    crops = clips.max(1)  # windows of one clip average two of them, the wider ones have one window of both
+    assert (
+        out[0] == "2 clips x 3 crops, logits, max of crops, sliding windows of clips, 40/40 videos"
+    )
+    crops = clips.max(
+        1
+    )  # windows of one clip average two of them, the wider ones have one window of both
     assert out[-1] == overall((crops.mean(0) + 4 * crops.max(0)) / 5, labels)
 
 
@@ -129,21 +139,30 @@ def test_softmax_of_the_averages(scores, front):
     _, out, _ = front(*directories, "--average", "logits", "--softmax")
     expected = sum(softmax(view.astype(np.float64).mean(0)) for view in views.values())
     assert out[-1] == overall(expected, labels) and out[-4].startswith("fusion of softmaxes ")
-    assert out[-1] != front(*directories, "--average", "logits")[1][-1] != front(*directories)[1][-1]
+    assert (
+        out[-1] != front(*directories, "--average", "logits")[1][-1] != front(*directories)[1][-1]
+    )
     status, _, err = front(directories[0], "--softmax")
     assert status == 2 and "--average logits" in err
 
 
 def ensemble(views, weights):
-    return sum(w * np.mean([softmax(v) for v in view], axis=0) for w, view in zip(weights, views.values(), strict=True))
+    return sum(
+        w * np.mean([softmax(v) for v in view], axis=0)
+        for w, view in zip(weights, views.values(), strict=True)
+    )
 
 
-@pytest.mark.parametrize("flag", [["--multi_segments"], ["--multi_segments", "True"], ["--multi_segments", "true"]])
+@pytest.mark.parametrize(
+    "flag", [["--multi_segments"], ["--multi_segments", "True"], ["--multi_segments", "true"]]
+)
 def test_two_directories_as_the_original_names_them(scores, front, flag):
     directories, views, labels = scores
     status, out, _ = front("--output_dir", directories[0], *flag, "--output_dir1", directories[1])
     assert status == 0 and out[-1] == overall(ensemble(views, (1, 1)), labels)
-    assert out[:2] == [f"{d} (weight 1): 2 clips x 3 crops, softmax per view, 40/40 videos" for d in directories]
+    assert out[:2] == [
+        f"{d} (weight 1): 2 clips x 3 crops, softmax per view, 40/40 videos" for d in directories
+    ]
 
 
 def test_weights(scores, front):
@@ -167,7 +186,9 @@ def test_a_table_of_the_sources_and_their_fusion(scores, front):
     directories, _, _ = scores
     _, out, _ = front(*directories, "--score_weights", 1, 1.5)
     rows = table(out)
-    assert list(rows) == [*map(str, directories), "fusion"] and out[-3].startswith("Mean class accuracy")
+    assert list(rows) == [*map(str, directories), "fusion"] and out[-3].startswith(
+        "Mean class accuracy"
+    )
     for directory, weight in zip(directories, ("1", "1.5"), strict=True):
         alone = front(directory)[1]
         assert rows[str(directory)][0] == weight
@@ -187,12 +208,19 @@ def test_sources_in_different_order_are_joined_by_id(scores, front, tmp_path):
     flags = ("--average", "softmax", "--score_weights", 1, 1.5)
     status, out, err = front(directories[0], tmp_path / "b.npz", *flags)
     assert (status, err) == (0, "") and out[-1] == overall(ensemble(views, (1, 1.5)), labels)
-    assert out[1] == f"{tmp_path / 'b.npz'} (weight 1.5): 2 frames x 3 crops, 40 videos, softmax per view"
-    save_npz(tmp_path / "b.npz", grid[order][1:], labels[order][1:], [ids[row] for row in order[1:]])
+    assert (
+        out[1]
+        == f"{tmp_path / 'b.npz'} (weight 1.5): 2 frames x 3 crops, 40 videos, softmax per view"
+    )
+    save_npz(
+        tmp_path / "b.npz", grid[order][1:], labels[order][1:], [ids[row] for row in order[1:]]
+    )
     status, out, err = front(directories[0], tmp_path / "b.npz", *flags)
     assert status == 2 and FINISHED not in out
-    assert err == (f"error: 1 of 40 videos of {directories[0]} are not in {tmp_path / 'b.npz'} ({ids[order[0]]}); test both on "
-                   f"the same list\n")
+    assert err == (
+        f"error: 1 of 40 videos of {directories[0]} are not in {tmp_path / 'b.npz'} ({ids[order[0]]}); test both on "
+        f"the same list\n"
+    )
 
 
 def test_tsn_of_two_streams(tmp_path, front):
@@ -206,8 +234,13 @@ def test_tsn_of_two_streams(tmp_path, front):
         np.savez(tmp_path / f"{name}.npz", scores=rows, labels=labels)
     status, out, err = front(tmp_path / "rgb.npz", tmp_path / "flow.npz", "--score_weights", 1, 1.5)
     fused = streams[0].mean((1, 2)) + 1.5 * streams[1].mean((1, 2))
-    assert (status, err) == (0, "") and out[0].endswith("(weight 1): 25 frames x 10 crops, 40 videos, mean of logits")
-    assert out[-1] == overall(fused, labels) and table(out)["fusion"][0] == f"{percent(fused, labels, 1):.2f}"
+    assert (status, err) == (0, "") and out[0].endswith(
+        "(weight 1): 25 frames x 10 crops, 40 videos, mean of logits"
+    )
+    assert (
+        out[-1] == overall(fused, labels)
+        and table(out)["fusion"][0] == f"{percent(fused, labels, 1):.2f}"
+    )
     _, out, _ = front(tmp_path / "rgb.npz", "--crop_agg", "max")
     assert out[-1] == overall(streams[0].max(2).mean(1), labels)
 
@@ -217,7 +250,10 @@ def test_probabilities_and_logits_are_not_added_up_unnoticed(scores, front, tmp_
     save_npz(tmp_path / "b.npz", views[directory].transpose(1, 0, 2)[:, :, None], labels)
     status, out, err = front(directory, tmp_path / "b.npz")
     assert status == 0 and out[-2] == FINISHED
-    assert err.startswith(f"warning: {directory} gives probabilities and {tmp_path / 'b.npz'} logits") and err.count("\n") == 1
+    assert (
+        err.startswith(f"warning: {directory} gives probabilities and {tmp_path / 'b.npz'} logits")
+        and err.count("\n") == 1
+    )
     for flags in (["--softmax"], ["--average", "logits"], ["--average", "softmax"]):
         assert not front(directory, tmp_path / "b.npz", *flags)[2]
 
@@ -231,15 +267,23 @@ def test_submissions(scores, front, tmp_path):
     describe(directories[0], labels, ids, dataset="somethingv2")
     assert front(*directories, "--csv_file", path) == front(*directories)
     best = np.argsort(-fused, axis=1)
-    assert path.read_text() == "".join(f"{name};{';'.join(map(str, row[:5]))}\n" for name, row in zip(ids, best, strict=True))
+    assert path.read_text() == "".join(
+        f"{name};{';'.join(map(str, row[:5]))}\n" for name, row in zip(ids, best, strict=True)
+    )
     (tmp_path / "names.txt").write_text("".join(f"Doing {label}\n" for label in range(8)))
     flags = ("--csv_file", path, "--dataset", "jester")
     assert "needs the names of the classes" in front(*directories, *flags)[2]
     assert front(*directories, *flags, "--class_names", tmp_path / "names.txt")[0] == 0
-    assert path.read_text().splitlines() == [f"{name};Doing {row[0]}" for name, row in zip(ids, best, strict=True)]
+    assert path.read_text().splitlines() == [
+        f"{name};Doing {row[0]}" for name, row in zip(ids, best, strict=True)
+    ]
     (tmp_path / "names.txt").write_text("Doing\nNothing\n")
     status, out, err = front(*directories, *flags, "--class_names", tmp_path / "names.txt")
-    assert status == 2 and "2 class names, but the scores are of 8 classes" in err and FINISHED not in out
+    assert (
+        status == 2
+        and "2 class names, but the scores are of 8 classes" in err
+        and FINISHED not in out
+    )
 
 
 def test_directories_with_different_numbers_of_views_weigh_the_same(scores, front):
@@ -256,7 +300,9 @@ def test_multi_segments_false_is_false(scores, front):
     (directory, other), _, _ = scores
     status, out, _ = front("--output_dir", directory, "--multi_segments", "False")
     assert status == 0 and out == front(directory)[1]
-    status, _, err = front("--output_dir", directory, "--multi_segments", "False", "--output_dir1", other)
+    status, _, err = front(
+        "--output_dir", directory, "--multi_segments", "False", "--output_dir1", other
+    )
     assert status == 2 and "--multi_segments and --output_dir1 go together" in err
 
 
@@ -275,14 +321,23 @@ def test_per_view(scores, front):
 def test_protocol_file(scores, front):
     (directory, _), _, labels = scores
     describe(directory, labels)
-    assert front(directory)[1][0] == "8 frames x 3 crops x 2 clips, 256, 40/40 videos, softmax per view"
+    assert (
+        front(directory)[1][0]
+        == "8 frames x 3 crops x 2 clips, 256, 40/40 videos, softmax per view"
+    )
     describe(directory, labels, failures=2)
     assert "256, 38/40 videos" in front(directory)[1][0]
     describe(directory, labels[:30])
     status, _, err = front(directory)
-    assert status == 2 and f"{directory}: the score files: 40 videos, but {directory / 'scores.json'} has 30" in err
+    assert (
+        status == 2
+        and f"{directory}: the score files: 40 videos, but {directory / 'scores.json'} has 30"
+        in err
+    )
     (directory / "scores.json").write_text("{")
-    assert front(directory)[2].startswith(f"error: {directory / 'scores.json'}: cannot be read as JSON")
+    assert front(directory)[2].startswith(
+        f"error: {directory / 'scores.json'}: cannot be read as JSON"
+    )
 
 
 def test_report(scores, front, tmp_path):
@@ -292,7 +347,11 @@ def test_report(scores, front, tmp_path):
     status, out, _ = front(*directories, "--report", tmp_path / "made" / "report")
     assert status == 0 and out[-4] == f"report written to {tmp_path}/made/report/report.html"
     assert sorted(path.name for path in (tmp_path / "made" / "report").iterdir()) == [
-        "per_class.csv", "predictions.csv", "report.html", "results.json"]
+        "per_class.csv",
+        "predictions.csv",
+        "report.html",
+        "results.json",
+    ]
     result = json.loads((tmp_path / "made" / "report" / "results.json").read_text())
     fused = ensemble(views, (1, 1))
     assert result["fusion"]["metrics"]["top1"] == pytest.approx(percent(fused, labels, 1))
@@ -304,7 +363,11 @@ def test_accuracy_of_the_first_clips_and_crops(scores):
     grid = Grid()
     load_source(str(directory), Rule("logits"), on_view=grid)
     for clip, crop in product(range(2), range(3)):
-        part = views[directory].reshape(2, 3, 40, 8)[:clip + 1, :crop + 1].sum((0, 1), dtype=np.float64)
+        part = (
+            views[directory]
+            .reshape(2, 3, 40, 8)[: clip + 1, : crop + 1]
+            .sum((0, 1), dtype=np.float64)
+        )
         assert grid.top1[clip][crop] == pytest.approx(percent(part, labels, 1))
 
 
@@ -316,7 +379,11 @@ def test_several_labels_a_video(tmp_path, front):
     describe(tmp_path, hot, num_class=6, average="logits")
     status, out, _ = front(tmp_path, tmp_path, "--report", tmp_path / "report")
     expected = 100 * average_precision_score(hot, logits, average="macro")
-    assert status == 0 and out[-1].startswith(f"Overall mAP {expected:.2f}% mAP of samples ") and "mAP" in out[2]
+    assert (
+        status == 0
+        and out[-1].startswith(f"Overall mAP {expected:.2f}% mAP of samples ")
+        and "mAP" in out[2]
+    )
 
 
 def test_files_of_the_original(tmp_path, front):
@@ -340,15 +407,25 @@ def test_errors_are_one_line_and_status_2(scores, front, tmp_path):
         return err
 
     assert "no such directory" in error(tmp_path / "none")
-    assert "none.npz: cannot be read (No such file or directory)" in error(directory, tmp_path / "none.npz")
-    assert "--frame_agg 'best' is not known; choose mean, window or topk:K" in error(directory, "--frame_agg", "best")
-    assert "names.txt: no such file" in error(directory, "--csv_file", "x.csv", "--class_names", tmp_path / "names.txt")
+    assert "none.npz: cannot be read (No such file or directory)" in error(
+        directory, tmp_path / "none.npz"
+    )
+    assert "--frame_agg 'best' is not known; choose mean, window or topk:K" in error(
+        directory, "--frame_agg", "best"
+    )
+    assert "names.txt: no such file" in error(
+        directory, "--csv_file", "x.csv", "--class_names", tmp_path / "names.txt"
+    )
     assert "no score files" in error(tmp_path)
-    assert re.search(r"24 of 30 score files are missing: 2_crop0\.pkl", error(directory, "--num_clips", 10))
+    assert re.search(
+        r"24 of 30 score files are missing: 2_crop0\.pkl", error(directory, "--num_clips", 10)
+    )
     save_scores(score_path(other, 1, 1), np.zeros((39, 8), np.float32), labels[:39])
     assert "1_crop1.pkl: 39 videos, but" in error(other)
     for view in range(6):
-        save_scores(score_path(other, *divmod(view, 3)), np.zeros((40, 8), np.float32), np.roll(labels, -1))
+        save_scores(
+            score_path(other, *divmod(view, 3)), np.zeros((40, 8), np.float32), np.roll(labels, -1)
+        )
     assert f"{other}: row 1 has the label 1, but 0 in {directory}" in error(directory, other)
     score_path(directory, 0, 1).write_bytes(score_path(directory, 0, 1).read_bytes()[:-100])
     assert "0_crop1.pkl: is truncated" in error(directory)
@@ -356,10 +433,14 @@ def test_errors_are_one_line_and_status_2(scores, front, tmp_path):
 
 def test_a_file_with_code_in_a_process(scores, tmp_path):
     (directory, _), _, _ = scores
-    score_path(directory, 0, 0).write_bytes(b"cos\nsystem\n(S'touch %s'\ntR." % str(tmp_path / "made").encode())
+    score_path(directory, 0, 0).write_bytes(
+        b"cos\nsystem\n(S'touch %s'\ntR." % str(tmp_path / "made").encode()
+    )
     status, out, err = process(directory)
     assert (status, out) == (2, "") and not (tmp_path / "made").exists()
-    assert err.startswith(f"error: {directory / '0_crop0.pkl'}: holds code (os.system) and was not loaded")
+    assert err.startswith(
+        f"error: {directory / '0_crop0.pkl'}: holds code (os.system) and was not loaded"
+    )
     assert err.count("\n") == 1
 
 
@@ -368,7 +449,10 @@ def test_a_file_with_code_in_a_process(scores, tmp_path):
     [
         ([], "give either SOURCE or --output_dir"),
         (["a", "--output_dir", "b"], "give either SOURCE or --output_dir"),
-        (["--output_dir", "a", "--multi_segments"], "--multi_segments and --output_dir1 go together"),
+        (
+            ["--output_dir", "a", "--multi_segments"],
+            "--multi_segments and --output_dir1 go together",
+        ),
         (["--output_dir", "a", "--multi_segments", "yes please"], "neither true nor false"),
         (["a", "b", "--score_weights", "1"], "--score_weights: 1 for 2 sources"),
         (["a", "--score_weights", "0"], "is not a positive number"),
@@ -379,8 +463,14 @@ def test_a_file_with_code_in_a_process(scores, tmp_path):
         (["a", "--logits"], "unrecognized arguments: --logits"),
         (["a", "--average", "mean"], "invalid choice: 'mean'"),
         (["a", "--crop_agg", "median"], "invalid choice: 'median'"),
-        (["a.npz", "--num_clips", "1"], "--num_clips, --test_crops and --per_view are for directories"),
-        (["a.npz", "b.npz", "--per_view"], "--num_clips, --test_crops and --per_view are for directories"),
+        (
+            ["a.npz", "--num_clips", "1"],
+            "--num_clips, --test_crops and --per_view are for directories",
+        ),
+        (
+            ["a.npz", "b.npz", "--per_view"],
+            "--num_clips, --test_crops and --per_view are for directories",
+        ),
         (["a", "--dataset", "jester"], "--dataset is for --csv_file"),
         (["a", "--num_clip", "1"], "unrecognized arguments: --num_clip"),
     ],
@@ -393,9 +483,27 @@ def test_wrong_flags(front, arguments, message):
 def test_help_says_every_flag_and_its_default(front):
     status, out, _ = front("--help")
     text = " ".join(" ".join(out).split())
-    assert status == 0 and "python pkl_to_results.py --num_clips 10 --test_crops 3 --output_dir DIR" in text
+    assert (
+        status == 0
+        and "python pkl_to_results.py --num_clips 10 --test_crops 3 --output_dir DIR" in text
+    )
     options = text.partition("options:")[2]
-    names = {"output_dir", "output_dir1", "multi_segments", "num_clips", "test_crops", "score_weights", "average", "crop_agg",
-             "frame_agg", "softmax", "csv_file", "dataset", "class_names", "per_view", "report"}
+    names = {
+        "output_dir",
+        "output_dir1",
+        "multi_segments",
+        "num_clips",
+        "test_crops",
+        "score_weights",
+        "average",
+        "crop_agg",
+        "frame_agg",
+        "softmax",
+        "csv_file",
+        "dataset",
+        "class_names",
+        "per_view",
+        "report",
+    }
     assert set(re.findall(r"^  --(\w+)", "\n".join(out), re.MULTILINE)) == names
     assert options.count("(default: ") == len(names)

@@ -13,12 +13,18 @@ def test_the_originals_example():
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("segments", [2, 4, 8])
 def test_pool_is_the_largest_of_three_frames(segments, layout):
-    x = torch.randn(3 * segments, 5, 2, 3, dtype=torch.float64).contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
+    x = (
+        torch.randn(3 * segments, 5, 2, 3, dtype=torch.float64)
+        .contiguous(memory_format=LAYOUTS[layout])
+        .requires_grad_()
+    )
     y = TemporalPool(segments)(x)
-    assert y.shape == (3 * segments // 2, 5, 2, 3) and y.is_contiguous(memory_format=LAYOUTS[layout])
+    assert y.shape == (3 * segments // 2, 5, 2, 3) and y.is_contiguous(
+        memory_format=LAYOUTS[layout]
+    )
     clips = x.detach().unflatten(0, (3, segments))
     for row, value in enumerate(y):
         video, t = divmod(row, segments // 2)
-        assert torch.equal(value, clips[video, max(0, 2 * t - 1):2 * t + 2].amax(0))
+        assert torch.equal(value, clips[video, max(0, 2 * t - 1) : 2 * t + 2].amax(0))
     y.sum().backward()
     assert x.grad.sum() == y.numel() and set(x.grad.unique().tolist()) <= {0, 1, 2}

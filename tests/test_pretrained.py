@@ -11,11 +11,19 @@ from ops.models import TSN
 from ops.weights import pretrained
 
 FOLDER = pretrained.FOLDER
-FILES = {"resnet18": "resnet18-f37072fd.pth", "resnet34": "resnet34-b627a593.pth", "resnet50": "resnet50-0676ba61.pth",
-         "resnet101": "resnet101-63fe2227.pth", "resnet152": "resnet152-394f9c45.pth",
-         "resnext50_32x4d": "resnext50_32x4d-7cdf4587.pth", "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
-         "resnext101_64x4d": "resnext101_64x4d-173b62eb.pth", "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
-         "wide_resnet101_2": "wide_resnet101_2-32ee1156.pth", "mobilenetv2": "mobilenet_v2-b0353104.pth"}
+FILES = {
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet34": "resnet34-b627a593.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+    "resnext50_32x4d": "resnext50_32x4d-7cdf4587.pth",
+    "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
+    "resnext101_64x4d": "resnext101_64x4d-173b62eb.pth",
+    "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
+    "wide_resnet101_2": "wide_resnet101_2-32ee1156.pth",
+    "mobilenetv2": "mobilenet_v2-b0353104.pth",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +82,12 @@ def test_file_names_are_torchvisions(offline, arch):
 def test_a_file_in_the_folder_is_used(offline, module, legacy):
     state = imagenet()
     if legacy:  # as torchvision's older files: no counters either
-        state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    torch.save(state, pretrained.FOLDER / FILES["resnet18"], _use_new_zipfile_serialization=not legacy)
+        state = {
+            key: value for key, value in state.items() if not key.endswith("num_batches_tracked")
+        }
+    torch.save(
+        state, pretrained.FOLDER / FILES["resnet18"], _use_new_zipfile_serialization=not legacy
+    )
     model = TSN(3, arch="resnet18", module=module, pretrain="imagenet")
     assert_backbone_is(model, state)
     assert offline == []
@@ -104,18 +116,27 @@ def test_the_difference_stem_takes_over_the_pretrained_weights():
     torch.save(state, pretrained.FOLDER / FILES["resnet18"])
     stem = TSN(3, arch="resnet18", module="tdn", pretrain="imagenet").backbone.stem
     for channel in range(12):
-        torch.testing.assert_close(stem.conv.weight[:, channel], state["conv1.weight"].mean(1), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(
+            stem.conv.weight[:, channel], state["conv1.weight"].mean(1), rtol=1e-6, atol=1e-8
+        )
     for key, value in stem.stage.state_dict().items():
         assert torch.equal(value, state[f"layer1.{key}"]), key
 
 
-@pytest.mark.parametrize(("arch", "other"), [
-    ("resnet18", "resnet34"), ("resnet34", "resnet18"), ("resnet18", "resnet50"),
-])
+@pytest.mark.parametrize(
+    ("arch", "other"),
+    [
+        ("resnet18", "resnet34"),
+        ("resnet34", "resnet18"),
+        ("resnet18", "resnet50"),
+    ],
+)
 def test_weights_of_another_network(tmp_path, arch, other):
     path = tmp_path / "weights.pth"
     torch.save(imagenet(other), path)
-    with pytest.raises(UserError, match=rf"--pretrain .*weights.pth: these are not the weights of a {arch}"):
+    with pytest.raises(
+        UserError, match=rf"--pretrain .*weights.pth: these are not the weights of a {arch}"
+    ):
         TSN(3, arch=arch, pretrain=str(path))
 
 
@@ -123,7 +144,10 @@ def test_files_that_hold_no_such_weights(tmp_path):
     with pytest.raises(UserError, match=r"nothing.pth: no such checkpoint file"):
         TSN(3, arch="resnet18", pretrain=str(tmp_path / "nothing.pth"))
     ours = tmp_path / "ours.pth"
-    torch.save({"head.weight": torch.zeros(3, 512), "backbone.conv1.weight": torch.zeros(64, 3, 7, 7)}, ours)
+    torch.save(
+        {"head.weight": torch.zeros(3, 512), "backbone.conv1.weight": torch.zeros(64, 3, 7, 7)},
+        ours,
+    )
     with pytest.raises(UserError, match="these are not the weights of a resnet18"):
         TSN(3, arch="resnet18", pretrain=str(ours))
     partial = tmp_path / "partial.pth"
@@ -147,7 +171,10 @@ def test_nothing_is_asked_for_without_pretraining(offline):
 
 def test_every_backbone_says_where_its_weights_come_from():
     assert set(FILES) | {"BNInception"} == set(ARCHS)
-    with pytest.raises(UserError, match=r"torchvision has no BNInception; .* --pretrain FILE"), torch.device("meta"):
+    with (
+        pytest.raises(UserError, match=r"torchvision has no BNInception; .* --pretrain FILE"),
+        torch.device("meta"),
+    ):
         TSN(3, arch="BNInception", pretrain="imagenet")
 
 
@@ -156,7 +183,11 @@ def test_mobilenet_weights_of_torchvision(offline):
     state = torchvision.models.mobilenet_v2().state_dict()
     torch.save(state, pretrained.FOLDER / FILES["mobilenetv2"])
     backbone = TSN(3, arch="mobilenetv2", pretrain="imagenet").backbone.state_dict()
-    assert all(torch.equal(backbone[key], value) for key, value in state.items() if not key.startswith("classifier."))
+    assert all(
+        torch.equal(backbone[key], value)
+        for key, value in state.items()
+        if not key.startswith("classifier.")
+    )
 
 
 @pytest.mark.parametrize(("modality", "channels"), [("Flow", 10), ("RGBDiff", 15)])
@@ -168,7 +199,9 @@ def test_a_network_of_another_modality_starts_from_the_mean_over_rgb(modality, c
     weight = model.backbone.conv1.weight
     assert weight.shape == (64, channels, 7, 7)
     for channel in range(channels):
-        torch.testing.assert_close(weight[:, channel], state["conv1.weight"].mean(1), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(
+            weight[:, channel], state["conv1.weight"].mean(1), rtol=1e-6, atol=1e-8
+        )
     # A file that was trained on that modality is taken as it is.
     state["conv1.weight"] = torch.randn(64, channels, 7, 7)
     torch.save(state, pretrained.FOLDER / "flow.pth")
@@ -180,7 +213,14 @@ def test_bninception_files_of_old_torch(tmp_path):
     """BatchNorms of shape [1, C], no counters, and a classifier of 1000."""
     torch.manual_seed(4)
     state = build_backbone("BNInception").state_dict()
-    old = {key: value[None] if "_bn." in key else value for key, value in state.items() if "num_batches" not in key}
-    torch.save({**old, "fc.weight": torch.zeros(1000, 1024), "fc.bias": torch.zeros(1000)}, tmp_path / "bn.pth")
+    old = {
+        key: value[None] if "_bn." in key else value
+        for key, value in state.items()
+        if "num_batches" not in key
+    }
+    torch.save(
+        {**old, "fc.weight": torch.zeros(1000, 1024), "fc.bias": torch.zeros(1000)},
+        tmp_path / "bn.pth",
+    )
     backbone = TSN(3, arch="BNInception", pretrain=str(tmp_path / "bn.pth")).backbone.state_dict()
     assert all(torch.equal(backbone[key], value) for key, value in state.items())

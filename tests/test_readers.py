@@ -55,10 +55,16 @@ CASES = {  # file name -> arguments of encode
     "h264_frames_at_one_time.mkv": {"pts": [10 * i for i in range(FRAMES)]},
     "hevc.mp4": {"codec": "libx265"},
     "hevc_open_gop_pyramid.mp4": {"codec": "libx265", "options": {"x265-params": X265.format(1)}},
-    "hevc_temporal_layers.mp4": {"codec": "libx265", "options": {"x265-params": "temporal-layers=3:" + X265.format(0)}},
+    "hevc_temporal_layers.mp4": {
+        "codec": "libx265",
+        "options": {"x265-params": "temporal-layers=3:" + X265.format(0)},
+    },
     "vp9.webm": {"codec": "libvpx-vp9"},
     "vp9_odd_size.webm": {"codec": "libvpx-vp9"},
-    "vp9_hidden_frames.webm": {"codec": "libvpx-vp9", "options": {"deadline": "good", "cpu-used": "5", **HIDDEN}},
+    "vp9_hidden_frames.webm": {
+        "codec": "libvpx-vp9",
+        "options": {"deadline": "good", "cpu-used": "5", **HIDDEN},
+    },
     "vp8.webm": {"codec": "libvpx", "options": HIDDEN},
     "mpeg4.avi": {"codec": "mpeg4"},
     "mpeg4.mp4": {"codec": "mpeg4"},
@@ -97,7 +103,9 @@ def test_decord_gives_the_frames_of_a_plain_decode(video, name):
     check(DecordReader, path, truth, [range(2, FRAMES, 7), range(FRAMES), [0], [59, 3, 3, 40]])
 
 
-@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_variable_rate.mkv", "vp9.webm", "mpeg4.avi"])
+@pytest.mark.parametrize(
+    "name", ["h264_open_gop.mp4", "h264_variable_rate.mkv", "vp9.webm", "mpeg4.avi"]
+)
 def test_a_file_that_does_not_fit_into_memory(video, name, monkeypatch):
     monkeypatch.setattr(pyav_reader, "KEPT_BYTES", 3000)
     check(PyAVReader, *video(name), standard_samples(FRAMES))
@@ -121,7 +129,12 @@ def test_real_videos(real_videos, name, decoder):
     truth = decode_all(real_videos / name)
     n = len(truth)
     rng = np.random.default_rng(0)
-    samples = [range(n // 16, n, n // 8), rng.integers(0, n, 12), [n - 1], range(n // 2, n // 2 + 5)]
+    samples = [
+        range(n // 16, n, n // 8),
+        rng.integers(0, n, 12),
+        [n - 1],
+        range(n // 2, n // 2 + 5),
+    ]
     check(DECODERS[decoder], real_videos / name, truth, samples)
 
 
@@ -167,10 +180,16 @@ def test_hidden_frames_do_not_count(tmp_path):
 
 def test_a_rotated_video_is_turned_as_the_file_says(video):
     _, upright = video("h264_fragments.mp4")
-    for name, turns in (("h264_rotated_90.mp4", 1), ("h264_rotated_180.mp4", 2), ("h264_rotated_270.mp4", 3)):
+    for name, turns in (
+        ("h264_rotated_90.mp4", 1),
+        ("h264_rotated_180.mp4", 2),
+        ("h264_rotated_270.mp4", 3),
+    ):
         with PyAVReader(video(name)[0]) as reader:
             turned = reader.get([7, 30]).astype(int)
-        assert np.abs(turned - np.rot90(upright[[7, 30]], turns, axes=(1, 2))).mean() < 3  # the encoder is not exact
+        assert (
+            np.abs(turned - np.rot90(upright[[7, 30]], turns, axes=(1, 2))).mean() < 3
+        )  # the encoder is not exact
 
 
 def test_runs_leave_out_what_no_wanted_frame_needs():
@@ -219,7 +238,9 @@ def make_bad(folder, kind, video):
         path.write_bytes(whole[: len(whole) // 2])
     elif kind != "missing":
         noise = np.random.default_rng(0).bytes(100_000)
-        path.write_bytes({"empty": b"", "text": b"This is not a video.\n" * 100, "noise": noise}[kind])
+        path.write_bytes(
+            {"empty": b"", "text": b"This is not a video.\n" * 100, "noise": noise}[kind]
+        )
     return path
 
 
@@ -252,13 +273,20 @@ class OneFrameEach(Dataset):
             return error.reason
 
 
-@pytest.mark.parametrize(("decoder", "start"), [("pyav", "fork"), ("decord", "fork"), ("pyav", "spawn")])
+@pytest.mark.parametrize(
+    ("decoder", "start"), [("pyav", "fork"), ("decord", "fork"), ("pyav", "spawn")]
+)
 def test_good_and_bad_files_in_loader_workers(video, tmp_path, decoder, start):
     good, truth = video("h264.mp4")
     DECODERS[decoder](good).close()  # a reader used before the fork must not matter
     bad = [make_bad(tmp_path, kind, video) for kind in BAD]
     paths = [str(path) for pair in zip([good] * len(bad), bad, strict=True) for path in pair]
-    workers = {"num_workers": 1, "multiprocessing_context": start, "batch_size": None, "timeout": 60}
+    workers = {
+        "num_workers": 1,
+        "multiprocessing_context": start,
+        "batch_size": None,
+        "timeout": 60,
+    }
     items = list(DataLoader(OneFrameEach(paths, decoder), **workers))
     for frame in items[::2]:
         np.testing.assert_array_equal(frame, truth[FRAMES // 2])
@@ -270,17 +298,25 @@ def test_an_unreadable_video_keeps_its_type_on_the_way_out_of_a_worker(tmp_path)
         try:
             PyAVReader(tmp_path / "gone.mp4")
         except UnreadableVideo:
-            wrapper = ExceptionWrapper(where="in DataLoader worker process 0")  # what a worker sends
+            wrapper = ExceptionWrapper(
+                where="in DataLoader worker process 0"
+            )  # what a worker sends
             raise
     with pytest.raises(UnreadableVideo, match=r"(?s)worker process 0.*gone\.mp4: No such file"):
         pickle.loads(pickle.dumps(wrapper)).reraise()
     error = pickle.loads(pickle.dumps(UnreadableVideo("a/b.mp4", "no video stream")))
-    assert (error.path, error.reason, str(error)) == ("a/b.mp4", "no video stream", "a/b.mp4: no video stream")
+    assert (error.path, error.reason, str(error)) == (
+        "a/b.mp4",
+        "no video stream",
+        "a/b.mp4: no video stream",
+    )
 
 
 @pytest.mark.parametrize("packets", [1, 14, 15, 16, 17, 18, 19, 40, 57])
 def test_a_truncated_mp4_keeps_its_length_and_its_good_frames(tmp_path, packets):
-    path = encode(tmp_path / "cut.mp4", textured_frames(FRAMES), container_options={"movflags": "faststart"})
+    path = encode(
+        tmp_path / "cut.mp4", textured_frames(FRAMES), container_options={"movflags": "faststart"}
+    )
     truth = decode_all(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: end_of_packet(path, packets) + 10])
@@ -310,7 +346,9 @@ def test_a_truncated_file_without_a_table_is_what_is_left_of_it(tmp_path, name):
 
 
 @pytest.mark.parametrize("kept", [0, 2**20])
-def test_a_frame_that_cannot_be_decoded_is_named_and_the_others_are_read(tmp_path, monkeypatch, kept):
+def test_a_frame_that_cannot_be_decoded_is_named_and_the_others_are_read(
+    tmp_path, monkeypatch, kept
+):
     monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
     path = encode(tmp_path / "damaged.mp4", textured_frames(FRAMES), bframes=0)
     truth = decode_all(path)
@@ -319,7 +357,9 @@ def test_a_frame_that_cannot_be_decoded_is_named_and_the_others_are_read(tmp_pat
         assert len(reader) == FRAMES
         before_and_after = [*range(17), *range(24, FRAMES)]
         np.testing.assert_array_equal(reader.get(before_and_after), truth[before_and_after])
-        with pytest.raises(UnreadableVideo, match=r"damaged\.mp4: frame 17 cannot be decoded \(Invalid data"):
+        with pytest.raises(
+            UnreadableVideo, match=r"damaged\.mp4: frame 17 cannot be decoded \(Invalid data"
+        ):
             reader.get([3, 17, 40])
 
 

@@ -22,7 +22,9 @@ from ops.report import Tested, write_report
 from ops.report.tables import write_predictions
 from ops.report.tested import study
 
-NAMES = [f"Doing {word}, twice" for word in ("this", "that", "both", "neither", "either", "all", "none")]
+NAMES = [
+    f"Doing {word}, twice" for word in ("this", "that", "both", "neither", "either", "all", "none")
+]
 
 
 def made(videos=60, classes=7, seed=0, multi_label=False, **other):
@@ -33,8 +35,14 @@ def made(videos=60, classes=7, seed=0, multi_label=False, **other):
     if multi_label:
         hot |= np.random.default_rng(5).random(hot.shape) < 0.2
     scores = rng.normal(size=hot.shape) + 1.5 * hot
-    values = {"name": "runs/a", "line": "8 frames x 3 crops", "ids": [f"v{row}.mp4" for row in range(videos)],
-              "class_names": NAMES[:classes], "probabilities": False, **other}
+    values = {
+        "name": "runs/a",
+        "line": "8 frames x 3 crops",
+        "ids": [f"v{row}.mp4" for row in range(videos)],
+        "class_names": NAMES[:classes],
+        "probabilities": False,
+        **other,
+    }
     return Tested(scores=scores, labels=hot if multi_label else labels, **values)
 
 
@@ -46,7 +54,9 @@ def rows_of(path):
 def page_of(folder):
     """The page as a tree, without its script: it is well-formed XML too, so that a tag that is not closed is found."""
     text = (folder / "report.html").read_text("utf-8")
-    return ET.fromstring(re.sub("<script>.*</script>", "", text.removeprefix("<!DOCTYPE html>\n"), flags=re.DOTALL))
+    return ET.fromstring(
+        re.sub("<script>.*</script>", "", text.removeprefix("<!DOCTYPE html>\n"), flags=re.DOTALL)
+    )
 
 
 def words(element):
@@ -64,11 +74,21 @@ def test_results_json_has_every_test_and_the_fusion(tmp_path):
     fused = one._replace(name="fusion", line="1 1", scores=(one.scores + two.scores) / 2)
     write_report(tmp_path / "made" / "here", [one, two], fused)
     assert sorted(os.listdir(tmp_path / "made" / "here")) == [
-        "per_class.csv", "predictions.csv", "report.html", "results.json"]
+        "per_class.csv",
+        "predictions.csv",
+        "report.html",
+        "results.json",
+    ]
     content = json.loads((tmp_path / "made" / "here" / "results.json").read_text())
     assert content["format"] == 1 and content["unit"] == "percent" and not content["multi_label"]
-    for written, tested in zip([*content["tests"], content["fusion"]], (one, two, fused), strict=True):
-        assert (written["name"], written["protocol"], written["videos"]) == (tested.name, tested.line, 60)
+    for written, tested in zip(
+        [*content["tests"], content["fusion"]], (one, two, fused), strict=True
+    ):
+        assert (written["name"], written["protocol"], written["videos"]) == (
+            tested.name,
+            tested.line,
+            60,
+        )
         assert written["metrics"] == evaluate(tested.scores, tested.labels)
         assert written["expected_calibration_error"] == study(tested).calibration.error
     assert [part["failed"] for part in content["tests"]] == [1, 0]
@@ -83,12 +103,22 @@ def test_per_class_csv(tmp_path):
     rows = [list(row.values()) for row in rows_of(tmp_path / "per_class.csv")]
     assert rows[0] == ["0", NAMES[0], "3", "33.3333", "100.0", "1", NAMES[1], "2"]
     assert rows[1] == ["1", NAMES[1], "0", "", "", "", "", "0"]
-    assert rows[2] == ["2", NAMES[2], "2", "50.0", "50.0", "", "", "0"]  # the unread one is wrong, but not for another class
+    assert rows[2] == [
+        "2",
+        NAMES[2],
+        "2",
+        "50.0",
+        "50.0",
+        "",
+        "",
+        "0",
+    ]  # the unread one is wrong, but not for another class
 
 
 def test_predictions_csv(tmp_path):
     tested = made(videos=2, failed=np.array([False, True]), probabilities=True)._replace(
-        scores=np.array([[0.1, 0.5, 0.15, 0, 0.05, 0.2, 0], [0, -1, 0, 0, 0, 0, 0]]))
+        scores=np.array([[0.1, 0.5, 0.15, 0, 0.05, 0.2, 0], [0, -1, 0, 0, 0, 0, 0]])
+    )
     write_report(tmp_path, [tested])
     first, second = ([*row.values()] for row in rows_of(tmp_path / "predictions.csv"))
     assert first[:3] == ["v0.mp4", "0", NAMES[0]] and first[-1] == "4"
@@ -113,14 +143,22 @@ def test_several_labels(tmp_path):
     tested = made(multi_label=True)
     write_report(tmp_path, [tested])
     content = json.loads((tmp_path / "results.json").read_text())
-    assert content["multi_label"] and content["tests"][0]["metrics"] == evaluate(tested.scores, tested.labels)
+    assert content["multi_label"] and content["tests"][0]["metrics"] == evaluate(
+        tested.scores, tested.labels
+    )
     rows = rows_of(tmp_path / "per_class.csv")
     assert [int(row["positives"]) for row in rows] == tested.labels.sum(0).tolist()
-    assert np.mean([float(row["AP %"]) for row in rows]) == pytest.approx(content["tests"][0]["metrics"]["map"], abs=1e-3)
+    assert np.mean([float(row["AP %"]) for row in rows]) == pytest.approx(
+        content["tests"][0]["metrics"]["map"], abs=1e-3
+    )
     row = rows_of(tmp_path / "predictions.csv")[3]
     own = np.flatnonzero(tested.labels[3])
-    assert row["label"] == ";".join(map(str, own)) and row["label name"] == ";".join(NAMES[label] for label in own)
-    assert int(row["rank of the truth"]) == 1 + min((tested.scores[3] > tested.scores[3, label]).sum() for label in own)
+    assert row["label"] == ";".join(map(str, own)) and row["label name"] == ";".join(
+        NAMES[label] for label in own
+    )
+    assert int(row["rank of the truth"]) == 1 + min(
+        (tested.scores[3] > tested.scores[3, label]).sum() for label in own
+    )
     sections = sections_of(tmp_path)
     assert "Confusions" not in sections and "mAP of samples %" in words(sections["Result"])
 
@@ -128,11 +166,15 @@ def test_several_labels(tmp_path):
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_two_tests_are_compared(tmp_path, multi_label):
     one, two = made(multi_label=multi_label), made(seed=1, multi_label=multi_label, name="runs/b")
-    write_report(tmp_path, [one, two], one._replace(name="fusion", scores=(one.scores + two.scores) / 2))
+    write_report(
+        tmp_path, [one, two], one._replace(name="fusion", scores=(one.scores + two.scores) / 2)
+    )
     sections = sections_of(tmp_path)
     right = [study(test).right for test in (one, two)]
     only = [int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())]
-    assert f"Only test 2 gets {only[1]} videos right, only test 1 {only[0]}." in words(sections["What changed"])
+    assert f"Only test 2 gets {only[1]} videos right, only test 1 {only[0]}." in words(
+        sections["What changed"]
+    )
     assert "fusion" in words(sections["Result"]) and "runs/b" in words(sections["Result"])
     write_report(tmp_path, [one])
     assert "What changed" not in sections_of(tmp_path)
@@ -145,9 +187,13 @@ def test_clips_and_crops(tmp_path):
         write_report(tmp_path, [made(grid=grid)])
         return words(sections_of(tmp_path)["Clips and crops"])
 
-    assert "Prec@1 is 50.0 percent with one clip of one crop, 53.0 with 2 clips of one crop, 52.0 with one clip of 3 crops, " \
-           "and 55.0 with all 6 views." in told(np.array([[50.0, 51, 52], [53, 54, 55]]))
-    assert "50.0 percent with one clip of one crop, and 60.0 with all 2 views" in told(np.array([[50.0, 60]]))
+    assert (
+        "Prec@1 is 50.0 percent with one clip of one crop, 53.0 with 2 clips of one crop, 52.0 with one clip of 3 crops, "
+        "and 55.0 with all 6 views." in told(np.array([[50.0, 51, 52], [53, 54, 55]]))
+    )
+    assert "50.0 percent with one clip of one crop, and 60.0 with all 2 views" in told(
+        np.array([[50.0, 60]])
+    )
     assert "one view of each video" in told(np.array([[50.0]]))
     assert "not known" in told(None)
 
@@ -157,8 +203,12 @@ EXTREMES = {
     "one class, none read": made(classes=1, failed=np.ones(60, bool)),
     "one video": made(videos=1),
     "none read": made(failed=np.ones(60, bool)),
-    "all right": made()._replace(scores=np.eye(7)[np.arange(60) % 7], grid=np.array([[100.0, 100.0]])),
-    "all wrong": made()._replace(scores=np.eye(7)[np.arange(1, 61) % 7], grid=np.array([[0.0], [0.0]])),
+    "all right": made()._replace(
+        scores=np.eye(7)[np.arange(60) % 7], grid=np.array([[100.0, 100.0]])
+    ),
+    "all wrong": made()._replace(
+        scores=np.eye(7)[np.arange(1, 61) % 7], grid=np.array([[0.0], [0.0]])
+    ),
     "classes without videos": made(videos=20, classes=90, class_names=None),
     "long names": made(class_names=["x" * 200, "很长的类名" * 40, "اسم طويل" * 30, *NAMES[3:]]),
     "no ids, no names": made(ids=None, class_names=None),
@@ -171,16 +221,27 @@ EXTREMES = {
 def test_extremes(tmp_path, capfd, case):
     tested = EXTREMES[case]
     if tested.failed is not None:
-        tested = tested._replace(scores=-1.0 * (tested.labels if tested.multi_label else np.eye(tested.classes)[tested.labels]))
+        tested = tested._replace(
+            scores=-1.0
+            * (tested.labels if tested.multi_label else np.eye(tested.classes)[tested.labels])
+        )
     write_report(tmp_path, [tested])
     sections = sections_of(tmp_path)
     assert capfd.readouterr() == ("", "")
-    assert "nan" not in words(sections["Result"]).lower() and len(rows_of(tmp_path / "predictions.csv")) == len(tested.scores)
+    assert "nan" not in words(sections["Result"]).lower() and len(
+        rows_of(tmp_path / "predictions.csv")
+    ) == len(tested.scores)
     expected = {
-        "one class": ("Confusions", "There is one class only"), "all right": ("Surest mistakes", "There are none."),
-        "none read": ("Calibration", "No video could be read."), "all wrong": ("Result", " 0.00 "),
-        "classes without videos": ("Classes", "70 of 90 classes have no video here: class 20 , class 21 ,"),
-        "long names": ("Classes", "很长的类名" * 40), "no ids, no names": ("Surest mistakes", "predicted: class"),
+        "one class": ("Confusions", "There is one class only"),
+        "all right": ("Surest mistakes", "There are none."),
+        "none read": ("Calibration", "No video could be read."),
+        "all wrong": ("Result", " 0.00 "),
+        "classes without videos": (
+            "Classes",
+            "70 of 90 classes have no video here: class 20 , class 21 ,",
+        ),
+        "long names": ("Classes", "很长的类名" * 40),
+        "no ids, no names": ("Surest mistakes", "predicted: class"),
     }
     if case in expected:
         section, text = expected[case]
@@ -189,8 +250,12 @@ def test_extremes(tmp_path, capfd, case):
 
 def test_no_text_becomes_markup(tmp_path):
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
-    tested = made(ids=[f"{evil}{row}" for row in range(60)], class_names=[f"{evil}{label}" for label in range(7)],
-                  name=evil, line=evil)
+    tested = made(
+        ids=[f"{evil}{row}" for row in range(60)],
+        class_names=[f"{evil}{label}" for label in range(7)],
+        name=evil,
+        line=evil,
+    )
     write_report(tmp_path, [tested])
     text = (tmp_path / "report.html").read_text("utf-8")
     assert text.count("<script") == 1 and "<img" not in text
@@ -209,10 +274,15 @@ def test_the_page_asks_nothing_of_a_network(tmp_path):
                 assert value.startswith(("#", "data:image/")), (element.tag, key, value[:60])
     text = (tmp_path / "report.html").read_text("utf-8")
     assert "@import" not in text and not re.search(r"url\((?!#)", text)
-    policy = next(meta.attrib["content"] for meta in page.iter("meta") if "http-equiv" in meta.attrib)
+    policy = next(
+        meta.attrib["content"] for meta in page.iter("meta") if "http-equiv" in meta.attrib
+    )
     script = re.search("<script>(.*)</script>", text, re.DOTALL)[1]
     known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{known}'"
+    assert (
+        policy
+        == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{known}'"
+    )
 
 
 def test_figures_have_words_and_no_rules_for_the_page(tmp_path):
@@ -221,11 +291,22 @@ def test_figures_have_words_and_no_rules_for_the_page(tmp_path):
     figures = list(page.iter(f"{svg}svg"))
     assert len(figures) == 3 and all(figure.attrib["role"] == "img" for figure in figures)
     labels = [figure.attrib["aria-label"] for figure in figures]
-    assert "55.0 with all 6 views" in labels[0] and "off the diagonal" in labels[1] and "calibration error" in labels[2]
+    assert (
+        "55.0 with all 6 views" in labels[0]
+        and "off the diagonal" in labels[1]
+        and "calibration error" in labels[2]
+    )
     assert not list(page.iter(f"{svg}style"))
-    drawn = [element.attrib["id"] for figure in figures for element in figure.iter() if "id" in element.attrib]
+    drawn = [
+        element.attrib["id"]
+        for figure in figures
+        for element in figure.iter()
+        if "id" in element.attrib
+    ]
     twice = [name for name, count in Counter(drawn).items() if count > 1]
-    assert all(re.fullmatch("[mp][0-9a-f]{10}", name) for name in twice)  # named by their content, so they are the same
+    assert all(
+        re.fullmatch("[mp][0-9a-f]{10}", name) for name in twice
+    )  # named by their content, so they are the same
 
 
 def test_the_same_bytes_again(tmp_path):
@@ -240,7 +321,9 @@ def test_frames_of_the_videos(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     files = {"root_path": str(tmp_path), "image_tmpl": "img_{:05d}.jpg", "modality": "RGB"}
     scores = np.eye(7)[[1, 2, 3]]
-    tested = made(videos=3, ids=["-a é.mp4", "broken.mp4", "absent.mp4"], files=files)._replace(scores=scores)
+    tested = made(videos=3, ids=["-a é.mp4", "broken.mp4", "absent.mp4"], files=files)._replace(
+        scores=scores
+    )
     write_report(tmp_path / "out", [tested])
     cards = sections_of(tmp_path / "out")["Surest mistakes"].findall(".//li")
     pictures = {card.find("strong").find("bdi").text: card.find("img") for card in cards}
@@ -257,8 +340,13 @@ def test_frames_of_the_videos(tmp_path):
 def test_what_cannot_be_reported(tmp_path):
     with pytest.raises(ValueError, match="no test"):
         write_report(tmp_path, [])
-    for wrong in (made()._replace(labels=np.zeros(3, int)), made(ids=["a"]), made(class_names=["a"]),
-                  made()._replace(scores=np.zeros((60, 0))), made(failed=np.zeros(3, bool))):
+    for wrong in (
+        made()._replace(labels=np.zeros(3, int)),
+        made(ids=["a"]),
+        made(class_names=["a"]),
+        made()._replace(scores=np.zeros((60, 0))),
+        made(failed=np.zeros(3, bool)),
+    ):
         with pytest.raises(ValueError, match="runs/a: "):
             write_report(tmp_path / "out", [wrong])
     with pytest.raises(ValueError, match="runs/b: scores"):

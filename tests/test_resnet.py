@@ -21,14 +21,20 @@ def test_names_and_shapes_are_torchvisions(arch):
     expected = {key: shape for key, shape in shapes(theirs).items() if not key.startswith("fc.")}
     assert shapes(ours) == expected and list(ours.state_dict()) == list(expected)
     assert ours.feature_dim == theirs.fc.in_features
-    assert [len(stage) for stage in ours.stages()] == [len(getattr(theirs, f"layer{i}")) for i in range(1, 5)]
+    assert [len(stage) for stage in ours.stages()] == [
+        len(getattr(theirs, f"layer{i}")) for i in range(1, 5)
+    ]
 
 
-@pytest.mark.parametrize(("arch", "training"), [("resnet18", True), ("resnet18", False), ("resnet50", True)])
+@pytest.mark.parametrize(
+    ("arch", "training"), [("resnet18", True), ("resnet18", False), ("resnet50", True)]
+)
 def test_outputs_and_gradients_are_torchvisions(arch, training):
     theirs = torchvision.models.get_model(arch).double().train(training)
     ours = build_backbone(arch).double().train(training)
-    ours.load_state_dict({key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")})
+    ours.load_state_dict(
+        {key: value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
+    )
     theirs.fc = nn.Identity()
     x = torch.randn(2, 3, 32, 40, dtype=torch.float64)
     y, expected = ours(x), theirs(x)
@@ -47,8 +53,13 @@ def test_slots_around_the_block(block):
     """What sits before a block is seen by both branches; what sits behind it sees the sum."""
     inplanes = 16 * block.expansion
     model = block(inplanes, 16).eval()
-    assert model.slots == {"before_block": inplanes, "before_conv1": inplanes, "before_conv2": 16, "before_sum": inplanes,
-                           "after_block": inplanes}
+    assert model.slots == {
+        "before_block": inplanes,
+        "before_conv1": inplanes,
+        "before_conv2": 16,
+        "before_sum": inplanes,
+        "after_block": inplanes,
+    }
     x = torch.randn(2, inplanes, 6, 6)
     doubled = model(2 * x)
     model.before_block = Scale(2)
@@ -71,8 +82,12 @@ class Scale(nn.Module):
 def test_the_slot_before_the_second_stage():
     network = build_backbone("resnet18").eval()
     x = torch.randn(1, 3, 32, 32)
-    expected = torch.flatten(network.avgpool(network.layer4(network.layer3(network.layer2(
-        3 * network.layer1(network.entry(x)))))), 1)
+    expected = torch.flatten(
+        network.avgpool(
+            network.layer4(network.layer3(network.layer2(3 * network.layer1(network.entry(x)))))
+        ),
+        1,
+    )
     network.before_stage2 = Scale(3)
     assert torch.equal(network(x), expected)
 
@@ -97,7 +112,9 @@ def test_slots_see_the_block_input_and_the_first_activation(block):
     out = plain.bn2(plain.conv2(2 * first))
     if block is Bottleneck:
         out = plain.bn3(plain.conv3(torch.relu(out)))
-    torch.testing.assert_close(y, torch.relu(out + x))  # the way around the block knows nothing of the guests
+    torch.testing.assert_close(
+        y, torch.relu(out + x)
+    )  # the way around the block knows nothing of the guests
 
 
 def test_the_stem_slot_gets_frames_entry_and_first_stage():
@@ -130,9 +147,15 @@ def test_infer_arch_of_incomplete_networks():
     with torch.device("meta"):
         known = shapes(torchvision.models.resnet18())
     assert infer_arch({}) is None
-    assert infer_arch({key: shape for key, shape in known.items() if not key.startswith("layer4.1")}) is None
+    assert (
+        infer_arch({key: shape for key, shape in known.items() if not key.startswith("layer4.1")})
+        is None
+    )
 
 
 def test_unknown_backbone():
-    with pytest.raises(UserError, match=r"--arch vgg99: unknown backbone; known are resnet18, .*mobilenetv2, BNInception"):
+    with pytest.raises(
+        UserError,
+        match=r"--arch vgg99: unknown backbone; known are resnet18, .*mobilenetv2, BNInception",
+    ):
         build_backbone("vgg99")

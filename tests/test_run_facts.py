@@ -9,7 +9,11 @@ from ops.train import run_facts
 def test_settings_are_written_with_versions_and_commit(tmp_path):
     run_facts.write_settings(tmp_path / "new" / "run", lr=0.1, epochs=2)
     settings = json.loads((tmp_path / "new" / "run" / "args.json").read_text())
-    assert settings["lr"] == 0.1 and settings["epochs"] == 2 and torch.__version__.startswith(settings["versions"]["torch"])
+    assert (
+        settings["lr"] == 0.1
+        and settings["epochs"] == 2
+        and torch.__version__.startswith(settings["versions"]["torch"])
+    )
     assert {"python", "cuda", "torchvision", "av", "numpy"} <= settings["versions"].keys()
     assert settings["git"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", settings["git"])
 

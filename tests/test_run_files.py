@@ -29,8 +29,15 @@ def test_the_newest_are_kept(tmp_path):
 TWOS = (2).to_bytes(8, "little") * 20  # a part of the last tensor
 
 
-@pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-100], lambda data: b"text",
-                                    lambda data: data.replace(TWOS, TWOS[:-1] + b"!")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: b"",
+        lambda data: data[:-100],
+        lambda data: b"text",
+        lambda data: data.replace(TWOS, TWOS[:-1] + b"!"),
+    ],
+)
 def test_damage_is_seen_and_passed_over(tmp_path, change):
     for value in range(3):
         save(tmp_path, torch.full((100,), value))
@@ -38,7 +45,11 @@ def test_damage_is_seen_and_passed_over(tmp_path, change):
     path.write_bytes(change(path.read_bytes()))
     assert damage(path) and damage(earlier(tmp_path, 1)) is None
     found, passed = newest(tmp_path)
-    assert found == tmp_path / "last.1.pth" and len(passed) == 1 and passed[0].startswith(f"{path}: damaged (")
+    assert (
+        found == tmp_path / "last.1.pth"
+        and len(passed) == 1
+        and passed[0].startswith(f"{path}: damaged (")
+    )
     path.unlink()  # a kill between two renames
     assert newest(tmp_path) == (tmp_path / "last.1.pth", [])
     for age in (0, 1, 2):

@@ -49,7 +49,9 @@ def test_plain_values(protocol):
 def test_module_names_of_numpy_1_and_2(old, new):
     # Protocol 2 and 3 have no frames and no length before a name, so it can be exchanged.
     for protocol in (2, 3):
-        data = pickle.dumps([np.arange(3.0), np.int64(7)], protocol).replace(b"c" + old.encode(), b"c" + new.encode())
+        data = pickle.dumps([np.arange(3.0), np.int64(7)], protocol).replace(
+            b"c" + old.encode(), b"c" + new.encode()
+        )
         array, scalar = safe_loads(data)
         assert array.values().tolist() == [0, 1, 2] and scalar.values().tolist() == [7]
 
@@ -78,7 +80,9 @@ def test_code_is_named_and_not_run(tmp_path, function, arguments, name, protocol
     data = pickle.dumps([[np.zeros((1, 3), np.float32), Call(function, *arguments)]], protocol)
     with pytest.raises(RefusedPickle, match="was not loaded") as caught:
         safe_loads(data)
-    assert name.rpartition(".")[2] in str(caught.value)  # protocols 0 to 2 write Python 2's module names
+    assert name.rpartition(".")[2] in str(
+        caught.value
+    )  # protocols 0 to 2 write Python 2's module names
     assert not target.exists()
     if function is os.mkdir:  # the test could fail: plain pickle.loads does run it
         pickle.loads(data)
@@ -96,7 +100,9 @@ def test_code_is_named_and_not_run(tmp_path, function, arguments, name, protocol
     ],
 )
 def test_every_way_to_name_a_function_is_refused(data):
-    with pytest.raises(RefusedPickle, match=r"holds code \((os.system|numpy.ndarray.dumps)\) and was not loaded"):
+    with pytest.raises(
+        RefusedPickle, match=r"holds code \((os.system|numpy.ndarray.dumps)\) and was not loaded"
+    ):
         safe_loads(data)
 
 
@@ -125,7 +131,10 @@ def test_arrays_of_anything_but_numbers_are_refused(array):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_arrays_of_objects_are_read_when_asked_for(protocol):
     rows = np.empty((2, 2), object)
-    rows[:, 0], rows[:, 1] = [np.arange(6.0).reshape(1, 2, 3), np.ones((1, 1, 1), ">f4")], [3, np.int64(4)]
+    rows[:, 0], rows[:, 1] = (
+        [np.arange(6.0).reshape(1, 2, 3), np.ones((1, 1, 1), ">f4")],
+        [3, np.int64(4)],
+    )
     data = pickle.dumps(rows, protocol)
     loaded = safe_loads(data, objects=True)
     first, label, second, other = loaded.objects()
@@ -149,7 +158,13 @@ def test_fortran_order(protocol):
 
 
 def test_arrays_of_objects_that_lie():
-    for shape, values in (((3,), [1]), ((10**12,), []), ((1,), b"12345678"), ((2,), None), ([1], [1])):
+    for shape, values in (
+        ((3,), [1]),
+        ((10**12,), []),
+        ((1,), b"12345678"),
+        ((2,), None),
+        ([1], [1]),
+    ):
         array = PickledArray(shape, safe_pickle._AnyDType("O8"), values)
         for method in (array.objects, array.values, array.array):
             with pytest.raises(RefusedPickle):
@@ -168,7 +183,9 @@ def test_stand_ins_cannot_be_changed_by_a_file():
         name = "\n".join(key).encode()
         for state in (b"N}S'_function'\nNs\x86", b"}S'_function'\nNs", b"]"):
             with pytest.raises(RefusedPickle, match="changes a function"):
-                safe_pickle._Unpickler(io.BytesIO(b"\x80\x02c" + name + b"\n" + state + b"b.")).load()
+                safe_pickle._Unpickler(
+                    io.BytesIO(b"\x80\x02c" + name + b"\n" + state + b"b.")
+                ).load()
     assert before == {key: value._function for key, value in safe_pickle._GLOBALS.items()}
 
 
@@ -232,7 +249,9 @@ def test_lengths_that_lie_do_not_take_memory(data):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("wrap", [b"\x85", b"]" + b"a", b"h\x01h\x02"], ids=["tuple", "list", "scalar"])
+@pytest.mark.parametrize(
+    "wrap", [b"\x85", b"]" + b"a", b"h\x01h\x02"], ids=["tuple", "list", "scalar"]
+)
 def test_deep_nesting_neither_crashes_nor_recurses(wrap):
     deep = 300_000
     if wrap == b"\x85":
@@ -240,7 +259,11 @@ def test_deep_nesting_neither_crashes_nor_recurses(wrap):
     elif wrap == b"]a":
         data = b"\x80\x04" + b"]" * deep + b"a" * (deep - 1) + b"."
     else:  # scalar(previous, previous)
-        data = b"\x80\x02cnumpy.core.multiarray\nscalar\nq\x010N" + b"q\x02h\x01h\x02h\x02\x86R" * deep + b"."
+        data = (
+            b"\x80\x02cnumpy.core.multiarray\nscalar\nq\x010N"
+            + b"q\x02h\x01h\x02h\x02\x86R" * deep
+            + b"."
+        )
     safe_pickle.shown(safe_loads(data))
 
 
@@ -339,10 +362,19 @@ def only_refusals(data: bytes) -> None:
 
 
 VALID = [
-    pickle.dumps([[np.arange(4, dtype=np.float32)[None], label] for label in (0, np.int64(1), np.array([2]))], protocol)
+    pickle.dumps(
+        [
+            [np.arange(4, dtype=np.float32)[None], label]
+            for label in (0, np.int64(1), np.array([2]))
+        ],
+        protocol,
+    )
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
 ]
-VALID += [pickle.dumps(np.array([np.zeros((1, 1, 2), np.float32), 1], object), protocol) for protocol in (2, 3, 4)]
+VALID += [
+    pickle.dumps(np.array([np.zeros((1, 1, 2), np.float32), 1], object), protocol)
+    for protocol in (2, 3, 4)
+]
 
 
 @settings(max_examples=300, deadline=None)

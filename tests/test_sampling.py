@@ -43,9 +43,16 @@ GOLDEN = {
     3: ([1] * 8, [1, 1, 1, 2, 2, 3, 3, 3], [1, 1, 1, 2, 2, 2, 3, 3]),
     8: ([1] * 8, [1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8]),
     9: ([1, 2, 3, 4, 6, 7, 8, 9], [1, 2, 3, 4, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7, 8]),
-    30: ([2, 6, 10, 14, 17, 21, 25, 29], [2, 6, 10, 14, 17, 21, 25, 29], [1, 4, 8, 12, 16, 19, 23, 27]),
-    300: ([19, 57, 94, 132, 169, 207, 244, 282], [19, 57, 94, 132, 169, 207, 244, 282],
-          [1, 38, 76, 113, 151, 188, 226, 263]),
+    30: (
+        [2, 6, 10, 14, 17, 21, 25, 29],
+        [2, 6, 10, 14, 17, 21, 25, 29],
+        [1, 4, 8, 12, 16, 19, 23, 27],
+    ),
+    300: (
+        [19, 57, 94, 132, 169, 207, 244, 282],
+        [19, 57, 94, 132, 169, 207, 244, 282],
+        [1, 38, 76, 113, 151, 188, 226, 263],
+    ),
 }
 
 
@@ -58,7 +65,9 @@ def test_center_and_twice_golden(n):
 
 
 # 1-based, T = 3, L = 5; where the original gave 1 0 -1 for n = 1, the first frame is all there is.
-@pytest.mark.parametrize(("n", "expected"), [(12, [2, 5, 7]), (8, [1, 3, 4]), (6, [1, 2, 2]), (1, [1, 1, 1])])
+@pytest.mark.parametrize(
+    ("n", "expected"), [(12, [2, 5, 7]), (8, [1, 3, 4]), (6, [1, 2, 2]), (1, [1, 1, 1])]
+)
 def test_center_of_flow_golden(n, expected):
     assert one_based(center_offsets(n, 3, 5)) == expected
 
@@ -93,7 +102,9 @@ def original_train(n, t, length, randint, tdn=False):
 def test_train_is_the_formula_of_the_originals(n, t, length, seed, tdn):
     length = 5 if tdn else length
     source = rng(seed)
-    expected = original_train(n, t, length, lambda high, size: source.integers(high, size=size), tdn)
+    expected = original_train(
+        n, t, length, lambda high, size: source.integers(high, size=size), tdn
+    )
     offsets = train_offsets(n, t, length, rng(seed), compat=True)
     assert offsets.dtype == np.int64 and offsets.tolist() == expected.tolist()
     if n - length + 1 >= t:
@@ -107,7 +118,9 @@ def test_train_spreads_a_short_video(n, t, length, seed):
         offsets = train_offsets(n, t, length, rng(seed))
         below = np.arange(t) * starts / t
         assert (offsets >= np.floor(below)).all() and (offsets <= below + starts / t).all()
-        assert len(set(offsets.tolist())) >= starts / 2  # more than a half of the starts, where the original took one
+        assert (
+            len(set(offsets.tolist())) >= starts / 2
+        )  # more than a half of the starts, where the original took one
 
 
 def test_train_reaches_every_frame_of_a_segment():
@@ -121,8 +134,12 @@ def test_train_reaches_every_frame_of_a_segment():
 
 @given(n=N, t=T, length=L, seed=st.integers(0, 99), compat=st.booleans())
 def test_no_index_outside_the_video(n, t, length, seed, compat):
-    for offsets in (train_offsets(n, t, length, rng(seed), compat=compat), center_offsets(n, t, length, compat=compat),
-                    edge_offsets(n, t, length), caffe_offsets(n, t, length)):
+    for offsets in (
+        train_offsets(n, t, length, rng(seed), compat=compat),
+        center_offsets(n, t, length, compat=compat),
+        edge_offsets(n, t, length),
+        caffe_offsets(n, t, length),
+    ):
         assert (np.diff(offsets) >= 0).all()
         indices = frame_indices(offsets, length, n)
         assert indices.shape == (t, length) and indices.dtype == np.int64
@@ -142,18 +159,33 @@ def test_dense_golden():
     assert dense_offsets(300, 8, 0, 1)[0] == 118  # 118 frames before the window, 118 after it
 
 
-@given(n=N, t=st.integers(1, 64), seed=st.integers(0, 99), compat=st.booleans(), clips=st.integers(1, 12))
+@given(
+    n=N,
+    t=st.integers(1, 64),
+    seed=st.integers(0, 99),
+    compat=st.booleans(),
+    clips=st.integers(1, 12),
+)
 def test_dense_stays_in_a_window(n, t, seed, compat, clips):
     stride = 64 // t
-    every = [dense_offsets(n, t, clip, clips) for clip in range(clips)] + [dense_train_offsets(n, t, rng(seed), compat=compat)]
+    every = [dense_offsets(n, t, clip, clips) for clip in range(clips)] + [
+        dense_train_offsets(n, t, rng(seed), compat=compat)
+    ]
     for offsets in every:
-        assert offsets.dtype == np.int64 and offsets.shape == (t,) and offsets.min() >= 0 and offsets.max() < n
+        assert (
+            offsets.dtype == np.int64
+            and offsets.shape == (t,)
+            and offsets.min() >= 0
+            and offsets.max() < n
+        )
         assert offsets.tolist() == [(int(offsets[0]) + i * stride) % n for i in range(t)]
         assert offsets[0] <= max(0, n - 64)
         assert n < 64 or (np.diff(offsets) == stride).all()
     starts = [int(offsets[0]) for offsets in every[:-1]]
     if clips > 1:
-        assert starts == [int(start) for start in np.linspace(0, max(1, 1 + n - 64) - 1, num=clips, dtype=int)]
+        assert starts == [
+            int(start) for start in np.linspace(0, max(1, 1 + n - 64) - 1, num=clips, dtype=int)
+        ]
 
 
 def test_dense_training_reaches_every_window_and_compat_all_but_the_last():
@@ -166,14 +198,20 @@ def test_dense_training_reaches_every_window_and_compat_all_but_the_last():
 
 def test_dense_needs_a_frame_for_every_segment():
     assert dense_offsets(100, 64, 0, 10).tolist() == list(range(64))
-    for call in (lambda: dense_offsets(100, 65, 0, 10), lambda: dense_train_offsets(100, 65, rng()),
-                 lambda: check_sampling("dense", 65, clips=[0], num_clips=None)):
+    for call in (
+        lambda: dense_offsets(100, 65, 0, 10),
+        lambda: dense_train_offsets(100, 65, rng()),
+        lambda: check_sampling("dense", 65, clips=[0], num_clips=None),
+    ):
         with pytest.raises(UserError, match="at most 64 segments, not 65"):
             call()
 
 
 # 1-based, 25 segments; the same for one frame and for five of flow.
-@pytest.mark.parametrize(("n", "length", "step"), [(164, 1, 6), (164, 5, 6), (300, 1, 12), (300, 5, 12), (24, 1, 0), (3, 5, 0)])
+@pytest.mark.parametrize(
+    ("n", "length", "step"),
+    [(164, 1, 6), (164, 5, 6), (300, 1, 12), (300, 5, 12), (24, 1, 0), (3, 5, 0)],
+)
 def test_caffe_golden(n, length, step):
     ticks = one_based(caffe_offsets(n, 25, length))
     assert ticks == [1 + i * step for i in range(25)]
@@ -194,7 +232,9 @@ def pick(name, n=300, t=8, length=1, clip=0, clips=None, **change):
 def test_each_sampling_of_a_test_is_its_formula():
     for n in (7, 30, 300):
         for compat in (False, True):
-            assert pick("center", n, compat=compat) == center_offsets(n, 8, 1, compat=compat).tolist()
+            assert (
+                pick("center", n, compat=compat) == center_offsets(n, 8, 1, compat=compat).tolist()
+            )
             assert pick("twice", n, clip=0, compat=compat) == center_offsets(n, 8, 1).tolist()
             assert pick("twice", n, clip=1, compat=compat) == edge_offsets(n, 8, 1).tolist()
             assert pick("caffe", n, length=5, compat=compat) == caffe_offsets(n, 8, 5).tolist()
@@ -207,12 +247,18 @@ def test_each_sampling_of_a_test_is_its_formula():
 def test_clips_that_a_sampling_has_not():
     assert check_sampling("dense", 8, clips=[0, 9], num_clips=None) == 10
     assert check_sampling("dense", 8, clips=[2], num_clips=3) == 3
-    assert check_sampling("random", 8, clips=[7], num_clips=3) == 3  # any number: a clip does not depend on how many
+    assert (
+        check_sampling("random", 8, clips=[7], num_clips=3) == 3
+    )  # any number: a clip does not depend on how many
     assert check_sampling("twice", 8, clips=[0, 1], num_clips=2) == 2
     for name, clip, count, says in (
-        ("center", 1, None, "clip 1: center sampling has clip 0 only"), ("twice", 2, None, "clips 0 to 1"),
-        ("caffe", -1, None, "clip -1"), ("random", -1, None, "clip -1"), ("dense", 3, 3, "clips 0 to 2"),
-        ("center", 0, 10, "cannot have 10 clips; its usual number is 1"), ("dense", 0, 0, "cannot have 0 clips"),
+        ("center", 1, None, "clip 1: center sampling has clip 0 only"),
+        ("twice", 2, None, "clips 0 to 1"),
+        ("caffe", -1, None, "clip -1"),
+        ("random", -1, None, "clip -1"),
+        ("dense", 3, 3, "clips 0 to 2"),
+        ("center", 0, 10, "cannot have 10 clips; its usual number is 1"),
+        ("dense", 0, 0, "cannot have 0 clips"),
     ):
         with pytest.raises(UserError, match=says):
             check_sampling(name, 8, clips=[clip], num_clips=count)
@@ -223,14 +269,27 @@ def test_clips_that_a_sampling_has_not():
 
 
 def test_last_frame_is_repeated():
-    assert frame_indices(np.array([0, 4, 8]), 5, 10).tolist() == [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9, 9, 9, 9]]
-    assert frame_indices(np.array([[0, 8], [7, 3]]), 2, 9).tolist() == [[[0, 1], [8, 8]], [[7, 8], [3, 4]]]  # two clips
+    assert frame_indices(np.array([0, 4, 8]), 5, 10).tolist() == [
+        [0, 1, 2, 3, 4],
+        [4, 5, 6, 7, 8],
+        [8, 9, 9, 9, 9],
+    ]
+    assert frame_indices(np.array([[0, 8], [7, 3]]), 2, 9).tolist() == [
+        [[0, 1], [8, 8]],
+        [[7, 8], [3, 4]],
+    ]  # two clips
 
 
 def test_no_frames():
-    for call in (lambda: train_offsets(0, 8, 1, rng()), lambda: center_offsets(0, 8, 1), lambda: edge_offsets(0, 8, 1),
-                 lambda: caffe_offsets(0, 8, 1), lambda: dense_offsets(0, 8, 0, 10), lambda: dense_train_offsets(0, 8, rng()),
-                 lambda: frame_indices(np.zeros(8, int), 1, 0)):
+    for call in (
+        lambda: train_offsets(0, 8, 1, rng()),
+        lambda: center_offsets(0, 8, 1),
+        lambda: edge_offsets(0, 8, 1),
+        lambda: caffe_offsets(0, 8, 1),
+        lambda: dense_offsets(0, 8, 0, 10),
+        lambda: dense_train_offsets(0, 8, rng()),
+        lambda: frame_indices(np.zeros(8, int), 1, 0),
+    ):
         with pytest.raises(ValueError, match="0 frames"):
             call()
 
@@ -243,8 +302,16 @@ def test_random_clips_depend_on_seed_video_and_clip_only():
 
 
 def test_clip_rng_separates_its_arguments():
-    args = [(1, 2, "a", 3), (12, 3, "a", 3), (1, 23, "a", 3), (1, 2, "a", 33), (1, 2, "3a", 3), (1, 2, "a3", 3),
-            (-1, 2, "a", 3), (1, 2, "视频", 3)]
+    args = [
+        (1, 2, "a", 3),
+        (12, 3, "a", 3),
+        (1, 23, "a", 3),
+        (1, 2, "a", 33),
+        (1, 2, "3a", 3),
+        (1, 2, "a3", 3),
+        (-1, 2, "a", 3),
+        (1, 2, "视频", 3),
+    ]
     assert len({clip_rng(*a).integers(1 << 62) for a in args}) == len(args)
 
 
@@ -254,41 +321,69 @@ def test_clip_rng_is_the_same_in_every_process():
         "print(clip_rng(7, 3, 'abseiling/x y.mp4:12', 1).integers(1000, size=5).tolist())"
     )
     outputs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                       env={**os.environ, "PYTHONHASHSEED": value}).stdout
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": value},
+        ).stdout
         for value in ("1", "2")
     ]
     assert outputs[0] == outputs[1] == "[268, 653, 620, 697, 660]\n"
 
 
 def test_clip_rng_is_cheap():
-    assert min(timeit.repeat(lambda: clip_rng(0, 1, "some/video.mp4:1234", 0), number=500, repeat=5)) / 500 < 100e-6
+    assert (
+        min(timeit.repeat(lambda: clip_rng(0, 1, "some/video.mp4:1234", 0), number=500, repeat=5))
+        / 500
+        < 100e-6
+    )
 
 
 # TAM's uniform-M, 1-based, T = 8: what its code gave.
-@pytest.mark.parametrize(("n", "clips", "expected"), [
-    (45, 1, [[3, 9, 15, 20, 26, 31, 37, 43]]), (45, 2, [[1, 6, 12, 17, 23, 29, 34, 40], [5, 10, 16, 21, 27, 33, 38, 44]]),
-    (5, 1, [[1, 1, 2, 3, 3, 4, 5, 5]]), (5, 2, [[1, 1, 2, 2, 3, 4, 4, 5], [5, 1, 1, 1, 2, 3, 3, 4]]),
-])
+@pytest.mark.parametrize(
+    ("n", "clips", "expected"),
+    [
+        (45, 1, [[3, 9, 15, 20, 26, 31, 37, 43]]),
+        (45, 2, [[1, 6, 12, 17, 23, 29, 34, 40], [5, 10, 16, 21, 27, 33, 38, 44]]),
+        (5, 1, [[1, 1, 2, 3, 3, 4, 5, 5]]),
+        (5, 2, [[1, 1, 2, 2, 3, 4, 4, 5], [5, 1, 1, 1, 2, 3, 3, 4]]),
+    ],
+)
 def test_uniform_golden(n, clips, expected):
-    assert [one_based(uniform_offsets(n, 8, 1, clip, clips, compat=True)) for clip in range(clips)] == expected
+    assert [
+        one_based(uniform_offsets(n, 8, 1, clip, clips, compat=True)) for clip in range(clips)
+    ] == expected
     mended = [uniform_offsets(n, 8, 1, clip, clips) for clip in range(clips)]
     assert n < 8 or [one_based(offsets) for offsets in mended] == expected
     assert all((np.diff(offsets) >= 0).all() for offsets in mended)
 
 
-@given(st.integers(1, 400), st.integers(1, 20), st.integers(1, 6), st.integers(1, 12), st.booleans())
+@given(
+    st.integers(1, 400), st.integers(1, 20), st.integers(1, 6), st.integers(1, 12), st.booleans()
+)
 def test_uniform_clips_stay_inside(n, T, L, clips, compat):
     for clip in range(clips):
-        offsets = sampling.test_offsets("uniform", n, T, L, clip=clip, clips=clips, seed=0, video="v", compat=compat)
+        offsets = sampling.test_offsets(
+            "uniform", n, T, L, clip=clip, clips=clips, seed=0, video="v", compat=compat
+        )
         assert len(offsets) == T and offsets.min() >= 0 and offsets.max() < n
 
 
 # TAM's dense-M, 1-based.
-@pytest.mark.parametrize(("n", "T", "clip", "clips", "first", "last"), [
-    (300, 8, 0, 10, 1, 57), (300, 8, 1, 10, 27, 83), (300, 8, 9, 10, 237, 293), (300, 8, 0, 1, 119, 175), (65, 8, 0, 1, 2, 58),
-    (300, 16, 1, 10, 27, 87), (300, 16, 9, 10, 237, 297),
-])
+@pytest.mark.parametrize(
+    ("n", "T", "clip", "clips", "first", "last"),
+    [
+        (300, 8, 0, 10, 1, 57),
+        (300, 8, 1, 10, 27, 83),
+        (300, 8, 9, 10, 237, 293),
+        (300, 8, 0, 1, 119, 175),
+        (65, 8, 0, 1, 2, 58),
+        (300, 16, 1, 10, 27, 87),
+        (300, 16, 9, 10, 237, 297),
+    ],
+)
 def test_dense_golden_of_tam(n, T, clip, clips, first, last):
     offsets = one_based(dense_offsets(n, T, clip, clips))
     assert (offsets[0], offsets[-1]) == (first, last) and set(np.diff(offsets)) == {64 // T}

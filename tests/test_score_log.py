@@ -26,7 +26,10 @@ def test_round_trip(tmp_path):
     ScoreLog(tmp_path, 11).close()  # of a process that had nothing to do
     finished = Finished(tmp_path, 6, 6)
     assert finished.missing().tolist() == [3, 5] and finished.failures == {2: "No such file: é"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.log", "10.log"] and finished.next_number == 11
+    assert (
+        sorted(path.name for path in tmp_path.iterdir()) == ["0.log", "10.log"]
+        and finished.next_number == 11
+    )
     for row in (0, 1, 4):
         assert finished.logits(row).tolist() == list(range(row, row + 6))
     assert finished.logits(2) is None
@@ -34,7 +37,9 @@ def test_round_trip(tmp_path):
         ScoreLog(tmp_path, 10)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(cut=st.integers(0, 150))
 def test_what_a_kill_leaves(tmp_path, cut):
     """Every length to which a log can be cut: the records before it are kept, and nothing else is believed."""
@@ -49,7 +54,9 @@ def test_what_a_kill_leaves(tmp_path, cut):
     assert finished.missing().tolist() == [row for row in range(6) if row not in kept]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(place=st.integers(0, 123), value=st.integers(1, 255), garbage=st.binary(max_size=40))
 def test_damage_is_seen(tmp_path, place, value, garbage):
     folder = tmp_path / "damaged"
@@ -79,12 +86,14 @@ def test_a_full_disk(tmp_path, monkeypatch):
         def small(file, data):
             if not room[0]:
                 raise OSError(28, "No space left on device")
-            done = write(file, data[:room[0]])
+            done = write(file, data[: room[0]])
             room[0] -= done
             return done
 
         monkeypatch.setattr(os, "write", small)
-        with pytest.raises(UserError, match=r"No space left on device.*start the same command again"):
+        with pytest.raises(
+            UserError, match=r"No space left on device.*start the same command again"
+        ):
             log.add(1, np.ones(6, np.float32))
         monkeypatch.undo()
     assert Finished(tmp_path, 2, 6).missing().tolist() == [1]

@@ -107,7 +107,14 @@ def test_what_cannot_be_read_back_is_not_written(tmp_path, logits, labels, error
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize(
     "kind",
-    [int, np.int64, np.int32, np.uint8, lambda label: np.array(label), lambda label: np.array([label])],
+    [
+        int,
+        np.int64,
+        np.int32,
+        np.uint8,
+        lambda label: np.array(label),
+        lambda label: np.array([label]),
+    ],
     ids=["int", "int64", "int32", "uint8", "0-d", "1-element"],
 )
 def test_label_types_of_the_original(tmp_path, kind, protocol):
@@ -122,7 +129,11 @@ def test_other_number_types_tuples_and_flat_scores(tmp_path, dtype):
     logits = np.arange(6, dtype=dtype).reshape(2, 3)
     rows = [(logits[0], 1), (logits[1:], 2)]
     loaded, labels = load_scores(write(tmp_path / "a.pkl", rows))
-    assert loaded.dtype == np.float32 and loaded.tolist() == [[0, 1, 2], [3, 4, 5]] and labels.tolist() == [1, 2]
+    assert (
+        loaded.dtype == np.float32
+        and loaded.tolist() == [[0, 1, 2], [3, 4, 5]]
+        and labels.tolist() == [1, 2]
+    )
 
 
 def test_file_of_numpy_1(tmp_path):
@@ -152,7 +163,10 @@ def good(label=0, classes=3):
         ([[np.zeros((3, 1), np.float32), 0]], "row 1 of 1 has scores of shape (3, 1), not (1, 3)"),
         ([[np.zeros((2, 3), np.float32), 0]], "row 1 of 1 has scores of shape (2, 3), not (1, 6)"),
         ([[np.float32(1), 0]], "row 1 of 1 has scores of shape (), not (1, 1)"),
-        ([[np.zeros((1, 0), np.float32), 0]], "row 1 of 1 has the label 0, not an integer in [0, 0)"),
+        (
+            [[np.zeros((1, 0), np.float32), 0]],
+            "row 1 of 1 has the label 0, not an integer in [0, 0)",
+        ),
         ([good(2), good(3)], "row 2 of 2 has the label 3, not an integer in [0, 3)"),
         ([good(-1)], "row 1 of 1 has the label -1, not an integer in [0, 3)"),
         ([good(np.int64(-1))], "row 1 of 1 has the label -1, not an integer in [0, 3)"),
@@ -160,10 +174,19 @@ def good(label=0, classes=3):
         ([good(True)], "row 1 of 1 has the label True, not an integer in [0, 3)"),
         ([good(None)], "row 1 of 1 has the label None, not an integer in [0, 3)"),
         ([good("1\n")], "row 1 of 1 has the label 1\\n, not an integer in [0, 3)"),
-        ([good(np.array([1, 2]))], "row 1 of 1 has the label array of int64, not an integer in [0, 3)"),
-        ([good(np.float32(1))], "row 1 of 1 has the label array of float32, not an integer in [0, 3)"),
+        (
+            [good(np.array([1, 2]))],
+            "row 1 of 1 has the label array of int64, not an integer in [0, 3)",
+        ),
+        (
+            [good(np.float32(1))],
+            "row 1 of 1 has the label array of float32, not an integer in [0, 3)",
+        ),
         ([good(10**5000)], "row 1 of 1 has the label <int>, not an integer in [0, 3)"),
-        ([good(), [np.array([[0, np.nan, 0]], np.float32), 0]], "row 2 of 2 has scores that are not finite"),
+        (
+            [good(), [np.array([[0, np.nan, 0]], np.float32), 0]],
+            "row 2 of 2 has scores that are not finite",
+        ),
         ([[np.array([[0, 1e300]]), 0]], "row 1 of 1 has scores that are not finite"),
     ],
 )
@@ -180,7 +203,9 @@ def test_code_torch_and_objects_are_refused(tmp_path):
     assert message.startswith(f"holds code ({os.system.__module__}.system) and was not loaded")
     assert not (tmp_path / "made").exists()
     assert "holds torch objects" in refusal(write(tmp_path / "b.pkl", [good(torch.tensor(1))]))
-    assert "holds an array of type O8" in refusal(write(tmp_path / "c.pkl", [[np.array([[{}]]), 0]]))
+    assert "holds an array of type O8" in refusal(
+        write(tmp_path / "c.pkl", [[np.array([[{}]]), 0]])
+    )
     torch.save(good(), tmp_path / "d.pkl")
     assert refusal(tmp_path / "d.pkl") == "is not a pickle of arrays, or is damaged (byte 0)"
     np.save(tmp_path / "e.npy", np.zeros(3))
@@ -194,19 +219,25 @@ def test_missing_empty_truncated_and_garbage(tmp_path):
     data = path.read_bytes()
     for end in range(len(data)):
         path.write_bytes(data[:end])
-        assert refusal(path) == ("is empty" if end == 0 else "is truncated") or "is damaged" in refusal(path)
+        assert refusal(path) == (
+            "is empty" if end == 0 else "is truncated"
+        ) or "is damaged" in refusal(path)
     path.write_bytes(b"hello\n" * 100)
     assert "is not a pickle of arrays" in refusal(path)
 
 
 def test_a_small_file_cannot_ask_for_large_scores(tmp_path):
-    rows = [[np.zeros((1, 10_000), np.float32), 0]] * 30_000  # one array, 30 000 times: 1.2 GB of scores
+    rows = [
+        [np.zeros((1, 10_000), np.float32), 0]
+    ] * 30_000  # one array, 30 000 times: 1.2 GB of scores
     path = write(tmp_path / "a.pkl", rows)
     assert path.stat().st_size < 1e6
     assert "smaller than its scores" in refusal(path)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(protocol=st.integers(0, pickle.HIGHEST_PROTOCOL), data=st.data())
 def test_damaged_files_give_user_errors_only(tmp_path, protocol, data):
     mutated = bytearray(pickle.dumps([good(0), good(np.int64(1)), good(np.array([2]))], protocol))
@@ -239,7 +270,10 @@ def test_grid_of_files(tmp_path):
     with pytest.raises(UserError, match=r"1 of 33 score files are missing: 3_crop1\.pkl$"):
         find_views(tmp_path)
     assert find_views(tmp_path, 3) == (3, 3)
-    with pytest.raises(UserError, match=r"12 of 44 .*: 0_crop3\.pkl, 1_crop3\.pkl, 2_crop3\.pkl, 3_crop1\.pkl, .*, \.\.\.$"):
+    with pytest.raises(
+        UserError,
+        match=r"12 of 44 .*: 0_crop3\.pkl, 1_crop3\.pkl, 2_crop3\.pkl, 3_crop1\.pkl, .*, \.\.\.$",
+    ):
         find_views(tmp_path, num_crops=4)
 
 
@@ -253,12 +287,17 @@ def test_views_must_be_of_the_same_videos(tmp_path):
     logits, labels = random_scores()
     for crop in range(3):
         save_scores(score_path(tmp_path, 0, crop), logits + np.float32(crop), labels)
-    assert [float(view[0, 0] - logits[0, 0]) for view, _ in load_views(tmp_path, 1, 3)] == pytest.approx([0, 1, 2])
+    assert [
+        float(view[0, 0] - logits[0, 0]) for view, _ in load_views(tmp_path, 1, 3)
+    ] == pytest.approx([0, 1, 2])
 
     other = labels.copy()
     other[4:] = (other[4:] + 1) % 5
     save_scores(score_path(tmp_path, 0, 2), logits, other)
-    with pytest.raises(UserError, match=rf"0_crop2\.pkl: row 5 has the label {other[4]}, but {labels[4]} in .*0_crop0"):
+    with pytest.raises(
+        UserError,
+        match=rf"0_crop2\.pkl: row 5 has the label {other[4]}, but {labels[4]} in .*0_crop0",
+    ):
         list(load_views(tmp_path, 1, 3))
     save_scores(score_path(tmp_path, 0, 1), logits[:-1], labels[:-1])
     with pytest.raises(UserError, match=r"0_crop1\.pkl: 6 videos, but .*0_crop0\.pkl has 7"):
@@ -274,11 +313,19 @@ def test_protocol_line():
     line = "8 frames x 3 crops x 10 clips, 256, 19790/19796 videos, softmax per view"
     assert protocol_line(facts, 10, 3, 19796) == line
     assert protocol_line(None, 10, 3, 90) == "10 clips x 3 crops, softmax per view, 90/90 videos"
-    assert protocol_line(None, 1, 1, 90, softmax=False) == "1 clips x 1 crops, mean of logits, 90/90 videos"
-    assert protocol_line(None, 1, 2, 9, fusion="max of crops") == "1 clips x 2 crops, max of crops, 9/9 videos"
+    assert (
+        protocol_line(None, 1, 1, 90, softmax=False)
+        == "1 clips x 1 crops, mean of logits, 90/90 videos"
+    )
+    assert (
+        protocol_line(None, 1, 2, 9, fusion="max of crops")
+        == "1 clips x 2 crops, max of crops, 9/9 videos"
+    )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.sets(st.integers(0, 299), min_size=1), min_size=1, max_size=5))
 def test_several_labels_a_video(tmp_path, labels):
     hot = as_array([sorted(own) for own in labels], 300)
@@ -292,7 +339,9 @@ def test_several_labels_a_video(tmp_path, labels):
 
 def test_one_label_and_several_do_not_mix(tmp_path):
     row = np.zeros((1, 5), np.float32)
-    assert "one label and rows with several" in refusal(write(tmp_path / "a.pkl", [[row, 1], [row, [1, 2]]]))
+    assert "one label and rows with several" in refusal(
+        write(tmp_path / "a.pkl", [[row, 1], [row, [1, 2]]])
+    )
     assert "the label 5" in refusal(write(tmp_path / "a.pkl", [[row, [1, 5]]]))
     assert "6 labels of 5 classes" in refusal(write(tmp_path / "a.pkl", [[row, [1] * 6]]))
     assert "the label" in refusal(write(tmp_path / "a.pkl", [[row, []]]))
@@ -312,7 +361,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024 / logit
 def test_scores_are_in_memory_once_while_they_are_read(tmp_path):
     """Peak memory of a process that reads 40,000 videos x 400 classes (64 MB), over what it had before."""
     rng = np.random.default_rng(0)
-    save_scores(tmp_path / "0_crop0.pkl", rng.random((40_000, 400), np.float32), rng.integers(0, 400, 40_000))
+    save_scores(
+        tmp_path / "0_crop0.pkl",
+        rng.random((40_000, 400), np.float32),
+        rng.integers(0, 400, 40_000),
+    )
     run = launch("-c", READ, tmp_path / "0_crop0.pkl")
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 1.8

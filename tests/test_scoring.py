@@ -28,7 +28,14 @@ def model():
 
 def dataset_of(root, tmp_path, *lines, clips=4):
     sizes = {**TEST, "frames_per_segment": 1}
-    return TestDataset(videos_of(root, tmp_path, *lines), **sizes, crops=3, sampling="dense", clips=range(clips), num_clips=4)
+    return TestDataset(
+        videos_of(root, tmp_path, *lines),
+        **sizes,
+        crops=3,
+        sampling="dense",
+        clips=range(clips),
+        num_clips=4,
+    )
 
 
 def scores_of(model, dataset, **options):
@@ -42,15 +49,22 @@ def scores_of(model, dataset, **options):
 def test_views_are_scored_as_they_are_alone(root, tmp_path, model):
     dataset = dataset_of(root, tmp_path)
     done, failures, pace = scores_of(model, dataset)
-    assert sorted(done) == list(range(7)) and not failures and pace.videos == 7 and pace.seconds > pace.waited > 0
+    assert (
+        sorted(done) == list(range(7))
+        and not failures
+        and pace.videos == 7
+        and pace.seconds > pace.waited > 0
+    )
     for index in range(7):
         with torch.inference_mode():
             alone = torch.cat([model(views) for views in test_views(dataset, index).split(3)])
         assert done[index].dtype == np.float32 and np.array_equal(done[index], alone.numpy())
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 2}, {"batch_size": 5, "view_batch": 4}, {"batch_size": 100},
-                                     {"view_batch": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 2}, {"batch_size": 5, "view_batch": 4}, {"batch_size": 100}, {"view_batch": 1}],
+)
 def test_larger_batches_change_the_rounding_only(root, tmp_path, model, options):
     dataset = dataset_of(root, tmp_path)
     one, batched = scores_of(model, dataset)[0], scores_of(model, dataset, **options)[0]
@@ -68,7 +82,9 @@ class Small(torch.nn.Module):
     def forward(self, views):
         self.sizes.append(len(views))
         if len(views) > self.room:
-            raise self.error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes")
+            raise self.error(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"
+            )
         return self.model(views)
 
 
@@ -77,7 +93,11 @@ def test_too_many_views_are_halved_and_none_is_lost(root, tmp_path, model, capsy
     dataset = dataset_of(root, tmp_path)
     expected, narrow = scores_of(model, dataset)[0], Small(model, 5, error)
     done = scores_of(narrow, dataset, batch_size=4)[0]
-    assert sorted(done) == list(range(7)) and narrow.sizes[:3] == [12, 6, 3] and max(narrow.sizes[2:]) == 3
+    assert (
+        sorted(done) == list(range(7))
+        and narrow.sizes[:3] == [12, 6, 3]
+        and max(narrow.sizes[2:]) == 3
+    )
     for index in range(7):
         np.testing.assert_allclose(done[index], expected[index], atol=1e-4)
     assert capsys.readouterr().out.count("do not fit into the memory") == 2
@@ -91,7 +111,9 @@ def test_unreadable_videos_are_handed_over(root, tmp_path, model):
     dataset = dataset_of(root, tmp_path, "v0.mp4 0", "gone.mp4 1", "v1.mp4 2")
     done, failures, pace = scores_of(model, dataset, batch_size=3)
     assert sorted(done) == [0, 2] and pace.videos == 2
-    assert [(failure.index, failure.id) for failure in failures] == [(1, "gone.mp4")] and isinstance(failures[0], Failure)
+    assert [(failure.index, failure.id) for failure in failures] == [
+        (1, "gone.mp4")
+    ] and isinstance(failures[0], Failure)
 
 
 def test_scores_in_list_order(root, tmp_path, model):
@@ -99,17 +121,26 @@ def test_scores_in_list_order(root, tmp_path, model):
     loader = make_loader(dataset, ShardSampler(3), None, workers=2, in_order=False)
     scored = score_videos(model, loader, WORLD)
     done = scores_of(model, dataset)[0]
-    assert scored.logits.shape == (3, 12, 3) and scored.labels.tolist() == [0, 1, 2] and scored.failures[0].index == 1
+    assert (
+        scored.logits.shape == (3, 12, 3)
+        and scored.labels.tolist() == [0, 1, 2]
+        and scored.failures[0].index == 1
+    )
     assert np.array_equal(scored.logits[0], done[0]) and np.array_equal(scored.logits[2], done[2])
     assert (scored.logits[1] == [0, -1, 0]).all()
     nothing = dataset_of(root, tmp_path, "gone.mp4 1")
-    with pytest.raises(UserError, match=r"none of 1 videos could be read; the first: gone.mp4: No such file"):
+    with pytest.raises(
+        UserError, match=r"none of 1 videos could be read; the first: gone.mp4: No such file"
+    ):
         score_videos(model, make_loader(nothing, ShardSampler(1), None, workers=0), WORLD)
 
 
 def test_pace_names_what_to_do():
     assert "83% of it waiting for data, bound by data: more -j" in Pace(20, 10.0, 8.3).text
-    assert Pace(20, 10.0, 1.0).text == "20 videos in 10.0 s, 2.00 videos/s; 10% of it waiting for data, bound by the model"
+    assert (
+        Pace(20, 10.0, 1.0).text
+        == "20 videos in 10.0 s, 2.00 videos/s; 10% of it waiting for data, bound by the model"
+    )
 
 
 PEAK = """

@@ -1,4 +1,5 @@
 """Tests that are stopped, killed, crowded and lied to: what they leave is what an undisturbed one leaves, or one clear line."""
+
 import multiprocessing
 import os
 import pickle
@@ -34,8 +35,20 @@ def flags(tmp_path_factory):
     model = TSN(8, 4, arch="resnet18", module="tsm", input_size=32)
     torch.nn.init.normal_(model.head.weight)
     save_checkpoint(folder / "tsm.pth", model)
-    return ["motion", *data, "--weights", folder / "tsm.pth", "--sample", "dense-4", "--max_num", 12, "--on-error",
-            "count-wrong", "--device", "cpu"]
+    return [
+        "motion",
+        *data,
+        "--weights",
+        folder / "tsm.pth",
+        "--sample",
+        "dense-4",
+        "--max_num",
+        12,
+        "--on-error",
+        "count-wrong",
+        "--device",
+        "cpu",
+    ]
 
 
 def files_of(folder):
@@ -78,7 +91,9 @@ def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
         process.kill()
         process.join()
         if (out / "scores.json").exists() and not (out / "unfinished").exists():
-            assert files_of(out) == files_of(whole)  # the test was through before it could be killed
+            assert files_of(out) == files_of(
+                whole
+            )  # the test was through before it could be killed
             shutil.rmtree(out)
     process = start(arguments)
     process.join(120)
@@ -112,20 +127,36 @@ def test_a_part_is_not_scored_again(flags, whole, tmp_path, capsys):
     here[here.index("count-wrong")] = "stop"
     assert "val.txt:5: " in refused(capsys, FRONT, *here, "-j", 0, "--output_dir", out)
     assert Finished(out / "unfinished", 12, 12 * 8).missing().tolist() == list(range(3, 12))
-    assert "clips [0, 1, 2, 3] -> [3]" in refused(capsys, FRONT, *here, "-j", 0, "--output_dir", out, "--clip_index", 3)
-    assert "crops 3 -> 1" in refused(capsys, FRONT, *here, "-j", 0, "--output_dir", out, "--test_crops", 1)
+    assert "clips [0, 1, 2, 3] -> [3]" in refused(
+        capsys, FRONT, *here, "-j", 0, "--output_dir", out, "--clip_index", 3
+    )
+    assert "crops 3 -> 1" in refused(
+        capsys, FRONT, *here, "-j", 0, "--output_dir", out, "--test_crops", 1
+    )
     here[here.index("stop")] = "count-wrong"
     capsys.readouterr()
     assert call(FRONT, *here, "-j", 0, "--output_dir", out) == 0
     assert "scoring 12 videos, 3 of them scored before" in capsys.readouterr().out
     assert {name: text for name, text in files_of(out).items() if name.endswith("pkl")} == {
-        name: text for name, text in files_of(whole).items() if name.endswith("pkl")}
+        name: text for name, text in files_of(whole).items() if name.endswith("pkl")
+    }
 
 
 def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
     """Two ranks are stopped by SIGKILL, one process ends what they began."""
     out = tmp_path / "out"
-    command = ["-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29581, f"{FRONT}.py", *flags, "-j", 0]
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        2,
+        "--master_port",
+        29581,
+        f"{FRONT}.py",
+        *flags,
+        "-j",
+        0,
+    ]
     run = launch(*command, "--output_dir", out)
     assert run.returncode == 0, run.stderr[-3000:]
     assert files_of(out) == files_of(whole)
@@ -136,13 +167,17 @@ def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
     for rank, rows in enumerate(([0, 5, 6], [1, 2, 8])):
         with score_log.ScoreLog(logs / "unfinished", rank) as log:
             for row in rows:
-                views = [pickle.loads((whole / f"{clip}_crop{crop}.pkl").read_bytes())[row][0] for clip in range(4)
-                         for crop in range(3)]
+                views = [
+                    pickle.loads((whole / f"{clip}_crop{crop}.pkl").read_bytes())[row][0]
+                    for clip in range(4)
+                    for crop in range(3)
+                ]
                 log.add(row, np.concatenate(views))
                 finished.append(row)
     assert call(FRONT, *flags, "-j", 0, "--output_dir", logs) == 0
     assert {name: text for name, text in files_of(logs).items() if name.endswith("pkl")} == {
-        name: text for name, text in files_of(whole).items() if name.endswith("pkl")}
+        name: text for name, text in files_of(whole).items() if name.endswith("pkl")
+    }
 
 
 def test_a_second_test_in_the_same_directory_is_refused(flags, whole, tmp_path, capsys):
@@ -151,7 +186,9 @@ def test_a_second_test_in_the_same_directory_is_refused(flags, whole, tmp_path, 
     while not list(out.glob("unfinished/*.log")):
         assert first.is_alive()
         time.sleep(0.01)
-    assert "another test is writing there" in refused(capsys, FRONT, *flags, "-j", 0, "--output_dir", out)
+    assert "another test is writing there" in refused(
+        capsys, FRONT, *flags, "-j", 0, "--output_dir", out
+    )
     first.join(120)
     assert first.exitcode == 0 and files_of(out) == files_of(whole)
 
@@ -173,7 +210,9 @@ class Killer:
         return self.transform.scale(frames)
 
 
-def test_a_worker_that_dies_is_one_line_and_nothing_is_lost(flags, whole, tmp_path, capsys, monkeypatch):
+def test_a_worker_that_dies_is_one_line_and_nothing_is_lost(
+    flags, whole, tmp_path, capsys, monkeypatch
+):
     out, real = tmp_path / "out", scoring_run.make_loader
 
     def make_loader(dataset, *args, **options):
@@ -187,7 +226,9 @@ def test_a_worker_that_dies_is_one_line_and_nothing_is_lost(flags, whole, tmp_pa
     assert re.search("being read: .*[.]txt:", line)
     capsys.readouterr()
     assert call(FRONT, *flags, "-j", 1, "--output_dir", out) == 0
-    assert re.search("scoring 12 videos, [1-9][0-9]? of them scored before", capsys.readouterr().out)
+    assert re.search(
+        "scoring 12 videos, [1-9][0-9]? of them scored before", capsys.readouterr().out
+    )
     assert files_of(out) == files_of(whole)
 
 
@@ -196,7 +237,10 @@ def test_a_full_disk_while_the_files_are_written(flags, whole, tmp_path, capsys,
     out, real = tmp_path / "out", os.fsync
 
     def full(file):
-        if os.readlink(f"/proc/self/fd/{file}").endswith(".tmp") and (out / "unfinished" / "scores.json").exists():
+        if (
+            os.readlink(f"/proc/self/fd/{file}").endswith(".tmp")
+            and (out / "unfinished" / "scores.json").exists()
+        ):
             raise OSError(28, "No space left on device")
         real(file)
 
@@ -234,5 +278,15 @@ def test_scores_that_are_not_finite_stop_the_test(flags, tmp_path, capsys):
     model = TSN(8, 4, arch="resnet18", module="tsm", input_size=32)
     torch.nn.init.constant_(model.head.bias, float("inf"))
     save_checkpoint(tmp_path / "broken.pth", model)
-    line = refused(capsys, FRONT, *flags, "--weights", tmp_path / "broken.pth", "-j", 0, "--output_dir", tmp_path / "out")
+    line = refused(
+        capsys,
+        FRONT,
+        *flags,
+        "--weights",
+        tmp_path / "broken.pth",
+        "-j",
+        0,
+        "--output_dir",
+        tmp_path / "out",
+    )
     assert "val.txt:1: " in line and "not finite" in line

@@ -1,4 +1,5 @@
 """Every row script is run; what it starts is recorded by stand-ins on PATH and then dry-run here, in this process."""
+
 import os
 import re
 import subprocess
@@ -18,8 +19,13 @@ printf '%s\\0' "${0##*/}" "$@" >>"$RECORD"
 echo >>"$RECORD"
 """
 CLASSES = {"something": 174, "somethingv2": 174, "kinetics": 400, "ucf101": 101}
-AVERAGE = {"tdn": "softmax per view", "tsn": "mean of logits", "tsm": "mean of logits", "tam": "mean of logits",
-           "tin": "softmax per view"}
+AVERAGE = {
+    "tdn": "softmax per view",
+    "tsn": "mean of logits",
+    "tsm": "mean of logits",
+    "tam": "mean of logits",
+    "tin": "softmax per view",
+}
 T_IN_WEIGHTS = ("tam", "tin")  # trained and tested with one T, that of the row's name
 
 
@@ -42,7 +48,9 @@ def lists(tmp_path_factory):
     (folder / "rgb.txt").write_text("a 0\nb 1\nframes_c 30 100\n")
     (folder / "flow.txt").write_text("frames_a 30 0\nframes_b 30 1\nframes_c 30 100\n")
     names = {False: "rgb.txt", True: "flow.txt"}
-    return {flow: ["--val_list", folder / name, "--root_path", folder] for flow, name in names.items()}
+    return {
+        flow: ["--val_list", folder / name, "--root_path", folder] for flow, name in names.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +65,18 @@ def released(tmp_path_factory):
             with torch.device("meta"):
                 model = TSN(num_class, num_segments, **options)
             module = options["module"]
-            layout = "tsm-mobilenetv2" if options["arch"] == "mobilenetv2" else "tsm" if module == "tsn" else module
+            layout = (
+                "tsm-mobilenetv2"
+                if options["arch"] == "mobilenetv2"
+                else "tsm"
+                if module == "tsn"
+                else module
+            )
             state = export_state_dict(model, layout)
-            zeros = torch.zeros(max(value.numel() for value in state.values()))  # all weights are parts of it
-            state = {key: zeros[:value.numel()].view(value.shape) for key, value in state.items()}
+            zeros = torch.zeros(
+                max(value.numel() for value in state.values())
+            )  # all weights are parts of it
+            state = {key: zeros[: value.numel()].view(value.shape) for key, value in state.items()}
             torch.save({"state_dict": state}, made[key])
         return made[key]
 
@@ -68,16 +84,26 @@ def released(tmp_path_factory):
 
 
 def run_script(row, *args, **env):
-    own = {name: value for name, value in os.environ.items() if name not in ("GPUS", "SPLIT", "PRETRAIN")}
-    return subprocess.run(["bash", str(ROOT / "scripts" / row), *map(str, args)], env={**own, **env}, capture_output=True,
-                          text=True)
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("GPUS", "SPLIT", "PRETRAIN")
+    }
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts" / row), *map(str, args)],
+        env={**own, **env},
+        capture_output=True,
+        text=True,
+    )
 
 
 def commands(row, stand_ins, tmp_path, *args, **env):
     """What a script starts, as argument lists."""
     record = tmp_path / "record.txt"
     record.touch()
-    run = run_script(row, *args, PATH=f"{stand_ins}:{os.environ['PATH']}", RECORD=str(record), **env)
+    run = run_script(
+        row, *args, PATH=f"{stand_ins}:{os.environ['PATH']}", RECORD=str(record), **env
+    )
     assert run.returncode == 0, run.stderr
     started = [line.split("\0")[:-1] for line in record.read_text().splitlines()]
     record.unlink()
@@ -89,7 +115,7 @@ def modes_of(row):
     text = (ROOT / "scripts" / row).read_text()
     listed = re.findall(rf"^# .*bash scripts/{row} (\w+)", text, re.M)
     assert listed == re.findall(r"^(\w+)\)$", text, re.M)
-    assert not listed or f"is not one of {', '.join(listed)}\"" in text
+    assert not listed or f'is not one of {", ".join(listed)}"' in text
     return listed or [None]
 
 
@@ -99,9 +125,14 @@ def value_of(command, flag, default=None):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_row(row, stand_ins, lists, released, tmp_path, capsys):
-    comment = " ".join(re.sub(r"^# *", "", line) for line in (ROOT / "scripts" / row).read_text().splitlines()
-                       if line.startswith("#"))
-    assert "effective batch" in comment and ("Expected: Prec@1" in comment or "No number is published" in comment)
+    comment = " ".join(
+        re.sub(r"^# *", "", line)
+        for line in (ROOT / "scripts" / row).read_text().splitlines()
+        if line.startswith("#")
+    )
+    assert "effective batch" in comment and (
+        "Expected: Prec@1" in comment or "No number is published" in comment
+    )
     folders = []
     for mode in modes_of(row):
         started = commands(row, stand_ins, tmp_path, *([mode] if mode else []), "--dry_run")
@@ -112,7 +143,9 @@ def test_row(row, stand_ins, lists, released, tmp_path, capsys):
             else:
                 check_test(row, comment, command, lists, released, capsys)
                 folders.append(value_of(command, "--output_dir"))
-    assert folders and len(set(folders)) == len(folders)  # a folder holds the scores of one network and one protocol
+    assert folders and len(set(folders)) == len(
+        folders
+    )  # a folder holds the scores of one network and one protocol
 
 
 def segments_of(row):
@@ -125,29 +158,63 @@ def modality_of(folder):
 
 
 def check_training(row, comment, command, lists, capsys):
-    dataset, modality, *flags = command[command.index("main.py") + 1:]
-    assert command[:3] == ["torchrun", "--nproc_per_node", "8"] and value_of(flags, "--module") == row.split("/")[0]
+    dataset, modality, *flags = command[command.index("main.py") + 1 :]
+    assert (
+        command[:3] == ["torchrun", "--nproc_per_node", "8"]
+        and value_of(flags, "--module") == row.split("/")[0]
+    )
     assert modality == modality_of(value_of(flags, "--output_dir"))
-    assert row.split("/")[0] not in T_IN_WEIGHTS or int(value_of(flags, "--num_segments")) == segments_of(row)
+    assert row.split("/")[0] not in T_IN_WEIGHTS or int(
+        value_of(flags, "--num_segments")
+    ) == segments_of(row)
     batch = int(value_of(flags, "--batch-size"))
-    assert re.search(rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]", comment)
+    assert re.search(
+        rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]",
+        comment,
+    )
     assert int(value_of(flags, "--lr_batch")) == 8 * batch
     stand_in = lists[modality == "Flow"]
-    assert call("main", dataset, modality, *flags, *stand_in, "--train_list", value_of(stand_in, "--val_list"),
-                "--batch-size", "2") == 0  # the stand-in list is short
+    assert (
+        call(
+            "main",
+            dataset,
+            modality,
+            *flags,
+            *stand_in,
+            "--train_list",
+            value_of(stand_in, "--val_list"),
+            "--batch-size",
+            "2",
+        )
+        == 0
+    )  # the stand-in list is short
     out = capsys.readouterr().out
     assert f"3 train videos, 3 val videos, {CLASSES[dataset]} classes; nothing was trained" in out
-    assert ("non-local" in out) == ("_nl_" in row) and ("--dense_sample" in flags) == ("dense" in row)
+    assert ("non-local" in out) == ("_nl_" in row) and ("--dense_sample" in flags) == (
+        "dense" in row
+    )
 
 
 def check_test(row, comment, command, lists, released, capsys):
     script, dataset, *flags = command[1:]
     module, modality = row.split("/")[0], value_of(flags, "--modality", "RGB")
     folder = value_of(flags, "--output_dir")
-    assert modality == modality_of(folder) and value_of(flags, "--weights") == f"{os.path.dirname(folder)}/best.pth"
-    weights = released(CLASSES[dataset], segments_of(row) if module in T_IN_WEIGHTS else 8, module=module,
-                       arch=value_of(flags, "--archs"), modality=modality, non_local="_nl_" in row)
-    assert call(Path(script).stem, dataset, *flags, *lists[modality == "Flow"], "--weights", weights) == 0
+    assert (
+        modality == modality_of(folder)
+        and value_of(flags, "--weights") == f"{os.path.dirname(folder)}/best.pth"
+    )
+    weights = released(
+        CLASSES[dataset],
+        segments_of(row) if module in T_IN_WEIGHTS else 8,
+        module=module,
+        arch=value_of(flags, "--archs"),
+        modality=modality,
+        non_local="_nl_" in row,
+    )
+    assert (
+        call(Path(script).stem, dataset, *flags, *lists[modality == "Flow"], "--weights", weights)
+        == 0
+    )
     out = capsys.readouterr().out
     assert f"3/3 videos, {AVERAGE[module]}; nothing was scored" in out
     dense = "--dense_sample" in flags or value_of(flags, "--sample", "").startswith("dense")
@@ -158,8 +225,13 @@ def check_test(row, comment, command, lists, released, capsys):
 
 def protocol_in_words(line):
     """The protocol of a result line as a comment says it: ``8 frames x 1 clip x 10 crops, 224``."""
-    frames, crops, clips, size = re.search(r"(\d+) frames x (\d+) crops x (\d+) clips, (\d+)", line).groups()
-    clips, crops = (f"{number} {unit}{'s' * (number != '1')}" for number, unit in ((clips, "clip"), (crops, "crop")))
+    frames, crops, clips, size = re.search(
+        r"(\d+) frames x (\d+) crops x (\d+) clips, (\d+)", line
+    ).groups()
+    clips, crops = (
+        f"{number} {unit}{'s' * (number != '1')}"
+        for number, unit in ((clips, "clip"), (crops, "crop"))
+    )
     return f"{frames} frames x {clips} x {crops}, {size}"
 
 
@@ -178,16 +250,29 @@ def test_two_streams_are_put_together(stand_ins, tmp_path):
 
 
 def test_a_split_has_lists_and_a_folder_of_its_own(stand_ins, tmp_path):
-    for row in ("tsm/ucf101_r50_8f.sh", "tsn/ucf101_rgb.sh", "tsn/ucf101_flow.sh", "tsn/ucf101_rgbdiff.sh"):
-        one, two = (commands(row, stand_ins, tmp_path, "train", **env)[0] for env in ({}, {"SPLIT": "2"}))
+    for row in (
+        "tsm/ucf101_r50_8f.sh",
+        "tsn/ucf101_rgb.sh",
+        "tsn/ucf101_flow.sh",
+        "tsn/ucf101_rgbdiff.sh",
+    ):
+        one, two = (
+            commands(row, stand_ins, tmp_path, "train", **env)[0] for env in ({}, {"SPLIT": "2"})
+        )
         assert [re.sub("split(_?)1", r"split\g<1>2", arg) for arg in one] == two
-        assert [one[i - 1] for i in range(len(one)) if one[i] != two[i]] == ["--train_list", "--val_list", "--output_dir"]
+        assert [one[i - 1] for i in range(len(one)) if one[i] != two[i]] == [
+            "--train_list",
+            "--val_list",
+            "--output_dir",
+        ]
         run = run_script(row, "train", SPLIT="4")
         assert run.returncode == 2 and "SPLIT=4 is not 1, 2 or 3" in run.stderr
 
 
 def test_the_weights_of_bn_inception_are_named_in_the_environment(stand_ins, tmp_path):
-    (command,) = commands("tsn/ucf101_rgb.sh", stand_ins, tmp_path, "train", PRETRAIN="my weights.pth")
+    (command,) = commands(
+        "tsn/ucf101_rgb.sh", stand_ins, tmp_path, "train", PRETRAIN="my weights.pth"
+    )
     assert value_of(command, "--pretrain") == "my weights.pth"
 
 

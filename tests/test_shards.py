@@ -1,4 +1,5 @@
 """Indexes that lie, and what is read of the shards."""
+
 import json
 import random
 import tracemalloc
@@ -24,7 +25,9 @@ def write_set(folder, rows, told=10240):
     folder.mkdir(exist_ok=True)
     (folder / shard_name(0)).write_bytes(DATA)
     header = {"version": 1, "shards": [[told, "0" * 64]]}
-    (folder / INDEX).write_bytes(rows if isinstance(rows, bytes) else f"{json.dumps(header)}\n{rows}".encode())
+    (folder / INDEX).write_bytes(
+        rows if isinstance(rows, bytes) else f"{json.dumps(header)}\n{rows}".encode()
+    )
     return str(folder)
 
 
@@ -33,7 +36,9 @@ def part(offset, size, crc=None):
 
 
 def test_rows_and_bytes(tmp_path):
-    names = sorted([*(f"class {i % 7}/v{i}.mp4" for i in range(100)), "視频", "z\r"], key=str.encode)
+    names = sorted(
+        [*(f"class {i % 7}/v{i}.mp4" for i in range(100)), "視频", "z\r"], key=str.encode
+    )
     shards = ShardSet(write_set(tmp_path / "k.shards", "".join(name + ROW for name in names)))
     for name in names:
         assert shards.row(name) == (False, 0, Part(512, 500, CRC))
@@ -47,11 +52,15 @@ def test_rows_and_bytes(tmp_path):
 @given(places=st.lists(st.tuples(st.integers(0, len(DATA)), st.integers(0, 3000)), max_size=12))
 def test_any_parts_together(tmp_path_factory, places):
     shards = ShardSet(write_set(tmp_path_factory.getbasetemp() / "any.shards", ""))
-    if sum(size for _, size in places) > len(DATA) or any(sum(place) > len(DATA) for place in places):
+    if sum(size for _, size in places) > len(DATA) or any(
+        sum(place) > len(DATA) for place in places
+    ):
         with pytest.raises(UnreadableVideo, match="is truncated or damaged"):
             shards.read("v", 0, [part(*place) for place in places])
     else:
-        assert shards.read("v", 0, [part(*place) for place in places]) == [DATA[i : i + n] for i, n in places]
+        assert shards.read("v", 0, [part(*place) for place in places]) == [
+            DATA[i : i + n] for i, n in places
+        ]
 
 
 def test_a_forked_process_opens_its_own_file_system(tmp_path, monkeypatch):
@@ -67,37 +76,70 @@ def test_neighbours_are_one_read(tmp_path, monkeypatch):
     shards, asked = ShardSet(write_set(tmp_path / "k.shards", "")), []
     files = shards._files()
     whole = type(files).cat_ranges
-    monkeypatch.setattr(type(files), "cat_ranges", lambda self, paths, starts, ends, **options: (
-        asked.append([*zip(starts, ends, strict=True)]) or whole(self, paths, starts, ends, **options)))
+    monkeypatch.setattr(
+        type(files),
+        "cat_ranges",
+        lambda self, paths, starts, ends, **options: (
+            asked.append([*zip(starts, ends, strict=True)])
+            or whole(self, paths, starts, ends, **options)
+        ),
+    )
     shards.read("v", 0, [part(8000, 100), part(512, 700), part(1536, 300), part(9000, 0)])
     assert asked == [[(512, 1836), (8000, 8100)]]
 
 
-@pytest.mark.parametrize("row", [
-    "a\tvideo\t0\t512\t500\n", "a\tvideo\t0\t512\t500\t0000000g\n", "a\tlink\t0\t0\t1\t00000000\n",
-    "\tvideo\t0\t0\t1\t00000000\n",
-    "a\tvideo\t1\t0\t1\t00000000\n", "a\tvideo\t-1\t0\t1\t00000000\n", "a\tvideo\t0\t-1\t1\t00000000\n",
-    "a\tvideo\t0\t10000\t500\t00000000\n", f"a\tvideo\t0\t0\t{10**17}\t00000000\n", f"a\tvideo\t0\t{10**30}\t1\t00000000\n",
-    "a\tvideo\t../../x\t0\t1\t00000000\n", "a" + ROW + "a" + ROW, "b" + ROW + "a" + ROW, "a" + ROW[:-1], "a" + ROW + "\n",
-])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "a\tvideo\t0\t512\t500\n",
+        "a\tvideo\t0\t512\t500\t0000000g\n",
+        "a\tlink\t0\t0\t1\t00000000\n",
+        "\tvideo\t0\t0\t1\t00000000\n",
+        "a\tvideo\t1\t0\t1\t00000000\n",
+        "a\tvideo\t-1\t0\t1\t00000000\n",
+        "a\tvideo\t0\t-1\t1\t00000000\n",
+        "a\tvideo\t0\t10000\t500\t00000000\n",
+        f"a\tvideo\t0\t0\t{10**17}\t00000000\n",
+        f"a\tvideo\t0\t{10**30}\t1\t00000000\n",
+        "a\tvideo\t../../x\t0\t1\t00000000\n",
+        "a" + ROW + "a" + ROW,
+        "b" + ROW + "a" + ROW,
+        "a" + ROW[:-1],
+        "a" + ROW + "\n",
+    ],
+)
 def test_malformed_lines(tmp_path, row):
     root = write_set(tmp_path / "k.shards", "0" + ROW + row)
     with pytest.raises(UserError, match=r"k\.shards/index\.tsv:[34]: malformed line"):
         ShardSet(root)
 
 
-@pytest.mark.parametrize("header", [
-    {}, [], 1, "x", None, {"version": 2, "shards": []}, {"version": 1}, {"version": 1, "shards": 1},
-    {"version": 1, "shards": [1]},
-    {"version": 1, "shards": [["../x", "0"]]}, {"version": 1, "shards": [[1.5, "0"]]}, {"version": 1, "shards": [[1, 2, 3]]},
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        [],
+        1,
+        "x",
+        None,
+        {"version": 2, "shards": []},
+        {"version": 1},
+        {"version": 1, "shards": 1},
+        {"version": 1, "shards": [1]},
+        {"version": 1, "shards": [["../x", "0"]]},
+        {"version": 1, "shards": [[1.5, "0"]]},
+        {"version": 1, "shards": [[1, 2, 3]]},
+    ],
+)
 def test_malformed_headers(tmp_path, header):
     data = json.dumps(header).encode() + b"\n"
     with pytest.raises(UserError, match=r"index\.tsv:1: not the index of a shard set"):
         ShardSet(write_set(tmp_path / "k.shards", data))
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b"\xff\n", b"[" * 10**6 + b"\n", b'{"version": 1, "shards": []}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"\xff\n", b"[" * 10**6 + b"\n", b'{"version": 1, "shards": []}']
+)
 def test_what_is_no_index(tmp_path, data):
     with pytest.raises(UserError, match=r"index\.tsv:1: not the index of a shard set"):
         ShardSet(write_set(tmp_path / "k.shards", data))
@@ -111,7 +153,9 @@ def test_a_damaged_index_is_refused_or_stays_inside(tmp_path_factory, data):
     whole = bytearray((folder / INDEX).read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(whole) - 1))
-        whole[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4) | st.sampled_from([b"\t", b"9", b"\n"]))
+        whole[at : at + data.draw(st.integers(0, 4))] = data.draw(
+            st.binary(max_size=4) | st.sampled_from([b"\t", b"9", b"\n"])
+        )
     (folder / INDEX).write_bytes(whole)
     try:
         shards = ShardSet(str(folder))
@@ -121,7 +165,9 @@ def test_a_damaged_index_is_refused_or_stays_inside(tmp_path_factory, data):
     for name in [f"v{i}" for i in range(5)]:
         row = shards.row(name)
         try:
-            assert row is None or shards.read(name, row.shard, [row.part]) == [DATA[row.part.offset :][: row.part.size]]
+            assert row is None or shards.read(name, row.shard, [row.part]) == [
+                DATA[row.part.offset :][: row.part.size]
+            ]
         except UnreadableVideo:
             continue
 
@@ -135,28 +181,55 @@ def table(files):
 @pytest.mark.parametrize("size", [10**12, 10**17])
 def test_a_size_that_lies_takes_no_memory(tmp_path, size):
     text, folder = table([["f", 0, size, 0], *([f"g{i}", 0, 9000, 0] for i in range(10**5))])
-    root = write_set(tmp_path / "k.shards", folder + f"v\tvideo\t0\t0\t{size}\t00000000\n", told=size)
-    (tmp_path / "k.shards" / shard_name(0)).write_bytes(text + bytes(padded(len(text)) - len(text)) + DATA)
+    root = write_set(
+        tmp_path / "k.shards", folder + f"v\tvideo\t0\t0\t{size}\t00000000\n", told=size
+    )
+    (tmp_path / "k.shards" / shard_name(0)).write_bytes(
+        text + bytes(padded(len(text)) - len(text)) + DATA
+    )
     stored = Stored(root, ShardSet(root), ShardSet(root).row("folder"))
     names = sorted(stored.names())
     tracemalloc.start()
-    for read in (find(f"{root}/v").content, lambda: stored.read(["f"]), lambda: stored.read(names[1:])):
-        with pytest.raises(UnreadableVideo, match=r"shard-000000\.tar is truncated or damaged: it has"):
+    for read in (
+        find(f"{root}/v").content,
+        lambda: stored.read(["f"]),
+        lambda: stored.read(names[1:]),
+    ):
+        with pytest.raises(
+            UnreadableVideo, match=r"shard-000000\.tar is truncated or damaged: it has"
+        ):
             read()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50 * 2**20
 
 
-@pytest.mark.parametrize("files", [
-    None, 1, [1], [["f"]], [["f", 0, 1]], [["f", -9000, 1, 0]], [["f", 0, -1, 0]], [["f", 0.5, 1, 0]], [[1, 0, 1, 0]],
-    [["f", "0", 1, 0]], [[["f"], 0, 1, 0]], [["f", 0, True, 0]],
-])
+@pytest.mark.parametrize(
+    "files",
+    [
+        None,
+        1,
+        [1],
+        [["f"]],
+        [["f", 0, 1]],
+        [["f", -9000, 1, 0]],
+        [["f", 0, -1, 0]],
+        [["f", 0.5, 1, 0]],
+        [[1, 0, 1, 0]],
+        [["f", "0", 1, 0]],
+        [[["f"], 0, 1, 0]],
+        [["f", 0, True, 0]],
+    ],
+)
 def test_a_folder_whose_table_lies(tmp_path, files):
     text, row = table(files)
     root = write_set(tmp_path / "k.shards", row)
-    (tmp_path / "k.shards" / shard_name(0)).write_bytes(text + bytes(padded(len(text)) - len(text)) + DATA)
-    with pytest.raises(UnreadableVideo, match=r"folder: shard-000000\.tar has no table of its files"):
+    (tmp_path / "k.shards" / shard_name(0)).write_bytes(
+        text + bytes(padded(len(text)) - len(text)) + DATA
+    )
+    with pytest.raises(
+        UnreadableVideo, match=r"folder: shard-000000\.tar has no table of its files"
+    ):
         find(f"{root}/folder")
 
 
@@ -164,7 +237,9 @@ def test_ids_and_names_never_become_paths(tmp_path):
     (tmp_path / "secret").write_text("secret")
     text, row = table([["../secret", 0, 6, zlib.crc32(DATA[:6])], ["/etc/passwd", 0, 6, 0]])
     root = write_set(tmp_path / "k.shards", "../secret" + ROW + "/etc/passwd" + ROW + row)
-    (tmp_path / "k.shards" / shard_name(0)).write_bytes(text + bytes(padded(len(text)) - len(text)) + DATA)
+    (tmp_path / "k.shards" / shard_name(0)).write_bytes(
+        text + bytes(padded(len(text)) - len(text)) + DATA
+    )
     with pytest.raises(UnreadableVideo, match="is damaged"):  # not DATA, but bytes of the shard
         find(f"{root}/../secret").content()
     stored = find(f"{root}/folder")
@@ -176,7 +251,9 @@ def test_ids_and_names_never_become_paths(tmp_path):
 
 
 def test_a_table_too_large_is_refused(tmp_path):
-    root = write_set(tmp_path / "k.shards", f"folder\tfolder\t0\t0\t{65 * 2**20}\t00000000\n", told=10**9)
+    root = write_set(
+        tmp_path / "k.shards", f"folder\tfolder\t0\t0\t{65 * 2**20}\t00000000\n", told=10**9
+    )
     with pytest.raises(UserError, match=r"index\.tsv:2: malformed line"):
         ShardSet(root)
 
@@ -189,11 +266,17 @@ def test_errors_of_the_file_system_are_one_line(tmp_path, monkeypatch):
         raise ConnectionError("reset\nby peer")
 
     monkeypatch.setattr(type(shards._files()), "cat_ranges", fail)
-    with pytest.raises(UserError, match=r"shard-000000\.tar: cannot be read \(ConnectionError: reset by peer\)"):
+    with pytest.raises(
+        UserError, match=r"shard-000000\.tar: cannot be read \(ConnectionError: reset by peer\)"
+    ):
         shards.read("v", 0, [part(0, 9)])
     monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
     with pytest.raises(UserError, match=r"ConnectionError: reset by peer; mend the URL"):
         ShardSet(root)
-    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: exec("raise ImportError('Install s3fs to access S3')"))
-    with pytest.raises(UserError, match=r"Install s3fs to access S3; pip install fsspec, and s3fs for s3://"):
+    monkeypatch.setattr(
+        fsspec.core, "url_to_fs", lambda url: exec("raise ImportError('Install s3fs to access S3')")
+    )
+    with pytest.raises(
+        UserError, match=r"Install s3fs to access S3; pip install fsspec, and s3fs for s3://"
+    ):
         ShardSet("s3://bucket/k.shards")

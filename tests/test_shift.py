@@ -17,14 +17,18 @@ def naive(x, segments, fold, direction="both"):
         later = x[n + 1] if t < segments - 1 else torch.zeros_like(x[n])
         earlier = x[n - 1] if t > 0 else torch.zeros_like(x[n])
         if direction == "both":
-            y[n, :fold], y[n, fold:2 * fold] = later[:fold], earlier[fold:2 * fold]
+            y[n, :fold], y[n, fold : 2 * fold] = later[:fold], earlier[fold : 2 * fold]
         else:
             y[n, :fold] = earlier[:fold]
     return y
 
 
 def draw(*shape, layout="nchw"):
-    return torch.randn(shape, dtype=torch.float64).contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
+    return (
+        torch.randn(shape, dtype=torch.float64)
+        .contiguous(memory_format=LAYOUTS[layout])
+        .requires_grad_()
+    )
 
 
 def test_the_originals_example():
@@ -38,9 +42,17 @@ def test_the_originals_example():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@given(videos=st.integers(1, 3), segments=st.integers(1, 9), channels=st.integers(1, 20), div=st.integers(2, 9),
-       size=st.tuples(st.integers(1, 3), st.integers(1, 3)), direction=st.sampled_from(["both", "past"]))
-def test_shift_is_the_formula_forward_and_backward(layout, videos, segments, channels, div, size, direction):
+@given(
+    videos=st.integers(1, 3),
+    segments=st.integers(1, 9),
+    channels=st.integers(1, 20),
+    div=st.integers(2, 9),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    direction=st.sampled_from(["both", "past"]),
+)
+def test_shift_is_the_formula_forward_and_backward(
+    layout, videos, segments, channels, div, size, direction
+):
     x = draw(videos * segments, channels, *size, layout=layout)
     before = x.detach().clone()
     expected_x = before.clone().requires_grad_()
@@ -52,7 +64,9 @@ def test_shift_is_the_formula_forward_and_backward(layout, videos, segments, cha
     y.backward(probe)
     expected.backward(given_probe)
     assert torch.equal(x.grad, expected_x.grad)
-    assert torch.equal(x, before) and torch.equal(probe, given_probe)  # neither input nor gradient is written to
+    assert torch.equal(x, before) and torch.equal(
+        probe, given_probe
+    )  # neither input nor gradient is written to
 
 
 def test_the_backward_is_the_adjoint():
@@ -99,4 +113,4 @@ def test_a_causal_network_is_the_online_network():
     for t, frame in enumerate(frames.split(1)):
         online = frame + conv(torch.cat([buffer, frame[:, 2:]], dim=1))
         buffer = frame[:, :2]
-        torch.testing.assert_close(online, offline[t:t + 1], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(online, offline[t : t + 1], rtol=1e-12, atol=1e-12)

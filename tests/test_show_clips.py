@@ -25,19 +25,38 @@ def root(tmp_path_factory):
     write_flow(root / "flow", textured_frames(12, 48, 64, seed=5)[..., :2])
     (root / "broken.mp4").write_bytes(b"no video")
     (root / "classes.txt").write_text("go left\ngo right\nstånd 立つ\n")
-    (root / "train.txt").write_text("v0.mp4 0\nv1.mp4 1\nv2.mp4 2\nv3.mp4 0\nbroken.mp4 1\nv5.mp4 1\n-x.mp4 1\nframes 12 1\n")
+    (root / "train.txt").write_text(
+        "v0.mp4 0\nv1.mp4 1\nv2.mp4 2\nv3.mp4 0\nbroken.mp4 1\nv5.mp4 1\n-x.mp4 1\nframes 12 1\n"
+    )
     (root / "val.txt").write_text("v4.mp4 2\nv5.mp4 0\n")
     (root / "flow.txt").write_text("flow 12 0\n")
-    (root / "set.toml").write_text('class_names = "classes.txt"\ntrain_list = "train.txt"\nval_list = "val.txt"\n[flow]\n'
-                                   'train_list = "flow.txt"\nval_list = "flow.txt"\n')
+    (root / "set.toml").write_text(
+        'class_names = "classes.txt"\ntrain_list = "train.txt"\nval_list = "val.txt"\n[flow]\n'
+        'train_list = "flow.txt"\nval_list = "flow.txt"\n'
+    )
     return root
 
 
 def show(root, *args, modality="RGB"):
     """Run the tool on the data set; returns the sheet, uint8 ``[H, W, 3]``."""
     out = root / "sheet.PNG"
-    assert call("show_clips", root / "set.toml", modality, "--num_segments", T, "--input_size", SIZE, "-j", 0, "--out", out,
-                *args) == 0
+    assert (
+        call(
+            "show_clips",
+            root / "set.toml",
+            modality,
+            "--num_segments",
+            T,
+            "--input_size",
+            SIZE,
+            "-j",
+            0,
+            "--out",
+            out,
+            *args,
+        )
+        == 0
+    )
     with Image.open(out) as picture:
         return np.asarray(picture)
 
@@ -47,7 +66,9 @@ def cells(sheet, rows, pictures, height=SIZE):
     gap, line = show_clips.GAP, show_clips.LINE
     pitch, top = height + line + gap, gap + 2 * line
     panels = sheet.reshape(rows, top + pictures * pitch + gap, -1, 3)
-    grid = panels[:, top : top + pictures * pitch].reshape(rows, pictures, pitch, -1, 3)[:, :, :height, 2 * gap + SIZE :]
+    grid = panels[:, top : top + pictures * pitch].reshape(rows, pictures, pitch, -1, 3)[
+        :, :, :height, 2 * gap + SIZE :
+    ]
     columns = [grid[:, :, :, t * (SIZE + gap) : t * (SIZE + gap) + SIZE] for t in range(T)]
     return np.stack(columns, 1)
 
@@ -64,8 +85,12 @@ def test_the_pictures_are_the_clips_of_the_data_set(root, tmp_path, module, L):
     for epoch in (0, 1):
         clips = np.stack([dataset[epoch, index].clip.numpy() for index in range(4)])
         truth = clips.reshape(4, T, L, 3, SIZE, SIZE).transpose(0, 1, 2, 4, 5, 3)
-        np.testing.assert_array_equal(cells(show(root, *ids, "--epoch", epoch, "--all_frames"), 4, L), truth)
-        np.testing.assert_array_equal(cells(show(root, *ids, "--epoch", epoch), 4, 1)[:, :, 0], truth[:, :, L // 2])
+        np.testing.assert_array_equal(
+            cells(show(root, *ids, "--epoch", epoch, "--all_frames"), 4, L), truth
+        )
+        np.testing.assert_array_equal(
+            cells(show(root, *ids, "--epoch", epoch), 4, 1)[:, :, 0], truth[:, :, L // 2]
+        )
 
 
 def test_what_is_told_makes_the_same_clip(root, tmp_path):
@@ -76,13 +101,19 @@ def test_what_is_told_makes_the_same_clip(root, tmp_path):
     for epoch in range(3):
         for index in range(6):
             shown, sample = noting[epoch, index], plain[epoch, index]
-            assert torch.equal(shown.clip, sample.clip) and (shown.label, shown.index) == (sample.label, index)
+            assert torch.equal(shown.clip, sample.clip) and (shown.label, shown.index) == (
+                sample.label,
+                index,
+            )
             frames = decode_all(root / f"v{index}.mp4")
             x, y, w, h = shown.crop
             cut = resize(to_frames(frames)[:, :, y : y + h, x : x + w], SIZE, SIZE)
             cut = mirror(cut, flow=False) if shown.mirrored else cut
             assert torch.equal(cut[shown.indices.flatten()].reshape(T, 15, SIZE, SIZE), sample.clip)
-            assert shown.total == len(frames) and sample.label == (FLIP if shown.mirrored else range(3))[index % 3]
+            assert (
+                shown.total == len(frames)
+                and sample.label == (FLIP if shown.mirrored else range(3))[index % 3]
+            )
             np.testing.assert_array_equal(shown.whole, frames[shown.indices[1, 2]])
             seen.add((shown.mirrored, shown.crop != (0, 0, 64, 48)))
     assert seen >= {(True, True), (False, True)}
@@ -93,12 +124,18 @@ def test_the_validation(root, tmp_path):
     sheet = show(root, "--split", "val", "--module", "tsn", "--epoch", 4)
     scale = SIZE * 256 // 224
     for index in range(2):
-        frames, picks, _ = TestDataset(videos, scale_size=scale, frames_per_segment=1, **COMMON)[0, index]
+        frames, picks, _ = TestDataset(videos, scale_size=scale, frames_per_segment=1, **COMMON)[
+            0, index
+        ]
         clip = TestTransform(scale, SIZE, 1).crops(frames, picks[0])[0]
         np.testing.assert_array_equal(cells(sheet, 2, 1)[index, :, 0], clip.permute(0, 2, 3, 1))
-        shown = show_clips.ShownTest(videos, scale_size=scale, frames_per_segment=1, **COMMON)[0, index]
+        shown = show_clips.ShownTest(videos, scale_size=scale, frames_per_segment=1, **COMMON)[
+            0, index
+        ]
         x, y, w, h = shown.crop
-        np.testing.assert_array_equal(shown.whole[y : y + h, x : x + w], clip[T // 2].permute(1, 2, 0))
+        np.testing.assert_array_equal(
+            shown.whole[y : y + h, x : x + w], clip[T // 2].permute(1, 2, 0)
+        )
         assert shown.indices[:, 0].tolist() == center_offsets(22 + 3 * index, T, 1).tolist()
         assert (shown.label, shown.total) == ([2, 0][index], 22 + 3 * index)
     dense = show(root, "--split", "val", "--module", "tsn", "--sampling", "dense")
@@ -114,31 +151,52 @@ def test_flow_and_differences(root, tmp_path):
     videos = videos_of(root, tmp_path, "flow 12 0")
     flips = set()
     for epoch in range(4):
-        flow = training(root, videos, 5, modality="Flow", **{**COMMON, "image_tmpl": "flow_{}_{:05d}.jpg"})[epoch, 0]
-        shown = cells(show(root, "--module", "tsn", "--epoch", epoch, "--all_frames", modality="Flow"), 1, 5, 2 * SIZE)[0]
+        flow = training(
+            root, videos, 5, modality="Flow", **{**COMMON, "image_tmpl": "flow_{}_{:05d}.jpg"}
+        )[epoch, 0]
+        shown = cells(
+            show(root, "--module", "tsn", "--epoch", epoch, "--all_frames", modality="Flow"),
+            1,
+            5,
+            2 * SIZE,
+        )[0]
         np.testing.assert_array_equal(shown[..., 0].reshape(T, 10, SIZE, SIZE), flow.clip)
         assert (shown[..., 1:] == shown[..., :1]).all()
         flips.add(flow.label)
     assert flips == {0, 1}
-    clip = training(root, videos_of(root, tmp_path, "v0.mp4 0"), 6, modality="RGBDiff")[0, 0].clip.numpy()
+    clip = training(root, videos_of(root, tmp_path, "v0.mp4 0"), 6, modality="RGBDiff")[
+        0, 0
+    ].clip.numpy()
     frames = clip.reshape(T, 6, 3, SIZE, SIZE).transpose(0, 1, 3, 4, 2).astype(float)
-    shown = cells(show(root, "--ids", "v0.mp4", "--module", "tsn", "--all_frames", modality="RGBDiff"), 1, 5)[0]
-    assert abs(shown.astype(float) - 128 - np.diff(frames, axis=1) / 2).max() <= 0.5 and shown.std() > 5
+    shown = cells(
+        show(root, "--ids", "v0.mp4", "--module", "tsn", "--all_frames", modality="RGBDiff"), 1, 5
+    )[0]
+    assert (
+        abs(shown.astype(float) - 128 - np.diff(frames, axis=1) / 2).max() <= 0.5
+        and shown.std() > 5
+    )
 
 
 def test_what_is_printed(root, tmp_path, capsys):
     sheet = show(root, "--no_flip", "--module", "tsn")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "no flips" and lines[-1] == f"written {root}/sheet.PNG" and len(lines) == 11
-    first = r"v2\.mp4: frames \d+ \d+ \d+ of 16; label 2 stånd 立つ; crop \d+x\d+ at \d+,\d+ of 64x48"
+    first = (
+        r"v2\.mp4: frames \d+ \d+ \d+ of 16; label 2 stånd 立つ; crop \d+x\d+ at \d+,\d+ of 64x48"
+    )
     assert re.fullmatch(first, lines[3].removeprefix(f"{root}/train.txt:3: "))
-    assert "broken.mp4; unreadable: " in lines[5] and lines[7].endswith("-x.mp4; unreadable: No such file or directory")
+    assert "broken.mp4; unreadable: " in lines[5] and lines[7].endswith(
+        "-x.mp4; unreadable: No such file or directory"
+    )
     red = (sheet == show_clips.RED).all(-1).any(1)
     assert red.any()
     show(root, "--ids", "frames", "v0.mp4", "--module", "tdn", "--epoch", 0)
     flip, frames, v0, *_ = capsys.readouterr().out.splitlines()
     assert flip == "flip: 1 label pairs swapped, 0 classes never flipped"
-    assert re.search(r"train\.txt:8: frames: frames (\d+-\d+ ){3}of 12; label 1 go right", frames) and "train.txt:1: v0" in v0
+    assert (
+        re.search(r"train\.txt:8: frames: frames (\d+-\d+ ){3}of 12; label 1 go right", frames)
+        and "train.txt:1: v0" in v0
+    )
     mirrored = training(root, videos_of(root, tmp_path, "v0.mp4 0"), 5)[0, 0].label == 1
     assert ("label 0 go left -> 1 go right; mirrored; crop" in v0) == mirrored
 
@@ -149,21 +207,61 @@ def test_labels_swap_in_what_is_printed(root, capsys):
         show(root, "--ids", "v0.mp4", "v2.mp4", "--epoch", epoch, "--module", "tsn")
         out = capsys.readouterr().out
         told |= set(re.findall(r"label (.*?) crop", out))
-    assert told == {"0 go left;", "0 go left -> 1 go right; mirrored;", "2 stånd 立つ;", "2 stånd 立つ; mirrored;"}
+    assert told == {
+        "0 go left;",
+        "0 go left -> 1 go right; mirrored;",
+        "2 stånd 立つ;",
+        "2 stånd 立つ; mirrored;",
+    }
 
 
 def test_several_labels_and_no_names(root, capsys):
     (root / "multi.txt").write_text("v0.mp4 0,2\nv1.mp4 1\n")
-    (root / "multi.toml").write_text('num_class = 3\nval_list = "multi.txt"\nmulti_label = true\nflip_pairs = [[0, 1]]\n')
-    (root / "flag.toml").write_text('num_class = 3\nflip_pairs = [[0, 1]]\n')
-    assert "--multi_label" in refused(capsys, "show_clips", root / "flag.toml", "RGB", "--train_list", root / "multi.txt")
-    assert call("show_clips", root / "flag.toml", "RGB", "--train_list", root / "multi.txt", "--multi_label", "--input_size",
-                32, "-j", 0, "--out", root / "multi.png") == 0
+    (root / "multi.toml").write_text(
+        'num_class = 3\nval_list = "multi.txt"\nmulti_label = true\nflip_pairs = [[0, 1]]\n'
+    )
+    (root / "flag.toml").write_text("num_class = 3\nflip_pairs = [[0, 1]]\n")
+    assert "--multi_label" in refused(
+        capsys, "show_clips", root / "flag.toml", "RGB", "--train_list", root / "multi.txt"
+    )
+    assert (
+        call(
+            "show_clips",
+            root / "flag.toml",
+            "RGB",
+            "--train_list",
+            root / "multi.txt",
+            "--multi_label",
+            "--input_size",
+            32,
+            "-j",
+            0,
+            "--out",
+            root / "multi.png",
+        )
+        == 0
+    )
     capsys.readouterr()
     told = set()
     for epoch in range(5):
-        assert call("show_clips", root / "multi.toml", "RGB", "--train_list", root / "multi.txt", "--input_size", 32, "-j", 0,
-                    "--out", root / "multi.png", "--epoch", epoch) == 0
+        assert (
+            call(
+                "show_clips",
+                root / "multi.toml",
+                "RGB",
+                "--train_list",
+                root / "multi.txt",
+                "--input_size",
+                32,
+                "-j",
+                0,
+                "--out",
+                root / "multi.png",
+                "--epoch",
+                epoch,
+            )
+            == 0
+        )
         told |= set(re.findall(r"label (.*?) crop", capsys.readouterr().out))
     assert told == {"0, 2;", "0, 2 -> 1, 2; mirrored;", "1;", "1 -> 0; mirrored;"}
 
@@ -175,9 +273,14 @@ def test_loader_processes_make_the_same_sheet(root):
 
 def test_which_videos(root, tmp_path):
     videos = videos_of(root, tmp_path, *(f"v{i % 3}.mp4 0" for i in range(100)))
-    assert show_clips.choose(videos, None, 4) == [0, 33, 66, 99] and show_clips.choose(videos, None, 1) == [0]
+    assert show_clips.choose(videos, None, 4) == [0, 33, 66, 99] and show_clips.choose(
+        videos, None, 1
+    ) == [0]
     assert show_clips.choose(videos, None, 500) == list(range(100))
-    assert show_clips.choose(videos, ["v2.mp4", "v1.mp4", "v2.mp4"], 8) == [*range(2, 100, 3), *range(1, 100, 3)]
+    assert show_clips.choose(videos, ["v2.mp4", "v1.mp4", "v2.mp4"], 8) == [
+        *range(2, 100, 3),
+        *range(1, 100, 3),
+    ]
 
 
 def test_what_a_user_can_mend(root, tmp_path, capsys):
@@ -185,9 +288,14 @@ def test_what_a_user_can_mend(root, tmp_path, capsys):
     assert "ids v9: no such video in" in refused(capsys, *start, "--ids", "v9")
     assert "none of the 1 videos can be read" in refused(capsys, *start, "--ids=-x.mp4", "-j", 0)
     assert "a PNG is written" in refused(capsys, *start, "--out", "x.jpg")
-    assert "cannot be written" in refused(capsys, *start, "--ids", "v0.mp4", "-j", 0, "--out", tmp_path / "none" / "x.png")
-    assert "--module tdn sees RGB only, not Flow" in refused(capsys, "show_clips", root / "set.toml", "Flow")
+    assert "cannot be written" in refused(
+        capsys, *start, "--ids", "v0.mp4", "-j", 0, "--out", tmp_path / "none" / "x.png"
+    )
+    assert "--module tdn sees RGB only, not Flow" in refused(
+        capsys, "show_clips", root / "set.toml", "Flow"
+    )
     assert "not allowed with argument" in refused(capsys, *start, "--ids", "v0.mp4", "--videos", 3)
     (tmp_path / "a.toml").write_text("num_class = 3\ntrain_lst = 'x'\n")
     assert "a.toml:2: unknown key 'train_lst'; did you mean train_list?" in refused(
-        capsys, "show_clips", tmp_path / "a.toml", "RGB")
+        capsys, "show_clips", tmp_path / "a.toml", "RGB"
+    )

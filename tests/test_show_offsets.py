@@ -47,7 +47,9 @@ def tables(out):
         title, header, *lines = part.strip().splitlines()
         assert re.fullmatch(r"block +groups +offset +opposite( +w\d+)+", header)
         ends = {match.end() for match in re.finditer(r"\S+", header)}
-        assert all(match.end() in ends for line in lines for match in re.finditer(r"[+-]?\d\.\d\d", line))  # aligned
+        assert all(
+            match.end() in ends for line in lines for match in re.finditer(r"[+-]?\d\.\d\d", line)
+        )  # aligned
         rows = [re.fullmatch(r"(\S+) +(\d, \d) +(.+)", line).groups() for line in lines]
         found[title] = {(name, groups): values.split() for name, groups, values in rows}
     return found
@@ -58,8 +60,13 @@ def told(model, clip):
     caught, handles = {}, []
     for name, module in model.named_modules():
         if isinstance(module, TemporalInterlace):
-            handles.append(module.register_forward_pre_hook(
-                lambda module, inputs, name=name: caught.__setitem__(name, (module, inputs[0].clone()))))
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda module, inputs, name=name: caught.__setitem__(
+                        name, (module, inputs[0].clone())
+                    )
+                )
+            )
     with torch.no_grad():
         model(clip[None])
         for handle in handles:
@@ -69,8 +76,12 @@ def told(model, clip):
             (offsets,), (weights,) = module.offsets(x)
             for group in (0, 1):
                 assert torch.equal(weights[:, group], weights[:, group + 2])
-                rows[name.split(".before")[0].removeprefix("backbone."), f"{group + 1}, {group + 3}"] = [
-                    *(f"{offsets[g]:+.2f}" for g in (group, group + 2)), *(f"{weight:.2f}" for weight in weights[:, group])]
+                rows[
+                    name.split(".before")[0].removeprefix("backbone."), f"{group + 1}, {group + 3}"
+                ] = [
+                    *(f"{offsets[g]:+.2f}" for g in (group, group + 2)),
+                    *(f"{weight:.2f}" for weight in weights[:, group]),
+                ]
     return rows
 
 
@@ -81,9 +92,15 @@ def test_the_numbers_printed_are_those_of_the_modules(weights, video, capsys):
     assert [name for name, _ in rows] == [name for name in BLOCKS for _ in (0, 1)]
     model = build()
     clip, frames, total = show_offsets.read_clip(str(video), model, "img_{:05d}.jpg")
-    assert clip.shape == (T, 3, SIZE, SIZE) and clip.dtype == torch.uint8 and (frames, total) == ([3, 11, 18, 26], 30)
+    assert (
+        clip.shape == (T, 3, SIZE, SIZE)
+        and clip.dtype == torch.uint8
+        and (frames, total) == ([3, 11, 18, 26], 30)
+    )
     assert rows == told(model, clip)
-    assert len({value for row in rows.values() for value in row[:2]}) > len(BLOCKS)  # they do differ
+    assert len({value for row in rows.values() for value in row[:2]}) > len(
+        BLOCKS
+    )  # they do differ
     assert all(float(row[0]) == -float(row[1]) for row in rows.values())
 
 
@@ -107,11 +124,16 @@ def test_several_videos_are_looked_at_one_by_one(weights, video, tmp_path, capsy
         Image.fromarray(frame).save(frames / f"{number:03d}.png")
     assert call("show_offsets", weights, video, frames, "--image_tmpl", "{:03d}.png") == 0
     both = tables(capsys.readouterr().out)
-    assert list(both) == [f"{video}: frames 3 11 18 26 of 30, counted from 0", f"{frames}: frames 1 3 5 7 of 9, counted from 0"]
+    assert list(both) == [
+        f"{video}: frames 3 11 18 26 of 30, counted from 0",
+        f"{frames}: frames 1 3 5 7 of 9, counted from 0",
+    ]
     first, second = both.values()
     assert first.keys() == second.keys() and first != second
     assert call("show_offsets", weights, frames, "--image_tmpl", "{:03d}.png") == 0
-    assert list(tables(capsys.readouterr().out).values()) == [second]  # no trace of the video before it
+    assert list(tables(capsys.readouterr().out).values()) == [
+        second
+    ]  # no trace of the video before it
 
 
 def test_a_published_layout_and_a_temporal_pool(video, tmp_path, capsys):
@@ -122,14 +144,25 @@ def test_a_published_layout_and_a_temporal_pool(video, tmp_path, capsys):
     assert call("show_offsets", tmp_path / "pool.pth", video) == 0
     ((_, rows),) = tables(capsys.readouterr().out).items()
     assert {name: len(values) - 2 for (name, _), values in rows.items()} == {
-        name: T if name.startswith("layer1") else T // 2 for name in BLOCKS}
+        name: T if name.startswith("layer1") else T // 2 for name in BLOCKS
+    }
 
 
 def test_flow(tmp_path, capsys):
     make_flow(tmp_path, [("a", 1)], size=64, frames=20)
     save_checkpoint(tmp_path / "flow.pth", build(modality="Flow"))
-    assert call("show_offsets", tmp_path / "flow.pth", tmp_path / "a", "--image_tmpl", "flow_{}_{:05d}.jpg", "--out",
-                tmp_path / "flow.png") == 0
+    assert (
+        call(
+            "show_offsets",
+            tmp_path / "flow.pth",
+            tmp_path / "a",
+            "--image_tmpl",
+            "flow_{}_{:05d}.jpg",
+            "--out",
+            tmp_path / "flow.png",
+        )
+        == 0
+    )
     assert "frames 2 6 10 14 of 20" in capsys.readouterr().out and (tmp_path / "flow.png").exists()
 
 
@@ -144,7 +177,9 @@ def test_the_picture(weights, video, tmp_path, capsys):
     clip, _, _ = show_offsets.read_clip(str(video), model, "")
     blocks = show_offsets.look(model, clip)
     height = show_offsets.ROW * len(blocks)
-    rows = upper[-height - show_offsets.MARGIN:-show_offsets.MARGIN].reshape(len(blocks), show_offsets.ROW, -1, 3)
+    rows = upper[-height - show_offsets.MARGIN : -show_offsets.MARGIN].reshape(
+        len(blocks), show_offsets.ROW, -1, 3
+    )
     strip = show_offsets.CELL * T
     for row, (_, offsets, values) in zip(rows, blocks, strict=True):
         for side in (0, 1):  # the upper left pixel of a cell has its color alone, red above 1
@@ -152,8 +187,14 @@ def test_the_picture(weights, video, tmp_path, capsys):
             cells = row[1, left + 1 : left + 1 + strip : show_offsets.CELL].astype(int)
             excess = values[:, side].numpy() - 1
             assert ((cells[:, 0] > cells[:, 2]) == (excess > 0))[abs(excess) > 0.01].all()
-        filled = (row[10] == show_offsets.BLUE).all(1).nonzero()[0]  # group 2, unless a dot lies over it
-        place = show_offsets.MARGIN + show_offsets.NAME + show_offsets.AXIS * (float(offsets[1]) + 2) / 4
+        filled = (
+            (row[10] == show_offsets.BLUE).all(1).nonzero()[0]
+        )  # group 2, unless a dot lies over it
+        place = (
+            show_offsets.MARGIN
+            + show_offsets.NAME
+            + show_offsets.AXIS * (float(offsets[1]) + 2) / 4
+        )
         assert abs(filled - place).min() <= 4.5
     assert f"written {out}" in capsys.readouterr().out
 
@@ -163,7 +204,11 @@ def test_what_a_user_can_mend(weights, video, tmp_path, capsys):
     save_checkpoint(other, small("tsm", input_size=SIZE))
     assert "holds a tsm, and offsets are TIN's" in refused(capsys, "show_offsets", other, video)
     assert "a PNG is written" in refused(capsys, "show_offsets", weights, video, "--out", "x.jpg")
-    assert "cannot be written" in refused(capsys, "show_offsets", weights, video, "--out", tmp_path / "none" / "x.png")
+    assert "cannot be written" in refused(
+        capsys, "show_offsets", weights, video, "--out", tmp_path / "none" / "x.png"
+    )
     assert "no such file" in refused(capsys, "show_offsets", weights, tmp_path / "none.mp4").lower()
     (tmp_path / "empty").mkdir()
-    assert "give a video file, or a folder" in refused(capsys, "show_offsets", weights, tmp_path / "empty")
+    assert "give a video file, or a folder" in refused(
+        capsys, "show_offsets", weights, tmp_path / "empty"
+    )

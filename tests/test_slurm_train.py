@@ -1,4 +1,5 @@
 """scripts/slurm_train.sh with stand-ins for what Slurm brings: srun starts its tasks one after the other."""
+
 import os
 import shlex
 import subprocess
@@ -11,10 +12,10 @@ from ranks import free_port
 SCRIPT = ROOT / "scripts" / "slurm_train.sh"
 STAND_INS = {
     "srun": '[ "$1" = --kill-on-bad-exit=1 ] || exit 9; shift\n'
-            'for rank in 0 1 2; do SLURM_PROCID=$rank SLURM_LOCALID=$((rank % 2)) "$@" || worst=$?; done; exit ${worst:-0}',
+    'for rank in 0 1 2; do SLURM_PROCID=$rank SLURM_LOCALID=$((rank % 2)) "$@" || worst=$?; done; exit ${worst:-0}',
     "scontrol": 'case $1 in show) printf "node7\\nnode8\\n" ;; requeue) echo "requeued $2" ;; esac',
     "python": 'echo "rank $RANK of $WORLD_SIZE, local $LOCAL_RANK, $MASTER_ADDR:$MASTER_PORT:"; printf "<%s>" "$@"; echo\n'
-              'exit $CODE',
+    "exit $CODE",
 }
 
 
@@ -25,10 +26,25 @@ def batch(tmp_path):
         (tmp_path / name).chmod(0o755)
 
     def run(*arguments, code=0, **environment):
-        environment = {"SLURM_JOB_ID": "41234", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NTASKS": "3", **environment}
-        return subprocess.run(["bash", SCRIPT, *arguments], capture_output=True, text=True, timeout=60, env={
-            **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(tmp_path), "CODE": str(code),
-            **environment})
+        environment = {
+            "SLURM_JOB_ID": "41234",
+            "SLURM_JOB_NODELIST": "node[7-8]",
+            "SLURM_NTASKS": "3",
+            **environment,
+        }
+        return subprocess.run(
+            ["bash", SCRIPT, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={
+                **os.environ,
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "SLURM_SUBMIT_DIR": str(tmp_path),
+                "CODE": str(code),
+                **environment,
+            },
+        )
 
     return run
 
@@ -36,13 +52,21 @@ def batch(tmp_path):
 def test_each_task_is_a_rank(batch):
     done = batch("something", "RGB", "--output_dir", "a b")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [line for rank in range(3) for line in (
-        f"rank {rank} of 3, local {rank % 2}, node7:11234:",
-        "<main.py><something><RGB><--output_dir><a b><--resume><auto>")]
+    assert done.stdout.splitlines() == [
+        line
+        for rank in range(3)
+        for line in (
+            f"rank {rank} of 3, local {rank % 2}, node7:11234:",
+            "<main.py><something><RGB><--output_dir><a b><--resume><auto>",
+        )
+    ]
 
 
 def test_a_run_that_saved_itself_goes_back_into_the_queue(batch):
-    assert batch("something", code=75).stdout.splitlines()[-2:] == ["stopped and saved: back into the queue", "requeued 41234"]
+    assert batch("something", code=75).stdout.splitlines()[-2:] == [
+        "stopped and saved: back into the queue",
+        "requeued 41234",
+    ]
     failed = batch("something", code=2)
     assert failed.returncode == 2 and "requeued" not in failed.stdout
     outside = batch("something", SLURM_JOB_ID="")
@@ -51,7 +75,7 @@ def test_a_run_that_saved_itself_goes_back_into_the_queue(batch):
 
 TWO_NODES = {
     "srun": 'shift; for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=0 "$@" & done\n'
-            'wait -n; worst=$?; wait -n || worst=$?; exit $worst',
+    "wait -n; worst=$?; wait -n || worst=$?; exit $worst",
     "scontrol": '[ "$1" = show ] && echo 127.0.0.1 || echo requeued',
     "python": f'exec {shlex.quote(sys.executable)} "$@"',
 }
@@ -63,9 +87,42 @@ def test_two_nodes_with_the_real_program(tmp_path):
     for name, text in TWO_NODES.items():
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    command = ["bash", SCRIPT, "motion", "RGB", *data, "--module", "tsm", "--arch", "resnet18", "--num_segments", "2",
-               "--input_size", "32", "--batch-size", "2", "--device", "cpu", "--dry_run"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={
-        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "OMP_NUM_THREADS": "1",
-        "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NTASKS": "2", "MASTER_PORT": str(free_port())})
-    assert done.returncode == 0 and done.stdout.count("total batch 4 = 2 processes x 2 videos") == 1, done.stderr
+    command = [
+        "bash",
+        SCRIPT,
+        "motion",
+        "RGB",
+        *data,
+        "--module",
+        "tsm",
+        "--arch",
+        "resnet18",
+        "--num_segments",
+        "2",
+        "--input_size",
+        "32",
+        "--batch-size",
+        "2",
+        "--device",
+        "cpu",
+        "--dry_run",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SLURM_SUBMIT_DIR": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "SLURM_JOB_ID": "7",
+            "SLURM_JOB_NODELIST": "node[1-2]",
+            "SLURM_NTASKS": "2",
+            "MASTER_PORT": str(free_port()),
+        },
+    )
+    assert (
+        done.returncode == 0 and done.stdout.count("total batch 4 = 2 processes x 2 videos") == 1
+    ), done.stderr

@@ -23,19 +23,26 @@ GOOD = "v0.mp4 0\nv1.mp4 1\nframes 12 2"
 
 
 def lists_of(dataset, evaluate=False, skip_missing=False, decoder="pyav"):
-    return training_lists(dataset, "RGB", evaluate=evaluate, skip_missing=skip_missing, decoder=decoder)
+    return training_lists(
+        dataset, "RGB", evaluate=evaluate, skip_missing=skip_missing, decoder=decoder
+    )
 
 
 def test_sound_lists_give_no_warning(root, tmp_path):
     dataset = dataset_of(root, tmp_path, GOOD)
     lists, warnings = lists_of(dataset)
-    assert {name: len(videos) for name, videos in lists.items()} == {"train": 3, "val": 1} and warnings == []
+    assert {name: len(videos) for name, videos in lists.items()} == {
+        "train": 3,
+        "val": 1,
+    } and warnings == []
     assert list(lists_of(dataset, evaluate=True)[0]) == ["val"]
 
 
 def test_what_is_strange_is_a_warning(root, tmp_path):
     (root / "bad.mp4").write_bytes(b"not a video" * 50)
-    dataset = dataset_of(root, tmp_path, "v0.mp4 0\nbad.mp4 0\ngone.mp4 0\nframes 20 2", "v0.mp4 0\nv5.mp4 2")
+    dataset = dataset_of(
+        root, tmp_path, "v0.mp4 0\nbad.mp4 0\ngone.mp4 0\nframes 20 2", "v0.mp4 0\nv5.mp4 2"
+    )
     warnings = lists_of(dataset, skip_missing=True)[1]
     assert warnings[0] == "1 of 4 training videos are not on disk and will be skipped"
     assert warnings[1] == "1 of 3 classes have no training video (labels 1)"
@@ -43,7 +50,10 @@ def test_what_is_strange_is_a_warning(root, tmp_path):
     assert "val.txt:1: v0.mp4 is also at " in warnings[2]
     tried = [warning.split(f"{tmp_path}/")[1] for warning in warnings[3:]]
     assert [warning.split(": ")[:2] for warning in tried] == [
-        ["train.txt:2", "bad.mp4"], ["train.txt:3", "gone.mp4"], ["train.txt:4", "frames"]]
+        ["train.txt:2", "bad.mp4"],
+        ["train.txt:3", "gone.mp4"],
+        ["train.txt:4", "frames"],
+    ]
     assert len(lists_of(dataset, skip_missing=True, decoder=None)[1]) == 3  # nothing is opened
     with pytest.raises(UserError, match=r"train.txt:3: .*gone.mp4 does not exist .*--missing skip"):
         lists_of(dataset)
@@ -53,7 +63,10 @@ def test_what_cannot_be_meant_is_refused(root, tmp_path):
     with pytest.raises(UserError, match=r"train.txt:2: v0.mp4 has another label on line 1"):
         lists_of(dataset_of(root, tmp_path, "v0.mp4 0\nv0.mp4 1"))
     wrong = dataset_of(root, tmp_path, "frames 12 2", image_tmpl="frame{:03d}.png")
-    with pytest.raises(UserError, match=r"train.txt:1: frames: .*; none of 1 videos tried can be read: correct --image_tmpl"):
+    with pytest.raises(
+        UserError,
+        match=r"train.txt:1: frames: .*; none of 1 videos tried can be read: correct --image_tmpl",
+    ):
         lists_of(wrong)
     with pytest.raises(UserError, match="no list of this kind; give --train_list"):
         read_checked(Dataset("mine", 3, "img_{:05d}.jpg", "", None, None, None), "train_list")
@@ -67,5 +80,8 @@ def test_several_labels_count_for_each_class(root, tmp_path):
 def test_class_names_of_another_order_are_refused():
     check_class_names(None, ["a"], "w.pth", "names.txt")
     check_class_names(["a", "b"], ["a", "b"], "w.pth", "names.txt")
-    with pytest.raises(UserError, match=r"w.pth: .* differ from names.txt at 2 labels \(0: 'a' / 'b', 1: 'b' / 'a'\)"):
+    with pytest.raises(
+        UserError,
+        match=r"w.pth: .* differ from names.txt at 2 labels \(0: 'a' / 'b', 1: 'b' / 'a'\)",
+    ):
         check_class_names(["a", "b"], ["b", "a"], "w.pth", "names.txt")

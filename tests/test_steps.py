@@ -23,7 +23,12 @@ def model():
 
 def backward(model, batch, **options):
     meters = Meters(torch.device("cpu"))
-    _backward(model, batch, meters, **{"clip_shape": (2, 3, 32, 32), "amp": "none", "scaler": None, **options})
+    _backward(
+        model,
+        batch,
+        meters,
+        **{"clip_shape": (2, 3, 32, 32), "amp": "none", "scaler": None, **options},
+    )
     return meters.sums
 
 
@@ -47,8 +52,12 @@ def test_accumulated_gradients_are_the_mean_over_the_batches(model):
     backward(model, batch)
     whole = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    totals = [backward(model, Batch(batch.clips[part], labels[part], batch.indices[part], []), accumulate=2)
-              for part in (slice(0, 2), slice(2, 4))]
+    totals = [
+        backward(
+            model, Batch(batch.clips[part], labels[part], batch.indices[part], []), accumulate=2
+        )
+        for part in (slice(0, 2), slice(2, 4))
+    ]
     for parameter, gradient in zip(model.parameters(), whole, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
     assert totals[0][2] + totals[1][2] == 4
@@ -79,13 +88,22 @@ def test_smoothed_and_mixed_labels(model):
     scores = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     labels, logs = torch.tensor([0, 3, 3]), scores.log_softmax(1)
     smoothed = -(0.8 * logs[range(3), labels] + 0.05 * logs.sum(1)).mean()
-    assert video_loss(scores, labels, label_smoothing=0.2).item() == pytest.approx(smoothed.item(), rel=1e-6)
+    assert video_loss(scores, labels, label_smoothing=0.2).item() == pytest.approx(
+        smoothed.item(), rel=1e-6
+    )
     shares = torch.tensor([[0.25, 0, 0.75, 0]]).repeat(3, 1)
-    assert video_loss(scores, shares).item() == pytest.approx(-(shares * logs).sum(1).mean().item(), rel=1e-6)
+    assert video_loss(scores, shares).item() == pytest.approx(
+        -(shares * logs).sum(1).mean().item(), rel=1e-6
+    )
     each = torch.stack([scores, scores], 1)  # of two segments
-    assert video_loss(each, shares).item() == pytest.approx(video_loss(scores, shares).item(), rel=1e-6)
+    assert video_loss(each, shares).item() == pytest.approx(
+        video_loss(scores, shares).item(), rel=1e-6
+    )
     several = video_loss(scores, torch.tensor([[True, False, True, True]]).repeat(3, 1))
-    assert video_loss(scores, torch.tensor([[1.0, 0, 1, 1]]).repeat(3, 1), several=True).item() == several.item()
+    assert (
+        video_loss(scores, torch.tensor([[1.0, 0, 1, 1]]).repeat(3, 1), several=True).item()
+        == several.item()
+    )
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -94,5 +112,7 @@ def test_a_mixed_batch_is_learned_from(model, several):
     if several:
         labels = torch.eye(4, dtype=torch.bool)[labels] | torch.eye(4, dtype=torch.bool)[0]
     torch.manual_seed(0)
-    sums = backward(model, Batch(clips(4), labels, torch.arange(4), []), mix=mixer(4, mixup=0.4, cutmix=1.0))
+    sums = backward(
+        model, Batch(clips(4), labels, torch.arange(4), []), mix=mixer(4, mixup=0.4, cutmix=1.0)
+    )
     assert sums[0] > 0 and sums[2] == 4 and all(p.grad.isfinite().all() for p in model.parameters())

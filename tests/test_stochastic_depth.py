@@ -20,7 +20,9 @@ def test_the_memory_format_is_kept():
     assert StochasticDepth(0.5, 3)(x).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("arch", "module"), [("resnet18", "tsm"), ("resnet50", "tdn"), ("mobilenetv2", "tin")])
+@pytest.mark.parametrize(
+    ("arch", "module"), [("resnet18", "tsm"), ("resnet50", "tdn"), ("mobilenetv2", "tin")]
+)
 def test_the_chance_grows_linearly_and_testing_is_without(arch, module):
     plain, dropping = ({"arch": arch, "module": module, "stochastic_depth": p} for p in (0.0, 0.4))
     options = {"shift_div": 2} if module == "tin" else {}
@@ -40,9 +42,20 @@ def test_the_chance_grows_linearly_and_testing_is_without(arch, module):
 
 def test_later_stages_know_that_the_segments_are_halved():
     model = TSN(3, 4, arch="resnet18", module="tsm", temporal_pool=True, stochastic_depth=0.1)
-    assert [m.num_segments for m in model.modules() if isinstance(m, StochasticDepth)] == [4, 4, 2, 2, 2, 2, 2, 2]
+    assert [m.num_segments for m in model.modules() if isinstance(m, StochasticDepth)] == [
+        4,
+        4,
+        2,
+        2,
+        2,
+        2,
+        2,
+        2,
+    ]
 
 
 def test_a_backbone_without_residual_blocks_is_refused():
-    with pytest.raises(UserError, match="--stochastic_depth: the blocks of BNInception have no slot before_sum"):
+    with pytest.raises(
+        UserError, match="--stochastic_depth: the blocks of BNInception have no slot before_sum"
+    ):
         TSN(3, 4, arch="BNInception", module="tsn", stochastic_depth=0.1)

@@ -1,4 +1,5 @@
 """Videos in shard sets give what the files give: bit for bit, by any worker, from a disk or a URL."""
+
 import re
 import shutil
 
@@ -19,10 +20,22 @@ from ops.data.stored import exists, find
 from ops.errors import UserError
 
 TMPL = FRAMES["image_tmpl"]
-ODD = {"a.avi": {"codec": "mpeg4"}, "b.mkv": {"open_gop": True}, "c.webm": {"codec": "libvpx-vp9"},
-       "d.mpg": {"codec": "mpeg2video"}, "e.ts": {}, "turned.mp4": {"rotation": 90}}
+ODD = {
+    "a.avi": {"codec": "mpeg4"},
+    "b.mkv": {"open_gop": True},
+    "c.webm": {"codec": "libvpx-vp9"},
+    "d.mpg": {"codec": "mpeg2video"},
+    "e.ts": {},
+    "turned.mp4": {"rotation": 90},
+}
 BAD = ("sound.mp4", "text.mp4", "empty.mp4")
-LINES = [*(f"v{i}.mp4 {i % 3}" for i in range(4)), "v4 1", "v5.mp4 2", "frames 12 2", "odd/frames 1"]
+LINES = [
+    *(f"v{i}.mp4 {i % 3}" for i in range(4)),
+    "v4 1",
+    "v5.mp4 2",
+    "frames 12 2",
+    "odd/frames 1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +44,11 @@ def root(tmp_path_factory):
     (root / "odd").mkdir()
     for name, kind in ODD.items():
         encode(root / "odd" / name, textured_frames(20, 48, 64), **kind)
-    cut = encode(root / "odd" / "cut.mp4", textured_frames(40, 48, 64), container_options={"movflags": "faststart"})
+    cut = encode(
+        root / "odd" / "cut.mp4",
+        textured_frames(40, 48, 64),
+        container_options={"movflags": "faststart"},
+    )
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
     encode_audio(root / "odd" / "sound.mp4")
     (root / "odd" / "empty.mp4").write_bytes(b"")
@@ -41,7 +58,9 @@ def root(tmp_path_factory):
     write_flow(root / "flow", flow)
     write_flow(root / "000123", flow, "000123-{}_{:05d}.jpg")
     names = [*ODD, "cut.mp4", *BAD]
-    (root / "all.txt").write_text("\n".join([*LINES, *(f"odd/{name} 0" for name in names), "flow 12 0", "123 24 1"]))
+    (root / "all.txt").write_text(
+        "\n".join([*LINES, *(f"odd/{name} 0" for name in names), "flow 12 0", "123 24 1"])
+    )
     return root
 
 
@@ -49,7 +68,21 @@ def root(tmp_path_factory):
 def made(root, tmp_path_factory):
     """The shard set of everything in ``root``, about two videos a shard."""
     out = tmp_path_factory.mktemp("made") / "k.shards"
-    assert call("make_shards", root / "all.txt", "--root_path", root, "--out", out, "--shard_size", "60KB", "-j", 1) == 0
+    assert (
+        call(
+            "make_shards",
+            root / "all.txt",
+            "--root_path",
+            root,
+            "--out",
+            out,
+            "--shard_size",
+            "60KB",
+            "-j",
+            1,
+        )
+        == 0
+    )
     return out
 
 
@@ -66,15 +99,22 @@ def place(request, made):
 
 def same(one, two):
     return type(one) is type(two) and all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else np.array_equal(a, b)
+        for a, b in zip(one, two, strict=True)
+    )
 
 
 def test_clips_and_frames_are_those_of_the_files(root, place, tmp_path):
     plain, stored = (videos_of(path, tmp_path, *LINES) for path in (root, place))
-    assert [(r.id, r.label, r.num_frames) for r in plain] == [(r.id, r.label, r.num_frames) for r in stored]
+    assert [(r.id, r.label, r.num_frames) for r in plain] == [
+        (r.id, r.label, r.num_frames) for r in stored
+    ]
     assert check_files(stored) == []
     train = [TrainDataset(videos, **TRAIN, seed=3) for videos in (plain, stored)]
-    test = [TestDataset(videos, **TEST, crops=3, sampling="dense", clips=(0, 4, 9)) for videos in (plain, stored)]
+    test = [
+        TestDataset(videos, **TEST, crops=3, sampling="dense", clips=(0, 4, 9))
+        for videos in (plain, stored)
+    ]
     for index in range(len(plain)):
         for epoch in (0, 1, 0):
             assert same(train[0][epoch, index], train[1][epoch, index])
@@ -91,15 +131,26 @@ def test_order_ranks_and_resuming_are_those_of_the_files(root, made, tmp_path, w
             yield from loader
 
     plain, stored = (videos_of(path, tmp_path, *LINES) for path in (root, f"file://{made}"))
-    open_reader(stored[0].path, image_tmpl=TMPL).close()  # so that the workers fork with a file system that is open
+    open_reader(
+        stored[0].path, image_tmpl=TMPL
+    ).close()  # so that the workers fork with a file system that is open
     for rank in (0, 1):
-        all_epochs, resumed = list(batches(plain, rank, (0, 1, 2))), list(batches(stored, rank, (2,)))
+        all_epochs, resumed = (
+            list(batches(plain, rank, (0, 1, 2))),
+            list(batches(stored, rank, (2,))),
+        )
         assert len(all_epochs) == 6 and len(resumed) == 2
         assert all(same(one[:3], two[:3]) for one, two in zip(all_epochs[4:], resumed, strict=True))
         assert all(not batch.failures for batch in resumed)
-    for sampler in (ShardSampler(8, rank=1, world_size=2), QueueSampler(np.arange(8)[::-1], iter(range(9)).__next__)):
+    for sampler in (
+        ShardSampler(8, rank=1, world_size=2),
+        QueueSampler(np.arange(8)[::-1], iter(range(9)).__next__),
+    ):
         keys = list(sampler)
-        one, two = (list(make_loader(TestDataset(videos, **TEST), keys, None, workers=workers)) for videos in (plain, stored))
+        one, two = (
+            list(make_loader(TestDataset(videos, **TEST), keys, None, workers=workers))
+            for videos in (plain, stored)
+        )
         assert len(one) == len(keys) and all(map(same, one, two))
 
 
@@ -120,16 +171,24 @@ def test_odd_files_are_read_as_from_the_disk(root, made, name, decoder):
                         known.append(error.reason)
                 ends.append((len(reader), known))
         except UnreadableVideo as error:
-            ends.append("unreadable" if decoder == "decord" else error.reason)  # decord's reasons name the file
+            ends.append(
+                "unreadable" if decoder == "decord" else error.reason
+            )  # decord's reasons name the file
     assert ends[0] == ends[1]
     assert isinstance(ends[0], str) == (name in BAD or (decoder, name) == ("decord", "cut.mp4"))
 
 
-@pytest.mark.parametrize("name, tmpl", [("flow", "flow_{}_{:05d}.jpg"), ("123", "{:06d}-{}_{:05d}.jpg")])
+@pytest.mark.parametrize(
+    "name, tmpl", [("flow", "flow_{}_{:05d}.jpg"), ("123", "{:06d}-{}_{:05d}.jpg")]
+)
 def test_flow(root, place, name, tmpl):
     for num_frames in (None, 8):
-        readers = [open_reader(resolve(f"{path}/{name}"), image_tmpl=tmpl, modality="Flow", num_frames=num_frames)
-                   for path in (root, place)]
+        readers = [
+            open_reader(
+                resolve(f"{path}/{name}"), image_tmpl=tmpl, modality="Flow", num_frames=num_frames
+            )
+            for path in (root, place)
+        ]
         assert len(readers[0]) == len(readers[1]) > 0
         wanted = [0, 3, 1, 3]
         np.testing.assert_array_equal(*(reader.get(wanted) for reader in readers))
@@ -138,18 +197,34 @@ def test_flow(root, place, name, tmpl):
 
 
 def test_missing_videos_and_pictures_are_named(made, tmp_path):
-    lines = ["v0.mp4 0", "gone.mp4 1", "v4 1", "frames/ 12 0", "../k.shards/v0.mp4 0", "123 24 0", "odd 3 0"]
+    lines = [
+        "v0.mp4 0",
+        "gone.mp4 1",
+        "v4 1",
+        "frames/ 12 0",
+        "../k.shards/v0.mp4 0",
+        "123 24 0",
+        "odd 3 0",
+    ]
     videos = videos_of(made, tmp_path, *lines)
     assert [record.line for record in check_files(videos)] == [2, 5, 7]
     assert not exists(str(made)) and not exists(f"{made}/") and exists(f"{made}//odd/../v0.mp4")
     with pytest.raises(UnreadableVideo, match=r"k\.shards/gone\.mp4: not in index\.tsv"):
         find(f"{made}/gone.mp4")
-    with open_reader(f"{made}/frames", image_tmpl=TMPL, num_frames=20) as reader, \
-            pytest.raises(UnreadableVideo, match=r"frames: img_00017\.jpg: not in the shard set"):
+    with (
+        open_reader(f"{made}/frames", image_tmpl=TMPL, num_frames=20) as reader,
+        pytest.raises(UnreadableVideo, match=r"frames: img_00017\.jpg: not in the shard set"),
+    ):
         reader.get([3, 16])
     names = find(f"{made}/frames").names()
-    assert len(open_reader(f"{made}/frames", image_tmpl=TMPL)) == count_frames("frames", TMPL, "RGB", names) == 14
-    with pytest.raises(UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"):
+    assert (
+        len(open_reader(f"{made}/frames", image_tmpl=TMPL))
+        == count_frames("frames", TMPL, "RGB", names)
+        == 14
+    )
+    with pytest.raises(
+        UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"
+    ):
         count_frames("frames", TMPL, "RGB", names - {"img_00007.jpg"})
     with pytest.raises(UnreadableVideo, match="no frames named"):
         open_reader(f"{made}/frames", image_tmpl="picture_{:05d}.jpg")
@@ -171,7 +246,10 @@ def test_a_damaged_shard_fails_its_videos_by_name(made, tmp_path, workers):
     videos = videos_of(out, tmp_path, *LINES)
     items = list(make_loader(TestDataset(videos, **TEST), ShardSampler(8), None, workers=workers))
     failures = [item for item in items if isinstance(item, Failure)]
-    assert [(item.index, item.id, item.line) for item in failures][:2] == [(0, "v0.mp4", 1), (1, "v1.mp4", 2)]
+    assert [(item.index, item.id, item.line) for item in failures][:2] == [
+        (0, "v0.mp4", 1),
+        (1, "v1.mp4", 2),
+    ]
     assert failures[0].reason.startswith("shard-000000.tar is damaged at byte 2560")
     assert "shard-000000.tar is truncated or damaged: it has" in failures[1].reason
     assert len(failures) < 8 and all("shard-000000.tar" in item.reason for item in failures)
@@ -184,16 +262,24 @@ def test_a_missing_shard_stops_with_one_line(made, tmp_path, workers):
     videos = videos_of(f"file://{out}", tmp_path, *LINES)
     with pytest.raises(UserError) as error:
         list(make_loader(TestDataset(videos, **TEST), ShardSampler(8), None, workers=workers))
-    assert str(error.value) == (f"{videos.path}:1: v0.mp4: file://{out}/shard-000000.tar: no such file; copy it there, or make "
-                                "the set again with tools/make_shards.py")
+    assert str(error.value) == (
+        f"{videos.path}:1: v0.mp4: file://{out}/shard-000000.tar: no such file; copy it there, or make "
+        "the set again with tools/make_shards.py"
+    )
 
 
-@pytest.mark.parametrize("path, said", [
-    ("s3://bucket/videos/v.mp4", "of URLs only shard sets are read"),
-    ("nowhere://bucket/k.shards/v.mp4", "Protocol not known: nowhere"),
-    ("memory://empty/k.shards/v.mp4", "memory://empty/k.shards/index.tsv: no such file; copy it there"),
-    ("/no/such/k.shards/v.mp4", "/no/such/k.shards/index.tsv: no such file"),
-])
+@pytest.mark.parametrize(
+    "path, said",
+    [
+        ("s3://bucket/videos/v.mp4", "of URLs only shard sets are read"),
+        ("nowhere://bucket/k.shards/v.mp4", "Protocol not known: nowhere"),
+        (
+            "memory://empty/k.shards/v.mp4",
+            "memory://empty/k.shards/index.tsv: no such file; copy it there",
+        ),
+        ("/no/such/k.shards/v.mp4", "/no/such/k.shards/index.tsv: no such file"),
+    ],
+)
 def test_what_is_no_shard_set_is_refused(path, said):
     for ask in (exists, find):
         with pytest.raises(UserError, match=re.escape(said)) as error:

@@ -15,7 +15,9 @@ NAMES = [f"Doing {c}, twice" for c in "abcdefg"]
 def test_something_v2_is_submitted_as_labels(tmp_path):
     path = tmp_path / "made" / "x.csv"
     write_submission(path, ["12", "a b"], SCORES, class_names=None, dataset="somethingv2")
-    assert path.read_text() == "12;1;4;5;2;0\na b;6;0;1;2;3\n"  # of equal scores the lower label first
+    assert (
+        path.read_text() == "12;1;4;5;2;0\na b;6;0;1;2;3\n"
+    )  # of equal scores the lower label first
     write_submission(path, ["12"], SCORES[:1, :3], class_names=None, dataset="somethingv2")
     assert path.read_text() == "12;1;2;0\n" and os.listdir(path.parent) == ["x.csv"]
 
@@ -26,15 +28,18 @@ def test_others_as_names(tmp_path, dataset):
     assert (tmp_path / "x.csv").read_bytes() == "12;Doing b, twice\né;Doing g, twice\n".encode()
 
 
-@pytest.mark.parametrize("ids, names, message", [
-    (["a", "b"], None, "needs the names of the classes .*--class_names"),
-    (["a", "b"], NAMES[:3], "3 class names, but the scores are of 7 classes"),
-    (["a", "b"], [*NAMES[:6], "a;b"], "the class name 'a;b' does not fit"),
-    (["a", "b;c"], NAMES, "the id 'b;c' does not fit"),
-    (["a\nb", "c"], NAMES, r"the id 'a\\nb' does not fit"),
-    (["", "c"], NAMES, "the id '' does not fit"),
-    (["c", "c"], NAMES, "the id c comes twice"),
-])
+@pytest.mark.parametrize(
+    "ids, names, message",
+    [
+        (["a", "b"], None, "needs the names of the classes .*--class_names"),
+        (["a", "b"], NAMES[:3], "3 class names, but the scores are of 7 classes"),
+        (["a", "b"], [*NAMES[:6], "a;b"], "the class name 'a;b' does not fit"),
+        (["a", "b;c"], NAMES, "the id 'b;c' does not fit"),
+        (["a\nb", "c"], NAMES, r"the id 'a\\nb' does not fit"),
+        (["", "c"], NAMES, "the id '' does not fit"),
+        (["c", "c"], NAMES, "the id c comes twice"),
+    ],
+)
 def test_what_the_file_cannot_hold(tmp_path, ids, names, message):
     with pytest.raises(UserError, match=message) as caught:
         write_submission(tmp_path / "x.csv", ids, SCORES, class_names=names, dataset="jester")

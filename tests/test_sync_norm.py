@@ -19,12 +19,18 @@ def test_only_the_kind_of_the_layers_changes(module, partial_bn):
     model = TSN(3, 4, arch="resnet18", module=module, partial_bn=partial_bn).train()
     keys, parameters = list(model.state_dict()), list(model.parameters())
     training = {name: m.training for name, m in model.named_modules()}
-    groups = [len(group["params"]) for group in parameter_groups(model, "groups", weight_decay=1e-4)]
+    groups = [
+        len(group["params"]) for group in parameter_groups(model, "groups", weight_decay=1e-4)
+    ]
     synchronise(model, GPUS)
     assert all(isinstance(m, SyncNorm) for m in model.modules() if isinstance(m, BatchNorm))
-    assert list(model.state_dict()) == keys and all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    assert list(model.state_dict()) == keys and all(
+        a is b for a, b in zip(model.parameters(), parameters, strict=True)
+    )
     assert {name: m.training for name, m in model.train().named_modules()} == training
-    assert [len(group["params"]) for group in parameter_groups(model, "groups", weight_decay=1e-4)] == groups
+    assert [
+        len(group["params"]) for group in parameter_groups(model, "groups", weight_decay=1e-4)
+    ] == groups
     with torch.no_grad(), each_alone(model):
         plain = TSN(3, 4, arch="resnet18", module=module).eval()
         plain.load_state_dict(model.state_dict())
@@ -82,7 +88,8 @@ def test_two_processes_each_alone(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_see_each_others_batches(tmp_path):
-    run_two("""
+    run_two(
+        """
 import sys, torch
 sys.path.insert(0, ".")
 from torch import nn
@@ -95,4 +102,7 @@ with distributed.start() as world:
     synchronise(synced, world)
     part = slice(0, 3) if world.rank == 0 else slice(3, 8)
     torch.testing.assert_close(synced(whole[part]), plain(whole)[part])
-""", tmp_path, 29542)
+""",
+        tmp_path,
+        29542,
+    )

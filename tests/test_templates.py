@@ -23,13 +23,30 @@ def test_file_names(tmpl, folder, modality, files):
     assert count_places(tmpl, modality) == tmpl.count("{")
 
 
-@pytest.mark.parametrize("tmpl", ["img.jpg", "img_%05d.jpg", "img_{name}.jpg", "{:05x", "{0.x}.jpg", "{0[a]}", "{:05d}_{}.jpg",
-                                  "{zero.x}.jpg", "{:09999d}.jpg", "{:.9999f}.jpg", "{:{}}.jpg", "{0.real}.jpg"])
+@pytest.mark.parametrize(
+    "tmpl",
+    [
+        "img.jpg",
+        "img_%05d.jpg",
+        "img_{name}.jpg",
+        "{:05x",
+        "{0.x}.jpg",
+        "{0[a]}",
+        "{:05d}_{}.jpg",
+        "{zero.x}.jpg",
+        "{:09999d}.jpg",
+        "{:.9999f}.jpg",
+        "{:{}}.jpg",
+        "{0.real}.jpg",
+    ],
+)
 def test_a_template_that_names_no_frames(tmpl):
     for modality, example in (("RGB", "img_"), ("Flow", "flow_"), ("RGBDiff", "img_")):
         with pytest.raises(UserError) as error:
             count_places(tmpl, modality)
-        assert str(error.value).startswith(f"--image_tmpl {tmpl!r}") and f"like {example}" in str(error.value)
+        assert str(error.value).startswith(f"--image_tmpl {tmpl!r}") and f"like {example}" in str(
+            error.value
+        )
 
 
 def test_places_are_those_of_the_modality():

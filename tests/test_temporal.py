@@ -1,4 +1,5 @@
 """Where the temporal modules sit, and what cannot be."""
+
 import pytest
 import torch
 from torch import nn
@@ -6,7 +7,15 @@ from torch import nn
 from ops.backbones import build_backbone
 from ops.errors import UserError
 from ops.models import TSN
-from ops.temporal import MODULES, NonLocal, TemporalModule, TemporalPool, TemporalShift, insert, resolve_options
+from ops.temporal import (
+    MODULES,
+    NonLocal,
+    TemporalModule,
+    TemporalPool,
+    TemporalShift,
+    insert,
+    resolve_options,
+)
 from ops.temporal.difference import LongTermDifference
 
 
@@ -17,14 +26,23 @@ def build(arch, module="tsm", segments=4, **options):
 
 def guests(model, kind, slot):
     """(stage from 1, block from 0) of the blocks with such a guest in that slot."""
-    return [(number, index) for number, stage in enumerate(model.backbone.stages(), 1) for index, block in enumerate(stage)
-            if isinstance(getattr(block, slot, None), kind)]
+    return [
+        (number, index)
+        for number, stage in enumerate(model.backbone.stages(), 1)
+        for index, block in enumerate(stage)
+        if isinstance(getattr(block, slot, None), kind)
+    ]
 
 
-@pytest.mark.parametrize(("arch", "blocks"), [
-    ("resnet18", (2, 2, 2, 2)), ("resnet50", (3, 4, 6, 3)), ("resnext50_32x4d", (3, 4, 6, 3)),
-    ("wide_resnet50_2", (3, 4, 6, 3)),
-])
+@pytest.mark.parametrize(
+    ("arch", "blocks"),
+    [
+        ("resnet18", (2, 2, 2, 2)),
+        ("resnet50", (3, 4, 6, 3)),
+        ("resnext50_32x4d", (3, 4, 6, 3)),
+        ("wide_resnet50_2", (3, 4, 6, 3)),
+    ],
+)
 def test_every_block_is_shifted(arch, blocks):
     expected = [(stage, block) for stage, count in enumerate(blocks, 1) for block in range(count)]
     assert guests(build(arch), TemporalShift, "before_conv1") == expected
@@ -32,10 +50,18 @@ def test_every_block_is_shifted(arch, blocks):
     assert not guests(build(arch, shift_place="block"), TemporalShift, "before_conv1")
 
 
-@pytest.mark.parametrize(("arch", "blocks"), [
-    ("resnet101", (3, 4, 23, 3)), ("resnet152", (3, 8, 36, 3)), ("resnext101_32x8d", (3, 4, 23, 3))])
+@pytest.mark.parametrize(
+    ("arch", "blocks"),
+    [
+        ("resnet101", (3, 4, 23, 3)),
+        ("resnet152", (3, 8, 36, 3)),
+        ("resnext101_32x8d", (3, 4, 23, 3)),
+    ],
+)
 def test_every_second_block_of_deep_networks_is_shifted(arch, blocks):
-    expected = [(stage, block) for stage, count in enumerate(blocks, 1) for block in range(0, count, 2)]
+    expected = [
+        (stage, block) for stage, count in enumerate(blocks, 1) for block in range(0, count, 2)
+    ]
     assert guests(build(arch), TemporalShift, "before_conv1") == expected
     whole = guests(build(arch, shift_place="block"), TemporalShift, "before_block")
     assert len(whole) == sum(blocks)  # only the residual place skips blocks
@@ -43,8 +69,20 @@ def test_every_second_block_of_deep_networks_is_shifted(arch, blocks):
 
 def test_shifts_of_the_other_backbones():
     assert guests(build("mobilenetv2"), TemporalShift, "before_conv1") == [
-        (1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2), (4, 0), (4, 1), (5, 0), (5, 1)]
-    assert len(guests(build("BNInception", shift_place="block"), TemporalShift, "before_block")) == 11
+        (1, 0),
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (3, 1),
+        (3, 2),
+        (4, 0),
+        (4, 1),
+        (5, 0),
+        (5, 1),
+    ]
+    assert (
+        len(guests(build("BNInception", shift_place="block"), TemporalShift, "before_block")) == 11
+    )
 
 
 def test_a_shift_sees_the_channels_and_segments_of_its_place():
@@ -52,12 +90,19 @@ def test_a_shift_sees_the_channels_and_segments_of_its_place():
     first, second = (block.before_conv1 for block in model.backbone.stages()[0][:2])
     assert (first.moves, second.moves) == (((0, 16, 1), (16, 32, -1)), ((0, 64, 1), (64, 128, -1)))
     assert first.num_segments == 6
-    assert build("resnet50", shift_direction="past").backbone.layer1[0].before_conv1.moves == ((0, 8, -1),)
+    assert build("resnet50", shift_direction="past").backbone.layer1[0].before_conv1.moves == (
+        (0, 8, -1),
+    )
 
 
-@pytest.mark.parametrize(("arch", "expected"), [
-    ("resnet50", [(2, 0), (2, 2), (3, 0), (3, 2), (3, 4)]), ("resnet18", [(2, 0), (3, 0)]),
-    ("resnet101", [(2, 0), (2, 2), *((3, block) for block in range(0, 23, 2))])])
+@pytest.mark.parametrize(
+    ("arch", "expected"),
+    [
+        ("resnet50", [(2, 0), (2, 2), (3, 0), (3, 2), (3, 4)]),
+        ("resnet18", [(2, 0), (3, 0)]),
+        ("resnet101", [(2, 0), (2, 2), *((3, block) for block in range(0, 23, 2))]),
+    ],
+)
 @pytest.mark.parametrize("module", MODULES)
 def test_non_local_blocks_sit_behind_every_second_block(arch, expected, module):
     model = build(arch, module, non_local=True)
@@ -69,7 +114,9 @@ def test_temporal_pool_halves_the_segments_of_what_comes_later():
     model = build("resnet50", segments=8, temporal_pool=True, non_local=True)
     assert isinstance(model.backbone.before_stage2, TemporalPool) and model.scored_segments == 4
     stages = model.backbone.stages()
-    assert [block.before_conv1.num_segments for stage in stages for block in stage] == [8] * 3 + [4] * 13
+    assert [block.before_conv1.num_segments for stage in stages for block in stage] == [8] * 3 + [
+        4
+    ] * 13
     assert stages[1][0].after_block.num_segments == 4
     tdn = build("resnet50", "tdn", segments=8, temporal_pool=True)
     assert tdn.backbone.stages()[1][0].before_conv2.num_segments == 4
@@ -89,22 +136,44 @@ def test_videos_are_not_mixed():
     assert together.shape == (3, 3) and (together[0] - together[1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"module": "tsm", "arch": "BNInception"},
-     r"the blocks of BNInception have no slot before_conv1 \(they have before_block\); use --shift_place block"),
-    ({"module": "tsm", "arch": "mobilenetv2", "shift_place": "block"}, "no slot before_block .*; use --shift_place blockres"),
-    ({"module": "tdn", "arch": "mobilenetv2"}, "tdn needs a ResNet: mobilenetv2 has no slot around its first stage"),
-    ({"module": "tdn", "modality": "Flow"}, "--module tdn sees RGB only, not Flow"),
-    ({"module": "tsn", "arch": "BNInception", "non_local": True},
-     "--non_local: the blocks of BNInception have no slot after_block"),
-    ({"module": "tsn", "arch": "mobilenetv2", "temporal_pool": True}, "--temporal_pool needs a ResNet"),
-    ({"module": "tsm", "temporal_pool": True, "num_segments": 5}, "--temporal_pool halves the segments: 5 is odd"),
-    ({"module": "tsm", "shift_place": "inplace"}, "--shift_place inplace: unknown; known are blockres, block"),
-    ({"module": "tsm", "shift_direction": "future"}, "--shift_direction future: unknown"),
-    ({"module": "tsm", "shift_div": 1}, "--shift_div 1: must be a whole number from 2"),
-    ({"module": "tsm", "shift_div": 2.5}, "--shift_div 2.5: must be a whole number"),
-    ({"module": "tsn", "shift_div": 8}, "--shift_div 8: tsn has no such option"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"module": "tsm", "arch": "BNInception"},
+            r"the blocks of BNInception have no slot before_conv1 \(they have before_block\); use --shift_place block",
+        ),
+        (
+            {"module": "tsm", "arch": "mobilenetv2", "shift_place": "block"},
+            "no slot before_block .*; use --shift_place blockres",
+        ),
+        (
+            {"module": "tdn", "arch": "mobilenetv2"},
+            "tdn needs a ResNet: mobilenetv2 has no slot around its first stage",
+        ),
+        ({"module": "tdn", "modality": "Flow"}, "--module tdn sees RGB only, not Flow"),
+        (
+            {"module": "tsn", "arch": "BNInception", "non_local": True},
+            "--non_local: the blocks of BNInception have no slot after_block",
+        ),
+        (
+            {"module": "tsn", "arch": "mobilenetv2", "temporal_pool": True},
+            "--temporal_pool needs a ResNet",
+        ),
+        (
+            {"module": "tsm", "temporal_pool": True, "num_segments": 5},
+            "--temporal_pool halves the segments: 5 is odd",
+        ),
+        (
+            {"module": "tsm", "shift_place": "inplace"},
+            "--shift_place inplace: unknown; known are blockres, block",
+        ),
+        ({"module": "tsm", "shift_direction": "future"}, "--shift_direction future: unknown"),
+        ({"module": "tsm", "shift_div": 1}, "--shift_div 1: must be a whole number from 2"),
+        ({"module": "tsm", "shift_div": 2.5}, "--shift_div 2.5: must be a whole number"),
+        ({"module": "tsn", "shift_div": 8}, "--shift_div 8: tsn has no such option"),
+    ],
+)
 def test_what_cannot_be_is_refused_with_the_reason(options, message):
     with pytest.raises(UserError, match=message), torch.device("meta"):
         TSN(5, **{"num_segments": 4, "arch": "resnet18", **options})

@@ -35,36 +35,103 @@ def read(path):
 
 
 def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
-    assert call("test_models_center_crop", "motion", *data, "--archs=resnet18", "--weights", weights, "--test_segments=2",
-                "--test_crops=1",
-                "--batch_size=3", "--gpus", 0, "--output_dir", tmp_path, "-j", 0, "--clip_index=0") == 0
-    assert "clip 0, 2 frames x 1 crops x 1 clips, 32, 8/8 videos, softmax per view: Prec@1" in capsys.readouterr().out
+    assert (
+        call(
+            "test_models_center_crop",
+            "motion",
+            *data,
+            "--archs=resnet18",
+            "--weights",
+            weights,
+            "--test_segments=2",
+            "--test_crops=1",
+            "--batch_size=3",
+            "--gpus",
+            0,
+            "--output_dir",
+            tmp_path,
+            "-j",
+            0,
+            "--clip_index=0",
+        )
+        == 0
+    )
+    assert (
+        "clip 0, 2 frames x 1 crops x 1 clips, 32, 8/8 videos, softmax per view: Prec@1"
+        in capsys.readouterr().out
+    )
     rows = read(tmp_path / "0_crop0.pkl")
-    assert len(rows) == 8 and rows[0][0].shape == (1, 8) and rows[0][0].dtype == np.float32 and type(rows[0][1]) is int
+    assert (
+        len(rows) == 8
+        and rows[0][0].shape == (1, 8)
+        and rows[0][0].dtype == np.float32
+        and type(rows[0][1]) is int
+    )
     labels = [int(line.split()[-1]) for line in (data[1] / "val.txt").read_text().splitlines()]
     assert [row[1] for row in rows] == labels
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0_crop0.pkl", "failures.csv", "scores.json"]
-    assert call("pkl_to_results", "--num_clips", 1, "--test_crops", 1, "--output_dir", tmp_path) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "0_crop0.pkl",
+        "failures.csv",
+        "scores.json",
+    ]
+    assert (
+        call("pkl_to_results", "--num_clips", 1, "--test_crops", 1, "--output_dir", tmp_path) == 0
+    )
     out = capsys.readouterr().out
     assert "2 frames x 1 crops x 1 clips, 32, 8/8 videos" in out and "Overall Prec@1" in out
 
 
 def test_three_crops_and_random_clips(data, weights, tmp_path):
     def scores(folder, clip, *flags):
-        assert call("test_models_three_crops", "motion", *data, "--weights", weights, "--test_sampling", "random", "--full_res",
-                    "--output_dir", tmp_path / folder, "-j", 0, "--clip_index", clip, *flags) == 0
-        return [np.concatenate([row[0] for row in read(tmp_path / folder / f"{clip}_crop{k}.pkl")]) for k in range(3)]
+        assert (
+            call(
+                "test_models_three_crops",
+                "motion",
+                *data,
+                "--weights",
+                weights,
+                "--test_sampling",
+                "random",
+                "--full_res",
+                "--output_dir",
+                tmp_path / folder,
+                "-j",
+                0,
+                "--clip_index",
+                clip,
+                *flags,
+            )
+            == 0
+        )
+        return [
+            np.concatenate([row[0] for row in read(tmp_path / folder / f"{clip}_crop{k}.pkl")])
+            for k in range(3)
+        ]
 
     first, second = scores("a", 0), scores("a", 1)
     assert not np.allclose(first[0], second[0])  # another clip
-    assert all(np.array_equal(x, y) for x, y in zip(first, scores("again", 0), strict=True))  # and the same one again
+    assert all(
+        np.array_equal(x, y) for x, y in zip(first, scores("again", 0), strict=True)
+    )  # and the same one again
     fast = scores("fused", 0, "--fuse_bn", "--no-channels_last", "--batch_size", 3)
     assert all(np.allclose(x, y, atol=1e-4) for x, y in zip(first, fast, strict=True))
-    assert sorted(p.name for p in (tmp_path / "a").glob("*.pkl")) == [f"{c}_crop{k}.pkl" for c in (0, 1) for k in range(3)]
+    assert sorted(p.name for p in (tmp_path / "a").glob("*.pkl")) == [
+        f"{c}_crop{k}.pkl" for c in (0, 1) for k in range(3)
+    ]
 
 
 def test_views_of_two_protocols_are_not_mixed(data, weights, tmp_path, capsys):
-    flags = ["test_models_center_crop", "motion", *data, "--weights", weights, "--output_dir", tmp_path, "-j", 0]
+    flags = [
+        "test_models_center_crop",
+        "motion",
+        *data,
+        "--weights",
+        weights,
+        "--output_dir",
+        tmp_path,
+        "-j",
+        0,
+    ]
     assert call(*flags) == 0
     first = last_accuracy(capsys.readouterr().out)
     before = (tmp_path / "0_crop0.pkl").stat().st_mtime_ns
@@ -87,28 +154,73 @@ def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
     """Seven videos on two processes."""
     val = tmp_path / "val.txt"
     val.write_text("".join((data[1] / "val.txt").read_text().splitlines(keepends=True)[:7]))
-    flags = ["motion", *data[:4], "--val_list", val, "--weights", weights, "-j", 0, "--device", "cpu"]
+    flags = [
+        "motion",
+        *data[:4],
+        "--val_list",
+        val,
+        "--weights",
+        weights,
+        "-j",
+        0,
+        "--device",
+        "cpu",
+    ]
     assert call("test_models_center_crop", *flags, "--output_dir", tmp_path / "one") == 0
-    run = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29577, "test_models_center_crop.py",
-                 *flags,
-                 "--output_dir", tmp_path / "two")
+    run = launch(
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        2,
+        "--master_port",
+        29577,
+        "test_models_center_crop.py",
+        *flags,
+        "--output_dir",
+        tmp_path / "two",
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "7/7 videos" in run.stdout
     one, two = (read(tmp_path / name / "0_crop0.pkl") for name in ("one", "two"))
     assert [row[1] for row in one] == [row[1] for row in two]
-    assert (tmp_path / "one" / "0_crop0.pkl").read_bytes() == (tmp_path / "two" / "0_crop0.pkl").read_bytes()
+    assert (tmp_path / "one" / "0_crop0.pkl").read_bytes() == (
+        tmp_path / "two" / "0_crop0.pkl"
+    ).read_bytes()
 
 
 def test_published_layout_scores_the_same(data, weights, tmp_path):
     from ops.checkpoints import load_model
 
-    released = {"epoch": 60, "arch": "resnet18", "state_dict": export_state_dict(load_model(weights), "tdn")}
+    released = {
+        "epoch": 60,
+        "arch": "resnet18",
+        "state_dict": export_state_dict(load_model(weights), "tdn"),
+    }
     torch.save(released, tmp_path / "released.pth.tar")
     for name, file in (("ours", weights), ("theirs", tmp_path / "released.pth.tar")):
-        assert call("test_models_center_crop", "motion", *data, "--weights", file, "--test_segments", 2, "-j", 0,
-                    "--scale_size", 36,
-                    "--full_res", "--output_dir", tmp_path / name) == 0
-    ours, theirs = (np.concatenate([row[0] for row in read(tmp_path / name / "0_crop0.pkl")]) for name in ("ours", "theirs"))
+        assert (
+            call(
+                "test_models_center_crop",
+                "motion",
+                *data,
+                "--weights",
+                file,
+                "--test_segments",
+                2,
+                "-j",
+                0,
+                "--scale_size",
+                36,
+                "--full_res",
+                "--output_dir",
+                tmp_path / name,
+            )
+            == 0
+        )
+    ours, theirs = (
+        np.concatenate([row[0] for row in read(tmp_path / name / "0_crop0.pkl")])
+        for name in ("ours", "theirs")
+    )
     np.testing.assert_array_equal(ours, theirs)
 
 
@@ -121,10 +233,22 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     content = video.read_bytes()
     video.unlink()
     if kind != "missing":
-        video.write_bytes({"empty": b"", "text": b"not a video\n" * 100, "truncated": content[:len(content) // 2]}[kind])
-    flags = ["test_models_center_crop", "motion", *[str(flag).replace(str(data[1]), str(root)) for flag in data],
-             "--weights", weights,
-             "--output_dir", tmp_path / "out"]
+        video.write_bytes(
+            {
+                "empty": b"",
+                "text": b"not a video\n" * 100,
+                "truncated": content[: len(content) // 2],
+            }[kind]
+        )
+    flags = [
+        "test_models_center_crop",
+        "motion",
+        *[str(flag).replace(str(data[1]), str(root)) for flag in data],
+        "--weights",
+        weights,
+        "--output_dir",
+        tmp_path / "out",
+    ]
     for workers in (0, 1):
         line = refused(capsys, *flags, "-j", workers)
         assert f"{root}/val.txt:3: " in line and "--on-error count-wrong" in line
@@ -134,22 +258,44 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     scores, label = read(tmp_path / "out" / "0_crop0.pkl")[2]
     assert scores.argmin() == label and (scores == scores.min()).sum() == 1
     facts = read_facts(tmp_path / "out")
-    assert (facts.read, len(facts.ids), facts.failures[0]["line"], facts.failures[0]["row"]) == (7, 8, 3, 2)
+    assert (facts.read, len(facts.ids), facts.failures[0]["line"], facts.failures[0]["row"]) == (
+        7,
+        8,
+        3,
+        2,
+    )
     header, row = (tmp_path / "out" / "failures.csv").read_text().splitlines()
-    assert header == "line,id,reason,clips" and row.startswith(f"3,{facts.ids[2]},") and row.endswith(",0")
+    assert (
+        header == "line,id,reason,clips"
+        and row.startswith(f"3,{facts.ids[2]},")
+        and row.endswith(",0")
+    )
     assert call("pkl_to_results", tmp_path / "out") == 0
     assert "7/8 videos" in capsys.readouterr().out
 
 
 def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
     def error(*flags, weights=weights):
-        return refused(capsys, "test_models_center_crop", "motion", *data, "--weights", weights, "-j", 0, "--output_dir",
-                       tmp_path / "out", *flags)
+        return refused(
+            capsys,
+            "test_models_center_crop",
+            "motion",
+            *data,
+            "--weights",
+            weights,
+            "-j",
+            0,
+            "--output_dir",
+            tmp_path / "out",
+            *flags,
+        )
 
     save_checkpoint(tmp_path / "five.pth", TSN(5, 2, arch="resnet18", module="tsn", input_size=32))
     assert "5 classes" in error(weights=tmp_path / "five.pth")
     named = tmp_path / "named.pth"
-    save_checkpoint(named, TSN(8, 2, arch="resnet18", module="tsn", input_size=32), class_names=list("abcdefgh"))
+    save_checkpoint(
+        named, TSN(8, 2, arch="resnet18", module="tsn", input_size=32), class_names=list("abcdefgh")
+    )
     assert "class names differ" in error(weights=named)
     (tmp_path / "text.pth").write_text("hello")
     assert "not a readable checkpoint" in error(weights=tmp_path / "text.pth")
@@ -162,6 +308,7 @@ def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
 
 
 # Several clips, several networks.
+
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
@@ -185,10 +332,28 @@ def last_accuracy(out):
     return next(line for line in reversed(out.splitlines()) if line.startswith("Overall"))
 
 
-@pytest.mark.parametrize(("flags", "clips"), [
-    (["--dense_sample"], 10), (["--twice_sample"], 2), (["--test_sampling", "random", "--clips", 3], 3), ([], 1)])
-def test_all_clips_of_one_run_are_those_of_one_run_each(data, networks, tmp_path, capsys, flags, clips):
-    command = ["test_models_three_crops", "motion", *data, "--weights", networks["rgb"], *flags, "-j", 0]
+@pytest.mark.parametrize(
+    ("flags", "clips"),
+    [
+        (["--dense_sample"], 10),
+        (["--twice_sample"], 2),
+        (["--test_sampling", "random", "--clips", 3], 3),
+        ([], 1),
+    ],
+)
+def test_all_clips_of_one_run_are_those_of_one_run_each(
+    data, networks, tmp_path, capsys, flags, clips
+):
+    command = [
+        "test_models_three_crops",
+        "motion",
+        *data,
+        "--weights",
+        networks["rgb"],
+        *flags,
+        "-j",
+        0,
+    ]
     assert call(*command, "--output_dir", tmp_path / "all") == 0
     out = capsys.readouterr().out
     assert f"4 frames x 3 crops x {clips} clips, 32, 8/8 videos, mean of logits" in out
@@ -199,9 +364,13 @@ def test_all_clips_of_one_run_are_those_of_one_run_each(data, networks, tmp_path
         for crop in range(3):
             name = f"{clip}_crop{crop}.pkl"
             assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
-    assert call(*command, "--output_dir", tmp_path / "fast", "--batch_size", 5, "--view_batch", 7) == 0
+    assert (
+        call(*command, "--output_dir", tmp_path / "fast", "--batch_size", 5, "--view_batch", 7) == 0
+    )
     for name in names:
-        np.testing.assert_allclose(logits_of(tmp_path / "fast" / name), logits_of(tmp_path / "all" / name), atol=1e-4)
+        np.testing.assert_allclose(
+            logits_of(tmp_path / "fast" / name), logits_of(tmp_path / "all" / name), atol=1e-4
+        )
     capsys.readouterr()
     assert call("pkl_to_results", tmp_path / "all") == 0  # averages logits, too, without being told
     assert last_accuracy(capsys.readouterr().out) == last_accuracy(out)
@@ -211,11 +380,36 @@ def test_an_ensemble_of_two_modalities_is_joined_by_video(data, networks, tmp_pa
     lines = [line.split() for line in (data[1] / "val.txt").read_text().splitlines()]
     flow = make_flow(tmp_path / "flow", [(video, int(label)) for video, label in reversed(lines)])
     out = tmp_path / "out"
-    assert call("test_models_center_crop", "motion", "--class_names", data[3],
-                "--weights", f"{networks['rgb']},{networks['flow']}", "--test_list", f"{data[5]},{flow}",
-                "--root_path", f"{data[1]},{tmp_path / 'flow'}",
-                "--image_tmpl", "img_{:05d}.jpg,flow_{}_{:05d}.jpg", "--test_segments", "4,2", "--test_crops", "1,10",
-                "--coeff", "1,1.5", "--softmax", "-j", 0, "--output_dir", out, "--csv_file", tmp_path / "s.csv") == 0
+    assert (
+        call(
+            "test_models_center_crop",
+            "motion",
+            "--class_names",
+            data[3],
+            "--weights",
+            f"{networks['rgb']},{networks['flow']}",
+            "--test_list",
+            f"{data[5]},{flow}",
+            "--root_path",
+            f"{data[1]},{tmp_path / 'flow'}",
+            "--image_tmpl",
+            "img_{:05d}.jpg,flow_{}_{:05d}.jpg",
+            "--test_segments",
+            "4,2",
+            "--test_crops",
+            "1,10",
+            "--coeff",
+            "1,1.5",
+            "--softmax",
+            "-j",
+            0,
+            "--output_dir",
+            out,
+            "--csv_file",
+            tmp_path / "s.csv",
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "4 frames x 1 crops x 1 clips" in printed and "2 frames x 10 crops x 1 clips" in printed
     rgb = logits_of(out / "0_rgb" / "0_crop0.pkl")
@@ -227,13 +421,29 @@ def test_an_ensemble_of_two_modalities_is_joined_by_video(data, networks, tmp_pa
     names = data[3].read_text().splitlines()
     expected = [f"{video};{names[k]}" for (video, _), k in zip(lines, best, strict=True)]
     assert (tmp_path / "s.csv").read_text().splitlines() == expected
-    assert call("pkl_to_results", out / "0_rgb", out / "1_flow", "--score_weights", 1, 1.5, "--softmax") == 0
+    assert (
+        call(
+            "pkl_to_results", out / "0_rgb", out / "1_flow", "--score_weights", 1, 1.5, "--softmax"
+        )
+        == 0
+    )
     assert last_accuracy(capsys.readouterr().out) == last_accuracy(printed)
 
 
 def test_max_num_counts_videos(data, networks, tmp_path, capsys):
-    command = ["test_models_center_crop", "motion", *data, "--weights", networks["diff"], "-j", 0, "--batch_size", 3,
-               "--output_dir", tmp_path / "out"]
+    command = [
+        "test_models_center_crop",
+        "motion",
+        *data,
+        "--weights",
+        networks["diff"],
+        "-j",
+        0,
+        "--batch_size",
+        3,
+        "--output_dir",
+        tmp_path / "out",
+    ]
     assert call(*command, "--max_num", 5, "--save_scores", tmp_path / "s.npz") == 0
     assert "5/5 videos" in capsys.readouterr().out
     saved = np.load(tmp_path / "s.npz")
@@ -245,12 +455,24 @@ def test_max_num_counts_videos(data, networks, tmp_path, capsys):
 
 def test_networks_that_do_not_go_together(data, networks, tmp_path, capsys):
     def error(*flags):
-        return refused(capsys, "test_models_center_crop", "motion", *data, "-j", 0, "--output_dir", tmp_path / "out", *flags)
+        return refused(
+            capsys,
+            "test_models_center_crop",
+            "motion",
+            *data,
+            "-j",
+            0,
+            "--output_dir",
+            tmp_path / "out",
+            *flags,
+        )
 
     save_checkpoint(tmp_path / "five.pth", TSN(5, 2, arch="resnet18", input_size=32))
     assert "5 classes" in error("--weights", f"{networks['rgb']},{tmp_path / 'five.pth'}")
     assert "flow is not read from a video file" in error("--weights", networks["flow"])
     assert "--modality Flow" in error("--weights", networks["rgb"], "--modality", "Flow")
-    assert "--save_scores" in error("--weights", f"{networks['rgb']},{networks['rgb']}", "--save_scores", tmp_path / "s.npz")
+    assert "--save_scores" in error(
+        "--weights", f"{networks['rgb']},{networks['rgb']}", "--save_scores", tmp_path / "s.npz"
+    )
     assert "twice sampling" in error("--weights", networks["rgb"], "--twice_sample", "--clips", 3)
     assert not list((tmp_path / "out").glob("*.pkl"))

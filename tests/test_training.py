@@ -12,8 +12,30 @@ from torch.nn.functional import cross_entropy
 from ops import training
 from ops.logs import RunLog
 
-TINY = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2, "--input_size", 32,
-        "--batch-size", 4, "--lr", 0.01, "-j", 0, "--epochs", 2, "--device", "cpu", "--print-freq", 1]
+TINY = [
+    "--module",
+    "tsn",
+    "--arch",
+    "resnet18",
+    "--pretrain",
+    "none",
+    "--num_segments",
+    2,
+    "--input_size",
+    32,
+    "--batch-size",
+    4,
+    "--lr",
+    0.01,
+    "-j",
+    0,
+    "--epochs",
+    2,
+    "--device",
+    "cpu",
+    "--print-freq",
+    1,
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +57,16 @@ def test_the_average_of_weights_is_the_recursion():
     expected = {name: p.detach().clone() for name, p in net.named_parameters()}
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for step in range(3):
-        clip = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(step))
+        clip = torch.randint(
+            256, (2, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(step)
+        )
         optimizer.zero_grad()
         cross_entropy(net(clip), torch.tensor([0, 1])).backward()
         optimizer.step()
         ema.update_parameters(net)
-        expected = {name: 0.75 * expected[name] + 0.25 * p.detach() for name, p in net.named_parameters()}
+        expected = {
+            name: 0.75 * expected[name] + 0.25 * p.detach() for name, p in net.named_parameters()
+        }
     for name, p in ema.module.named_parameters():
         torch.testing.assert_close(p, expected[name])
     assert all(torch.equal(a, b) for a, b in zip(ema.module.buffers(), net.buffers(), strict=True))
@@ -49,43 +75,100 @@ def test_the_average_of_weights_is_the_recursion():
 
 def test_the_average_is_what_is_validated_and_tested(data, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run(data, out, "--ema", 0.8, "--mixup", 0.2, "--cutmix", 1, "--label_smoothing", 0.1, "--stochastic_depth", 0.1) == 0
+    assert (
+        run(
+            data,
+            out,
+            "--ema",
+            0.8,
+            "--mixup",
+            0.2,
+            "--cutmix",
+            1,
+            "--label_smoothing",
+            0.1,
+            "--stochastic_depth",
+            0.1,
+        )
+        == 0
+    )
     best, row = load(out / "best.pth"), json.loads((out / "log.jsonl").read_text().splitlines()[-1])
     trained, average = best["trained_state_dict"], best["state_dict"]
-    assert trained.keys() == average.keys() and not torch.equal(trained["head.weight"], average["head.weight"])
+    assert trained.keys() == average.keys() and not torch.equal(
+        trained["head.weight"], average["head.weight"]
+    )
     assert torch.equal(trained["backbone.bn1.running_mean"], average["backbone.bn1.running_mean"])
     capsys.readouterr()
     last = load(out / "last.pth")
-    assert run(data, tmp_path / "e", "-e", "--resume", out / "last.pth", "--stochastic_depth", 0.1) == 0
-    assert f"loss {row['val_loss']:.4f}" in capsys.readouterr().out and last["metrics"]["val_loss"] == row["val_loss"]
+    assert (
+        run(data, tmp_path / "e", "-e", "--resume", out / "last.pth", "--stochastic_depth", 0.1)
+        == 0
+    )
+    assert (
+        f"loss {row['val_loss']:.4f}" in capsys.readouterr().out
+        and last["metrics"]["val_loss"] == row["val_loss"]
+    )
 
 
 def test_the_rate_is_scaled_with_the_batch(data, tmp_path, capsys):
     assert run(data, tmp_path / "a", "--epochs", 1, "--lr_batch", 16) == 0  # of 4 videos, as it is
-    assert "lr 0.01, WHICH IS MEANT FOR A TOTAL BATCH OF 16: --scale_lr would make it 0.0025" in capsys.readouterr().out
+    assert (
+        "lr 0.01, WHICH IS MEANT FOR A TOTAL BATCH OF 16: --scale_lr would make it 0.0025"
+        in capsys.readouterr().out
+    )
     assert run(data, tmp_path / "b", "--epochs", 1, "--lr_batch", 16, "--scale_lr") == 0
     said = capsys.readouterr().out
-    assert "total batch 4 = 1 processes x 4 videos x 1 accumulated; lr 0.0025 = 0.01 x 4 / 16, groups" in said
+    assert (
+        "total batch 4 = 1 processes x 4 videos x 1 accumulated; lr 0.0025 = 0.01 x 4 / 16, groups"
+        in said
+    )
     args = json.loads((tmp_path / "b" / "args.json").read_text())
     assert (args["lr"], args["lr_used"], args["total_batch"]) == (0.01, 0.0025, 4)
-    assert args["videos"] == {"train": 16, "val": 8} and args["num_classes"] == 8 and len(args["class_names_sha256"]) == 64
-    rates = [load(tmp_path / name / "last.pth")["optimizer"]["param_groups"][0]["lr"] for name in "ab"]
+    assert (
+        args["videos"] == {"train": 16, "val": 8}
+        and args["num_classes"] == 8
+        and len(args["class_names_sha256"]) == 64
+    )
+    rates = [
+        load(tmp_path / name / "last.pth")["optimizer"]["param_groups"][0]["lr"] for name in "ab"
+    ]
     assert rates == [0.01, 0.0025]
-    assert "--scale_lr needs --lr_batch" in refused(capsys, "main", "motion", "RGB", *data, *TINY, "--scale_lr")
+    assert "--scale_lr needs --lr_batch" in refused(
+        capsys, "main", "motion", "RGB", *data, *TINY, "--scale_lr"
+    )
 
 
 def test_several_labels_and_smoothing_exclude_each_other(data, capsys):
-    line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--multi_label", "--label_smoothing", 0.1)
+    line = refused(
+        capsys, "main", "motion", "RGB", *data, *TINY, "--multi_label", "--label_smoothing", 0.1
+    )
     assert "--label_smoothing is of one label" in line
 
 
 def test_a_run_goes_on_with_the_same_total_batch_only(data, tmp_path, capsys):
     """Two processes of 4 videos are, between epochs, one of 4 that accumulates twice."""
     out = tmp_path / "out"
-    two = launch("-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29561, "main.py", "motion", "RGB",
-                 *data, *TINY, "--epochs", 1, "--output_dir", out)
+    two = launch(
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        2,
+        "--master_port",
+        29561,
+        "main.py",
+        "motion",
+        "RGB",
+        *data,
+        *TINY,
+        "--epochs",
+        1,
+        "--output_dir",
+        out,
+    )
     assert two.returncode == 0, two.stderr[-2000:]
-    line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", out, "--resume", "auto")
+    line = refused(
+        capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", out, "--resume", "auto"
+    )
     assert "total_batch 8 -> 4" in line
     assert run(data, out, "--resume", "auto", "--accumulate", 2) == 0
     assert load(out / "last.pth")["step"] == 4  # of 16 videos, 8 a step, twice
@@ -102,6 +185,7 @@ def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypa
             if len(scored) == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
             return stop()
+
         return real(*args, stop=asked, **options)
 
     monkeypatch.setattr(training, "score_videos", signalled)
@@ -112,28 +196,58 @@ def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypa
     assert load(out / "last.pth")["step_in_epoch"] == 4 and not (out / "best.pth").exists()
     assert run(data, out, "--resume", "auto") == 0
     whole, parts = load(tmp_path / "whole" / "last.pth"), load(out / "last.pth")
-    assert all(torch.equal(value, parts["state_dict"][key]) for key, value in whole["state_dict"].items())
-    assert whole["metrics"]["val_loss"] == parts["metrics"]["val_loss"] and whole["best"] == parts["best"]
+    assert all(
+        torch.equal(value, parts["state_dict"][key]) for key, value in whole["state_dict"].items()
+    )
+    assert (
+        whole["metrics"]["val_loss"] == parts["metrics"]["val_loss"]
+        and whole["best"] == parts["best"]
+    )
 
 
 def test_two_runs_in_one_folder(data, tmp_path, capsys):
     with RunLog(tmp_path / "out", True):
-        line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out")
-        assert "/out: another training is writing there; wait for it, or give another --output_dir" in line
+        line = refused(
+            capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out"
+        )
+        assert (
+            "/out: another training is writing there; wait for it, or give another --output_dir"
+            in line
+        )
     assert run(data, tmp_path / "out", "--epochs", 1) == 0
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"recipe": None}, "holds no training state"), ({"epoch": "1"}, "holds no training state"),
-    ({"meters": 3}, "holds no training state"), ({"model": {"arch": torch.ones(3)}}, "another model .arch tensor"),
-    ({"recipe": {"lr": [[torch.ones(2)]], "lr_steps": "a\nb"}}, "another recipe .lr .* -> 0.01, lr_steps a.nb -> "),
-    ({"state_dict": {"head.weight": torch.ones(3)}}, "is not one of this model"),
-    ({"optimizer": {}}, "is not one of this model"),
-    ({"optimizer": {"state": {}, "param_groups": 5}}, "is not one of this model")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": None}, "holds no training state"),
+        ({"epoch": "1"}, "holds no training state"),
+        ({"meters": 3}, "holds no training state"),
+        ({"model": {"arch": torch.ones(3)}}, "another model .arch tensor"),
+        (
+            {"recipe": {"lr": [[torch.ones(2)]], "lr_steps": "a\nb"}},
+            "another recipe .lr .* -> 0.01, lr_steps a.nb -> ",
+        ),
+        ({"state_dict": {"head.weight": torch.ones(3)}}, "is not one of this model"),
+        ({"optimizer": {}}, "is not one of this model"),
+        ({"optimizer": {"state": {}, "param_groups": 5}}, "is not one of this model"),
+    ],
+)
 def test_what_is_no_state_of_this_run_is_refused(data, tmp_path_factory, changes, message, capsys):
     folder = tmp_path_factory.getbasetemp() / "to_resume"
     if not folder.exists():
         assert run(data, folder, "--epochs", 1) == 0
     torch.save({**load(folder / "last.pth"), **changes}, folder / "changed.pth")
-    line = refused(capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", folder, "--resume", folder / "changed.pth")
+    line = refused(
+        capsys,
+        "main",
+        "motion",
+        "RGB",
+        *data,
+        *TINY,
+        "--output_dir",
+        folder,
+        "--resume",
+        folder / "changed.pth",
+    )
     assert re.search(message, line) and "\n" not in line

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from video_frames import FrameStream, check_picture_names, folder_frames, parse_size, scaled, write_picture
+from video_frames import (
+    FrameStream,
+    check_picture_names,
+    folder_frames,
+    parse_size,
+    scaled,
+    write_picture,
+)
 from videos import damage_packet, decode_all, encode, hide_frames, textured_frames
 
 from ops.data.frame_folder import decode_image
@@ -15,7 +22,11 @@ from ops.errors import UserError
 side = st.integers(10, 4000)
 
 
-@given(st.one_of(st.text(max_size=8), st.from_regex(r"[0-9]{1,4}(x[0-9]{1,4})?", fullmatch=True)), side, side)
+@given(
+    st.one_of(st.text(max_size=8), st.from_regex(r"[0-9]{1,4}(x[0-9]{1,4})?", fullmatch=True)),
+    side,
+    side,
+)
 def test_every_size_is_refused_or_kept(text, width, height):
     try:
         size = parse_size(text)
@@ -28,11 +39,18 @@ def test_every_size_is_refused_or_kept(text, width, height):
     elif size == "0" or int(size) >= min(width, height):
         assert new == (width, height)
     else:
-        assert min(new) == int(size) and max(new) == int(max(width, height) * int(size) / min(width, height) + 0.5)
-    assert all(a % 2 == 0 and abs(a - b) <= 1 for a, b in zip(scaled(size, width, height, 2), new, strict=True))
+        assert min(new) == int(size) and max(new) == int(
+            max(width, height) * int(size) / min(width, height) + 0.5
+        )
+    assert all(
+        a % 2 == 0 and abs(a - b) <= 1
+        for a, b in zip(scaled(size, width, height, 2), new, strict=True)
+    )
 
 
-@pytest.mark.parametrize("text", ["", "-1", "256 ", "x", "256x", "0x5", "1e2", "٢٥٦", "340X256", "256.0", "1", "00"])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "256 ", "x", "256x", "0x5", "1e2", "٢٥٦", "340X256", "256.0", "1", "00"]
+)
 def test_no_size(text):
     with pytest.raises(argparse.ArgumentTypeError):
         parse_size(text)
@@ -43,11 +61,19 @@ def frames():
     return textured_frames(40)
 
 
-@pytest.mark.parametrize("name, kwargs", [
-    ("v.mp4", {}), ("v.mp4", {"rotation": 90}), ("v.mp4", {"rotation": 180}), ("v.mp4", {"rotation": 270}),
-    ("v.mkv", {"open_gop": True}), ("v.avi", {"codec": "mpeg4"}), ("v.mpg", {"codec": "mpeg2video"}),
-    ("v.mp4", {"pts": list(range(0, 80000, 2000))}),
-])
+@pytest.mark.parametrize(
+    "name, kwargs",
+    [
+        ("v.mp4", {}),
+        ("v.mp4", {"rotation": 90}),
+        ("v.mp4", {"rotation": 180}),
+        ("v.mp4", {"rotation": 270}),
+        ("v.mkv", {"open_gop": True}),
+        ("v.avi", {"codec": "mpeg4"}),
+        ("v.mpg", {"codec": "mpeg2video"}),
+        ("v.mp4", {"pts": list(range(0, 80000, 2000))}),
+    ],
+)
 def test_the_frames_of_a_sequential_decode(name, kwargs, frames, tmp_path):
     path = encode(tmp_path / name, frames, **kwargs)
     truth = decode_all(path)
@@ -59,7 +85,9 @@ def test_the_frames_of_a_sequential_decode(name, kwargs, frames, tmp_path):
         small = np.stack(list(stream))
     height, width = small.shape[1:3]
     assert (height, width) == ((60, 40) if kwargs.get("rotation", 0) % 180 else (40, 60))
-    expected = np.stack([Image.fromarray(np.ascontiguousarray(image)).resize((width, height), 3) for image in truth])
+    expected = np.stack(
+        [Image.fromarray(np.ascontiguousarray(image)).resize((width, height), 3) for image in truth]
+    )
     distance = [np.abs(image.astype(float) - expected).mean((1, 2, 3)).argmin() for image in small]
     assert distance == list(range(len(truth)))
 
@@ -81,12 +109,17 @@ def test_a_lost_frame_ends_it(frames, tmp_path):
     path = encode(tmp_path / "v.mp4", frames, options={"x264-params": "keyint=1"})
     damage_packet(path, 7)
     got = []
-    with FrameStream(path) as stream, pytest.raises(UnreadableVideo, match="frame 7 cannot be decoded"):
+    with (
+        FrameStream(path) as stream,
+        pytest.raises(UnreadableVideo, match="frame 7 cannot be decoded"),
+    ):
         got.extend(stream)
     assert len(got) >= 7
 
 
-@pytest.mark.parametrize("name, chroma, worst", [("a.png", "420", 0), ("a.jpg", "444", 9), ("a.JPEG", "420", 40)])
+@pytest.mark.parametrize(
+    "name, chroma, worst", [("a.png", "420", 0), ("a.jpg", "444", 9), ("a.JPEG", "420", 40)]
+)
 def test_pictures(name, chroma, worst, tmp_path):
     y, x = np.mgrid[:48, :65]
     image = np.stack([x * 3, y * 4, 255 - x - y], axis=-1).astype(np.uint8)
@@ -95,12 +128,16 @@ def test_pictures(name, chroma, worst, tmp_path):
     difference = decode_image(str(tmp_path), name).astype(int) - image[:, ::-1]
     assert np.abs(difference).max() <= worst and np.abs(difference).mean() <= worst / 9
     grey = decode_image(str(tmp_path), f"grey{name}", "L")
-    assert grey.shape == (48, 65) and np.abs(grey.astype(int) - image[..., 0]).max() <= min(worst, 4)
+    assert grey.shape == (48, 65) and np.abs(grey.astype(int) - image[..., 0]).max() <= min(
+        worst, 4
+    )
 
 
 def test_refused_picture_names():
     for name in ("a/img_{:05d}.jpg", "img_{:05d}.gif", "{:05d}"):
-        with pytest.raises(UserError, match="does not name pictures; give a name that ends in one of"):
+        with pytest.raises(
+            UserError, match="does not name pictures; give a name that ends in one of"
+        ):
             check_picture_names(name, 90)
     for quality in (0, 101):
         with pytest.raises(UserError, match=f"--quality {quality} is not in 1 to 100"):
@@ -110,7 +147,9 @@ def test_refused_picture_names():
 def test_folder_frames(frames, tmp_path):
     for i in range(6):
         write_picture(str(tmp_path / f"{i + 1:03d}.png"), frames[i], 90)
-    assert np.array_equal(np.stack(list(folder_frames(str(tmp_path), "{:03d}.png", "0"))), frames[:6])
+    assert np.array_equal(
+        np.stack(list(folder_frames(str(tmp_path), "{:03d}.png", "0"))), frames[:6]
+    )
     assert next(folder_frames(str(tmp_path), "{:03d}.png", "32")).shape == (32, 48, 3)
     write_picture(str(tmp_path / "004.png"), frames[3, :32], 90)
     with pytest.raises(UnreadableVideo, match=r"004.png differs in size"):

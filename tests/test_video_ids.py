@@ -26,7 +26,13 @@ def test_ids_that_cannot_be_joined():
         name = "x" if len(first) == 3 else "y"
         with pytest.raises(UserError, match=f"^{name}: the id a is in rows 1 and 3"):
             order_of(("x", first), ("y", other))
-    with pytest.raises(UserError, match=r"^5 of 6 videos of x are not in y \(b, c, d, \.\.\.\); test both on the same list$"):
+    with pytest.raises(
+        UserError,
+        match=r"^5 of 6 videos of x are not in y \(b, c, d, \.\.\.\); test both on the same list$",
+    ):
         order_of(("x", list("abcdef")), ("y", ["a"]))
-    with pytest.raises(UserError, match=r"^1 of 2 videos of x are not in y \(b\); 1 of 2 videos of y are not in x \(z\); test"):
+    with pytest.raises(
+        UserError,
+        match=r"^1 of 2 videos of x are not in y \(b\); 1 of 2 videos of y are not in x \(z\); test",
+    ):
         order_of(("x", ["a", "b"]), ("y", ["z", "a"]))

@@ -26,23 +26,48 @@ def touch(folder, *names):
 
 
 def test_folder(tmp_path):
-    src = touch(tmp_path / "src", "b/v.mp4", "b/v.1.AVI", "a b/größe 视频.webm", "-x.mkv", "b/notes.txt", ".hidden/v.mp4",
-                "b/._v.mp4")
+    src = touch(
+        tmp_path / "src",
+        "b/v.mp4",
+        "b/v.1.AVI",
+        "a b/größe 视频.webm",
+        "-x.mkv",
+        "b/notes.txt",
+        ".hidden/v.mp4",
+        "b/._v.mp4",
+    )
     (src / "b" / "again").symlink_to(src)  # never ends if followed
     (touch(tmp_path / "elsewhere", "far.mov") / "deep").mkdir()
     (src / "linked").symlink_to(tmp_path / "elsewhere")
     jobs = find("-j", 3, src, tmp_path / "out")
-    names = {str(Path(job.source).relative_to(src)): str(Path(job.target).relative_to(tmp_path / "out")) for job in jobs}
-    assert names == {"b/v.mp4": "b/v", "b/v.1.AVI": "b/v.1", "a b/größe 视频.webm": "a b/größe 视频", "-x.mkv": "-x",
-                     "linked/far.mov": "linked/far"}
-    assert {job.target[-4:] for job in find(src, tmp_path / "out", result_suffix=".mp4")} == {".mp4"}
+    names = {
+        str(Path(job.source).relative_to(src)): str(Path(job.target).relative_to(tmp_path / "out"))
+        for job in jobs
+    }
+    assert names == {
+        "b/v.mp4": "b/v",
+        "b/v.1.AVI": "b/v.1",
+        "a b/größe 视频.webm": "a b/größe 视频",
+        "-x.mkv": "-x",
+        "linked/far.mov": "linked/far",
+    }
+    assert {job.target[-4:] for job in find(src, tmp_path / "out", result_suffix=".mp4")} == {
+        ".mp4"
+    }
 
 
 def test_folders_of_frames(tmp_path):
-    src = touch(tmp_path / "src", "a/v.mp4/img_00001.jpg", "a/w/img_00001.jpg", "a/other/00001.jpg", "a/z.mp4")
+    src = touch(
+        tmp_path / "src",
+        "a/v.mp4/img_00001.jpg",
+        "a/w/img_00001.jpg",
+        "a/other/00001.jpg",
+        "a/z.mp4",
+    )
     jobs = find(src, tmp_path / "out", frames_tmpl="img_{:05d}.jpg")
     assert [(job.source, job.target) for job in jobs] == [
-        (str(src / "a" / name), str(tmp_path / "out" / "a" / name)) for name in ("v.mp4", "w")]
+        (str(src / "a" / name), str(tmp_path / "out" / "a" / name)) for name in ("v.mp4", "w")
+    ]
     one = find(src / "a" / "w", tmp_path / "out", frames_tmpl="img_{:05d}.jpg")
     assert [job.target for job in one] == [str(tmp_path / "out" / "w")]
 
@@ -51,19 +76,38 @@ def test_list(tmp_path):
     root = touch(tmp_path / "videos", "a/v.mp4", "w x.avi", "frames/img_00001.jpg")
     (tmp_path / "list.txt").write_text("a/v 7\nw x.avi 3\na/v.mp4 1\nmissing.mp4 2\nframes 12 3\n")
     jobs = find(tmp_path / "out", "--list", tmp_path / "list.txt", "--root_path", root)
-    assert [os.path.relpath(job.source, root) for job in jobs] == ["a/v.mp4", "w x.avi", "missing.mp4", "frames"]
-    assert [os.path.relpath(job.target, tmp_path / "out") for job in jobs] == ["a/v", "w x", "missing", "frames"]
+    assert [os.path.relpath(job.source, root) for job in jobs] == [
+        "a/v.mp4",
+        "w x.avi",
+        "missing.mp4",
+        "frames",
+    ]
+    assert [os.path.relpath(job.target, tmp_path / "out") for job in jobs] == [
+        "a/v",
+        "w x",
+        "missing",
+        "frames",
+    ]
     (tmp_path / "list.txt").write_text("a/v.mp4 7\n../elsewhere.mp4 0\n")
     with pytest.raises(UserError, match=r"elsewhere\.mp4 is not in .*videos; give a --root_path"):
         find("--list", tmp_path / "list.txt", "--root_path", root, tmp_path / "out")
 
 
-@pytest.mark.parametrize("names, words", [
-    (["a/v.mp4", "a/v.avi"], "a/v.avi and .*a/v.mp4 would both become .*out/a/v; rename"),
-    (["a.mp4", "a/v.mp4"], "a/v.mp4 would be written into .*out/a, the result of .*a.mp4; rename"),
-    (["failures.csv.mp4"], "failures.csv.mp4 would become .*out/failures.csv, a file of this tool's own; rename it"),
-    (["notes.txt"], "no video in it or below it"),
-])
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        (["a/v.mp4", "a/v.avi"], "a/v.avi and .*a/v.mp4 would both become .*out/a/v; rename"),
+        (
+            ["a.mp4", "a/v.mp4"],
+            "a/v.mp4 would be written into .*out/a, the result of .*a.mp4; rename",
+        ),
+        (
+            ["failures.csv.mp4"],
+            "failures.csv.mp4 would become .*out/failures.csv, a file of this tool's own; rename it",
+        ),
+        (["notes.txt"], "no video in it or below it"),
+    ],
+)
 def test_refused_folders(names, words, tmp_path):
     with pytest.raises(UserError, match=words):
         find(touch(tmp_path / "src", *names), tmp_path / "out")
@@ -74,15 +118,22 @@ def test_refused_flags(tmp_path):
     for out in (src, src / "frames", tmp_path / "x" / ".." / "src" / "y"):
         with pytest.raises(UserError, match=r"lies in .*give another OUT"):
             find(src, out)
-    for flags, words in (([src, tmp_path / "out", "--list", "l"], "either a folder SRC or --list"), (["out"], "either"),
-                         ([src, tmp_path / "out", "-j", 0], "-j 0 is too small"),
-                         ([tmp_path / "no", "out"], "no: No such file"), ([src / "v.mp4", "out"], "v.mp4: Not a directory"),
-                         (["--list", "no.txt", "out"], "no.txt: no such")):
+    for flags, words in (
+        ([src, tmp_path / "out", "--list", "l"], "either a folder SRC or --list"),
+        (["out"], "either"),
+        ([src, tmp_path / "out", "-j", 0], "-j 0 is too small"),
+        ([tmp_path / "no", "out"], "no: No such file"),
+        ([src / "v.mp4", "out"], "v.mp4: Not a directory"),
+        (["--list", "no.txt", "out"], "no.txt: no such"),
+    ):
         with pytest.raises(UserError, match=words):
             find(*flags)
 
 
-ERRORS = {"full": (errno.ENOSPC, "No space left on device"), "long.mp4": (errno.ENAMETOOLONG, "File name too long")}
+ERRORS = {
+    "full": (errno.ENOSPC, "No space left on device"),
+    "long.mp4": (errno.ENAMETOOLONG, "File name too long"),
+}
 
 
 def copy(job):
@@ -104,6 +155,7 @@ def copy(job):
 @pytest.fixture
 def start(tmp_path):
     """A function that runs ``copy`` on videos of these names."""
+
     def run_on(*names, out=tmp_path / "out", **arguments):
         return run("copy", out, find(touch(tmp_path / "src", *names), out), copy, arguments, 2)
 
@@ -113,8 +165,10 @@ def start(tmp_path):
 def test_run_goes_on(start, tmp_path, capfd):
     out = tmp_path / "out"
     assert start("a/1.mp4", "2.mp4", "bad, really.mp4", size=3) == 1
-    assert capfd.readouterr().out == (f"{out}: 2 videos done, 0 were there already, 1 failed and are listed in "
-                                      f"{out}/failures.csv\n")
+    assert capfd.readouterr().out == (
+        f"{out}: 2 videos done, 0 were there already, 1 failed and are listed in "
+        f"{out}/failures.csv\n"
+    )
     rows = list(csv.reader((out / "failures.csv").open()))
     assert rows == [["video", "reason"], [str(tmp_path / "src" / "bad, really.mp4"), "not good"]]
     assert json.loads((out / ".copy.json").read_text()) == {"size": 3}
@@ -125,8 +179,12 @@ def test_run_goes_on(start, tmp_path, capfd):
     assert "1 videos done, 2 were there already, 0 failed\n" in capfd.readouterr().out
     assert times == {path: path.stat().st_mtime_ns for path in times}
     assert sorted(path.name for path in leftover.rglob("*")) == sorted(
-        [".copy.json", "1", "2", "3", "a", "notes.tmp", *"012" * 3])
-    with pytest.raises(UserError, match=r"holds results of other arguments \(size 3 -> 4, fast None -> True\); give"):
+        [".copy.json", "1", "2", "3", "a", "notes.tmp", *"012" * 3]
+    )
+    with pytest.raises(
+        UserError,
+        match=r"holds results of other arguments \(size 3 -> 4, fast None -> True\); give",
+    ):
         start(size=4, fast=True)
     (out / ".copy.json").write_text("[")
     with pytest.raises(UserError, match=r"copy\.json: not a file of this tool"):
@@ -144,25 +202,41 @@ def test_a_process_that_dies_is_one_failed_video(start, tmp_path):
     assert start("1.mp4", "killed.mp4", "3.mp4", "4.mp4", "5.mp4") == 1
     out = tmp_path / "out"
     assert (out / "failures.csv").read_text().splitlines()[1:] == [
-        f"{tmp_path / 'src' / 'killed.mp4'},the process that worked on it was killed by SIGKILL"]
-    assert sorted(path.name for path in out.iterdir()) == [".copy.json", "1", "3", "4", "5", "failures.csv"]
+        f"{tmp_path / 'src' / 'killed.mp4'},the process that worked on it was killed by SIGKILL"
+    ]
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".copy.json",
+        "1",
+        "3",
+        "4",
+        "5",
+        "failures.csv",
+    ]
 
 
 def test_a_full_disk_ends_the_run_and_a_long_name_does_not(start, tmp_path):
-    with pytest.raises(UserError, match=r"/out: No space left on device; .*/out must be writable and have room; repeat"):
+    with pytest.raises(
+        UserError,
+        match=r"/out: No space left on device; .*/out must be writable and have room; repeat",
+    ):
         start("bad.mp4", *(f"full {number}.mp4" for number in range(30)))
     assert not list((tmp_path / "out").glob("full*")) and not list((tmp_path / "out").glob("*.tmp"))
     for path in (tmp_path / "src").iterdir():
         path.unlink()
     assert start("1.mp4", "long.mp4", "3.mp4") == 1
-    assert "OSError: [Errno 36] File name too long" in (tmp_path / "out" / "failures.csv").read_text()
+    assert (
+        "OSError: [Errno 36] File name too long" in (tmp_path / "out" / "failures.csv").read_text()
+    )
     assert (tmp_path / "out" / "3").exists()
 
 
 def test_one_run_at_a_time(start, tmp_path, capfd):
     """A second run, within the work of a first, is refused."""
     assert start("nested.mp4") == 1
-    assert f"{tmp_path / 'out'}: another run is writing there; wait for it, or give another OUT" in capfd.readouterr().err
+    assert (
+        f"{tmp_path / 'out'}: another run is writing there; wait for it, or give another OUT"
+        in capfd.readouterr().err
+    )
 
 
 def test_out_that_cannot_be_written(start, tmp_path):

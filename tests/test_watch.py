@@ -1,4 +1,5 @@
 """ops/jobs/watch.py with real processes: who ends, with which status, and what is printed."""
+
 import ctypes
 import os
 import re
@@ -93,7 +94,9 @@ def line(rank, size, what):
 
 
 def test_a_good_end_is_silent(tmp_path):
-    assert [end[:2] for end in run_all(tmp_path, *[(job,)] * 3)] == [(0, f"done {rank}\n") for rank in range(3)]
+    assert [end[:2] for end in run_all(tmp_path, *[(job,)] * 3)] == [
+        (0, f"done {rank}\n") for rank in range(3)
+    ]
 
 
 def test_who_has_left_is_not_missed(tmp_path):
@@ -103,15 +106,29 @@ def test_who_has_left_is_not_missed(tmp_path):
         (tmp_path / name).mkdir()
         jobs[name] = start_all(tmp_path / name, *[(leave_early, *early)] * 3)
     for name, processes in jobs.items():
-        assert [end[:2] for end in ends(tmp_path / name, processes)] == [(0, f"done {rank}\n") for rank in range(3)]
+        assert [end[:2] for end in ends(tmp_path / name, processes)] == [
+            (0, f"done {rank}\n") for rank in range(3)
+        ]
 
 
-@pytest.mark.parametrize("failing, act, status, own, last", [
-    (0, (fail, "a.txt:3: no label"), 2, "error: a.txt:3: no label\n", "error: a.txt:3: no label"),
-    (2, (defect,), 1, "ZeroDivisionError: two\nlines\n", "ZeroDivisionError: two"),
-    (2, (sys.exit, 3), 3, "ended with status 3\n", "ended with status 3"),
-    (0, (signal.raise_signal, signal.SIGINT), 130, "interrupted\n", "interrupted")])
-def test_the_first_failure_is_printed_first_and_its_status_is_that_of_all(tmp_path, act, status, own, last, failing):
+@pytest.mark.parametrize(
+    "failing, act, status, own, last",
+    [
+        (
+            0,
+            (fail, "a.txt:3: no label"),
+            2,
+            "error: a.txt:3: no label\n",
+            "error: a.txt:3: no label",
+        ),
+        (2, (defect,), 1, "ZeroDivisionError: two\nlines\n", "ZeroDivisionError: two"),
+        (2, (sys.exit, 3), 3, "ended with status 3\n", "ended with status 3"),
+        (0, (signal.raise_signal, signal.SIGINT), 130, "interrupted\n", "interrupted"),
+    ],
+)
+def test_the_first_failure_is_printed_first_and_its_status_is_that_of_all(
+    tmp_path, act, status, own, last, failing
+):
     """Wherever the others are: one is in a collective, and one waits for what no exception ends."""
     acts = [(), (time.sleep, 600), ()]
     acts[failing] = act
@@ -135,7 +152,9 @@ def test_who_is_killed_is_missed(tmp_path):
     found = run_all(tmp_path, (job, time.sleep, 600), (job,), (job, kill_oneself))
     assert [end.status for end in found] == [1, 1, -signal.SIGKILL] and found[2].text == ""
     for end in found[:2]:
-        assert end.text == line(2, 3, "silent for 1 s: it was killed, hangs, or its machine is gone")
+        assert end.text == line(
+            2, 3, "silent for 1 s: it was killed, hangs, or its machine is gone"
+        )
         assert end.time < found[2].time + BOUND
 
 
@@ -143,8 +162,11 @@ def test_the_store_is_gone(tmp_path):
     found = run_all(tmp_path, (job, kill_oneself), (job,), (job, time.sleep, 600))
     assert [end.status for end in found] == [-signal.SIGKILL, 1, 1]
     for end in found[1:]:
-        assert re.fullmatch(rf"the store of the job at 127.0.0.1:\d+ closed the connection: process 0 \({HOST}\) or its "
-                            r"launcher has ended, was killed, or its machine is gone; ending\n", end.text)
+        assert re.fullmatch(
+            rf"the store of the job at 127.0.0.1:\d+ closed the connection: process 0 \({HOST}\) or its "
+            r"launcher has ended, was killed, or its machine is gone; ending\n",
+            end.text,
+        )
         assert end.time < found[0].time + BOUND
 
 
@@ -164,12 +186,21 @@ def test_one_is_suspended_and_later_continued(tmp_path):
         os.kill(processes[number].pid, signal.SIGCONT)
         found = ends(folder, processes, 15)
         assert [end.status for end in found] == [1, 1]
-        assert re.fullmatch([rf"the store .* has not answered for 3 s: process 0 \({HOST}\) .*; ending\n", re.escape(
-            line(1, 2, "silent for 3 s: it was killed, hangs, or its machine is gone"))][number], found[1 - number].text)
+        assert re.fullmatch(
+            [
+                rf"the store .* has not answered for 3 s: process 0 \({HOST}\) .*; ending\n",
+                re.escape(
+                    line(1, 2, "silent for 3 s: it was killed, hangs, or its machine is gone")
+                ),
+            ][number],
+            found[1 - number].text,
+        )
 
 
 def test_the_slow_and_the_suspended_together_are_left_alone(tmp_path):
-    processes = start_all(tmp_path, (job, time.sleep, 3), (job, hold_the_interpreter, 0.6 * SILENCE * LOOK))
+    processes = start_all(
+        tmp_path, (job, time.sleep, 3), (job, hold_the_interpreter, 0.6 * SILENCE * LOOK)
+    )
     time.sleep(1)
     for process in processes:
         os.kill(process.pid, signal.SIGSTOP)
@@ -195,16 +226,28 @@ def test_an_output_that_nobody_reads_holds_nobody(tmp_path):
 
 def test_torchrun_blames_the_process_that_failed(tmp_path):
     """And not one that ended because of it, even if that is killed by torchrun's SIGTERM."""
-    (tmp_path / "program.py").write_text(f"import os, sys\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]}\n"
-                                         "from ops.errors import run_front\nfrom test_watch import fail, job\n"
-                                         "run_front(lambda: job(*[fail, 'wrong'] * (os.environ['RANK'] == '1')))\n")
-    run = launch("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, tmp_path / "program.py")
+    (tmp_path / "program.py").write_text(
+        f"import os, sys\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]}\n"
+        "from ops.errors import run_front\nfrom test_watch import fail, job\n"
+        "run_front(lambda: job(*[fail, 'wrong'] * (os.environ['RANK'] == '1')))\n"
+    )
+    run = launch(
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        2,
+        tmp_path / "program.py",
+    )
     assert run.returncode == 1 and run.stderr.count("error: wrong\n") == 1, run.stderr
     assert re.search(r"Root Cause .*?rank +: 1 .*?exitcode +: 2 ", run.stderr, re.S), run.stderr
 
 
 def test_explain():
-    assert explain(UserError("a: b")) == ("error: a: b", 2) and explain(Stopped("saved")) == ("saved", 75)
+    assert explain(UserError("a: b")) == ("error: a: b", 2) and explain(Stopped("saved")) == (
+        "saved",
+        75,
+    )
     assert explain(SystemExit("text"))[1] == 1 and explain(BrokenPipeError())[1] == 141
     try:
         try:

@@ -20,6 +20,7 @@ from ops.weights.weight_files import read_checkpoint, read_state_dict
 
 # Files of this project.
 
+
 def released_like(state):
     """Everything a released TDN file holds, from a run of real torch objects."""
     weight = nn.Parameter(torch.ones(3))
@@ -28,20 +29,35 @@ def released_like(state):
     weight.square().sum().backward()
     optimizer.step()
     scheduler.step()
-    return {"epoch": 60, "arch": "resnet50", "state_dict": {f"module.{key}": value for key, value in state.items()},
-            "optimizer": optimizer.state_dict(), "scheduler": {**scheduler.state_dict(), "after_scheduler": scheduler},
-            "prec1": np.float64(52.3), "best_prec1": torch.tensor(52.3), "args": argparse.Namespace(lr=0.1)}
+    return {
+        "epoch": 60,
+        "arch": "resnet50",
+        "state_dict": {f"module.{key}": value for key, value in state.items()},
+        "optimizer": optimizer.state_dict(),
+        "scheduler": {**scheduler.state_dict(), "after_scheduler": scheduler},
+        "prec1": np.float64(52.3),
+        "best_prec1": torch.tensor(52.3),
+        "args": argparse.Namespace(lr=0.1),
+    }
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_released_file_loads_and_its_objects_are_inert(tmp_path, legacy):
     model = small()
     state = strip_wrappers(export_state_dict(model, "tdn"))
-    path = saved(tmp_path, released_like(state), "ckpt.best.pth.tar", _use_new_zipfile_serialization=not legacy)
+    path = saved(
+        tmp_path,
+        released_like(state),
+        "ckpt.best.pth.tar",
+        _use_new_zipfile_serialization=not legacy,
+    )
     assert_same_weights(load_model(path, num_segments=4, quiet=True), model)
     content = read_checkpoint(path)
     assert content["epoch"] == 60 and content["best_prec1"].item() == pytest.approx(52.3)
-    assert content["scheduler"]["milestones"] == {2: 1, 3: 1} and content["scheduler"]["last_epoch"] == 1
+    assert (
+        content["scheduler"]["milestones"] == {2: 1, 3: 1}
+        and content["scheduler"]["last_epoch"] == 1
+    )
     for stranger in (content["scheduler"]["after_scheduler"], content["args"]):
         assert type(stranger).__name__ == "_Inert" and not vars(stranger)
     assert read_state_dict(path).keys() == state.keys()
@@ -64,7 +80,10 @@ def test_a_class_that_is_not_installed(tmp_path, monkeypatch, legacy):
     path = saved(tmp_path, content, _use_new_zipfile_serialization=not legacy)
     monkeypatch.undo()
     content = read_checkpoint(path)
-    assert torch.equal(content["state_dict"]["a"], torch.ones(2)) and type(content["x"]).__name__ == "_Inert"
+    assert (
+        torch.equal(content["state_dict"]["a"], torch.ones(2))
+        and type(content["x"]).__name__ == "_Inert"
+    )
 
 
 def test_inert_names_are_forgotten_after_reading(tmp_path):
@@ -88,11 +107,17 @@ class Attack:
 @pytest.mark.parametrize("function", [os.system, exec, subprocess.check_call, getattr])
 def test_a_malicious_file_runs_nothing(tmp_path, function, legacy):
     mark = tmp_path / "it ran"
-    args = {os.system: (f"touch '{mark}'",), exec: (f"open({str(mark)!r}, 'w')",),
-            subprocess.check_call: (["touch", str(mark)],),
-            getattr: (Attack(os.mkdir, str(mark)), "x")}[function]
-    path = saved(tmp_path, {"state_dict": {"a": torch.ones(1)}, "x": Attack(function, *args)},
-                 _use_new_zipfile_serialization=not legacy)
+    args = {
+        os.system: (f"touch '{mark}'",),
+        exec: (f"open({str(mark)!r}, 'w')",),
+        subprocess.check_call: (["touch", str(mark)],),
+        getattr: (Attack(os.mkdir, str(mark)), "x"),
+    }[function]
+    path = saved(
+        tmp_path,
+        {"state_dict": {"a": torch.ones(1)}, "x": Attack(function, *args)},
+        _use_new_zipfile_serialization=not legacy,
+    )
     try:
         content = read_checkpoint(path)
     except UserError as error:
@@ -105,12 +130,15 @@ def test_a_malicious_file_runs_nothing(tmp_path, function, legacy):
 
 # Damaged files.
 
+
 def test_a_missing_file(tmp_path):
     refused(tmp_path / "none.pth", tmp_path / "none.pth", "no such checkpoint file")
     refused(str(tmp_path), "no such checkpoint file")
 
 
-@pytest.mark.parametrize("data", [b"", b"not a checkpoint\n", b"<!DOCTYPE html><html>", b"PK\x03\x04", bytes(1000)])
+@pytest.mark.parametrize(
+    "data", [b"", b"not a checkpoint\n", b"<!DOCTYPE html><html>", b"PK\x03\x04", bytes(1000)]
+)
 def test_a_file_that_is_no_checkpoint(tmp_path, data):
     path = tmp_path / "model.pth"
     path.write_bytes(data)
@@ -128,14 +156,28 @@ def test_a_truncated_file(tmp_path, legacy):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_damaged_files_are_refused_or_read(tmp_path, legacy):
-    content = {"epoch": 3, "state_dict": {"a.b": torch.ones(2), "c": torch.zeros(3)}, "s": "text", "l": [1, 2.5, None],
-               "o": argparse.Namespace(q=1)}
+    content = {
+        "epoch": 3,
+        "state_dict": {"a.b": torch.ones(2), "c": torch.zeros(3)},
+        "s": "text",
+        "l": [1, 2.5, None],
+        "o": argparse.Namespace(q=1),
+    }
     path = saved(tmp_path, content, _use_new_zipfile_serialization=not legacy)
     data = path.read_bytes()
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None,
-              suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+    @settings(
+        max_examples=150,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)), min_size=1, max_size=4
+        )
+    )
     def damage(changes):
         damaged = bytearray(data)
         for position, value in changes:

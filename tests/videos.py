@@ -56,7 +56,10 @@ def encode(
         pytest.skip(f"this PyAV has no {codec} encoder")
     settings: dict[str, str] = {}
     if codec == "libx264":
-        settings = {"preset": "fast", "x264-params": f"bframes={bframes}:open-gop={int(open_gop)}:scenecut=0"}
+        settings = {
+            "preset": "fast",
+            "x264-params": f"bframes={bframes}:open-gop={int(open_gop)}:scenecut=0",
+        }
     elif codec == "libx265":
         settings = {
             "preset": "ultrafast",
@@ -91,7 +94,9 @@ def encode(
 def _add_silence(container: av.container.OutputContainer) -> None:
     stream = container.add_stream("aac", rate=16000, layout="mono")
     for i in range(8):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts, frame.time_base = 16000, i * 1024, Fraction(1, 16000)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
@@ -107,7 +112,9 @@ def encode_audio(path: Path | str) -> Path:
 def hide_frames(path: Path, first: int, shown: int, *, fps: int = 30) -> None:
     """Rewrite the edit list of an mp4 made by `encode` so that only `shown` frames from number `first` on are shown."""
     data = bytearray(path.read_bytes())
-    entry = data.index(b"elst") + 12  # past the version and the number of entries; times in 1/1000 s and 1/(512 fps) s
+    entry = (
+        data.index(b"elst") + 12
+    )  # past the version and the number of entries; times in 1/1000 s and 1/(512 fps) s
     _, start = struct.unpack_from(">Ii", data, entry)
     struct.pack_into(">Ii", data, entry, 1000 * shown // fps, start + first * 512)
     path.write_bytes(data)
@@ -157,10 +164,20 @@ def check(reader_class, path, truth, samples):
             frames = reader.get(indices)
             assert frames.dtype == np.uint8 and frames.flags.c_contiguous
             assert frames.shape == (len(indices), *truth.shape[1:])
-            wrong = [i for i, frame in zip(indices, frames, strict=True) if not np.array_equal(frame, truth[i])]
+            wrong = [
+                i
+                for i, frame in zip(indices, frames, strict=True)
+                if not np.array_equal(frame, truth[i])
+            ]
             assert not wrong
 
 
 def standard_samples(n):
     """Each frame alone, all at once, all backwards, sparse, and with repeats."""
-    return [*([i] for i in range(n)), range(n), range(n - 1, -1, -1), range(2, n, 7), [n - 1, 0, n - 1, n // 2, 0]]
+    return [
+        *([i] for i in range(n)),
+        range(n),
+        range(n - 1, -1, -1),
+        range(2, n, 7),
+        [n - 1, 0, n - 1, n // 2, 0],
+    ]

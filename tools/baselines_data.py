@@ -4,11 +4,11 @@ Written from the description of MCG-NJU/TDN ops/dataset.py and ops/transforms.py
 keeping what costs time there: decord with its default threads and one call a frame, a folder listed for every sample,
 PIL images, one crop and resize an image, float32 on the CPU. What is random there is an argument here.
 """
+
 import os
 
 import numpy as np
 import torch
-from decord import VideoReader
 from PIL import Image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -16,6 +16,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def images_of_video(path, indices):
     """PIL images of frames (0-based, any order) of a video file."""
+    from decord import VideoReader  # has no wheels on some platforms; only these baselines need it
+
     reader = VideoReader(path)
     last = len(reader) - 1
     return [Image.fromarray(reader[min(int(i), last)].asnumpy()).convert("RGB") for i in indices]
@@ -24,7 +26,10 @@ def images_of_video(path, indices):
 def images_of_folder(path, indices, image_tmpl):
     """PIL images of frames (0-based, any order) of a folder of numbered files."""
     last = len(os.listdir(path)) - 1
-    return [Image.open(os.path.join(path, image_tmpl.format(min(int(i), last) + 1))).convert("RGB") for i in indices]
+    return [
+        Image.open(os.path.join(path, image_tmpl.format(min(int(i), last) + 1))).convert("RGB")
+        for i in indices
+    ]
 
 
 def training_clip(images, crop, flip, size=224):
@@ -50,7 +55,9 @@ def crops(images, places, scale_size, crop_size):
     """Scale the short side and cut a crop at each ``(x, y)``: float32 ``[crops, images*3, crop_size, crop_size]``."""
     width, height = images[0].size
     short = min(width, height)
-    size = tuple(scale_size if side == short else int(scale_size * side / short) for side in (width, height))
+    size = tuple(
+        scale_size if side == short else int(scale_size * side / short) for side in (width, height)
+    )
     images = [image.resize(size, Image.BILINEAR) for image in images]
     boxes = [(x, y, x + crop_size, y + crop_size) for x, y in places]
     return torch.stack([normalised([image.crop(box) for image in images]) for box in boxes])

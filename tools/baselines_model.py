@@ -6,6 +6,7 @@ directions one after the other, a temporal conv between two permuted copies, a c
 TIN put into a ResNet is in baselines_temporal.py. Parameters
 have the names of the released files, so ``ops.checkpoints.load_model(model.state_dict())`` is the same function.
 """
+
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -61,14 +62,21 @@ class Shift(nn.Module):
         with torch.no_grad():
             self.conv.weight.zero_()
             self.conv.weight[:fold, 0, 2] = 1
-            self.conv.weight[fold:2 * fold, 0, 0] = 1
-            self.conv.weight[2 * fold:, 0, 1] = 1
+            self.conv.weight[fold : 2 * fold, 0, 0] = 1
+            self.conv.weight[2 * fold :, 0, 1] = 1
 
     def forward(self, x):
         nt, c, h, w = x.shape
-        x = x.view(-1, self.num_segments, c, h, w).permute(0, 3, 4, 2, 1).contiguous()  # [B, h, w, C, T]
+        x = (
+            x.view(-1, self.num_segments, c, h, w).permute(0, 3, 4, 2, 1).contiguous()
+        )  # [B, h, w, C, T]
         x = self.conv(x.view(-1, c, self.num_segments))
-        return x.view(-1, h, w, c, self.num_segments).permute(0, 4, 3, 1, 2).contiguous().view(nt, c, h, w)
+        return (
+            x.view(-1, h, w, c, self.num_segments)
+            .permute(0, 4, 3, 1, 2)
+            .contiguous()
+            .view(nt, c, h, w)
+        )
 
 
 class Bottleneck(nn.Module):
@@ -86,7 +94,9 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride != 1 or inplanes != planes * 4:
-            self.downsample = nn.Sequential(nn.Conv2d(inplanes, planes * 4, 1, stride), nn.BatchNorm2d(planes * 4))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inplanes, planes * 4, 1, stride), nn.BatchNorm2d(planes * 4)
+            )
         self.temporal = num_segments is not None
 
     def forward(self, x):
@@ -116,7 +126,9 @@ class TDNNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.conv1_temp = nn.Conv2d(3, 64, 7, 2, 3)
         self.avg_diff = nn.AvgPool2d(2, 2)
-        self.conv1_5 = nn.Sequential(nn.Conv2d(12, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        self.conv1_5 = nn.Sequential(
+            nn.Conv2d(12, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)
+        )
         self.maxpool_diff = nn.MaxPool2d(3, 2, 1)
         self.resnext_layer1 = _layer(64, 64, blocks[0])
         self.layer1_bak = _layer(64, 64, blocks[0])
@@ -127,7 +139,7 @@ class TDNNet(nn.Module):
         self.beta = 0.5 if num_segments == 8 else 0.25
 
     def forward(self, x):
-        x1, x2, x3, x4, x5 = (x[:, 3 * j:3 * j + 3] for j in range(5))
+        x1, x2, x3, x4, x5 = (x[:, 3 * j : 3 * j + 3] for j in range(5))
         d = self.conv1_5(self.avg_diff(torch.cat([x2 - x1, x3 - x2, x4 - x3, x5 - x4], 1)))
         d0 = self.maxpool_diff(1.0 / 1.0 * d)
         d1 = self.resnext_layer1(d0)

@@ -6,6 +6,7 @@ arXiv 2001.06499), keeping what costs time there: a shift by three slices into z
 copy, a gather for each of two whole shifts. TIN's kernel for CUDA is written as that gather. Parameters have the names of the
 released files.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,8 +19,8 @@ def three_slices(x, num_segments, shift_div=8):
     fold = c // shift_div
     out = torch.zeros_like(x)
     out[:, :-1, :fold] = x[:, 1:, :fold]
-    out[:, 1:, fold:2 * fold] = x[:, :-1, fold:2 * fold]
-    out[:, :, 2 * fold:] = x[:, :, 2 * fold:]
+    out[:, 1:, fold : 2 * fold] = x[:, :-1, fold : 2 * fold]
+    out[:, :, 2 * fold :] = x[:, :, 2 * fold :]
     return out.view(nt, c, h, w)
 
 
@@ -41,10 +42,20 @@ class AdaptiveModule(nn.Module):
     def __init__(self, channels, num_segments):
         super().__init__()
         self.num_segments = T = num_segments
-        self.G = nn.Sequential(nn.Linear(T, 2 * T, bias=False), nn.BatchNorm1d(2 * T), nn.ReLU(inplace=True),
-                               nn.Linear(2 * T, 3, bias=False), nn.Softmax(-1))
-        self.L = nn.Sequential(nn.Conv1d(channels, channels // 4, 3, padding=1, bias=False), nn.BatchNorm1d(channels // 4),
-                               nn.ReLU(inplace=True), nn.Conv1d(channels // 4, channels, 1, bias=False), nn.Sigmoid())
+        self.G = nn.Sequential(
+            nn.Linear(T, 2 * T, bias=False),
+            nn.BatchNorm1d(2 * T),
+            nn.ReLU(inplace=True),
+            nn.Linear(2 * T, 3, bias=False),
+            nn.Softmax(-1),
+        )
+        self.L = nn.Sequential(
+            nn.Conv1d(channels, channels // 4, 3, padding=1, bias=False),
+            nn.BatchNorm1d(channels // 4),
+            nn.ReLU(inplace=True),
+            nn.Conv1d(channels // 4, channels, 1, bias=False),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x):
         nt, c, h, w = x.shape
@@ -53,7 +64,9 @@ class AdaptiveModule(nn.Module):
         pooled = F.adaptive_avg_pool2d(x.view(b * c, t, h, w), 1).view(b * c, t)
         kernel = self.G(pooled).view(b * c, 1, 3, 1)
         gate = self.L(pooled.view(b, c, t)).view(b, c, t, 1, 1)
-        y = F.conv2d((x * gate).view(1, b * c, t, h * w), kernel.to(x.dtype), padding=(1, 0), groups=b * c)
+        y = F.conv2d(
+            (x * gate).view(1, b * c, t, h * w), kernel.to(x.dtype), padding=(1, 0), groups=b * c
+        )
         return y.view(b, c, t, h, w).permute(0, 2, 1, 3, 4).contiguous().view(nt, c, h, w)
 
 
@@ -120,7 +133,9 @@ class Interlace(nn.Module):
         offset = torch.cat([offset, -offset], dim=1)
         whole = offset.detach().floor()
         rest = (offset - whole).repeat_interleave(f // 4, 1)[:, None, :, None]
-        moved = (1 - rest) * whole_shift(moved, whole.int()) + rest * whole_shift(moved, whole.int() + 1)
+        moved = (1 - rest) * whole_shift(moved, whole.int()) + rest * whole_shift(
+            moved, whole.int() + 1
+        )
         moved = moved * weight.repeat(1, 1, 2).repeat_interleave(f // 4, 2)[..., None]
         out = torch.zeros_like(x)
         out[:, :, :f] = moved.view(b, t, f, h, w)
@@ -134,7 +149,12 @@ def whole_shift(x, shift):
     groups = shift.shape[1]
     source = torch.arange(t, device=x.device).view(1, t, 1) - shift[:, None]
     inside = ((source >= 0) & (source < t)).repeat_interleave(f // groups, 2)[..., None]
-    index = source.clamp(0, t - 1).long().repeat_interleave(f // groups, 2)[..., None].expand(-1, -1, -1, s)
+    index = (
+        source.clamp(0, t - 1)
+        .long()
+        .repeat_interleave(f // groups, 2)[..., None]
+        .expand(-1, -1, -1, s)
+    )
     return x.gather(1, index) * inside.to(x.dtype)
 
 
@@ -156,7 +176,7 @@ def _layers(base):
 
 def _shift(base, num_segments):
     for layer in _layers(base):
-        for block in layer[::2 if len(base.layer3) >= 23 else 1]:
+        for block in layer[:: 2 if len(base.layer3) >= 23 else 1]:
             block.conv1 = TemporalShift(block.conv1, num_segments)
 
 
@@ -172,4 +192,8 @@ def _interlace(base, num_segments):
             block.conv1 = Interlaced(block.conv1, num_segments)
 
 
-GUESTS = {"tsm": _shift, "tam": _adapt, "tin": _interlace}  # put the guests into a torchvision ResNet, in place
+GUESTS = {
+    "tsm": _shift,
+    "tam": _adapt,
+    "tin": _interlace,
+}  # put the guests into a torchvision ResNet, in place

@@ -11,6 +11,7 @@ the original's time over ours, and a bar is the ratio that this project holds it
 this process with all its threads, on a GPU it is time on the clock. baselines_data.py and baselines_model.py say what
 the original's way is.
 """
+
 import argparse
 import multiprocessing
 import sys
@@ -39,56 +40,132 @@ def main():
 
 
 def parser():
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
     def verb(run, purpose):
-        made = verbs.add_parser(run.__name__, help=purpose, description=purpose, allow_abbrev=False,
-                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        made = verbs.add_parser(
+            run.__name__,
+            help=purpose,
+            description=purpose,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
         made.set_defaults(run=run, threads=1)
         return made
 
-    one = verb(data, "CPU time of a training clip, from file to tensor: 8 x 5 frames (TDN) and 8 single ones (TSN)")
-    one.add_argument("--video", metavar="FILE", help="video to read instead of one made of sample pictures")
-    one.add_argument("--frames", type=positive, default=300, metavar="N", help="length of the made video, 30 frames/s")
-    one.add_argument("--rounds", type=positive, default=11, metavar="N", help="rounds after the one that warms up")
-    one.add_argument("--clips", type=positive, default=4, metavar="N", help="clips made in a row, each another")
-    one = verb(model, "time of inference or of a training step, and the memory that is kept for backward")
-    one.add_argument("--modules", nargs="+", choices=tuple(MODULES), default=list(MODULES),
-                     help="temporal modules; training also times tsn beside tsm, tam and tin, and the shift alone")
-    one.add_argument("--arch", choices=tuple(baselines_model.BLOCKS), default="resnet50", help="backbone")
+    one = verb(
+        data,
+        "CPU time of a training clip, from file to tensor: 8 x 5 frames (TDN) and 8 single ones (TSN)",
+    )
+    one.add_argument(
+        "--video", metavar="FILE", help="video to read instead of one made of sample pictures"
+    )
+    one.add_argument(
+        "--frames",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="length of the made video, 30 frames/s",
+    )
+    one.add_argument(
+        "--rounds",
+        type=positive,
+        default=11,
+        metavar="N",
+        help="rounds after the one that warms up",
+    )
+    one.add_argument(
+        "--clips", type=positive, default=4, metavar="N", help="clips made in a row, each another"
+    )
+    one = verb(
+        model, "time of inference or of a training step, and the memory that is kept for backward"
+    )
+    one.add_argument(
+        "--modules",
+        nargs="+",
+        choices=tuple(MODULES),
+        default=list(MODULES),
+        help="temporal modules; training also times tsn beside tsm, tam and tin, and the shift alone",
+    )
+    one.add_argument(
+        "--arch", choices=tuple(baselines_model.BLOCKS), default="resnet50", help="backbone"
+    )
     one.add_argument("--segments", type=positive, default=8, metavar="T", help="segments of a clip")
     one.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="side of a frame")
     one.add_argument("--batch", type=positive, default=2, metavar="B", help="clips of a batch")
-    one.add_argument("--train", action="store_true", help="forward and backward of a training step, not inference")
-    one.add_argument("--compile", action="store_true", help="torch.compile, too: minutes at its first call")
-    one.add_argument("--rounds", type=positive, default=7, metavar="N", help="rounds after the one that warms up")
+    one.add_argument(
+        "--train",
+        action="store_true",
+        help="forward and backward of a training step, not inference",
+    )
+    one.add_argument(
+        "--compile", action="store_true", help="torch.compile, too: minutes at its first call"
+    )
+    one.add_argument(
+        "--rounds", type=positive, default=7, metavar="N", help="rounds after the one that warms up"
+    )
     one.add_argument("--threads", type=positive, default=1, metavar="N", help="threads on the CPU")
-    one.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu",
-                     help="where the models run")
+    one.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where the models run",
+    )
     one = verb(views, "30 views of a video: CPU time of the data, time of a whole test, memory")
-    one.add_argument("--frames", type=positive, default=300, metavar="N", help="length of the made video, 30 frames/s")
-    one.add_argument("--rounds", type=positive, default=5, metavar="N", help="rounds after the one that warms up")
-    one.add_argument("--videos", type=positive, default=20, metavar="N", help="videos of the whole test")
-    one.add_argument("--threads", type=positive, default=2, metavar="N", help="threads of the networks")
-    one.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)  # a process of its own, for its memory
+    one.add_argument(
+        "--frames",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="length of the made video, 30 frames/s",
+    )
+    one.add_argument(
+        "--rounds", type=positive, default=5, metavar="N", help="rounds after the one that warms up"
+    )
+    one.add_argument(
+        "--videos", type=positive, default=20, metavar="N", help="videos of the whole test"
+    )
+    one.add_argument(
+        "--threads", type=positive, default=2, metavar="N", help="threads of the networks"
+    )
+    one.add_argument(
+        "--peak", nargs=4, help=argparse.SUPPRESS
+    )  # a process of its own, for its memory
     verb(flops, "parameters and multiply-adds of a view beside the papers' numbers")
     one = verb(worker, "memory of the loader's processes after each epoch: it must not grow")
     one.add_argument("--epochs", type=positive, default=8, metavar="N", help="epochs")
     one.add_argument("--clips", type=positive, default=64, metavar="N", help="clips of an epoch")
-    one.add_argument("--frames", type=positive, default=300, metavar="N", help="length of the made video, 30 frames/s")
-    one.add_argument("--lines", type=positive, default=100_000, metavar="N", help="lines of the list")
-    one.add_argument("--workers", type=positive, default=2, metavar="N", help="processes of the loader")
+    one.add_argument(
+        "--frames",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="length of the made video, 30 frames/s",
+    )
+    one.add_argument(
+        "--lines", type=positive, default=100_000, metavar="N", help="lines of the list"
+    )
+    one.add_argument(
+        "--workers", type=positive, default=2, metavar="N", help="processes of the loader"
+    )
     return top
 
 
 def worker(args):
     if not Path("/proc/self/smaps_rollup").exists():
-        raise UserError("the memory of a process is read from /proc/PID/smaps_rollup, which this system has not")
+        raise UserError(
+            "the memory of a process is read from /proc/PID/smaps_rollup, which this system has not"
+        )
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        dataset = training_set(folder / "list.txt", str(make_video(folder / "made.mp4", args.frames)), 5, args.lines)
+        dataset = training_set(
+            folder / "list.txt", str(make_video(folder / "made.mp4", args.frames)), 5, args.lines
+        )
         # One of so many ranks that its share is an epoch of --clips, of other lines each time.
         sampler = TrainSampler(len(dataset), 4, world_size=max(1, args.lines // max(4, args.clips)))
         loader = make_loader(dataset, sampler, 4, workers=args.workers)
@@ -97,11 +174,23 @@ def worker(args):
             sampler.set_epoch(epoch)
             clips = sum(len(batch.labels) for batch in loader)
             memory = [read_memory(process.pid) for process in multiprocessing.active_children()]
-            rows.append((f"epoch {epoch + 1}", str(clips), *(f"{kib / 1024:.0f}" for pair in memory for kib in pair)))
+            rows.append(
+                (
+                    f"epoch {epoch + 1}",
+                    str(clips),
+                    *(f"{kib / 1024:.0f}" for pair in memory for kib in pair),
+                )
+            )
     print(machine("torch", "av"))
-    print(f"MiB of each loader process after each epoch: resident, and the part that it alone holds; a list of "
-          f"{args.lines} lines\n")
-    titles = [f"{number} {kind}" for number in range(1, args.workers + 1) for kind in ("resident", "private")]
+    print(
+        f"MiB of each loader process after each epoch: resident, and the part that it alone holds; a list of "
+        f"{args.lines} lines\n"
+    )
+    titles = [
+        f"{number} {kind}"
+        for number in range(1, args.workers + 1)
+        for kind in ("resident", "private")
+    ]
     table(("", "clips", *titles), rows)
 
 

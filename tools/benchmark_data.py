@@ -1,4 +1,5 @@
 """``benchmark.py data``: a training clip from a video file and from a folder of frames, the original's way and ours."""
+
 import tempfile
 from pathlib import Path
 
@@ -23,26 +24,49 @@ BARS = {("video", 5): 2.0, ("video", 1): 1.7, ("frame folder", 5): 3.5, ("frame 
 def data(args):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        video = Path(args.video).resolve() if args.video else make_video(folder / "made.mp4", args.frames)
+        video = (
+            Path(args.video).resolve()
+            if args.video
+            else make_video(folder / "made.mp4", args.frames)
+        )
         frames, height, width = extract(video, folder / "frames")
         paths = {"video": video, "frame folder": folder / "frames"}
         makers = {}
         for source, L in BARS:
-            dataset = training_set(folder / "list.txt", f"{paths[source]}\t{frames if source != 'video' else ''}", L)
+            dataset = training_set(
+                folder / "list.txt", f"{paths[source]}\t{frames if source != 'video' else ''}", L
+            )
             makers[source, L] = clip_makers(dataset, frames, height, width)
         worst = max(largest_difference(*pair) for pair in makers.values())
         if worst > 2:
-            raise UserError(f"the two ways do not make the same clip: a pixel differs by {worst} of 255 levels")
-        times = interleave({(case, side): in_a_row(make, args.clips)
-                            for case, pair in makers.items() for side, make in enumerate(pair)}, args.rounds)
+            raise UserError(
+                f"the two ways do not make the same clip: a pixel differs by {worst} of 255 levels"
+            )
+        times = interleave(
+            {
+                (case, side): in_a_row(make, args.clips)
+                for case, pair in makers.items()
+                for side, make in enumerate(pair)
+            },
+            args.rounds,
+        )
     print(machine("torch", "torchvision", "av", "decord", "simplejpeg", "pillow"))
-    print(f"CPU time of one training clip of {video.name} ({frames} frames, {width}x{height}), {args.rounds} rounds of "
-          f"{args.clips} clips in a row; largest difference of a pixel {worst} of 255\n")
+    print(
+        f"CPU time of one training clip of {video.name} ({frames} frames, {width}x{height}), {args.rounds} rounds of "
+        f"{args.clips} clips in a row; largest difference of a pixel {worst} of 255\n"
+    )
     rows = []
     for (source, L), bar in BARS.items():
         original, ours = (times[(source, L), side] / args.clips for side in (0, 1))
-        rows.append((f"{source}, 8 x {L} frames", f"{original:.1f}", f"{ours:.1f}", f"{1000 / ours:.1f}",
-                     *judged(original / ours, bar)))
+        rows.append(
+            (
+                f"{source}, 8 x {L} frames",
+                f"{original:.1f}",
+                f"{ours:.1f}",
+                f"{1000 / ours:.1f}",
+                *judged(original / ours, bar),
+            )
+        )
     table(("", "original ms", "ours ms", "ours clips/s/core", "ratio", "bar", ""), rows)
 
 
@@ -53,7 +77,10 @@ def make_video(path, frames):
     JPEG of quality 95 about 30 kB, like real videos of this size. Returns the path.
     """
     # Twice as large: at their own size the pictures are sharper than frames of real videos.
-    far, near = (np.asarray(Image.fromarray(image).resize((1280, 854))) for image in load_sample_images().images)
+    far, near = (
+        np.asarray(Image.fromarray(image).resize((1280, 854)))
+        for image in load_sample_images().images
+    )
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30)
@@ -61,9 +88,9 @@ def make_video(path, frames):
         for i in range(frames):
             angle = 2 * np.pi * i / 300
             y, x = round(299 * (1 - np.cos(angle))), round(470 * (1 - np.cos(2 * angle)))
-            image = far[y:y + 256, x:x + 340] + rng.normal(0, 6, (256, 340, 3))
+            image = far[y : y + 256, x : x + 340] + rng.normal(0, 6, (256, 340, 3))
             y, x = round(78 + 78 * np.sin(3 * angle)), round(120 + 120 * np.sin(2 * angle))
-            image[y:y + 100, x:x + 100] = near[300:400, 400:500]
+            image[y : y + 100, x : x + 100] = near[300:400, 400:500]
             image = image.clip(0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
@@ -77,7 +104,9 @@ def extract(video, folder):
         with open_reader(video, image_tmpl=TEMPLATE) as reader:
             count = len(reader)
             for start in range(0, count, 300):
-                for number, frame in enumerate(reader.get(range(start, min(start + 300, count))), start + 1):
+                for number, frame in enumerate(
+                    reader.get(range(start, min(start + 300, count))), start + 1
+                ):
                     Image.fromarray(frame).save(folder / TEMPLATE.format(number), quality=95)
     except UnreadableVideo as error:
         raise UserError(f"--video {error}") from None
@@ -90,8 +119,14 @@ def training_set(path, line, frames_per_segment, lines=1):
     line: the path and the number of frames, or nothing for a video file, with a tab between; label 0 is added.
     """
     path.write_text(f"{line.strip()}\t0\n" * lines)
-    return TrainDataset(read_list(path, num_class=1), num_segments=8, frames_per_segment=frames_per_segment,
-                        image_tmpl=TEMPLATE, crop_size=224, flip_map=np.zeros(1, np.int64))
+    return TrainDataset(
+        read_list(path, num_class=1),
+        num_segments=8,
+        frames_per_segment=frames_per_segment,
+        image_tmpl=TEMPLATE,
+        crop_size=224,
+        flip_map=np.zeros(1, np.int64),
+    )
 
 
 def clip_makers(dataset, frames, height, width):
@@ -117,13 +152,18 @@ def clip_makers(dataset, frames, height, width):
 
 def in_a_row(make, clips):
     """A function of a round that makes several clips one after the other, as a loader's process does."""
+
     def run(number):
         for clip in range(clips):
             make(number * clips + clip)
+
     return run
 
 
 def largest_difference(original, ours, epochs=4):
     """The largest difference of a pixel between the clips of two makers, in levels of 255."""
-    pairs = ((baselines_data.pixels(original(epoch)).int(), ours(epoch).flatten(0, 1).int()) for epoch in range(epochs))
+    pairs = (
+        (baselines_data.pixels(original(epoch)).int(), ours(epoch).flatten(0, 1).int())
+        for epoch in range(epochs)
+    )
     return max((theirs - clip).abs().max().item() for theirs, clip in pairs)

@@ -1,4 +1,5 @@
 """``benchmark.py model`` and ``benchmark.py flops``: the original's networks and ours, with the same weights."""
+
 import baselines_model
 import torch
 import torch.nn.functional as F
@@ -33,70 +34,142 @@ BARS = {
 }
 
 # (module, segments) -> GMACs and millions of parameters in the papers (TSM, arXiv 1811.08383; TDN, arXiv 2012.10071)
-PAPERS = {("tsn", 8): ("33", "24.3"), ("tsn", 16): ("65", "24.3"), ("tsm", 8): ("33", "24.3"), ("tsm", 16): ("65", "24.3"),
-          ("tdn", 8): ("36", ""), ("tdn", 16): ("72", "")}
+PAPERS = {
+    ("tsn", 8): ("33", "24.3"),
+    ("tsn", 16): ("65", "24.3"),
+    ("tsm", 8): ("33", "24.3"),
+    ("tsm", 16): ("65", "24.3"),
+    ("tdn", 8): ("36", ""),
+    ("tdn", 16): ("72", ""),
+}
 
 
-SHIFT_BAR = 5.0  # the least ratio of the three-slice shift's time to ours, forward and backward on a CPU
+SHIFT_BAR = (
+    5.0  # the least ratio of the three-slice shift's time to ours, forward and backward on a CPU
+)
 # The most that a training step may take of the time of TSN's in the same layout; for the layouts of TSN_LAYOUTS
 TSN_BARS = {"tsm": 1.08, "tam": 1.3, "tin": 1.3}
 TSN_LAYOUTS = ("NCHW fp32", "channels-last fp32")
-SHIFTED = ((64, 56), (256, 56), (512, 28), (1024, 14), (2048, 7))  # channels and side where a ResNet-50 shifts at 224 x 224
+SHIFTED = (
+    (64, 56),
+    (256, 56),
+    (512, 28),
+    (1024, 14),
+    (2048, 7),
+)  # channels and side where a ResNet-50 shifts at 224 x 224
 
 
 def model(args):
     if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {args.device}: torch finds no GPU here; use --device cpu")
     print(machine("torch", "torchvision"))
-    print(f"{'training step' if args.train else 'inference'} of {args.batch} clip(s) of {args.segments} segments at "
-          f"{args.size}x{args.size}, {args.arch}, {args.device}, {args.rounds} rounds; original: NCHW fp32")
+    print(
+        f"{'training step' if args.train else 'inference'} of {args.batch} clip(s) of {args.segments} segments at "
+        f"{args.size}x{args.size}, {args.arch}, {args.device}, {args.rounds} rounds; original: NCHW fp32"
+    )
     for module in args.modules:
-        standard = (args.arch, args.segments, args.size, torch.device(args.device).type) == ("resnet50", 8, 224, "cpu")
+        standard = (args.arch, args.segments, args.size, torch.device(args.device).type) == (
+            "resnet50",
+            8,
+            224,
+            "cpu",
+        )
         bars = BARS.get((module, args.train), {}) if standard else {}
         steps, logits, kept = {}, {}, {}
         for name, network, clip, amp in networks(module, args):
-            steps[name] = train_step(network, clip, amp) if args.train else inference(network, clip, amp)
-            kept[name] = f"{bytes_for_backward(network, steps[name]) / 2**20:.0f}" if args.train else ""
+            steps[name] = (
+                train_step(network, clip, amp) if args.train else inference(network, clip, amp)
+            )
+            kept[name] = (
+                f"{bytes_for_backward(network, steps[name]) / 2**20:.0f}" if args.train else ""
+            )
             logits[name] = steps[name](0).float()
         expected = logits["original"]
         scale = expected.abs().max()
-        differences = {name: ((value - expected).abs().max() / scale).item() for name, value in logits.items()}
-        wrong = [name for name, value in differences.items() if value > SAME and "bf16" not in name and not args.train]
+        differences = {
+            name: ((value - expected).abs().max() / scale).item() for name, value in logits.items()
+        }
+        wrong = [
+            name
+            for name, value in differences.items()
+            if value > SAME and "bf16" not in name and not args.train
+        ]
         if wrong:
-            raise UserError(f"{module}, {wrong[0]}: logits differ from the original's by {differences[wrong[0]]:.1e}")
+            raise UserError(
+                f"{module}, {wrong[0]}: logits differ from the original's by {differences[wrong[0]]:.1e}"
+            )
         plain = {}
         if module in TSN_BARS and args.train:
-            plain = {("tsn", name): train_step(network, clip, amp) for name, network, clip, amp in networks("tsn", args)}
+            plain = {
+                ("tsn", name): train_step(network, clip, amp)
+                for name, network, clip, amp in networks("tsn", args)
+            }
         times = interleave({**steps, **plain}, args.rounds, args.device)
         print()
-        table((module, "ms", "ratio", "bar", "", "logits differ", "MB for backward", "TSN's time"), (
-            (name, f"{times[name]:.1f}", *judged(times["original"] / times[name], bars.get(name)), f"{differences[name]:.0e}",
-             kept[name], of_tsn(times[name] / times["tsn", name], TSN_BARS[module] * (standard and name in TSN_LAYOUTS))
-             if plain else "")
-            for name in steps))
+        table(
+            (module, "ms", "ratio", "bar", "", "logits differ", "MB for backward", "TSN's time"),
+            (
+                (
+                    name,
+                    f"{times[name]:.1f}",
+                    *judged(times["original"] / times[name], bars.get(name)),
+                    f"{differences[name]:.0e}",
+                    kept[name],
+                    of_tsn(
+                        times[name] / times["tsn", name],
+                        TSN_BARS[module] * (standard and name in TSN_LAYOUTS),
+                    )
+                    if plain
+                    else "",
+                )
+                for name in steps
+            ),
+        )
     if "tsm" in args.modules and args.train:
         shift(args)
 
 
 def of_tsn(share, bar):
     """A time as a share of TSN's, and whether it is within the bar (0: there is none)."""
-    return f"x {share:.2f}" + (f" (<= {bar:.2f} {'ok' if share <= bar else 'above'})" if bar else "")
+    return f"x {share:.2f}" + (
+        f" (<= {bar:.2f} {'ok' if share <= bar else 'above'})" if bar else ""
+    )
 
 
 def shift(args):
     """The temporal shift alone, forward and backward, at the five shapes of a ResNet-50."""
     cases, bar = {}, SHIFT_BAR if torch.device(args.device).type == "cpu" else None
-    for layout, memory_format in (("NCHW", torch.contiguous_format), ("channels-last", torch.channels_last)):
-        frames = [torch.randn(args.batch * args.segments, channels, side, side, device=args.device).contiguous(
-            memory_format=memory_format).requires_grad_() for channels, side in SHIFTED]
-        for name, run in (("three slices", lambda x: three_slices(x, args.segments)),
-                          ("ours", lambda x: TemporalShift(x.shape[1], args.segments)(x))):
-            cases[layout, name] = lambda _, frames=frames, run=run: [run(x).backward(x.detach()) for x in frames]
+    for layout, memory_format in (
+        ("NCHW", torch.contiguous_format),
+        ("channels-last", torch.channels_last),
+    ):
+        frames = [
+            torch.randn(args.batch * args.segments, channels, side, side, device=args.device)
+            .contiguous(memory_format=memory_format)
+            .requires_grad_()
+            for channels, side in SHIFTED
+        ]
+        for name, run in (
+            ("three slices", lambda x: three_slices(x, args.segments)),
+            ("ours", lambda x: TemporalShift(x.shape[1], args.segments)(x)),
+        ):
+            cases[layout, name] = lambda _, frames=frames, run=run: [
+                run(x).backward(x.detach()) for x in frames
+            ]
     times = interleave(cases, args.rounds, args.device)
     print()
-    table(("temporal shift, forward and backward", "three slices ms", "ours ms", "ratio", "bar", ""), (
-        (layout, f"{times[layout, 'three slices']:.1f}", f"{times[layout, 'ours']:.1f}",
-         *judged(times[layout, "three slices"] / times[layout, "ours"], bar)) for layout in ("NCHW", "channels-last")))
+    table(
+        ("temporal shift, forward and backward", "three slices ms", "ours ms", "ratio", "bar", ""),
+        (
+            (
+                layout,
+                f"{times[layout, 'three slices']:.1f}",
+                f"{times[layout, 'ours']:.1f}",
+                *judged(times[layout, "three slices"] / times[layout, "ours"], bar),
+            )
+            for layout in ("NCHW", "channels-last")
+        ),
+    )
 
 
 def networks(module, args):
@@ -106,9 +179,13 @@ def networks(module, args):
     """
     torch.manual_seed(0)
     L = 5 if module == "tdn" else 1
-    pixels = torch.randint(0, 256, (args.batch, args.segments, L * 3, args.size, args.size), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (args.batch, args.segments, L * 3, args.size, args.size), dtype=torch.uint8
+    )
     pixels = pixels.to(args.device)
-    original = baselines_model.original(module, args.arch, 400, args.segments, dropout=0).to(args.device)
+    original = baselines_model.original(module, args.arch, 400, args.segments, dropout=0).to(
+        args.device
+    )
     state = original.state_dict()
     normalise = load_model(state, args.segments, quiet=True).to(args.device).preprocess
     clip = normalise(pixels.flatten(0, 1)).view(args.batch, -1, args.size, args.size)
@@ -130,9 +207,11 @@ def networks(module, args):
 
 def inference(network, clip, amp):
     """A function that scores a clip and returns the logits."""
+
     def step(_):
         with torch.inference_mode(), autocast(clip.device, amp):
             return network(clip)
+
     return step
 
 
@@ -147,6 +226,7 @@ def train_step(network, clip, amp):
             loss = F.cross_entropy(logits, labels)
         loss.backward()
         return logits.detach()
+
     return step
 
 
@@ -175,10 +255,12 @@ def flops(_):
         counts = [f"{gmacs(network.eval(), clip):.2f}" for network in both]
         params = [f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}" for network in both]
         rows.append((f"{module} resnet50, {T} frames", *counts, paper, *params, paper_params))
-    print("One view of 224x224, 400 classes. GMACs: 1e9 multiply-adds of convolutions, linear layers and the temporal\n"
-          "convolution. (fvcore also counts BatchNorm and pooling: 32.88 for TSN and 35.90 for TDN at 8 frames.)\n"
-          "The original TDN has more parameters: a bias of every conv before a BatchNorm, which cancels it, and\n"
-          "an unused second first conv (conv1_temp, 9472).\n")
+    print(
+        "One view of 224x224, 400 classes. GMACs: 1e9 multiply-adds of convolutions, linear layers and the temporal\n"
+        "convolution. (fvcore also counts BatchNorm and pooling: 32.88 for TSN and 35.90 for TDN at 8 frames.)\n"
+        "The original TDN has more parameters: a bias of every conv before a BatchNorm, which cancels it, and\n"
+        "an unused second first conv (conv1_temp, 9472).\n"
+    )
     table(("", "GMACs ours", "original", "paper", "Mparams ours", "original", "paper"), rows)
 
 
@@ -186,7 +268,9 @@ def gmacs(network, clip):
     """Billions of multiply-adds of a forward pass."""
     shifted = []
     for layer in network.modules():
-        if isinstance(layer, TemporalConv):  # no convolution to torch's counter: it runs as sums of slices
+        if isinstance(
+            layer, TemporalConv
+        ):  # no convolution to torch's counter: it runs as sums of slices
             layer.register_forward_hook(lambda layer, _, out: shifted.append(3 * out.numel()))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(clip)

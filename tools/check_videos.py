@@ -20,6 +20,7 @@ first, middle and last frame are decoded. Found are
 The list itself must be sound: a malformed line or a label out of range is an error that names the line. The exit status
 is 0 if nothing is wrong, 1 if there are problems, 2 after an error. Ctrl-C shows what was found until then.
 """
+
 import argparse
 import csv
 import os
@@ -36,7 +37,17 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sturdy_pool import Lost, run_jobs
-from video_checks import FRAMES, KINDS, Problem, Rules, check_video, compare, content_keys, find_places, in_shard_set
+from video_checks import (
+    FRAMES,
+    KINDS,
+    Problem,
+    Rules,
+    check_video,
+    compare,
+    content_keys,
+    find_places,
+    in_shard_set,
+)
 
 from ops.data.class_names import read_class_names
 from ops.data.lists import VideoList, read_list
@@ -56,7 +67,11 @@ def main() -> None:
     count_places(image_tmpl, args.modality)
     for flag in ("clean", "csv"):
         for path in (args.list, args.other):
-            if getattr(args, flag) and path and os.path.realpath(getattr(args, flag)) == os.path.realpath(path):
+            if (
+                getattr(args, flag)
+                and path
+                and os.path.realpath(getattr(args, flag)) == os.path.realpath(path)
+            ):
                 raise UserError(f"--{flag} {path} is a list that is read; give another file")
     names = read_class_names(args.class_names, args.num_class) if args.class_names else None
     num_class = len(names) if names else args.num_class or ANY_LABEL
@@ -66,9 +81,13 @@ def main() -> None:
     videos = read_list(args.list, root_path=args.root_path, **kind)
     others = args.root_path if args.other_root is None else args.other_root
     other = read_list(args.other, root_path=others, **kind) if args.other else []
-    if args.content and any(in_shard_set(record.path) for records in (videos, other) for record in records):
-        raise UserError("--content compares files and folders, not what is in a shard set; leave it out, or give the folder "
-                        "that the set was made of")
+    if args.content and any(
+        in_shard_set(record.path) for records in (videos, other) for record in records
+    ):
+        raise UserError(
+            "--content compares files and folders, not what is in a shard set; leave it out, or give the folder "
+            "that the set was made of"
+        )
     rules = Rules(image_tmpl, args.modality, args.decoder, args.frames, args.min_frames)
     places, problems = {}, []
     try:
@@ -85,58 +104,146 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     top.add_argument("list", metavar="LIST", help="list to check, as --train_list and --val_list")
-    top.add_argument("--root_path", default="", metavar="DIR", help="folder or shard set that its paths are relative "
-                     "to (default: this folder)")
-    top.add_argument("--num_class", type=positive, metavar="N", help="number of classes (default: labels are not limited)")
-    top.add_argument("--class_names", metavar="FILE", help="class names in label order, in place of --num_class")
-    top.add_argument("--multi_label", action="store_true", help="a video may have several labels, joined by commas")
-    top.add_argument("--other", metavar="LIST2", help="a list that must not have the same videos, such as the other split")
-    top.add_argument("--other_root", metavar="DIR", help="folder that those of LIST2 are relative to (default: --root_path)")
-    top.add_argument("--content", action="store_true", help="compare the bytes of videos as well, not only their paths; not of "
-                     "a shard set")
-    top.add_argument("--frames", choices=tuple(FRAMES), default="first-middle-last",
-                     help="which frames to decode; none: only count them (default: first-middle-last)")
-    top.add_argument("--min_frames", type=positive, default=1, metavar="N", help="fewer than N is too short (default: 1)")
-    top.add_argument("--image_tmpl", help="names of the files in a folder of frames (default: "
-                     + ", for Flow ".join(EXAMPLES[modality] for modality in ("RGB", "Flow")) + ")")
-    top.add_argument("--modality", choices=("RGB", "Flow"), default="RGB", help="what the frames are (default: RGB)")
-    top.add_argument("--decoder", choices=tuple(DECODERS), default="pyav", help="of video files (default: pyav)")
-    top.add_argument("--timeout", type=rate, default=300, metavar="SECONDS", help="for one video (default: 300)")
-    top.add_argument("-j", "--processes", type=positive, default=os.cpu_count() or 1, metavar="N",
-                     help="processes (default: one for each core)")
+    top.add_argument(
+        "--root_path",
+        default="",
+        metavar="DIR",
+        help="folder or shard set that its paths are relative to (default: this folder)",
+    )
+    top.add_argument(
+        "--num_class",
+        type=positive,
+        metavar="N",
+        help="number of classes (default: labels are not limited)",
+    )
+    top.add_argument(
+        "--class_names", metavar="FILE", help="class names in label order, in place of --num_class"
+    )
+    top.add_argument(
+        "--multi_label",
+        action="store_true",
+        help="a video may have several labels, joined by commas",
+    )
+    top.add_argument(
+        "--other",
+        metavar="LIST2",
+        help="a list that must not have the same videos, such as the other split",
+    )
+    top.add_argument(
+        "--other_root",
+        metavar="DIR",
+        help="folder that those of LIST2 are relative to (default: --root_path)",
+    )
+    top.add_argument(
+        "--content",
+        action="store_true",
+        help="compare the bytes of videos as well, not only their paths; not of a shard set",
+    )
+    top.add_argument(
+        "--frames",
+        choices=tuple(FRAMES),
+        default="first-middle-last",
+        help="which frames to decode; none: only count them (default: first-middle-last)",
+    )
+    top.add_argument(
+        "--min_frames",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="fewer than N is too short (default: 1)",
+    )
+    top.add_argument(
+        "--image_tmpl",
+        help="names of the files in a folder of frames (default: "
+        + ", for Flow ".join(EXAMPLES[modality] for modality in ("RGB", "Flow"))
+        + ")",
+    )
+    top.add_argument(
+        "--modality",
+        choices=("RGB", "Flow"),
+        default="RGB",
+        help="what the frames are (default: RGB)",
+    )
+    top.add_argument(
+        "--decoder", choices=tuple(DECODERS), default="pyav", help="of video files (default: pyav)"
+    )
+    top.add_argument(
+        "--timeout", type=rate, default=300, metavar="SECONDS", help="for one video (default: 300)"
+    )
+    top.add_argument(
+        "-j",
+        "--processes",
+        type=positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one for each core)",
+    )
     top.add_argument("--csv", metavar="OUT", help="write all problems: line, id, reason, kind")
-    top.add_argument("--clean", metavar="OUT", help="write the lines of the list that have no problem, as they are")
+    top.add_argument(
+        "--clean",
+        metavar="OUT",
+        help="write the lines of the list that have no problem, as they are",
+    )
     return top
 
 
-def check_all(videos: VideoList, rules: Rules, processes: int, timeout: float, places: dict[int, str],
-              problems: list[Problem]) -> None:
+def check_all(
+    videos: VideoList,
+    rules: Rules,
+    processes: int,
+    timeout: float,
+    places: dict[int, str],
+    problems: list[Problem],
+) -> None:
     """Look at every video by itself; adds where each lies to ``places``, by its number in the list, and what is wrong to
     ``problems``, also of those done before an exception."""
-    with (closing(run_jobs(partial(check_video, rules), videos, processes, timeout)) as results,
-          tqdm(total=len(videos), unit="video", disable=None, leave=False) as bar):
+    with (
+        closing(run_jobs(partial(check_video, rules), videos, processes, timeout)) as results,
+        tqdm(total=len(videos), unit="video", disable=None, leave=False) as bar,
+    ):
         for index, result in results:
             record = videos[index]
             if isinstance(result, Lost):
-                result = (os.path.normpath(record.path),
-                          [Problem(record.line, record.id, "unreadable", f"the process that read it {result.reason}")])
+                result = (
+                    os.path.normpath(record.path),
+                    [
+                        Problem(
+                            record.line,
+                            record.id,
+                            "unreadable",
+                            f"the process that read it {result.reason}",
+                        )
+                    ],
+                )
             places[index], found = result
             problems += found
             bar.set_postfix(problems=len(problems), refresh=False)
             bar.update()
 
 
-def repeated(videos: VideoList, places: list[str], other: VideoList | list, args: argparse.Namespace) -> list[Problem]:
+def repeated(
+    videos: VideoList, places: list[str], other: VideoList | list, args: argparse.Namespace
+) -> list[Problem]:
     """Videos that the list, or the list and the other one, have twice."""
     other_places = find_places(other)
     found = list(compare(videos, places, other, other_places, args.other, "the same path as"))
     if args.content:
         known = {(problem.line, problem.kind) for problem in found}
         digests = content_keys([*places, *other_places])
-        bytewise = compare(videos, digests[: len(videos)], other, digests[len(videos) :], args.other, "the same bytes as")
+        bytewise = compare(
+            videos,
+            digests[: len(videos)],
+            other,
+            digests[len(videos) :],
+            args.other,
+            "the same bytes as",
+        )
         found += [problem for problem in bytewise if (problem.line, problem.kind) not in known]
     return found
 
@@ -144,8 +251,14 @@ def repeated(videos: VideoList, places: list[str], other: VideoList | list, args
 def unused_labels(videos: VideoList, names: list[str] | None, num_class: int) -> list[Problem]:
     """One problem of the list as a whole, if there are labels that no line has."""
     limit = num_class if num_class != ANY_LABEL else 0
-    counts = videos.labels.sum(0) if videos.labels.ndim == 2 else np.bincount(videos.labels, minlength=limit)
-    absent = [f"{label} {names[label]}" if names else str(label) for label in np.flatnonzero(counts == 0)]
+    counts = (
+        videos.labels.sum(0)
+        if videos.labels.ndim == 2
+        else np.bincount(videos.labels, minlength=limit)
+    )
+    absent = [
+        f"{label} {names[label]}" if names else str(label) for label in np.flatnonzero(counts == 0)
+    ]
     text = f"{len(absent)} of {len(counts)} labels without videos: {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}"
     return [Problem(0, "", "labels", text)] if absent else []
 
@@ -158,13 +271,18 @@ def report(args: argparse.Namespace, problems: list[Problem], checked: str) -> N
         same = [problem for problem in problems if problem.kind == kind]
         for number, problem in enumerate(same[:SHOWN]):
             place = f"{args.list}:{problem.line}: {problem.id}: " if problem.line else ""
-            lines.append(f"{kind if not number else '':<12}{len(same) if not number else '':<8}{place}{problem.reason}")
+            lines.append(
+                f"{kind if not number else '':<12}{len(same) if not number else '':<8}{place}{problem.reason}"
+            )
     print("\n".join(lines))
     if args.csv:
         with written(args.csv) as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(("line", "id", "reason", "kind"))
-            rows.writerows((problem.line or "", problem.id, problem.reason, problem.kind) for problem in problems)
+            rows.writerows(
+                (problem.line or "", problem.id, problem.reason, problem.kind)
+                for problem in problems
+            )
 
 
 def write_clean(path: str, list_path: str, bad: set[int]) -> None:

@@ -8,6 +8,7 @@ strictly. OUT is a checkpoint of this project (--to ours), which explains itself
 expects. What IN does not tell (T of a TSM file without its name, say) is assumed, and said so, unless a flag supplies it.
 OUT is loaded again and compared, tensor by tensor, before it gets its name.
 """
+
 import argparse
 import contextlib
 import os
@@ -33,53 +34,99 @@ from ops.weights.weight_files import find_state_dict, read_checkpoint
 def main() -> None:
     args = parser().parse_args()
     if args.class_names and args.to != "ours":
-        raise UserError(f"--class_names: the {args.to} layout has no place for them; leave the flag out")
+        raise UserError(
+            f"--class_names: the {args.to} layout has no place for them; leave the flag out"
+        )
     if os.path.isdir(args.out) or (os.path.exists(args.out) and not args.force):
         raise UserError(f"{args.out} exists; give another OUT, or --force to replace a file")
-    given = {name: getattr(args, name) for name in ("num_segments", "module", *OPTIONS) if getattr(args, name) is not None}
+    given = {
+        name: getattr(args, name)
+        for name in ("num_segments", "module", *OPTIONS)
+        if getattr(args, name) is not None
+    }
     model = load_model(args.source, quiet=True, **given)
     if args.class_names:
         model.class_names = read_class_names(args.class_names, model.num_class)
     file, content = read_weights(args.source), read_checkpoint(args.source)
-    tellers = {**dict.fromkeys(read_weights(content).spec, "the file"), **dict.fromkeys(given, "a flag")}
+    tellers = {
+        **dict.fromkeys(read_weights(content).spec, "the file"),
+        **dict.fromkeys(given, "a flag"),
+    }
     print_recognised(args.source, file, model, tellers)
     if args.keys:
         print_keys(find_state_dict(content, args.source), file.layout, model)
-    recipe = (file.layout == "ours" and content.get("recipe")) or ({"dataset": file.dataset} if file.dataset else {})
-    untold = write(args.out, model, args.to, recipe=recipe, converted_from={"file": args.source.name, "layout": file.layout})
-    print(f"written     {args.out}, {args.to} layout: the same {len(model.state_dict())} tensors when loaded again")
+    recipe = (file.layout == "ours" and content.get("recipe")) or (
+        {"dataset": file.dataset} if file.dataset else {}
+    )
+    untold = write(
+        args.out,
+        model,
+        args.to,
+        recipe=recipe,
+        converted_from={"file": args.source.name, "layout": file.layout},
+    )
+    print(
+        f"written     {args.out}, {args.to} layout: the same {len(model.state_dict())} tensors when loaded again"
+    )
     if untold:
         print(f"not told    by that file: {', '.join(untold)}; give them when you use it")
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  allow_abbrev=False)
-    top.add_argument("source", type=Path, metavar="IN", help="weights to read; the name counts where the weights do not tell")
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument(
+        "source",
+        type=Path,
+        metavar="IN",
+        help="weights to read; the name counts where the weights do not tell",
+    )
     top.add_argument("out", type=Path, metavar="OUT", help="file to write")
-    top.add_argument("--to", choices=[name for name, row in LAYOUTS.items() if row.written], default="ours",
-                     help="layout of OUT (default: ours)")
+    top.add_argument(
+        "--to",
+        choices=[name for name, row in LAYOUTS.items() if row.written],
+        default="ours",
+        help="layout of OUT (default: ours)",
+    )
     top.add_argument("--keys", action="store_true", help="also print what became of every key")
     top.add_argument("--force", action="store_true", help="replace OUT if it exists")
     group = top.add_argument_group("what IN does not tell")
-    group.add_argument("--class_names", metavar="FILE", help="class names, one a line, in label order")
+    group.add_argument(
+        "--class_names", metavar="FILE", help="class names, one a line, in label order"
+    )
     group.add_argument("--num_segments", type=positive, metavar="T", help="segments of a clip")
-    group.add_argument("--module", choices=tuple(MODULES), help="temporal module that the weights show no trace of")
+    group.add_argument(
+        "--module", choices=tuple(MODULES), help="temporal module that the weights show no trace of"
+    )
     add_module_options(group)
     return top
 
 
 def print_recognised(source: Path, file, model, tellers: dict[str, str]) -> None:
     """What was found, and who told it (tellers: argument of the model -> who); else it was the name, if in ``file.spec``."""
-    assumed = [name for name in ("num_segments", *MODULES[model.spec["module"]].options)
-               if name not in tellers and name not in file.spec]
-    teller = tellers.get("num_segments", "assumed" if "num_segments" in assumed else "the file's name")
-    print(f"read        {source}, {file.layout} layout{f', data set {file.dataset}' if file.dataset else ''}")
+    assumed = [
+        name
+        for name in ("num_segments", *MODULES[model.spec["module"]].options)
+        if name not in tellers and name not in file.spec
+    ]
+    teller = tellers.get(
+        "num_segments", "assumed" if "num_segments" in assumed else "the file's name"
+    )
+    print(
+        f"read        {source}, {file.layout} layout{f', data set {file.dataset}' if file.dataset else ''}"
+    )
     print(f"model       {describe(model.spec)}")
     print(f"T           {model.num_segments} ({teller})")
-    print(f"classes     {model.num_class} ({'with their names' if model.class_names else 'names unknown'})")
+    print(
+        f"classes     {model.num_class} ({'with their names' if model.class_names else 'names unknown'})"
+    )
     if assumed:
-        print(f"assumed     {', '.join(f'{name} {model.spec[name]}' for name in assumed)}: the file does not tell, flags can")
+        print(
+            f"assumed     {', '.join(f'{name} {model.spec[name]}' for name in assumed)}: the file does not tell, flags can"
+        )
 
 
 def print_keys(state: dict[str, torch.Tensor], layout: str, model) -> None:
@@ -124,7 +171,9 @@ def write(out: Path, model, layout: str, **facts) -> list[str]:
         untold = compare(trial, model)
         os.replace(trial, target)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror or error}); give another OUT") from None
+        raise UserError(
+            f"{out}: cannot be written ({error.strerror or error}); give another OUT"
+        ) from None
     except UserError as error:
         raise UserError(str(error).replace(trial, str(out))) from None
     finally:
@@ -137,13 +186,24 @@ def compare(path: str, model) -> list[str]:
     """What a file does not tell about a model, as ``name value``. Raises UserError if it does not hold the same weights."""
     again = load_model(path, quiet=True)
     expected, found = model.state_dict(), again.state_dict()
-    wrong = [key for key in expected.keys() | found.keys() if key not in expected or key not in found
-             or expected[key].dtype != found[key].dtype or not torch.allclose(expected[key], found[key], 0, 0, equal_nan=True)]
+    wrong = [
+        key
+        for key in expected.keys() | found.keys()
+        if key not in expected
+        or key not in found
+        or expected[key].dtype != found[key].dtype
+        or not torch.allclose(expected[key], found[key], 0, 0, equal_nan=True)
+    ]
     if wrong:
-        raise UserError(f"{path}: {len(wrong)} tensors are not the same when loaded again ({min(wrong)}); nothing was written")
+        raise UserError(
+            f"{path}: {len(wrong)} tensors are not the same when loaded again ({min(wrong)}); nothing was written"
+        )
     told = read_weights(path).spec
-    return [f"{name} {value}" for name, value in model.spec.items()
-            if name in ("module", "num_segments", *OPTIONS) and told.get(name) != value]
+    return [
+        f"{name} {value}"
+        for name, value in model.spec.items()
+        if name in ("module", "num_segments", *OPTIONS) and told.get(name) != value
+    ]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ same number is the later frame, as in TSN's tools. A byte is round(255 * (v + B)
 folder appears when it is whole. The same command completes what an earlier run left unfinished, and tries again what failed.
 Videos without flow are listed in OUT/failures.csv, with exit status 1.
 """
+
 import argparse
 import os
 import sys
@@ -43,47 +44,120 @@ def main() -> None:
         check_picture_names(template, args.quality)
     if args.bound <= 0:
         raise UserError(f"--bound {args.bound} is not above 0; give a number of pixels like 20")
-    if args.rgb_tmpl and places == 1 and file_namer(args.rgb_tmpl, "")(1) == file_namer(args.image_tmpl, "", "Flow")(1):
-        raise UserError(f"--rgb_tmpl and --image_tmpl are both {args.rgb_tmpl}; give another --rgb_tmpl")
+    if (
+        args.rgb_tmpl
+        and places == 1
+        and file_namer(args.rgb_tmpl, "")(1) == file_namer(args.image_tmpl, "", "Flow")(1)
+    ):
+        raise UserError(
+            f"--rgb_tmpl and --image_tmpl are both {args.rgb_tmpl}; give another --rgb_tmpl"
+        )
     flow_method(args.method)  # to miss the package here rather than in each process
     jobs = find_jobs(args, frames_tmpl=args.frames)
     for job in jobs:
         file_namer(args.image_tmpl, job.target, "Flow")
-    arguments = {name: getattr(args, name) for name in ("method", "warp", "bound", "image_tmpl", "rgb_tmpl", "frames", "size",
-                                                        "quality")}
-    sys.exit(run("extract_flow", args.out, jobs, partial(extract, **arguments), arguments, args.processes))
+    arguments = {
+        name: getattr(args, name)
+        for name in (
+            "method",
+            "warp",
+            "bound",
+            "image_tmpl",
+            "rgb_tmpl",
+            "frames",
+            "size",
+            "quality",
+        )
+    }
+    sys.exit(
+        run(
+            "extract_flow", args.out, jobs, partial(extract, **arguments), arguments, args.processes
+        )
+    )
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add_flags(top, "folders of flow")
-    top.add_argument("--frames", metavar="NAME", help="SRC holds folders of pictures so named, such as img_{:05d}.jpg, instead "
-                     "of videos (default: videos)")
-    top.add_argument("--method", choices=METHODS, default="tvl1", help="tvl1 is what published flow weights were trained on, "
-                     "and takes seconds a frame; dis takes a hundredth; farneback is as fast and less exact (default: tvl1)")
-    top.add_argument("--warp", action="store_true", help="take out the motion of the camera, as a homography: the warped flow "
-                     "of TSN")
-    top.add_argument("--bound", type=float, default=20, metavar="B", help="motion in pixels that is kept, in each direction "
-                     "(default: 20)")
-    top.add_argument("--image_tmpl", "--template", default="flow_{}_{:05d}.jpg", metavar="NAME", help="names of the flow: two "
-                     "grey pictures with a place for x or y, or one whose channels are x, y and blank; see docs/data.md "
-                     "(default: flow_{}_{:05d}.jpg)")
-    top.add_argument("--rgb_tmpl", metavar="NAME", help="write the frames too, so named, into the same folders (default: not)")
-    top.add_argument("--size", type=parse_size, default="0", metavar="S", help="scale before the flow is estimated: the short "
-                     "side, which is never enlarged, or WIDTHxHEIGHT, such as the 340x256 of TSN (default: 0, as it is)")
-    top.add_argument("--quality", type=int, default=95, metavar="Q", help="of JPEG, 1 to 100 (default: 95)")
+    top.add_argument(
+        "--frames",
+        metavar="NAME",
+        help="SRC holds folders of pictures so named, such as img_{:05d}.jpg, instead "
+        "of videos (default: videos)",
+    )
+    top.add_argument(
+        "--method",
+        choices=METHODS,
+        default="tvl1",
+        help="tvl1 is what published flow weights were trained on, "
+        "and takes seconds a frame; dis takes a hundredth; farneback is as fast and less exact (default: tvl1)",
+    )
+    top.add_argument(
+        "--warp",
+        action="store_true",
+        help="take out the motion of the camera, as a homography: the warped flow of TSN",
+    )
+    top.add_argument(
+        "--bound",
+        type=float,
+        default=20,
+        metavar="B",
+        help="motion in pixels that is kept, in each direction (default: 20)",
+    )
+    top.add_argument(
+        "--image_tmpl",
+        "--template",
+        default="flow_{}_{:05d}.jpg",
+        metavar="NAME",
+        help="names of the flow: two "
+        "grey pictures with a place for x or y, or one whose channels are x, y and blank; see docs/data.md "
+        "(default: flow_{}_{:05d}.jpg)",
+    )
+    top.add_argument(
+        "--rgb_tmpl",
+        metavar="NAME",
+        help="write the frames too, so named, into the same folders (default: not)",
+    )
+    top.add_argument(
+        "--size",
+        type=parse_size,
+        default="0",
+        metavar="S",
+        help="scale before the flow is estimated: the short "
+        "side, which is never enlarged, or WIDTHxHEIGHT, such as the 340x256 of TSN (default: 0, as it is)",
+    )
+    top.add_argument(
+        "--quality", type=int, default=95, metavar="Q", help="of JPEG, 1 to 100 (default: 95)"
+    )
     return top
 
 
-def extract(job: Job, *, method: str, warp: bool, bound: float, image_tmpl: str, rgb_tmpl: str | None, frames: str | None,
-            size: str, quality: int) -> None:
+def extract(
+    job: Job,
+    *,
+    method: str,
+    warp: bool,
+    bound: float,
+    image_tmpl: str,
+    rgb_tmpl: str | None,
+    frames: str | None,
+    size: str,
+    quality: int,
+) -> None:
     """Write the flow of the video, or of the folder of frames, ``job.source`` to the folder ``job.target``, or nothing."""
     flow_of = flow_method(method)
     if warp:
         flow_of = partial(warped, flow_of)
     names_of = file_namer(image_tmpl, job.target, "Flow")
-    source = FrameStream(job.source, size) if frames is None else closing(folder_frames(job.source, frames, size))
+    source = (
+        FrameStream(job.source, size)
+        if frames is None
+        else closing(folder_frames(job.source, frames, size))
+    )
     with source as images, atomic_folder(job.target) as folder:
         number = 0
         for number, (flow, image) in enumerate(flows(images, flow_of), 1):
@@ -94,7 +168,9 @@ def extract(job: Job, *, method: str, warp: bool, bound: float, image_tmpl: str,
             for name, picture in zip(names, pictures, strict=True):
                 write_picture(os.path.join(folder, name), picture, quality, chroma="444")
             if rgb_tmpl is not None:
-                write_picture(os.path.join(folder, *file_namer(rgb_tmpl, job.target)(number)), image, quality)
+                write_picture(
+                    os.path.join(folder, *file_namer(rgb_tmpl, job.target)(number)), image, quality
+                )
         if not number:
             raise UnreadableVideo(job.source, "a single frame has no flow")
 
@@ -103,7 +179,10 @@ def flows(images: Iterator[np.ndarray], flow_of: Flow) -> Iterator[tuple[np.ndar
     """The flow of each two frames that follow each other, float32 ``[H, W, 2]``, with the later frame."""
     import cv2
 
-    greys = ((cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), image) for image in map(np.ascontiguousarray, images))
+    greys = (
+        (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), image)
+        for image in map(np.ascontiguousarray, images)
+    )
     for (before, _), (after, image) in pairwise(greys):
         yield flow_of(before, after), image
 
@@ -111,7 +190,9 @@ def flows(images: Iterator[np.ndarray], flow_of: Flow) -> Iterator[tuple[np.ndar
 def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
     """One direction of a flow in pixels as bytes: ``round(255 * (v + bound) / (2 * bound))`` within 0 and 255, halves to the
     even neighbour, so 0 becomes 128 (yjxiong/dense_flow, common.cpp)."""
-    return np.rint(np.clip(255 * (flow.astype(np.float64) + bound) / (2 * bound), 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(255 * (flow.astype(np.float64) + bound) / (2 * bound), 0, 255)).astype(
+        np.uint8
+    )
 
 
 def flow_method(method: str) -> Flow:
@@ -128,10 +209,22 @@ def flow_method(method: str) -> Flow:
             dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
             return lambda before, after: dis.calc(before, after, None)
         return lambda before, after: cv2.calcOpticalFlowFarneback(
-            before, after, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0)
+            before,
+            after,
+            None,
+            pyr_scale=0.5,
+            levels=3,
+            winsize=15,
+            iterations=3,
+            poly_n=5,
+            poly_sigma=1.2,
+            flags=0,
+        )
     except (ImportError, AttributeError):
-        raise UserError(f"--method {method} needs OpenCV with its contributed modules; pip install "
-                        "opencv-contrib-python-headless") from None
+        raise UserError(
+            f"--method {method} needs OpenCV with its contributed modules; pip install "
+            "opencv-contrib-python-headless"
+        ) from None
 
 
 def warped(flow_of: Flow, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -147,7 +240,13 @@ def warped(flow_of: Flow, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     homography, agree = cv2.findHomography(pairs[:, 1], pairs[:, 0], cv2.RANSAC, 1.0)
     if homography is None or agree.sum() <= 25:
         return flow
-    back = cv2.warpPerspective(after, homography, after.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    back = cv2.warpPerspective(
+        after,
+        homography,
+        after.shape[::-1],
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     return flow_of(before, back)
 
 
@@ -156,11 +255,15 @@ def matches(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     import cv2
 
     finder = cv2.ORB_create(1000)
-    (points, codes), (points_after, codes_after) = (finder.detectAndCompute(image, None) for image in (before, after))
+    (points, codes), (points_after, codes_after) = (
+        finder.detectAndCompute(image, None) for image in (before, after)
+    )
     if codes is None or codes_after is None:
         return np.empty((0, 2, 2), np.float32)
     found = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(codes, codes_after)
-    return np.array([(points[m.queryIdx].pt, points_after[m.trainIdx].pt) for m in found], np.float32).reshape(-1, 2, 2)
+    return np.array(
+        [(points[m.queryIdx].pt, points_after[m.trainIdx].pt) for m in found], np.float32
+    ).reshape(-1, 2, 2)
 
 
 def followed(before: np.ndarray, flow: np.ndarray) -> np.ndarray:

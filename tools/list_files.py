@@ -1,5 +1,6 @@
 """Where the videos of a list lie: files and folders of frames below a root, looked for with a few threads, since on a
 network disk each question waits for the server."""
+
 import hashlib
 import itertools
 import os
@@ -16,8 +17,28 @@ from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import count_places, file_namer
 from ops.errors import UserError
 
-ENDINGS = frozenset((".3gp", ".asf", ".avi", ".divx", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
-                     ".ogv", ".ts", ".vob", ".webm", ".wmv"))
+ENDINGS = frozenset(
+    (
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+    )
+)
 KINDS = ("auto", "videos", "frames")
 # What a line of a list cannot hold: it is read up to a line break, its fields are stripped of blanks, and it is UTF-8.
 _UNFIT = re.compile("[\t\n\r\0\ud800-\udfff]|^[ \ufeff]| $")
@@ -49,7 +70,9 @@ def find(root: str, wanted: set[str], kind: str, threads: int = 16) -> dict[str,
     with ThreadPoolExecutor(threads) as pool:
         while level:
             deeper = []
-            listed = pool.map(entries, (os.path.join(root, folder) if folder else root for folder in level))
+            listed = pool.map(
+                entries, (os.path.join(root, folder) if folder else root for folder in level)
+            )
             for folder, there in zip(level, listed, strict=True):
                 for entry in there:
                     path = f"{folder}/{entry.name}" if folder else entry.name
@@ -59,7 +82,12 @@ def find(root: str, wanted: set[str], kind: str, threads: int = 16) -> dict[str,
                             deeper.append(path)
                     elif entry.is_folder and kind != "videos":
                         found.setdefault(entry.name, []).append(Place(path, True))
-                    elif not entry.is_folder and stem in wanted and kind != "frames" and ending.lower() in ENDINGS:
+                    elif (
+                        not entry.is_folder
+                        and stem in wanted
+                        and kind != "frames"
+                        and ending.lower() in ENDINGS
+                    ):
                         found.setdefault(stem, []).append(Place(path, False))
             level = deeper
     return found
@@ -85,32 +113,46 @@ def entries(folder: str) -> list[Entry]:
 
     try:
         with os.scandir(folder) as there:
-            return sorted(Entry(entry.name, is_folder(entry), entry.is_symlink()) for entry in there if entry.name[0] != ".")
+            return sorted(
+                Entry(entry.name, is_folder(entry), entry.is_symlink())
+                for entry in there
+                if entry.name[0] != "."
+            )
     except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; give the folder that the videos lie in") from None
+        raise UserError(
+            f"{folder}: {error.strerror}; give the folder that the videos lie in"
+        ) from None
 
 
 def choose(video: Video, found: dict[str, list[Place]], source: Source) -> Place | None:
     """Where a video lies, or None. Raises UserError if it lies at several places, or in the folder of another class."""
     for name in video.names:
         places = found.get(name, [])
-        classes = [source.folders.get(folder_name(os.path.basename(os.path.dirname(place.path)))) for place in places]
+        classes = [
+            source.folders.get(folder_name(os.path.basename(os.path.dirname(place.path))))
+            for place in places
+        ]
         own = [place for place, label in zip(places, classes, strict=True) if label == video.label]
         if not own:
             own = [place for place, label in zip(places, classes, strict=True) if label is None]
         if len(own) > 1:
-            raise UserError(f"{video.place}: {name} is there {len(own)} times ({own[0].path}, {own[1].path}); keep one, or "
-                            "give --kind videos or --kind frames")
+            raise UserError(
+                f"{video.place}: {name} is there {len(own)} times ({own[0].path}, {own[1].path}); keep one, or "
+                "give --kind videos or --kind frames"
+            )
         if own:
             return own[0]
         if places:
-            raise UserError(f"{video.place}: {name} is of class {source.classes[video.label]!r}, but {places[0].path} is in "
-                            "the folder of another class; correct one of them")
+            raise UserError(
+                f"{video.place}: {name} is of class {source.classes[video.label]!r}, but {places[0].path} is in "
+                "the folder of another class; correct one of them"
+            )
     return None
 
 
-def count_folders(root: str, places: Iterable[Place], image_tmpl: str, modality: str,
-                  threads: int = 16) -> dict[str, int | str]:
+def count_folders(
+    root: str, places: Iterable[Place], image_tmpl: str, modality: str, threads: int = 16
+) -> dict[str, int | str]:
     """Path of a folder of frames -> what a list tells as num_frames (twice the frames of a three-place template), or in
     words what is wrong with it."""
     folders = list(dict.fromkeys(place.path for place in places if place.is_folder))
@@ -120,11 +162,20 @@ def count_folders(root: str, places: Iterable[Place], image_tmpl: str, modality:
             frames = count_frames(os.path.join(root, path), image_tmpl, modality)
         except UnreadableVideo as error:
             return error.reason
-        return frames * listed_per_frame(image_tmpl, modality) or no_frames(os.path.join(root, path), image_tmpl, modality)
+        return frames * listed_per_frame(image_tmpl, modality) or no_frames(
+            os.path.join(root, path), image_tmpl, modality
+        )
 
     with ThreadPoolExecutor(threads) as pool:
         counts = pool.map(count, folders)
-        bar = tqdm(counts, total=len(folders), desc="counting frames", unit="folder", disable=None, leave=False)
+        bar = tqdm(
+            counts,
+            total=len(folders),
+            desc="counting frames",
+            unit="folder",
+            disable=None,
+            leave=False,
+        )
         return dict(zip(folders, bar, strict=True))
 
 
@@ -140,7 +191,9 @@ def no_frames(folder: str, image_tmpl: str, modality: str, names: list[str] | No
     if not names:
         return "empty folder"
     other = guess_template(folder, names, modality)
-    return f"no frames named {image_tmpl}; " + (f"{other} would fit" if other else f"it holds {min(names)!r}")
+    return f"no frames named {image_tmpl}; " + (
+        f"{other} would fit" if other else f"it holds {min(names)!r}"
+    )
 
 
 def guess_template(folder: str, names: list[str], modality: str) -> str | None:
@@ -149,15 +202,20 @@ def guess_template(folder: str, names: list[str], modality: str) -> str | None:
     for name in names:
         if match := re.fullmatch(r"([^{}]*?)([0-9]+)(\.[a-zA-Z]+)", name):
             width = f"0{len(match[2])}d" if match[2][0] == "0" else "d"
-            templates |= {f"{before}{{{place}:{width}}}{match[3]}" for before in _befores(match[1], modality)
-                          for place in ("", "zero")}
+            templates |= {
+                f"{before}{{{place}:{width}}}{match[3]}"
+                for before in _befores(match[1], modality)
+                for place in ("", "zero")
+            }
     counts = {}
     for template in sorted(templates):
         try:
             names_of = file_namer(template, folder, modality)
         except UserError:  # the folder is not called by a number
             continue
-        counts[template] = next(number for number in itertools.count() if not there.issuperset(names_of(number + 1)))
+        counts[template] = next(
+            number for number in itertools.count() if not there.issuperset(names_of(number + 1))
+        )
     # The more places the better: a folder called by its number would have a template of its own.
     best = max(counts, key=lambda template: (counts[template], template.count("{")), default=None)
     return best if best and counts[best] else None
@@ -169,7 +227,7 @@ def _befores(before: str, modality: str) -> list[str]:
         return [before]
     axis = re.sub("[xy](?=[^xy]*$)", "{}", before)
     video = re.match("[0-9]+(?=.*{}.*)", axis)
-    return [before, axis, *([f"{{:0{len(video[0])}d}}{axis[video.end():]}"] if video else [])]
+    return [before, axis, *([f"{{:0{len(video[0])}d}}{axis[video.end() :]}"] if video else [])]
 
 
 def format_lines(rows: list[tuple[str, int | None, int]], root: str) -> str:
@@ -177,15 +235,19 @@ def format_lines(rows: list[tuple[str, int | None, int]], root: str) -> str:
     holds a blank, else by blanks, which the originals read, too. Raises UserError for a path that no line can hold."""
     check_names((path for path, _, _ in rows), root)
     separator = "\t" if any(" " in path for path, _, _ in rows) else " "
-    return "".join(separator.join(str(field) for field in row if field is not None) + "\n" for row in rows)
+    return "".join(
+        separator.join(str(field) for field in row if field is not None) + "\n" for row in rows
+    )
 
 
 def check_names(names: Iterable[str], root: str) -> None:
     """Raises UserError for a name that no line of a list can hold."""
     for name in names:
         if _UNFIT.search(name):
-            raise UserError(f"{root}: the name {name!r} holds a tab or a line break, begins or ends with a blank, or is no "
-                            "text; rename it")
+            raise UserError(
+                f"{root}: the name {name!r} holds a tab or a line break, begins or ends with a blank, or is no "
+                "text; rename it"
+            )
 
 
 def class_text(names: list[str], numbered: bool) -> str:
@@ -194,12 +256,17 @@ def class_text(names: list[str], numbered: bool) -> str:
     numbered: with a number from 1 before each, as UCF101's classInd.txt; also where names look like that by themselves.
     """
     numbered = numbered or all(re.match(r"[0-9]+[ \t]+\S", name) for name in names)
-    return "".join(f"{number} {name}\n" if numbered else f"{name}\n" for number, name in enumerate(names, 1))
+    return "".join(
+        f"{number} {name}\n" if numbered else f"{name}\n" for number, name in enumerate(names, 1)
+    )
 
 
 def split_off(names: list[str], share: float, seed: int) -> set[str]:
     """About ``share`` of the names, chosen by their hashes: neither their order nor the other names matter. At least one
     if there are two, and never all."""
     count = min(max(round(len(names) * share), 1), len(names) - 1) if share else 0
-    ranks = {name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest() for name in names}
+    ranks = {
+        name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+        for name in names
+    }
     return set(sorted(names, key=ranks.get)[:count])

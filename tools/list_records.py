@@ -1,4 +1,5 @@
 """What the readers of annotations (tools/list_sources.py) are made of."""
+
 import difflib
 import re
 from collections.abc import Callable, Iterator
@@ -42,13 +43,19 @@ def label_table(names: list[str], file: str, key: Callable[[str], str] = str) ->
     labels: dict[str, int] = {}
     for label, name in enumerate(names):
         if (other := labels.setdefault(key(name), label)) != label:
-            raise UserError(f"{file}: the classes {names[other]!r} and {name!r} are the same; correct the file")
+            raise UserError(
+                f"{file}: the classes {names[other]!r} and {name!r} are the same; correct the file"
+            )
     return labels
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """The lines of a text that are not blank, with their numbers from 1. Raises UserError if there is none."""
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(str(path)).split("\n"), 1) if line.strip()]
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(read_text(str(path)).split("\n"), 1)
+        if line.strip()
+    ]
     if not lines:
         raise UserError(f"{path}: the file is empty; give the one that was published")
     yield from lines
@@ -59,8 +66,10 @@ def find_label(labels: dict[str, int], key: str, name: str, place: str) -> int:
     if key not in labels:
         near = difflib.get_close_matches(key, labels, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"{place}: class {name!r} is not one of the {len(labels)} known{hint}; correct it or the file of "
-                        "class names")
+        raise UserError(
+            f"{place}: class {name!r} is not one of the {len(labels)} known{hint}; correct it or the file of "
+            "class names"
+        )
     return labels[key]
 
 
@@ -69,5 +78,7 @@ def class_lines(path: str) -> list[str]:
     seen: dict[str, int] = {}
     for number, name in text_lines(path):
         if seen.setdefault(name, number) != number:
-            raise UserError(f"{path}:{number}: class {name!r} is also on line {seen[name]}; remove one of them")
+            raise UserError(
+                f"{path}:{number}: class {name!r} is also on line {seen[name]}; remove one of them"
+            )
     return list(seen)

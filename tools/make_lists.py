@@ -20,6 +20,7 @@ list, a line a video with the reason, and counted. Nothing is written before eve
 Without --out the lists and the class names are written where main.py looks for those of the data set. The classes are
 numbered as in the lists that the published weights were trained with.
 """
+
 import argparse
 import os
 import shlex
@@ -32,7 +33,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from list_classes import described, read_classes
-from list_files import KINDS, Place, check_names, choose, class_text, count_folders, find, format_lines
+from list_files import (
+    KINDS,
+    Place,
+    check_names,
+    choose,
+    class_text,
+    count_folders,
+    find,
+    format_lines,
+)
 from list_sources import FILES, Source, read_source
 
 from ops.data.class_names import flip_label_map, read_class_names
@@ -44,7 +54,9 @@ from ops.files import atomic_write
 from ops.flag_types import positive, share
 
 KINETICS = (400, 600, 700)
-Rows = dict[str, list[tuple[str, Place | None, int]]]  # split -> (name of a video, where it is, label)
+Rows = dict[
+    str, list[tuple[str, Place | None, int]]
+]  # split -> (name of a video, where it is, label)
 
 
 def main() -> None:
@@ -52,34 +64,94 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     names = top.add_subparsers(dest="dataset", metavar="DATASET", required=True)
     for name, files in [*FILES.items(), ("folder", {})]:
-        sub = names.add_parser(name, allow_abbrev=False, help="a folder of class folders" if name == "folder" else None)
+        sub = names.add_parser(
+            name, allow_abbrev=False, help="a folder of class folders" if name == "folder" else None
+        )
         if name == "folder":
-            sub.add_argument("root_path", metavar="ROOT", help="folder of class folders, or of train, val with class folders")
-            sub.add_argument("--out", required=True, metavar="DIR", help="folder to write the lists, "
-                             "classes.txt and mine.toml to")
-            sub.add_argument("--val_share", type=share, help="part of each class to split off for validation (default: 0.2)")
-            sub.add_argument("--seed", type=int, default=0, help="another seed splits off others (default: 0)")
+            sub.add_argument(
+                "root_path",
+                metavar="ROOT",
+                help="folder of class folders, or of train, val with class folders",
+            )
+            sub.add_argument(
+                "--out",
+                required=True,
+                metavar="DIR",
+                help="folder to write the lists, classes.txt and mine.toml to",
+            )
+            sub.add_argument(
+                "--val_share",
+                type=share,
+                help="part of each class to split off for validation (default: 0.2)",
+            )
+            sub.add_argument(
+                "--seed", type=int, default=0, help="another seed splits off others (default: 0)"
+            )
         else:
             where = f"folder of the annotations as published ({', '.join(files.values()) or 'CLASS_test_split1.txt ...'})"
             sub.add_argument("annotations", metavar="ANNOTATIONS", help=where.replace("%", "%%"))
-            sub.add_argument("--root_path", metavar="DIR", help="folder of the videos (default: that of main.py)")
-            sub.add_argument("--out", metavar="DIR", help="folder to write to (default: where main.py looks for the lists)")
+            sub.add_argument(
+                "--root_path", metavar="DIR", help="folder of the videos (default: that of main.py)"
+            )
+            sub.add_argument(
+                "--out",
+                metavar="DIR",
+                help="folder to write to (default: where main.py looks for the lists)",
+            )
         for kind in ("train", "val", "test") if "train" in files else ():
-            sub.add_argument(f"--{kind}", metavar="FILE", help="file to take instead" if kind != "test" else
-                             "also make a list of the test split (label 0 where it is not told)")
+            sub.add_argument(
+                f"--{kind}",
+                metavar="FILE",
+                help="file to take instead"
+                if kind != "test"
+                else "also make a list of the test split (label 0 where it is not told)",
+            )
         if name != "ucf101":
-            sub.add_argument("--labels", metavar="FILE", help="class names, in label order where that is not alphabetical")
-            sub.add_argument("--num_class", type=positive, help="classes to expect (default: as many as the data set has)")
-        sub.add_argument("--image_tmpl", help="names of the frames in a folder (default: those of the data set)")
-        sub.add_argument("--modality", choices=("RGB", "Flow"), default="RGB", help="what the frames are (default: RGB)")
-        sub.add_argument("--kind", choices=KINDS, default="auto", help="look for video files or folders only (default: both)")
-        sub.add_argument("--missing", choices=("skip", "stop"), default="skip", help="what to do about videos that are not "
-                         "there or whose frames have a gap (default: skip, to list them in missing_*.txt)")
-        sub.add_argument("--force", action="store_true", help="replace lists and class names that differ")
-        sub.add_argument("--threads", type=positive, default=16, help="that look for files (default: 16)")
+            sub.add_argument(
+                "--labels",
+                metavar="FILE",
+                help="class names, in label order where that is not alphabetical",
+            )
+            sub.add_argument(
+                "--num_class",
+                type=positive,
+                help="classes to expect (default: as many as the data set has)",
+            )
+        sub.add_argument(
+            "--image_tmpl", help="names of the frames in a folder (default: those of the data set)"
+        )
+        sub.add_argument(
+            "--modality",
+            choices=("RGB", "Flow"),
+            default="RGB",
+            help="what the frames are (default: RGB)",
+        )
+        sub.add_argument(
+            "--kind",
+            choices=KINDS,
+            default="auto",
+            help="look for video files or folders only (default: both)",
+        )
+        sub.add_argument(
+            "--missing",
+            choices=("skip", "stop"),
+            default="skip",
+            help="what to do about videos that are not "
+            "there or whose frames have a gap (default: skip, to list them in missing_*.txt)",
+        )
+        sub.add_argument(
+            "--force", action="store_true", help="replace lists and class names that differ"
+        )
+        sub.add_argument(
+            "--threads", type=positive, default=16, help="that look for files (default: 16)"
+        )
     return top
 
 
@@ -90,47 +162,87 @@ def make(args: argparse.Namespace) -> None:
     else:
         (dataset, classes, rows), ignored = known_data(args), []
     places = (place for videos in rows.values() for _, place, _ in videos if place is not None)
-    counts = count_folders(dataset.root_path, places, dataset.image_tmpl, args.modality, args.threads)
-    check_names([*classes, *(name for videos in rows.values() for name, _, _ in videos)], dataset.root_path)
+    counts = count_folders(
+        dataset.root_path, places, dataset.image_tmpl, args.modality, args.threads
+    )
+    check_names(
+        [*classes, *(name for videos in rows.values() for name, _, _ in videos)], dataset.root_path
+    )
     texts = {}
-    lines = [f"{'ignored':<16}files that are no video: {len(ignored)} ({some(ignored)})"] if ignored else []
+    lines = (
+        [f"{'ignored':<16}files that are no video: {len(ignored)} ({some(ignored)})"]
+        if ignored
+        else []
+    )
     for split, videos in rows.items():
         path = list_path(dataset, split)
         found, missing = divide(videos, counts)
         if missing and (args.missing == "stop" or not found):
-            raise UserError(f"{dataset.root_path}: {len(missing)} of {len(videos)} videos of {split} are missing (first: "
-                            f"{missing[0][0]}: {missing[0][1]}); correct the folder of the videos"
-                            + (", or give --missing skip" if found else ", --image_tmpl or --kind"))
-        beside = os.path.join(os.path.dirname(path), f"missing_{split}{'_flow' * (args.modality == 'Flow')}.txt")
+            raise UserError(
+                f"{dataset.root_path}: {len(missing)} of {len(videos)} videos of {split} are missing (first: "
+                f"{missing[0][0]}: {missing[0][1]}); correct the folder of the videos"
+                + (", or give --missing skip" if found else ", --image_tmpl or --kind")
+            )
+        beside = os.path.join(
+            os.path.dirname(path), f"missing_{split}{'_flow' * (args.modality == 'Flow')}.txt"
+        )
         texts[path] = format_lines(found, dataset.root_path)
         texts[beside] = "".join(f"{name}\t{reason}\n" for name, reason in missing)
         folders = sum(count is not None for _, count, _ in found)
-        lines.append(f"{split:<16}{len(found)} videos ({folders} folders of frames), {len(missing)} missing: {path}")
+        lines.append(
+            f"{split:<16}{len(found)} videos ({folders} folders of frames), {len(missing)} missing: {path}"
+        )
         lines += [f"{'':<16}missing: {name}: {reason}" for name, reason in missing[:3]]
-        lines += describe_classes(classes, [label for *_, label in found]) if not split.startswith("test") else []
+        lines += (
+            describe_classes(classes, [label for *_, label in found])
+            if not split.startswith("test")
+            else []
+        )
     texts[dataset.class_names] = class_text(classes, numbered=args.dataset == "ucf101")
     if args.dataset == "folder":
-        texts[os.path.join(args.out, "mine.toml")] = described(args.root_path, args.out, rows, args.modality, args.image_tmpl)
+        texts[os.path.join(args.out, "mine.toml")] = described(
+            args.root_path, args.out, rows, args.modality, args.image_tmpl
+        )
     write(texts, dataset.class_names, classes, args.force)
     print("\n".join([*lines, *describe_flips(dataset, classes), *usage(args, dataset)]))
 
 
 def known_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows]:
     """A data set known by name, with its class names and videos."""
-    given = {name: getattr(args, name) for name in ("labels", "train", "val", "test") if getattr(args, name, None)}
+    given = {
+        name: getattr(args, name)
+        for name in ("labels", "train", "val", "test")
+        if getattr(args, name, None)
+    }
     source = read_source(args.dataset, args.annotations, given)
     expect(source.classes, getattr(args, "num_class", None), args.dataset, args.annotations)
-    fields = {"image_tmpl": args.image_tmpl, "root_path": args.root_path, "num_class": len(source.classes)}
+    fields = {
+        "image_tmpl": args.image_tmpl,
+        "root_path": args.root_path,
+        "num_class": len(source.classes),
+    }
     if args.modality == "Flow" and args.dataset in ("jester", "kinetics"):
         if not (args.out and args.image_tmpl and args.root_path):
-            raise UserError(f"the flow of {args.dataset} has no usual place; give --image_tmpl, --root_path and --out")
+            raise UserError(
+                f"the flow of {args.dataset} has no usual place; give --image_tmpl, --root_path and --out"
+            )
         fields |= {f"{split}_list": f"{split}_videofolder_flow.txt" for split in ("train", "val")}
     dataset = resolve(args.dataset, args.modality, **fields)
     if args.out:
         names = ("train_list", "val_list", "class_names")
-        dataset = replace(dataset, **{name: os.path.join(args.out, os.path.basename(getattr(dataset, name))) for name in names})
+        dataset = replace(
+            dataset,
+            **{
+                name: os.path.join(args.out, os.path.basename(getattr(dataset, name)))
+                for name in names
+            },
+        )
     wanted = {name for videos in source.splits.values() for video in videos for name in video.names}
-    return dataset, source.classes, locate(source, find(dataset.root_path, wanted, args.kind, args.threads))
+    return (
+        dataset,
+        source.classes,
+        locate(source, find(dataset.root_path, wanted, args.kind, args.threads)),
+    )
 
 
 def own_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows, list[str]]:
@@ -139,19 +251,36 @@ def own_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows, list[s
     found = read_classes(args.root_path, args.kind, names, args.val_share, args.seed)
     expect(found.classes, args.num_class, "mine", args.root_path)
     files = (os.path.join(args.out, name) for name in ("train.txt", "val.txt", "classes.txt"))
-    dataset = Dataset("mine", len(found.classes), args.image_tmpl or EXAMPLES[args.modality], args.root_path, *files)
+    dataset = Dataset(
+        "mine",
+        len(found.classes),
+        args.image_tmpl or EXAMPLES[args.modality],
+        args.root_path,
+        *files,
+    )
     count_places(dataset.image_tmpl, args.modality)
-    rows = {split: [(place.path, place, label) for place, label in videos] for split, videos in found.splits.items()}
+    rows = {
+        split: [(place.path, place, label) for place, label in videos]
+        for split, videos in found.splits.items()
+    }
     return dataset, found.classes, rows, found.ignored
 
 
 def expect(classes: list[str], num_class: int | None, name: str, file: str) -> None:
     """Raises UserError unless there are as many classes as asked for, or as the data set has."""
-    usual = KINETICS if name == "kinetics" else (KNOWN[name].num_class,) if name in KNOWN else (len(classes),)
+    usual = (
+        KINETICS
+        if name == "kinetics"
+        else (KNOWN[name].num_class,)
+        if name in KNOWN
+        else (len(classes),)
+    )
     expected = (num_class,) if num_class is not None else usual
     if len(classes) not in expected:
-        raise UserError(f"{file}: {len(classes)} classes instead of {' or '.join(map(str, expected))}; give the official "
-                        f"files, or --num_class {len(classes)} if these are meant")
+        raise UserError(
+            f"{file}: {len(classes)} classes instead of {' or '.join(map(str, expected))}; give the official "
+            f"files, or --num_class {len(classes)} if these are meant"
+        )
 
 
 def locate(source: Source, found: dict[str, list[Place]]) -> Rows:
@@ -163,12 +292,16 @@ def locate(source: Source, found: dict[str, list[Place]]) -> Rows:
             place = choose(video, found, source)
             first = users.setdefault((split.partition("_")[2], place), video)
             if place is not None and first is not video:
-                raise UserError(f"{video.place}: {place.path} is also the video of {first.place}; remove one of them")
+                raise UserError(
+                    f"{video.place}: {place.path} is also the video of {first.place}; remove one of them"
+                )
             rows[split].append((video.names[0], place, video.label))
     return rows
 
 
-def divide(videos: list[tuple[str, Place | None, int]], counts: dict[str, int | str]) -> tuple[list, list[tuple[str, str]]]:
+def divide(
+    videos: list[tuple[str, Place | None, int]], counts: dict[str, int | str]
+) -> tuple[list, list[tuple[str, str]]]:
     """The lines of a list, ``(path, num_frames or None, label)``, and the names of missing videos with the reasons."""
     found, missing = [], []
     for name, place, label in videos:
@@ -192,14 +325,22 @@ def describe_classes(classes: list[str], labels: list[int]) -> list[str]:
     """How many videos the classes have."""
     counts = np.bincount(labels, minlength=len(classes))
     absent = [classes[label] for label in np.flatnonzero(counts == 0)]
-    lines = [f"{'':<16}{len(classes)} classes of {counts.min()} to {counts.max()} videos, median {np.median(counts):g}"]
-    return lines + ([f"{'':<16}warning: {len(absent)} classes without videos: {some(absent)}"] if absent else [])
+    lines = [
+        f"{'':<16}{len(classes)} classes of {counts.min()} to {counts.max()} videos, median {np.median(counts):g}"
+    ]
+    return lines + (
+        [f"{'':<16}warning: {len(absent)} classes without videos: {some(absent)}"] if absent else []
+    )
 
 
 def describe_flips(dataset: Dataset, classes: list[str]) -> list[str]:
     """What a horizontal flip does to the labels."""
     labels = flip_label_map(classes)
-    pairs = [f"{label} {classes[label]} / {to} {classes[to]}" for label, to in enumerate(labels) if label < to]
+    pairs = [
+        f"{label} {classes[label]} / {to} {classes[to]}"
+        for label, to in enumerate(labels)
+        if label < to
+    ]
     never = [classes[label] for label in np.flatnonzero(labels < 0)]
     lines = [describe_flip(dataset, labels), *(f"{'':<16}{pair}" for pair in pairs)]
     return lines + ([f"{'':<16}never: {some(never)}"] if never else [])
@@ -214,33 +355,55 @@ def write(texts: dict[str, str], class_names: str, classes: list[str], force: bo
     and not ``force``, and if one cannot be written."""
     if os.path.exists(class_names) and read_class_names(class_names) == classes:
         del texts[class_names]  # perhaps the official file
-    differing = [path for path, text in texts.items() if os.path.exists(path) and read_text(path) != text
-                 and not os.path.basename(path).startswith("missing_")]
+    differing = [
+        path
+        for path, text in texts.items()
+        if os.path.exists(path)
+        and read_text(path) != text
+        and not os.path.basename(path).startswith("missing_")
+    ]
     if differing and not force:
-        raise UserError(f"{differing[0]} is there and differs ({len(differing)} files in all); give another --out, or --force")
+        raise UserError(
+            f"{differing[0]} is there and differs ({len(differing)} files in all); give another --out, or --force"
+        )
     for path, text in texts.items():
         try:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             with atomic_write(path, "w") as file:
                 file.write(text)
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; give an --out that can be written") from None
+            raise UserError(
+                f"{path}: {error.strerror}; give an --out that can be written"
+            ) from None
     if read_class_names(class_names) != classes:
-        raise UserError(f"{class_names}: these class names cannot be read back ({some(classes)}); rename the classes")
+        raise UserError(
+            f"{class_names}: these class names cannot be read back ({some(classes)}); rename the classes"
+        )
 
 
 def usage(args: argparse.Namespace, dataset: Dataset) -> list[str]:
     """The command that trains with what was written."""
     if args.dataset == "folder":
-        return [f"{'train with':<16}python main.py {shlex.quote(os.path.join(args.out, 'mine.toml'))} {args.modality}"]
+        return [
+            f"{'train with':<16}python main.py {shlex.quote(os.path.join(args.out, 'mine.toml'))} {args.modality}"
+        ]
     given = {"root_path": args.root_path, "image_tmpl": args.image_tmpl}
     if args.out:
-        given |= {"train_list": list_path(dataset, "train"), "val_list": dataset.val_list, "class_names": dataset.class_names}
+        given |= {
+            "train_list": list_path(dataset, "train"),
+            "val_list": dataset.val_list,
+            "class_names": dataset.class_names,
+        }
     if dataset.name in KNOWN and dataset.num_class != KNOWN[dataset.name].num_class:
         given |= {"num_class": dataset.num_class}
-    flags = (f"--{name}={value}" if str(value).startswith("-") else f"--{name} {shlex.quote(str(value))}"
-             for name, value in given.items() if value is not None)
-    return [f"{'train with':<16}{' '.join(['python main.py', dataset.name, args.modality, *flags])}"]
+    flags = (
+        f"--{name}={value}" if str(value).startswith("-") else f"--{name} {shlex.quote(str(value))}"
+        for name, value in given.items()
+        if value is not None
+    )
+    return [
+        f"{'train with':<16}{' '.join(['python main.py', dataset.name, args.modality, *flags])}"
+    ]
 
 
 if __name__ == "__main__":

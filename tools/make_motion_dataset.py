@@ -15,6 +15,7 @@ horizontal flip exchanges left and right, clockwise and counterclockwise. Writte
 The same arguments give the same bytes on one machine, whatever -j is. The command completes what an earlier run of it
 left unfinished, and does nothing if all is there.
 """
+
 import argparse
 import io
 import json
@@ -38,9 +39,16 @@ from ops.errors import UserError, run_front
 from ops.files import atomic_write
 
 # What changes and in which direction: x to the right, y downwards, zoom to larger, turn clockwise.
-CLASSES = {"Moving left to right": ("x", 1), "Moving right to left": ("x", -1), "Moving up": ("y", -1),
-           "Moving down": ("y", 1), "Zooming in": ("zoom", 1), "Zooming out": ("zoom", -1),
-           "Turning clockwise": ("turn", 1), "Turning counterclockwise": ("turn", -1)}
+CLASSES = {
+    "Moving left to right": ("x", 1),
+    "Moving right to left": ("x", -1),
+    "Moving up": ("y", -1),
+    "Moving down": ("y", 1),
+    "Zooming in": ("zoom", 1),
+    "Zooming out": ("zoom", -1),
+    "Turning clockwise": ("turn", 1),
+    "Turning counterclockwise": ("turn", -1),
+}
 SPLITS = ("train", "val")
 # The part of each photograph that is full of detail, (left, upper, right, lower): a plain sky shows no motion.
 PHOTOS = {"train": ("china.jpg", (60, 40, 355, 427)), "val": ("flower.jpg", (165, 85, 450, 427))}
@@ -56,13 +64,24 @@ def main() -> None:
     args = parser().parse_args()
     if args.val_videos is None:
         args.val_videos = max(len(CLASSES), args.videos // 4 // len(CLASSES) * len(CLASSES))
-    leasts = {"videos": len(CLASSES), "val_videos": len(CLASSES), "size": 32, "frames": 2, "seed": 0, "processes": 1}
+    leasts = {
+        "videos": len(CLASSES),
+        "val_videos": len(CLASSES),
+        "size": 32,
+        "frames": 2,
+        "seed": 0,
+        "processes": 1,
+    }
     for flag, least in leasts.items():
         if getattr(args, flag) < least:
             raise UserError(f"--{flag} {getattr(args, flag)} is too small; give {least} or more")
     if args.size % 2:
-        raise UserError(f"--size {args.size} is odd; give an even number of pixels, which H.264 wants")
-    arguments = {name: getattr(args, name) for name in ("videos", "val_videos", "size", "frames", "seed")}
+        raise UserError(
+            f"--size {args.size} is odd; give an even number of pixels, which H.264 wants"
+        )
+    arguments = {
+        name: getattr(args, name) for name in ("videos", "val_videos", "size", "frames", "seed")
+    }
     try:
         make(args.out, arguments, args.processes, args.force)
     except OSError as error:
@@ -70,16 +89,52 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  allow_abbrev=False)
-    top.add_argument("--videos", type=int, required=True, metavar="N", help="training videos, 8 or more")
-    top.add_argument("--val_videos", type=int, metavar="N", help="validation videos (default: a quarter of --videos)")
-    top.add_argument("--size", type=int, required=True, metavar="S", help="their side in pixels, even, 32 or more")
-    top.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; made if it is not there")
-    top.add_argument("--frames", type=int, default=24, metavar="N", help="frames of each video (default: 24)")
-    top.add_argument("--seed", type=int, default=0, help="another seed gives other videos (default: 0)")
-    top.add_argument("-j", "--processes", type=int, default=os.cpu_count() or 1, help="(default: one for each core)")
-    top.add_argument("--force", action="store_true", help="replace a data set that this tool made with other arguments")
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument(
+        "--videos", type=int, required=True, metavar="N", help="training videos, 8 or more"
+    )
+    top.add_argument(
+        "--val_videos",
+        type=int,
+        metavar="N",
+        help="validation videos (default: a quarter of --videos)",
+    )
+    top.add_argument(
+        "--size",
+        type=int,
+        required=True,
+        metavar="S",
+        help="their side in pixels, even, 32 or more",
+    )
+    top.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to write; made if it is not there",
+    )
+    top.add_argument(
+        "--frames", type=int, default=24, metavar="N", help="frames of each video (default: 24)"
+    )
+    top.add_argument(
+        "--seed", type=int, default=0, help="another seed gives other videos (default: 0)"
+    )
+    top.add_argument(
+        "-j",
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="(default: one for each core)",
+    )
+    top.add_argument(
+        "--force",
+        action="store_true",
+        help="replace a data set that this tool made with other arguments",
+    )
     return top
 
 
@@ -90,26 +145,39 @@ def make(out: Path, arguments: dict[str, int], processes: int, force: bool) -> N
     claim(out, about, unfinished, arguments, force)
     counts = {"train": arguments["videos"], "val": arguments["val_videos"]}
     names = [(split, index) for split in SPLITS for index in range(counts[split])]
-    jobs = [(out / video_path(*name), *name, *(arguments[key] for key in ("size", "frames", "seed")))
-            for name in names if not (out / video_path(*name)).exists()]
-    what = (f"{counts['train']} training and {counts['val']} validation videos, {arguments['frames']} frames of "
-            f"{arguments['size']}x{arguments['size']}, in {out}")
+    jobs = [
+        (out / video_path(*name), *name, *(arguments[key] for key in ("size", "frames", "seed")))
+        for name in names
+        if not (out / video_path(*name)).exists()
+    ]
+    what = (
+        f"{counts['train']} training and {counts['val']} validation videos, {arguments['frames']} frames of "
+        f"{arguments['size']}x{arguments['size']}, in {out}"
+    )
     if about.exists() and not jobs:
         print(f"already there: {what}")
         return
     for split in SPLITS:
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
     work = partial(make_video, {split: photo(split) for split in SPLITS})
-    with (closing(run_jobs(work, jobs, processes, math.inf)) as ends,
-          tqdm(total=len(names), initial=len(names) - len(jobs), unit="video") as bar):
+    with (
+        closing(run_jobs(work, jobs, processes, math.inf)) as ends,
+        tqdm(total=len(names), initial=len(names) - len(jobs), unit="video") as bar,
+    ):
         for index, end in ends:
             if isinstance(end, Lost):
-                raise UserError(f"the process that made {jobs[index][0]} {end.reason}; repeat the command to go on")
+                raise UserError(
+                    f"the process that made {jobs[index][0]} {end.reason}; repeat the command to go on"
+                )
             bar.update()
-    for leftover in (out / "videos").glob("*/*.tmp"):  # of killed processes, of an earlier run or of this one
+    for leftover in (out / "videos").glob(
+        "*/*.tmp"
+    ):  # of killed processes, of an earlier run or of this one
         leftover.unlink()
     for split in SPLITS:
-        lines = (f"{video_path(split, index)} {index % len(CLASSES)}\n" for index in range(counts[split]))
+        lines = (
+            f"{video_path(split, index)} {index % len(CLASSES)}\n" for index in range(counts[split])
+        )
         write_text(out / f"{split}.txt", "".join(lines))
     write_text(out / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
     if unfinished.exists():
@@ -123,9 +191,13 @@ def claim(out: Path, about: Path, unfinished: Path, arguments: dict[str, int], f
     ``force``, or anything that this tool did not make."""
     record = next((file for file in (about, unfinished) if file.exists()), None)
     if record is None:
-        ours = [out / name for name in ("videos", "classes.txt", *(f"{split}.txt" for split in SPLITS))]
+        ours = [
+            out / name for name in ("videos", "classes.txt", *(f"{split}.txt" for split in SPLITS))
+        ]
         if foreign := [path for path in ours if path.exists()]:
-            raise UserError(f"{foreign[0]} is there and was not made by this tool; give another --out")
+            raise UserError(
+                f"{foreign[0]} is there and was not made by this tool; give another --out"
+            )
         out.mkdir(parents=True, exist_ok=True)
     else:
         try:
@@ -137,8 +209,10 @@ def claim(out: Path, about: Path, unfinished: Path, arguments: dict[str, int], f
         if not force:
             changed = [key for key, value in arguments.items() if there.get(key) != value]
             changes = ", ".join(f"{key} {there.get(key)} -> {arguments[key]}" for key in changed)
-            raise UserError(f"{out} holds a data set of other arguments ({changes}); give another --out, or --force to "
-                            "replace it")
+            raise UserError(
+                f"{out} holds a data set of other arguments ({changes}); give another --out, or --force to "
+                "replace it"
+            )
         # In this order a kill at any point leaves a folder that the old arguments, or --force, can complete.
         os.replace(record, unfinished)
         for old in (out / "videos").glob("*/*.mp4"):
@@ -156,7 +230,9 @@ def video_path(split: str, index: int) -> str:
 
 
 def failed(error: OSError, path: Path) -> UserError:
-    return UserError(f"{error.filename or path}: {error.strerror or error}; give an --out that can be written")
+    return UserError(
+        f"{error.filename or path}: {error.strerror or error}; give an --out that can be written"
+    )
 
 
 def make_video(photos: dict[str, Image.Image], job: tuple[Path, str, int, int, int, int]) -> None:
@@ -174,7 +250,9 @@ def make_video(photos: dict[str, Image.Image], job: tuple[Path, str, int, int, i
 
 def photo(split: str) -> Image.Image:
     """The photograph of a split, as ``endless`` returns it."""
-    from sklearn.datasets import load_sample_image  # takes a second, for nothing if the data set is already there
+    from sklearn.datasets import (
+        load_sample_image,
+    )  # takes a second, for nothing if the data set is already there
 
     name, box = PHOTOS[split]
     return endless(np.asarray(Image.fromarray(load_sample_image(name)).crop(box)))
@@ -183,10 +261,14 @@ def photo(split: str) -> Image.Image:
 def endless(picture: np.ndarray) -> Image.Image:
     """uint8 ``[H, W, 3]``, continued by its reflections to one period of ``2H x 2W`` and ``MARGIN`` on each side."""
     height, width, _ = picture.shape
-    return Image.fromarray(np.pad(picture, ((MARGIN, height + MARGIN), (MARGIN, width + MARGIN), (0, 0)), "symmetric"))
+    return Image.fromarray(
+        np.pad(picture, ((MARGIN, height + MARGIN), (MARGIN, width + MARGIN), (0, 0)), "symmetric")
+    )
 
 
-def render(plane: Image.Image, name: str, size: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+def render(
+    plane: Image.Image, name: str, size: int, frames: int, rng: np.random.Generator
+) -> np.ndarray:
     """A video of the class ``name``, of a picture made ``endless``: uint8 ``[frames, size, size, 3]``.
 
     Nothing but the motion may tell the classes apart. The picture has no end, hence position and angle can be even over
@@ -196,8 +278,14 @@ def render(plane: Image.Image, name: str, size: int, frames: int, rng: np.random
     """
     period = np.array(plane.size) - 2 * MARGIN
     path = rng.uniform(*AMOUNT) * np.linspace(-0.5, 0.5, frames)
-    course = dict.fromkeys(("x", "y", "turn"), np.zeros(frames)) | {"zoom": np.full(frames, rng.choice(path))}
-    center, angle, view = rng.uniform(0, period), rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(*np.log(VIEW)))
+    course = dict.fromkeys(("x", "y", "turn"), np.zeros(frames)) | {
+        "zoom": np.full(frames, rng.choice(path))
+    }
+    center, angle, view = (
+        rng.uniform(0, period),
+        rng.uniform(0, 2 * np.pi),
+        np.exp(rng.uniform(*np.log(VIEW))),
+    )
     colors, grain = color_tables(rng), rng.normal(0, rng.uniform(0, 4), (frames, size, size, 3))
 
     what, direction = CLASSES[name]
@@ -212,8 +300,12 @@ def render(plane: Image.Image, name: str, size: int, frames: int, rng: np.random
         turned = view * np.exp(-zoom) * np.array([[cos, -sin], [sin, cos]])
         origin = (center - turned @ (LEVER * np.array([x, y]))) % period + MARGIN
         corner, step = origin - turned @ (0.5, 0.5), turned / (fine * size)
-        frame = plane.transform((fine * size, fine * size), Image.Transform.AFFINE,
-                                (*step[0], corner[0], *step[1], corner[1]), Image.Resampling.BILINEAR)
+        frame = plane.transform(
+            (fine * size, fine * size),
+            Image.Transform.AFFINE,
+            (*step[0], corner[0], *step[1], corner[1]),
+            Image.Resampling.BILINEAR,
+        )
         video[t] = frame.reduce(fine)
     recolored = np.stack([table[video[..., channel]] for channel, table in colors], axis=-1)
     return (recolored + grain).round().clip(0, 255).astype(np.uint8)
@@ -225,7 +317,10 @@ def color_tables(rng: np.random.Generator) -> list[tuple[int, np.ndarray]]:
     gamma, contrast = np.exp(rng.uniform(-0.4, 0.4)), np.exp(rng.uniform(-0.4, 0.2))
     brightness, gains = rng.uniform(-0.1, 0.1), rng.uniform(0.8, 1.2, 3)
     levels = ((np.arange(256) / 255) ** gamma - 0.5) * contrast + 0.5 + brightness
-    return [(int(channel), 255 * gain * levels) for channel, gain in zip(rng.permutation(3), gains, strict=True)]
+    return [
+        (int(channel), 255 * gain * levels)
+        for channel, gain in zip(rng.permutation(3), gains, strict=True)
+    ]
 
 
 def encode(video: np.ndarray) -> bytes:

@@ -1,4 +1,5 @@
 """Side-by-side measurement for the benchmarks: interleaved rounds, medians, one aligned table."""
+
 import os
 import platform
 import random
@@ -40,7 +41,11 @@ def interleave(
 
 def judged(ratio: float, bar: float | None) -> tuple[str, str, str]:
     """A ratio, the bar it must reach or None, and whether it does, as cells of a table."""
-    return f"{ratio:.2f}", f">= {bar:.2f}" if bar else "", "" if not bar else "ok" if ratio >= bar else "below"
+    return (
+        f"{ratio:.2f}",
+        f">= {bar:.2f}" if bar else "",
+        "" if not bar else "ok" if ratio >= bar else "below",
+    )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -49,7 +54,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in columns]
     for cells in zip(*columns, strict=True):
         first, *rest = zip(cells, widths, strict=True)
-        print("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]).rstrip())
+        print(
+            "  ".join(
+                [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+            ).rstrip()
+        )
 
 
 def machine(*packages: str) -> str:
@@ -58,8 +67,12 @@ def machine(*packages: str) -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = (line.partition(":") for line in info.read_text().splitlines())
-        processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
+        processor = next(
+            (value.strip() for key, _, value in lines if key.strip() == "model name"), processor
+        )
     gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     versions = [f"{package} {version(package)}" for package in packages]
     threads = f"{os.cpu_count()} logical cores, {torch.get_num_threads()} used"
-    return ", ".join([f"{processor} ({threads})", *gpu, f"Python {platform.python_version()}", *versions])
+    return ", ".join(
+        [f"{processor} ({threads})", *gpu, f"Python {platform.python_version()}", *versions]
+    )

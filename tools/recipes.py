@@ -1,5 +1,6 @@
 """The two sides of ``doctor.py``: the recipe of a row, as its script tells it, and a run, as its folder tells it. A script is
 run in each of its modes with stand-ins for python and torchrun, which write down what they were given: nothing is started."""
+
 import contextlib
 import io
 import json
@@ -31,7 +32,14 @@ ROW = re.compile(r'main\.py.*"\$@"', re.S)  # a script that starts main.py and p
 SECONDS = 60  # that a script may take to start nothing
 EXAMPLE = "give one such as scripts/tdn/sthv1_r50_8f.sh"
 UNKNOWN = "unknown"  # a value that was not written down, or whose file is not here
-SAME_ROW = ("dataset", "modality", "module", "arch", "num_segments", "sampling")  # what a run has in common with its row
+SAME_ROW = (
+    "dataset",
+    "modality",
+    "module",
+    "arch",
+    "num_segments",
+    "sampling",
+)  # what a run has in common with its row
 NEEDED = (*SAME_ROW[:5], "epochs", "batch_size", "lr")  # what every args.json has
 
 
@@ -42,7 +50,9 @@ class Rate(NamedTuple):
     batch: int
 
     def __eq__(self, other):
-        return isinstance(other, Rate) and math.isclose(self.lr / self.batch, other.lr / other.batch, rel_tol=0.02)
+        return isinstance(other, Rate) and math.isclose(
+            self.lr / self.batch, other.lr / other.batch, rel_tol=0.02
+        )
 
     def __repr__(self):
         return f"{self.lr:.3g} for {self.batch}"
@@ -71,11 +81,17 @@ def settled(options: Mapping[str, Any], processes: object) -> dict[str, Any]:
     """Options with what follows from the number of processes: ``rate``, and ``norm_batch``, the videos that a BatchNorm sees at
     once; and with ``num_classes`` and ``class_names_sha256``. What is not known is UNKNOWN."""
     facts = {key: options.get(key) or UNKNOWN for key in ("num_classes", "class_names_sha256")}
-    facts |= {"rate": UNKNOWN, "norm_batch": UNKNOWN if options["sync_bn"] else options["batch_size"]}
+    facts |= {
+        "rate": UNKNOWN,
+        "norm_batch": UNKNOWN if options["sync_bn"] else options["batch_size"],
+    }
     if type(processes) is int and processes > 0:
         batch = processes * options["batch_size"] * options["accumulate"]
         lr, _ = rate_for(batch, options["lr"], options["lr_batch"], options["scale_lr"])
-        facts |= {"rate": Rate(lr, batch), "norm_batch": options["batch_size"] * (processes if options["sync_bn"] else 1)}
+        facts |= {
+            "rate": Rate(lr, batch),
+            "norm_batch": options["batch_size"] * (processes if options["sync_bn"] else 1),
+        }
     return {**options, **facts}
 
 
@@ -86,20 +102,41 @@ def read_run(folder: str | Path) -> Run:
     try:
         options = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder}: has no args.json; give the --output_dir of a run of main.py") from None
+        raise UserError(
+            f"{folder}: has no args.json; give the --output_dir of a run of main.py"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({type(error).__name__}); give another run") from None
+        raise UserError(
+            f"{path}: cannot be read as JSON ({type(error).__name__}); give another run"
+        ) from None
     defaults = vars(training_arguments("", ["something", "RGB"]))
     for key, default in defaults.items():
-        value = options.get(key, None if key in NEEDED else default) if isinstance(options, dict) else None
+        value = (
+            options.get(key, None if key in NEEDED else default)
+            if isinstance(options, dict)
+            else None
+        )
         batch = key == "lr_batch" and value is not None
-        if not _fits(value, default) or (key in ("batch_size", "accumulate", "lr") and value <= 0) or (
-                batch and (type(value) is not int or value < 1)):
-            raise UserError(f"{path}: {key} is {shown(value)}, which main.py does not write; give the --output_dir of a run")
-    scores = {place.parent.name: read_facts(place.parent) for place in sorted(Path(folder).glob("scores*/scores.json"))}
+        if (
+            not _fits(value, default)
+            or (key in ("batch_size", "accumulate", "lr") and value <= 0)
+            or (batch and (type(value) is not int or value < 1))
+        ):
+            raise UserError(
+                f"{path}: {key} is {shown(value)}, which main.py does not write; give the --output_dir of a run"
+            )
+    scores = {
+        place.parent.name: read_facts(place.parent)
+        for place in sorted(Path(folder).glob("scores*/scores.json"))
+    }
     options = {"num_classes": options.get("num_class"), **defaults, **options}
-    options |= {key: options[key] if isinstance(options.get(key), dict) else {} for key in ("videos", "versions")}
-    return Run(settled(options, options.get("world_size")), _rows(Path(folder) / "log.jsonl"), scores)
+    options |= {
+        key: options[key] if isinstance(options.get(key), dict) else {}
+        for key in ("videos", "versions")
+    }
+    return Run(
+        settled(options, options.get("world_size")), _rows(Path(folder) / "log.jsonl"), scores
+    )
 
 
 def _fits(value, default):
@@ -115,7 +152,13 @@ def _rows(path):
     rows = []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError, RecursionError, AttributeError):
-            rows.append({key: value for key, value in json.loads(line).items() if isinstance(value, (int, float))})
+            rows.append(
+                {
+                    key: value
+                    for key, value in json.loads(line).items()
+                    if isinstance(value, (int, float))
+                }
+            )
     return [row for row in rows if "epoch" in row]
 
 
@@ -126,21 +169,42 @@ def read_recipe(script: str | Path) -> Recipe:
     if training is None:
         raise UserError(f"{script}: starts no main.py; {EXAMPLE}")
     place = training.index("main.py")
-    args = _parse(script, lambda: training_arguments("main.py", training[place + 1:]))
-    processes = math.prod(map(int, re.findall(r"--n(?:proc[-_]per[-_]node|nodes)[= ](\d+)", " ".join(training[:place]))))
+    args = _parse(script, lambda: training_arguments("main.py", training[place + 1 :]))
+    processes = math.prod(
+        map(
+            int,
+            re.findall(r"--n(?:proc[-_]per[-_]node|nodes)[= ](\d+)", " ".join(training[:place])),
+        )
+    )
     options, sampling = {**vars(args), "dataset": dataset_name(args.dataset)}, "center"
     with contextlib.suppress(UserError):  # the files of a data set of one's own may be elsewhere
-        data = resolve(args.dataset, args.modality, train_list=args.train_list, val_list=args.val_list,
-                       num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl)
+        data = resolve(
+            args.dataset,
+            args.modality,
+            train_list=args.train_list,
+            val_list=args.val_list,
+            num_class=args.num_class,
+            class_names=args.class_names,
+            image_tmpl=args.image_tmpl,
+        )
         sampling, options["num_classes"] = data.test_sampling, data.num_class
         options["class_names_sha256"] = digest(load_class_names(data))
     tests = {}
     for mode, command in commands:
         front = next((word for word in command if word.startswith("test_models")), None)
         if front:
-            tests.setdefault(mode, _protocol(script, front, command[command.index(front) + 1:], options, sampling))
-    found = re.search(r"^# (?:Expected: )?((?:Prec@1|No number).*(?:\n#   (?!SPLIT=|bash ).*)*)", _text(script), re.M)
-    return Recipe(str(script), settled(options, processes), tests, found and re.sub(r"\n#\s*", " ", found[1]))
+            tests.setdefault(
+                mode,
+                _protocol(script, front, command[command.index(front) + 1 :], options, sampling),
+            )
+    found = re.search(
+        r"^# (?:Expected: )?((?:Prec@1|No number).*(?:\n#   (?!SPLIT=|bash ).*)*)",
+        _text(script),
+        re.M,
+    )
+    return Recipe(
+        str(script), settled(options, processes), tests, found and re.sub(r"\n#\s*", " ", found[1])
+    )
 
 
 def _text(script):
@@ -155,13 +219,17 @@ def started(script: str | Path) -> dict[str, list[list[str]]]:
     """What a script would start in each of its modes, the branches of its ``case`` ("" where it has none): the arguments of
     python or torchrun. Raises UserError for what is no script of a row, and for one that fails."""
     if not ROW.search(_text(script)):
-        raise UserError(f'{script}: is no script that starts main.py and passes "$@" on to it; {EXAMPLE}')
+        raise UserError(
+            f'{script}: is no script that starts main.py and passes "$@" on to it; {EXAMPLE}'
+        )
     try:
         with tempfile.TemporaryDirectory() as folder:
             return _started(script, folder)
     except (OSError, subprocess.TimeoutExpired) as error:  # a full disk, no bash
         reason = getattr(error, "strerror", None) or f"no end within {SECONDS} s"
-        raise UserError(f"{script}: cannot be tried out ({reason}); mend that, or {EXAMPLE}") from None
+        raise UserError(
+            f"{script}: cannot be tried out ({reason}); mend that, or {EXAMPLE}"
+        ) from None
 
 
 def _started(script, folder):
@@ -170,13 +238,28 @@ def _started(script, folder):
         (Path(folder) / name).write_text(RECORDER)
         (Path(folder) / name).chmod(0o755)
     # Functions as well: a script may put another folder first on PATH.
-    functions.write_text("".join(f'{name}() {{ "${{RECORD%record}}{name}" "$@"; }}\n' for name in STAND_INS))
-    env = {name: value for name, value in os.environ.items() if name != "GPUS"}  # the recipe has a number of its own
-    env |= {"PATH": f"{folder}{os.pathsep}{env.get('PATH', os.defpath)}", "BASH_ENV": str(functions), "RECORD": str(record)}
+    functions.write_text(
+        "".join(f'{name}() {{ "${{RECORD%record}}{name}" "$@"; }}\n' for name in STAND_INS)
+    )
+    env = {
+        name: value for name, value in os.environ.items() if name != "GPUS"
+    }  # the recipe has a number of its own
+    env |= {
+        "PATH": f"{folder}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "BASH_ENV": str(functions),
+        "RECORD": str(record),
+    }
     for mode in re.findall(r"^\s*(\w+)\)\s*$", _text(script), re.M) or [""]:
         record.write_bytes(b"")
-        run = subprocess.run(["bash", os.path.abspath(script), *filter(None, [mode]), "--dry_run"], env=env, text=True,
-                             stdin=subprocess.DEVNULL, capture_output=True, errors="replace", timeout=SECONDS)
+        run = subprocess.run(
+            ["bash", os.path.abspath(script), *filter(None, [mode]), "--dry_run"],
+            env=env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            errors="replace",
+            timeout=SECONDS,
+        )
         if run.returncode:
             said = (run.stderr.strip() or f"exit status {run.returncode}").splitlines()[-1]
             raise UserError(f"{script}: fails ({said}); correct it, or {EXAMPLE}")
@@ -194,20 +277,33 @@ def _parse(script, parse: Callable[[], Any]):
     except UserError as error:
         raise UserError(f"{script}: {error}") from None
     except SystemExit:
-        raise UserError(f"{script}: {(said.getvalue().strip() or 'asks for help').rpartition('error: ')[2]}") from None
+        raise UserError(
+            f"{script}: {(said.getvalue().strip() or 'asks for help').rpartition('error: ')[2]}"
+        ) from None
 
 
 def _protocol(script, front, flags, options, sampling):
     """The protocol of a test command: what ``ops.testing`` makes of its flags and the network that was trained."""
     row, size = MODULES[options["module"]], options["input_size"]
     args = _parse(script, lambda: testing_arguments(front, 3 if "three" in front else 1, flags))
-    sampling = args.test_sampling[0] if args.test_sampling else row.long_sampling if sampling == "random" else sampling
+    sampling = (
+        args.test_sampling[0]
+        if args.test_sampling
+        else row.long_sampling
+        if sampling == "random"
+        else sampling
+    )
     clips = args.clips or (1 if "random" in sampling else TEST_SAMPLINGS[sampling])
     scale = args.scale_size or size * 256 // 224
-    return {"num_segments": (args.test_segments or [options["num_segments"]])[0], "sampling": sampling,
-            "clips": clips if args.clip_index is None else 1, "crops": args.test_crops[0],
-            "crop_size": scale if args.full_res else size, "scale_size": scale,
-            "average": args.average or ("logits" if options["multi_label"] else row.average)}
+    return {
+        "num_segments": (args.test_segments or [options["num_segments"]])[0],
+        "sampling": sampling,
+        "clips": clips if args.clip_index is None else 1,
+        "crops": args.test_crops[0],
+        "crop_size": scale if args.full_res else size,
+        "scale_size": scale,
+        "average": args.average or ("logits" if options["multi_label"] else row.average),
+    }
 
 
 def reached(recipe: Recipe, run: Run) -> str:
@@ -220,20 +316,33 @@ def reached(recipe: Recipe, run: Run) -> str:
     expected = recipe.expected if key == "val_top1" and recipe.expected else ""
     if not expected.startswith("Prec@1"):
         return text
-    one = re.search(r"([\d.]+) %(?:, Prec@5 [\d.]+ %)? with \d+ frames x 1 c\w+ x 1 c\w+,", expected)
+    one = re.search(
+        r"([\d.]+) %(?:, Prec@5 [\d.]+ %)? with \d+ frames x 1 c\w+ x 1 c\w+,", expected
+    )
     points = best[key] - float(one[1]) if one else 0
-    told = f"{abs(points):.1f} points {'below' if points < 0 else 'above'} the {one[1]} % expected of such a view" if one else (
-        "while what is expected is of more views: test, then compare")
+    told = (
+        f"{abs(points):.1f} points {'below' if points < 0 else 'above'} the {one[1]} % expected of such a view"
+        if one
+        else ("while what is expected is of more views: test, then compare")
+    )
     return f"{text}, {told}"
 
 
 def find_recipe(options: Mapping[str, Any]) -> Recipe:
     """The one row script of the network and data of a run; non-local blocks and a checkpoint to start from decide between
     several. Raises UserError, naming the nearest, if that is none or several."""
-    recipes = [read_recipe(os.path.relpath(script)) for script in sorted(ROWS.glob("*/*.sh")) if ROW.search(_text(script))]
+    recipes = [
+        read_recipe(os.path.relpath(script))
+        for script in sorted(ROWS.glob("*/*.sh"))
+        if ROW.search(_text(script))
+    ]
 
     def differing(recipe):
-        torn = [key for key in ("non_local", "tune_from") if bool(recipe.options[key]) != bool(options[key])]
+        torn = [
+            key
+            for key in ("non_local", "tune_from")
+            if bool(recipe.options[key]) != bool(options[key])
+        ]
         return [key for key in SAME_ROW if recipe.options[key] != options[key]], torn
 
     ranked = sorted((*map(len, differing(recipe)), place) for place, recipe in enumerate(recipes))
@@ -244,5 +353,7 @@ def find_recipe(options: Mapping[str, Any]) -> Recipe:
         keys, torn = differing(recipe)
         apart = ", ".join(f"{key} {recipe.options[key]}" for key in keys + torn)
         told.append(f"{recipe.script} ({apart or 'the same'})")
-    raise UserError(f"no single row of scripts/ is of {' '.join(str(options[key]) for key in SAME_ROW)}; the nearest are "
-                    f"{', '.join(told) or 'none'}; name one with --recipe")
+    raise UserError(
+        f"no single row of scripts/ is of {' '.join(str(options[key]) for key in SAME_ROW)}; the nearest are "
+        f"{', '.join(told) or 'none'}; name one with --recipe"
+    )

@@ -9,6 +9,7 @@ time; turned as the file says, without sound. This is counted before the result 
 completes what an earlier run left unfinished, and tries again what failed. Videos that cannot be read as a whole are listed in
 OUT/failures.csv, with exit status 1.
 """
+
 import argparse
 import sys
 from fractions import Fraction
@@ -46,19 +47,44 @@ def main() -> None:
         raise UserError(f"--crf {args.crf} is not in 0 to 51; give a number like 21")
     arguments = {name: getattr(args, name) for name in ("size", "gop", "crf")}
     jobs = find_jobs(args, result_suffix=".mp4")
-    sys.exit(run("resize_videos", args.out, jobs, partial(resize, **arguments), arguments, args.processes))
+    sys.exit(
+        run(
+            "resize_videos", args.out, jobs, partial(resize, **arguments), arguments, args.processes
+        )
+    )
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add_flags(top, "new videos")
-    top.add_argument("--size", type=parse_size, default="256", metavar="S", help="the short side, which is never enlarged, or "
-                     "WIDTHxHEIGHT; 0 keeps the size; odd numbers become even (default: 256)")
-    top.add_argument("--gop", type=int, default=12, metavar="N", help="frames from keyframe to keyframe: fewer are quicker to "
-                     "read at random places and take more room (default: 12)")
-    top.add_argument("--crf", type=int, default=21, metavar="Q", help="constant rate factor of x264, 0 to 51: a lower one is "
-                     "closer to the source and takes more room (default: 21)")
+    top.add_argument(
+        "--size",
+        type=parse_size,
+        default="256",
+        metavar="S",
+        help="the short side, which is never enlarged, or "
+        "WIDTHxHEIGHT; 0 keeps the size; odd numbers become even (default: 256)",
+    )
+    top.add_argument(
+        "--gop",
+        type=int,
+        default=12,
+        metavar="N",
+        help="frames from keyframe to keyframe: fewer are quicker to "
+        "read at random places and take more room (default: 12)",
+    )
+    top.add_argument(
+        "--crf",
+        type=int,
+        default=21,
+        metavar="Q",
+        help="constant rate factor of x264, 0 to 51: a lower one is "
+        "closer to the source and takes more room (default: 21)",
+    )
     return top
 
 
@@ -98,24 +124,39 @@ def picture_filter(frame: av.VideoFrame, stream: FrameStream, size: str) -> Grap
     graph = Graph()
     graph.threads = 1
     # Told what the colours mean, it does not take them for others and convert them.
-    source = (f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={stream.time_base}:"
-              f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}")
+    source = (
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={stream.time_base}:"
+        f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}"
+    )
     turn = TURNS[round(frame.rotation / 90) % 4]
-    nodes = [graph.add("buffer", source), graph.add("scale", f"{width}:{height}:flags=bicubic"),
-             *(graph.add(*step) for step in turn), graph.add("format", "yuv420p"), graph.add("buffersink")]
+    nodes = [
+        graph.add("buffer", source),
+        graph.add("scale", f"{width}:{height}:flags=bicubic"),
+        *(graph.add(*step) for step in turn),
+        graph.add("format", "yuv420p"),
+        graph.add("buffersink"),
+    ]
     graph.link_nodes(*nodes).configure()
     return graph
 
 
-def add_stream(container: OutputContainer, picture: av.VideoFrame, source: FrameStream, shape: Fraction, gop: int,
-               crf: int) -> VideoStream:
+def add_stream(
+    container: OutputContainer,
+    picture: av.VideoFrame,
+    source: FrameStream,
+    shape: Fraction,
+    gop: int,
+    crf: int,
+) -> VideoStream:
     """The stream for pictures like ``picture``, to be shown in ``shape``, their width over their height. Colours mean what
     they mean in the source."""
     video = container.add_stream("libx264", rate=source.rate, options={**X264, "crf": str(crf)})
     video.width, video.height, video.pix_fmt = picture.width, picture.height, picture.format.name
     context = video.codec_context
     context.time_base, context.gop_size, context.thread_count = source.time_base, gop, 1
-    context.sample_aspect_ratio = (shape * Fraction(picture.height, picture.width)).limit_denominator(1000)
+    context.sample_aspect_ratio = (
+        shape * Fraction(picture.height, picture.width)
+    ).limit_denominator(1000)
     for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
         setattr(context, name, getattr(picture, name))
     return video

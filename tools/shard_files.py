@@ -1,4 +1,5 @@
 """One shard of a shard set (ops/data/shards.py), written and read back: what make_shards.py does in each process."""
+
 import json
 import os
 import sys
@@ -46,7 +47,9 @@ class Made(NamedTuple):
 def packed_size(video: Video) -> int:
     """About the bytes that a video takes in a shard; not too few, unless names are longer than the header of a file."""
     files = files_of(video.path)
-    return 5 * BLOCK + sum(BLOCK + _TABLE_ENTRY + padded(os.path.getsize(path)) for _, path in files)
+    return 5 * BLOCK + sum(
+        BLOCK + _TABLE_ENTRY + padded(os.path.getsize(path)) for _, path in files
+    )
 
 
 def files_of(path: str) -> list[tuple[str, str]]:
@@ -67,7 +70,9 @@ def files_of(path: str) -> list[tuple[str, str]]:
 
 def failed(error: OSError, path: str | os.PathLike) -> UserError:
     reason = f"{error.filename or path}: {error.strerror or error}"
-    return UserError(f"{reason}; videos must be readable, the shard set writable and with room; repeat the command to go on")
+    return UserError(
+        f"{reason}; videos must be readable, the shard set writable and with room; repeat the command to go on"
+    )
 
 
 def make_shard(shard: Shard) -> Made:
@@ -98,8 +103,12 @@ def write_sample(file: BinaryIO, video: Video) -> None:
         offset += header + padded(len(data))
     extensions = [extension.lower() for extension, _ in contents]
     if len(set(extensions)) < len(extensions) or "json" in extensions:
-        raise UserError(f"{video.path}: two of its files would have one name in webdataset; remove one of them")
-    contents.insert(0, ("json", json.dumps({"id": video.id, "label": video.label, "files": parts}).encode()))
+        raise UserError(
+            f"{video.path}: two of its files would have one name in webdataset; remove one of them"
+        )
+    contents.insert(
+        0, ("json", json.dumps({"id": video.id, "label": video.label, "files": parts}).encode())
+    )
     for extension, data in contents:
         file.write(_header(video, extension, len(data)))
         file.write(data)
@@ -108,7 +117,11 @@ def write_sample(file: BinaryIO, video: Video) -> None:
 
 def _extension(name: str, is_folder: bool) -> str:
     """What follows the number of a sample in the name of a file: webdataset takes it from the first dot on."""
-    return name.replace("/", ".") if is_folder else os.path.splitext(name)[1].removeprefix(".").lower() or "video"
+    return (
+        name.replace("/", ".")
+        if is_folder
+        else os.path.splitext(name)[1].removeprefix(".").lower() or "video"
+    )
 
 
 def _header(video: Video, extension: str, size: int) -> bytes:
@@ -123,16 +136,23 @@ def read_back(shard: Shard) -> Made:
     rows = []
     try:
         with tarfile.open(shard.path, "r:") as tar, open(shard.path, "rb") as file:
-            samples = [list(sample) for _, sample in groupby(tar, key=lambda info: info.name.partition(".")[0])]
+            samples = [
+                list(sample)
+                for _, sample in groupby(tar, key=lambda info: info.name.partition(".")[0])
+            ]
             for video, sample in zip(shard.videos, samples, strict=True):
                 rows.append(_row(shard.number, video, sample, file))
     except (tarfile.TarError, ValueError, KeyError, TypeError):
-        raise UserError(f"{shard.path} is damaged or holds other videos than these lists; remove it and repeat the command, or "
-                        "give another --out") from None
+        raise UserError(
+            f"{shard.path} is damaged or holds other videos than these lists; remove it and repeat the command, or "
+            "give another --out"
+        ) from None
     return Made(rows, os.path.getsize(shard.path), sha256(shard.path))
 
 
-def _row(number: int, video: Video, sample: Sequence[tarfile.TarInfo], file: BinaryIO) -> tuple[bytes, bytes]:
+def _row(
+    number: int, video: Video, sample: Sequence[tarfile.TarInfo], file: BinaryIO
+) -> tuple[bytes, bytes]:
     def crc(info: tarfile.TarInfo) -> int:
         file.seek(info.offset_data)
         return zlib.crc32(file.read(info.size))
@@ -145,7 +165,9 @@ def _row(number: int, video: Video, sample: Sequence[tarfile.TarInfo], file: Bin
     found = [[info.offset_data - base, info.size, crc(info)] for info in files]
     label = list(video.label) if isinstance(video.label, tuple) else video.label
     names = [name for name, _ in files_of(video.path)]
-    if (told["id"], told["label"]) != (video.id, label) or [part[1:] for part in told["files"]] != found:
+    if (told["id"], told["label"]) != (video.id, label) or [
+        part[1:] for part in told["files"]
+    ] != found:
         raise ValueError
     is_folder = os.path.isdir(video.path)
     if [name for name, *_ in told["files"]] != names:

@@ -8,6 +8,7 @@ The pictures are those of the data set of main.py, pixel for pixel, of the same 
 center crops of the validation. Left is the whole picture of the middle frame with the crop in it, under each picture its
 frame, counted from 0. Flow is shown as it is stored, x above y, grey where nothing moves; RGBDiff as differences around grey.
 """
+
 import sys
 from copy import deepcopy
 from itertools import pairwise
@@ -85,7 +86,9 @@ class ShownTraining(_Noting, TrainDataset):
     def sample(self, epoch, index, record):
         clip, label, _ = super().sample(epoch, index, record)
         made = self.transform
-        return Shown(clip, label, index, self.indices, self.total, made.mirrored, made.crop, made.whole)
+        return Shown(
+            clip, label, index, self.indices, self.total, made.mirrored, made.crop, made.whole
+        )
 
 
 class ShownTest(_Noting, TestDataset):
@@ -95,9 +98,20 @@ class ShownTest(_Noting, TestDataset):
         frames, picks, _ = super().sample(epoch, index, record)
         clip = self.transform.crops(frames, picks[0])[0]
         size = self.transform.crop_size
-        x, y, mirrored = crop_offsets_test(frames.shape[2], frames.shape[1], size, self.transform.num_crops)[0]
+        x, y, mirrored = crop_offsets_test(
+            frames.shape[2], frames.shape[1], size, self.transform.num_crops
+        )[0]
         whole = frames[_middle(picks[0])].numpy()
-        return Shown(clip, record.label, index, self.indices[0], self.total, mirrored, (x, y, size, size), whole)
+        return Shown(
+            clip,
+            record.label,
+            index,
+            self.indices[0],
+            self.total,
+            mirrored,
+            (x, y, size, size),
+            whole,
+        )
 
 
 def _middle(picks):
@@ -106,24 +120,47 @@ def _middle(picks):
 
 def main() -> None:
     args = arguments()
-    data = resolve(args.dataset, args.modality, train_list=args.train_list, val_list=args.val_list, root_path=args.root_path,
-                   num_class=args.num_class, class_names=args.class_names, image_tmpl=args.image_tmpl,
-                   multi_label=args.multi_label or None)
+    data = resolve(
+        args.dataset,
+        args.modality,
+        train_list=args.train_list,
+        val_list=args.val_list,
+        root_path=args.root_path,
+        num_class=args.num_class,
+        class_names=args.class_names,
+        image_tmpl=args.image_tmpl,
+        multi_label=args.multi_label or None,
+    )
     names = load_class_names(data)
     videos, _ = read_checked(data, f"{args.split}_list", stop=False)
     chosen = choose(videos, args.ids, args.videos)
     with torch.device("meta"):
-        net = TSN(data.num_class, args.num_segments, module=args.module, modality=args.modality, input_size=args.input_size)
-    common = {"num_segments": args.num_segments, "frames_per_segment": net.frames_per_segment, "image_tmpl": data.image_tmpl,
-              "decoder": args.decoder, "crop_size": args.input_size, "seed": args.seed, "modality": args.modality,
-              "compat": args.sampling_compat}
+        net = TSN(
+            data.num_class,
+            args.num_segments,
+            module=args.module,
+            modality=args.modality,
+            input_size=args.input_size,
+        )
+    common = {
+        "num_segments": args.num_segments,
+        "frames_per_segment": net.frames_per_segment,
+        "image_tmpl": data.image_tmpl,
+        "decoder": args.decoder,
+        "crop_size": args.input_size,
+        "seed": args.seed,
+        "modality": args.modality,
+        "compat": args.sampling_compat,
+    }
     if args.split == "train":
         labels = None if args.no_flip else flip_map(data, names)
         print("no flips" if labels is None else describe_flip(data, labels))
         dataset = ShownTraining(videos, flip_map=labels, sampling=args.sampling, **common)
     else:
         sampling = "dense" if args.sampling == "dense" else "center"
-        dataset = ShownTest(videos, num_clips=1, scale_size=net.scale_size, sampling=sampling, **common)
+        dataset = ShownTest(
+            videos, num_clips=1, scale_size=net.scale_size, sampling=sampling, **common
+        )
     keys = [(args.epoch, index) for index in chosen]
     rows = []
     for item in make_loader(dataset, keys, None, workers=args.workers, timeout=args.timeout):
@@ -131,29 +168,65 @@ def main() -> None:
         print("; ".join(told))
         rows.append((item, told))
     if all(isinstance(item, Failure) for item, _ in rows):
-        raise UserError(f"{videos.path}: none of the {len(rows)} videos can be read; mend the list, or give other --ids")
+        raise UserError(
+            f"{videos.path}: none of the {len(rows)} videos can be read; mend the list, or give other --ids"
+        )
     save(args.out, draw(rows, args.modality, args.all_frames))
 
 
 def arguments():
     top = base_parser(__doc__)
     top.add_argument("modality", choices=tuple(MODALITIES), help="what a frame is")
-    add_data(top, (("train_list", "videos of --split train"), ("val_list", "videos of --split val")))
+    add_data(
+        top, (("train_list", "videos of --split train"), ("val_list", "videos of --split val"))
+    )
     group = top.add_argument_group("which clips")
-    group.add_argument("--split", choices=("train", "val"), default="train", help="training clips, or those of the validation")
+    group.add_argument(
+        "--split",
+        choices=("train", "val"),
+        default="train",
+        help="training clips, or those of the validation",
+    )
     some = group.add_mutually_exclusive_group()
-    some.add_argument("--videos", type=positive, default=8, metavar="N", help="so many videos, evenly from the whole list")
+    some.add_argument(
+        "--videos",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="so many videos, evenly from the whole list",
+    )
     some.add_argument("--ids", nargs="+", metavar="ID", help="these videos, called as in the list")
-    group.add_argument("--module", choices=tuple(MODULES), default="tdn", help="temporal module, for its frames of a segment")
-    group.add_argument("--num_segments", type=positive, default=8, metavar="T", help="segments of a clip")
-    group.add_argument("--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops")
-    group.add_argument("--sampling", choices=TRAIN_SAMPLINGS, default="uniform", help="as in training")
+    group.add_argument(
+        "--module",
+        choices=tuple(MODULES),
+        default="tdn",
+        help="temporal module, for its frames of a segment",
+    )
+    group.add_argument(
+        "--num_segments", type=positive, default=8, metavar="T", help="segments of a clip"
+    )
+    group.add_argument(
+        "--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops"
+    )
+    group.add_argument(
+        "--sampling", choices=TRAIN_SAMPLINGS, default="uniform", help="as in training"
+    )
     group.add_argument("--no_flip", action="store_true", help="do not mirror training clips")
-    group.add_argument("--epoch", type=count, default=0, metavar="E", help="epoch of the training clips, from 0")
-    group.add_argument("--seed", type=count, default=0, metavar="N", help="seed of every random draw")
+    group.add_argument(
+        "--epoch", type=count, default=0, metavar="E", help="epoch of the training clips, from 0"
+    )
+    group.add_argument(
+        "--seed", type=count, default=0, metavar="N", help="seed of every random draw"
+    )
     group = top.add_argument_group("sheet")
-    group.add_argument("--all_frames", action="store_true", help="all frames of a segment, not the middle one alone")
-    group.add_argument("--out", type=Path, default=Path("clips.png"), metavar="FILE.png", help="the sheet")
+    group.add_argument(
+        "--all_frames",
+        action="store_true",
+        help="all frames of a segment, not the middle one alone",
+    )
+    group.add_argument(
+        "--out", type=Path, default=Path("clips.png"), metavar="FILE.png", help="the sheet"
+    )
     args = top.parse_args()
     if args.out.suffix.lower() != ".png":
         raise UserError(f"--out {args.out}: a PNG is written; give a name that ends with .png")
@@ -164,15 +237,19 @@ def arguments():
 def choose(videos, ids: list[str] | None, number: int) -> list[int]:
     """Places in the list: of all lines with these ids, in their order, or evenly from the first to the last."""
     if ids is None:
-        return np.linspace(0, len(videos) - 1, min(number, len(videos))).round().astype(int).tolist()
+        return (
+            np.linspace(0, len(videos) - 1, min(number, len(videos))).round().astype(int).tolist()
+        )
     places = {name: [] for name in ids}
     for index, record in enumerate(videos):
         if record.id in places:
             places[record.id].append(index)
     for name, found in places.items():
         if not found:
-            raise UserError(f"--ids {name}: no such video in {videos.path}, whose first is {videos[0].id!r}; give ids as they "
-                            "stand there")
+            raise UserError(
+                f"--ids {name}: no such video in {videos.path}, whose first is {videos[0].id!r}; give ids as they "
+                "stand there"
+            )
     return [index for found in places.values() for index in found]
 
 
@@ -184,10 +261,14 @@ def tell(item: Shown | Failure, videos, names: list[str] | None) -> tuple[str, s
         return where, f"unreadable: {item.reason}"
     label, after = (_named(value, names) for value in (record.label, item.label))
     x, y, w, h = item.crop
-    frames = " ".join(f"{row[0]}" if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in item.indices.tolist())
-    return (f"{where}: frames {frames} of {item.total}",
-            f"label {label}{f' -> {after}' if after != label else ''};{' mirrored;' if item.mirrored else ''} crop {w}x{h} at "
-            f"{x},{y} of {item.whole.shape[1]}x{item.whole.shape[0]}")
+    frames = " ".join(
+        f"{row[0]}" if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in item.indices.tolist()
+    )
+    return (
+        f"{where}: frames {frames} of {item.total}",
+        f"label {label}{f' -> {after}' if after != label else ''};{' mirrored;' if item.mirrored else ''} crop {w}x{h} at "
+        f"{x},{y} of {item.whole.shape[1]}x{item.whole.shape[0]}",
+    )
 
 
 def _named(label, names):
@@ -195,10 +276,15 @@ def _named(label, names):
     return ", ".join(f"{one} {names[one]}" if names else f"{one}" for one in labels)
 
 
-def pictures(item: Shown, modality: str, all_frames: bool) -> tuple[np.ndarray, list[list[int | str]]]:
+def pictures(
+    item: Shown, modality: str, all_frames: bool
+) -> tuple[np.ndarray, list[list[int | str]]]:
     """The K pictures of each segment, uint8 ``[T, K, h, S, 3]``, and what stands under them. K = L; of RGBDiff the L - 1
     differences, halved around 128; without ``all_frames`` the middle one alone. Flow is x above y, ``h = 2 * S``."""
-    frames, captions = item.clip.unflatten(1, (-1, MODALITIES[modality].channels)), item.indices.tolist()
+    frames, captions = (
+        item.clip.unflatten(1, (-1, MODALITIES[modality].channels)),
+        item.indices.tolist(),
+    )
     if modality == "Flow":
         frames = frames.flatten(2, 3)[:, :, None].expand(-1, -1, 3, -1, -1)
         captions = [[f"{number}: x, y" for number in row] for row in captions]
@@ -214,18 +300,27 @@ def draw(rows, modality: str, all_frames: bool) -> list[Image.Image]:
     """A panel of one width for each row: two lines of text, the whole picture with its crop, and the segments side by side,
     the pictures of a segment one below the other."""
     font = ImageFont.load_default(14)
-    T, size = next((item.clip.shape[0], item.clip.shape[-1]) for item, _ in rows if isinstance(item, Shown))
+    T, size = next(
+        (item.clip.shape[0], item.clip.shape[-1]) for item, _ in rows if isinstance(item, Shown)
+    )
     cell = max(size, 5 * GAP) + GAP  # room for a number
-    width = max(GAP + (T + 1) * cell, *(int(font.getlength(text)) + 2 * GAP for _, told in rows for text in told))
+    width = max(
+        GAP + (T + 1) * cell,
+        *(int(font.getlength(text)) + 2 * GAP for _, told in rows for text in told),
+    )
     panels = []
     for item, told in rows:
         readable, top = isinstance(item, Shown), GAP + 2 * LINE
-        shown, captions = pictures(item, modality, all_frames) if readable else (np.empty((0, 0, 0)), [])
+        shown, captions = (
+            pictures(item, modality, all_frames) if readable else (np.empty((0, 0, 0)), [])
+        )
         pitch = shown.shape[2] + LINE + GAP
         panel = Image.new("RGB", (width, top + shown.shape[1] * pitch + GAP), "white")
         pen = ImageDraw.Draw(panel)
         pen.text((GAP, GAP), told[0], "black", font)
-        pen.text((GAP, GAP + LINE), told[1], "black" if readable and not item.mirrored else RED, font)
+        pen.text(
+            (GAP, GAP + LINE), told[1], "black" if readable and not item.mirrored else RED, font
+        )
         if readable:
             panel.paste(_thumbnail(item, modality, size), (GAP, top))
         for t, k in np.ndindex(shown.shape[:2]):
@@ -240,7 +335,9 @@ def _thumbnail(item: Shown, modality: str, size: int) -> Image.Image:
     """The picture that the crop was cut from, not mirrored (of flow, x), ``size`` wide or high, with a frame around it."""
     whole = item.whole if modality != "Flow" else np.repeat(item.whole[..., :1], 3, -1)
     scale = size / max(whole.shape[:2])
-    picture = Image.fromarray(whole).resize([max(1, round(side * scale)) for side in whole.shape[1::-1]])
+    picture = Image.fromarray(whole).resize(
+        [max(1, round(side * scale)) for side in whole.shape[1::-1]]
+    )
     x, y, w, h = (scale * value for value in item.crop)
     ImageDraw.Draw(picture).rectangle((x, y, x + w - 1, y + h - 1), outline=RED, width=2)
     return picture

@@ -1,4 +1,5 @@
 """A pool of processes that goes on when one of them dies or hangs, and knows which job it was."""
+
 import multiprocessing
 import os
 import signal
@@ -28,7 +29,9 @@ class _Worker(NamedTuple):
     began: float | None  # None: the process itself is still starting
 
 
-def run_jobs(work: Callable[[Any], Any], jobs: Sequence, processes: int, timeout: float) -> Iterator[tuple[int, Any]]:
+def run_jobs(
+    work: Callable[[Any], Any], jobs: Sequence, processes: int, timeout: float
+) -> Iterator[tuple[int, Any]]:
     """Call ``work(job)`` in one of ``processes`` processes; yields ``(index of the job, result)`` in the order they end.
 
     work: a function of a module, or a ``functools.partial`` of one: the processes are spawned, since a fork would keep the
@@ -40,9 +43,13 @@ def run_jobs(work: Callable[[Any], Any], jobs: Sequence, processes: int, timeout
     try:
         while todo or busy:
             while todo and len(busy) < processes:
-                connection, process, began = (*free.pop(), time.monotonic()) if free else (*_start(work), None)
+                connection, process, began = (
+                    (*free.pop(), time.monotonic()) if free else (*_start(work), None)
+                )
                 busy[connection] = _Worker(process, todo.popleft(), began)
-                with suppress(BrokenPipeError):  # it was killed while it was idle, and is found so below
+                with suppress(
+                    BrokenPipeError
+                ):  # it was killed while it was idle, and is found so below
                     connection.send(jobs[busy[connection].job])
             for connection in wait(list(busy), _LOOK):
                 worker = busy.pop(connection)
@@ -52,7 +59,9 @@ def run_jobs(work: Callable[[Any], Any], jobs: Sequence, processes: int, timeout
                     worker.process.join()
                     end = _end_of(worker.process.exitcode)
                     if worker.began is None:
-                        raise UserError(f"a process for the work {end} as it started; give a smaller -j") from None
+                        raise UserError(
+                            f"a process for the work {end} as it started; give a smaller -j"
+                        ) from None
                     if worker.job in died:
                         yield worker.job, Lost(end)
                     else:
@@ -72,7 +81,9 @@ def run_jobs(work: Callable[[Any], Any], jobs: Sequence, processes: int, timeout
                     _end(worker.process)
                     yield worker.job, Lost(f"was not done within {timeout:g} s")
     finally:
-        for process in [worker.process for worker in busy.values()] + [process for _, process in free]:
+        for process in [worker.process for worker in busy.values()] + [
+            process for _, process in free
+        ]:
             _end(process)
 
 
@@ -106,7 +117,11 @@ def _serve(connection: Connection, work: Callable[[Any], Any]) -> None:
 
 
 def _end_of(status: int) -> str:
-    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return (
+        f"was killed by {signal.Signals(-status).name}"
+        if status < 0
+        else f"ended with status {status}"
+    )
 
 
 def _end(process: multiprocessing.process.BaseProcess) -> None:

@@ -1,4 +1,5 @@
 """What can be wrong with one video of a list, and with two."""
+
 import hashlib
 import os
 from collections import defaultdict
@@ -14,8 +15,22 @@ from ops.data.stored import exists, find
 from ops.errors import UserError
 from ops.files import sha256
 
-FRAMES = {"first-middle-last": "first, middle and last frame decoded", "all": "all frames decoded", "none": "nothing decoded"}
-KINDS = ("missing", "empty", "template", "unreadable", "count", "short", "duplicate", "leak", "labels")
+FRAMES = {
+    "first-middle-last": "first, middle and last frame decoded",
+    "all": "all frames decoded",
+    "none": "nothing decoded",
+}
+KINDS = (
+    "missing",
+    "empty",
+    "template",
+    "unreadable",
+    "count",
+    "short",
+    "duplicate",
+    "leak",
+    "labels",
+)
 _CHUNK_BYTES = 64 * 2**20
 
 
@@ -54,7 +69,9 @@ def check_video(rules: Rules, record: Record) -> tuple[str, list[Problem]]:
     except Exception as error:  # whatever a decoder makes of damaged data is about this video
         found = [("unreadable", f"{type(error).__name__}: {error}")]
     # Names in reasons may be no text.
-    clean = [(kind, " ".join(reason.encode(errors="replace").decode().split())) for kind, reason in found]
+    clean = [
+        (kind, " ".join(reason.encode(errors="replace").decode().split())) for kind, reason in found
+    ]
     return os.path.normpath(place), [Problem(record.line, record.id, *problem) for problem in clean]
 
 
@@ -63,11 +80,16 @@ def _problems(rules: Rules, place: str, listed: int | None) -> Iterator[tuple[st
         try:
             os.stat(place)
         except FileNotFoundError:
-            yield "missing", "a link to nothing" if os.path.islink(place) else "no such file or folder"
+            yield (
+                "missing",
+                "a link to nothing" if os.path.islink(place) else "no such file or folder",
+            )
             return
         except OSError:
             pass  # the reader says why
-    with open_reader(place, image_tmpl=rules.image_tmpl, decoder=rules.decoder, modality=rules.modality) as reader:
+    with open_reader(
+        place, image_tmpl=rules.image_tmpl, decoder=rules.decoder, modality=rules.modality
+    ) as reader:
         there = len(reader) * listed_per_frame(rules.image_tmpl, rules.modality)
         if listed is not None and listed != there:
             yield "count", f"the list says {listed} frames, there are {there}"
@@ -84,7 +106,9 @@ def _kind_of(reason: str, rules: Rules, place: str) -> tuple[str, str]:
         return "unreadable", reason
     stored = find(place)
     names = os.listdir(place) if stored is None else list(stored.names())
-    return "template" if names else "empty", no_frames(place, rules.image_tmpl, rules.modality, names)
+    return "template" if names else "empty", no_frames(
+        place, rules.image_tmpl, rules.modality, names
+    )
 
 
 def _decode(reader: Reader, frames: str) -> None:
@@ -112,8 +136,14 @@ def find_places(videos: Iterable[Record], threads: int = 16) -> list[str]:
         return list(pool.map(lambda record: os.path.normpath(resolve(record.path)), videos))
 
 
-def compare(records: Iterable[Record], keys: list[str], others: Iterable[Record], other_keys: list[str], other: str | None,
-            what: str) -> Iterator[Problem]:
+def compare(
+    records: Iterable[Record],
+    keys: list[str],
+    others: Iterable[Record],
+    other_keys: list[str],
+    other: str | None,
+    what: str,
+) -> Iterator[Problem]:
     """Videos of ``records`` that come again in it, and those that ``others``, the list called ``other``, has as well. Two
     videos are the same if their keys are, and not empty; ``what`` says that in words.
 
@@ -128,13 +158,27 @@ def compare(records: Iterable[Record], keys: list[str], others: Iterable[Record]
             continue
         first, *rest = group
         if any(record.label != first.label for record in rest):
-            yield Problem(first.line, first.id, "duplicate", f"{what} line {rest[0].line}, and they have several labels")
+            yield Problem(
+                first.line,
+                first.id,
+                "duplicate",
+                f"{what} line {rest[0].line}, and they have several labels",
+            )
         for record in rest:
-            label = f", which has label {first.label} and not {record.label}" if record.label != first.label else ""
+            label = (
+                f", which has label {first.label} and not {record.label}"
+                if record.label != first.label
+                else ""
+            )
             yield Problem(record.line, record.id, "duplicate", f"{what} line {first.line}{label}")
         if key in elsewhere:
             for record in group:
-                yield Problem(record.line, record.id, "leak", f"{what} {other}:{elsewhere[key].line}, {elsewhere[key].id}")
+                yield Problem(
+                    record.line,
+                    record.id,
+                    "leak",
+                    f"{what} {other}:{elsewhere[key].line}, {elsewhere[key].id}",
+                )
 
 
 def content_keys(places: list[str], threads: int = 16) -> list[str]:
@@ -155,7 +199,11 @@ def _size(place: str) -> tuple:
         if not os.path.isdir(place):
             return ("file", size) if (size := os.path.getsize(place)) else ()
         names = os.listdir(place)
-        return ("folder", len(names), os.path.getsize(os.path.join(place, min(names)))) if names else ()
+        return (
+            ("folder", len(names), os.path.getsize(os.path.join(place, min(names))))
+            if names
+            else ()
+        )
     except OSError:
         return ()
 
@@ -164,7 +212,9 @@ def _digest(place: str) -> str:
     try:
         if not os.path.isdir(place):
             return sha256(place)
-        parts = [f"{name}\0{sha256(os.path.join(place, name))}\n" for name in sorted(os.listdir(place))]
+        parts = [
+            f"{name}\0{sha256(os.path.join(place, name))}\n" for name in sorted(os.listdir(place))
+        ]
     except (OSError, UserError):
         return ""
     return hashlib.sha256("".join(parts).encode(errors="surrogateescape")).hexdigest()

@@ -1,4 +1,5 @@
 """Frames of videos one after the other, their size, and pictures written to files: for the tools that make frame folders."""
+
 import argparse
 import os
 import re
@@ -27,7 +28,9 @@ _SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
 def parse_size(text: str) -> str:
     """A size as ``scaled`` takes it: "0", "256" or "340x256". Raises argparse.ArgumentTypeError for anything else."""
     if not _SIZE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give the short side (256), WIDTHxHEIGHT (340x256) or 0")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; give the short side (256), WIDTHxHEIGHT (340x256) or 0"
+        )
     return text
 
 
@@ -37,7 +40,9 @@ def scaled(size: str, width: int, height: int, step: int = 1) -> tuple[int, int]
     if "x" in size:
         width, height = map(int, size.split("x"))
     elif 0 < int(size) < min(width, height):
-        width, height = (int(side * int(size) / min(width, height) + 0.5) for side in (width, height))
+        width, height = (
+            int(side * int(size) / min(width, height) + 0.5) for side in (width, height)
+        )
     return tuple(max(1, round(side / step)) * step for side in (width, height))
 
 
@@ -95,7 +100,9 @@ class FrameStream(PyAVReader):
         width, height = coded_size(frame, self._size)
         if (width, height) != (frame.width, frame.height):
             rotation = frame.rotation
-            small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", threads=1)
+            small = self._reformatter.reformat(
+                frame, width, height, "rgb24", interpolation="BICUBIC", threads=1
+            )
             return np.rot90(small.to_ndarray(), round(rotation / 90))
         return super()._image(frame)
 
@@ -112,14 +119,18 @@ def folder_frames(folder: str, image_tmpl: str, size: str) -> Iterator[np.ndarra
             raise UnreadableVideo(folder, f"{name} differs in size from the frames before it")
         width, height = scaled(size, shape[1], shape[0])
         if (height, width) != shape[:2]:
-            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+            image = np.asarray(
+                Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+            )
         yield image
 
 
 def check_picture_names(image_tmpl: str, quality: int) -> None:
     """Raises UserError for names of pictures that ``write_picture`` cannot write, or a quality outside 1 to 100."""
     if os.path.basename(image_tmpl) != image_tmpl or not image_tmpl.lower().endswith(_PICTURES):
-        raise UserError(f"{image_tmpl!r} does not name pictures; give a name that ends in one of {', '.join(_PICTURES)}")
+        raise UserError(
+            f"{image_tmpl!r} does not name pictures; give a name that ends in one of {', '.join(_PICTURES)}"
+        )
     if not 1 <= quality <= 100:
         raise UserError(f"--quality {quality} is not in 1 to 100; give a number like 92")
 

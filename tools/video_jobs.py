@@ -2,6 +2,7 @@
 go on where an earlier run was cut off. A result appears whole or not at all, under the name of its video:
 ``SRC/class/v.mp4`` becomes ``OUT/class/v`` (a folder) or ``OUT/class/v.mp4``.
 """
+
 import argparse
 import contextlib
 import csv
@@ -47,16 +48,40 @@ class Job(NamedTuple):
 
 def add_flags(parser: argparse.ArgumentParser, result: str) -> None:
     """The flags that all three have, for ``parse_intermixed_args`` (SRC may be left out); ``result`` says what they make."""
-    parser.add_argument("src", nargs="?", type=Path, metavar="SRC", help="folder of videos, searched with all its folders")
-    parser.add_argument("out", type=Path, metavar="OUT", help=f"folder for the {result}; made if it is not there")
-    parser.add_argument("--list", metavar="FILE", help="take the videos of a list, as main.py reads it, instead of SRC")
-    parser.add_argument("--root_path", default="", metavar="DIR", help="folder that the list is relative to (default: the "
-                        "current one)")
-    parser.add_argument("-j", "--processes", type=int, default=os.cpu_count() or 1, metavar="N",
-                        help="videos worked on at once (default: one for each core)")
+    parser.add_argument(
+        "src",
+        nargs="?",
+        type=Path,
+        metavar="SRC",
+        help="folder of videos, searched with all its folders",
+    )
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help=f"folder for the {result}; made if it is not there"
+    )
+    parser.add_argument(
+        "--list",
+        metavar="FILE",
+        help="take the videos of a list, as main.py reads it, instead of SRC",
+    )
+    parser.add_argument(
+        "--root_path",
+        default="",
+        metavar="DIR",
+        help="folder that the list is relative to (default: the current one)",
+    )
+    parser.add_argument(
+        "-j",
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="videos worked on at once (default: one for each core)",
+    )
 
 
-def find_jobs(args: argparse.Namespace, result_suffix: str = "", frames_tmpl: str | None = None) -> list[Job]:
+def find_jobs(
+    args: argparse.Namespace, result_suffix: str = "", frames_tmpl: str | None = None
+) -> list[Job]:
     """The videos that the flags of ``add_flags`` name, sorted by path in a folder, in list order otherwise. With
     ``frames_tmpl``, folders of frames so named instead of video files.
 
@@ -69,17 +94,23 @@ def find_jobs(args: argparse.Namespace, result_suffix: str = "", frames_tmpl: st
         raise UserError(f"-j {args.processes} is too small; give 1 or more")
     root = str(args.root_path or ".") if args.src is None else str(args.src)
     if args.src is None:
-        records = read_list(args.list, root_path=args.root_path, num_class=10**18)  # labels do not matter here
+        records = read_list(
+            args.list, root_path=args.root_path, num_class=10**18
+        )  # labels do not matter here
         sources = dict.fromkeys(resolve(record.path) for record in records)
     else:
         if args.out.resolve().is_relative_to(args.src.resolve()):
-            raise UserError(f"{args.out} lies in {args.src}, where videos are looked for; give another OUT")
+            raise UserError(
+                f"{args.out} lies in {args.src}, where videos are looked for; give another OUT"
+            )
         sources = _search(root, frames_tmpl)
     jobs: dict[str, Job] = {}
     for source in sources:
         name = os.path.relpath(source, root)
         if name.split(os.sep)[0] == os.pardir:
-            raise UserError(f"{args.list}: {source} is not in {root}; give a --root_path that holds all videos of the list")
+            raise UserError(
+                f"{args.list}: {source} is not in {root}; give a --root_path that holds all videos of the list"
+            )
         if name == os.curdir:
             name = os.path.basename(os.path.realpath(root))
         stem, suffix = os.path.splitext(name)
@@ -87,15 +118,21 @@ def find_jobs(args: argparse.Namespace, result_suffix: str = "", frames_tmpl: st
             name = stem
         job = Job(source, os.path.join(args.out, name + result_suffix))
         if _OWN.fullmatch(os.path.normpath(name + result_suffix)):
-            raise UserError(f"{source} would become {job.target}, a file of this tool's own; rename it")
+            raise UserError(
+                f"{source} would become {job.target}, a file of this tool's own; rename it"
+            )
         other = jobs.setdefault(job.target, job)
         if other is not job:
-            raise UserError(f"{other.source} and {source} would both become {job.target}; rename one of them")
+            raise UserError(
+                f"{other.source} and {source} would both become {job.target}; rename one of them"
+            )
     for job in jobs.values():
         for folder in map(str, Path(job.target).parents):
             if folder in jobs:
-                raise UserError(f"{job.source} would be written into {folder}, the result of {jobs[folder].source}; rename one "
-                                "of them")
+                raise UserError(
+                    f"{job.source} would be written into {folder}, the result of {jobs[folder].source}; rename one "
+                    "of them"
+                )
     return list(jobs.values())
 
 
@@ -107,20 +144,33 @@ def _search(root: str, frames_tmpl: str | None) -> list[str]:
     first = "" if frames_tmpl is None else file_namer(frames_tmpl, "")(1)[0]
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         here = Path(folder).resolve()
-        folders[:] = sorted(name for name in folders if not name.startswith(".")
-                            and not here.is_relative_to((here / name).resolve()))  # a link to a folder above never ends
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
+        )  # a link to a folder above never ends
         if frames_tmpl is not None:
             found += [folder] * os.path.exists(os.path.join(folder, first))
         else:
-            found += [os.path.join(folder, name) for name in sorted(files)
-                      if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS]
+            found += [
+                os.path.join(folder, name)
+                for name in sorted(files)
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+            ]
     if not found:
         what = "video" if frames_tmpl is None else f"folder with a {first}"
         raise UserError(f"{root}: no {what} in it or below it; give another SRC")
     return found
 
 
-def run(tool: str, out: Path, jobs: list[Job], work: Callable[[Job], None], arguments: dict, processes: int) -> int:
+def run(
+    tool: str,
+    out: Path,
+    jobs: list[Job],
+    work: Callable[[Job], None],
+    arguments: dict,
+    processes: int,
+) -> int:
     """Call ``work(job)`` for each job whose target does not exist, and return the exit status: 1 if a video
     failed, which are then in ``out/failures.csv``, else 0.
 
@@ -135,25 +185,37 @@ def run(tool: str, out: Path, jobs: list[Job], work: Callable[[Job], None], argu
             left = left_of(jobs)
             done = len(jobs) - len(left)
             try:
-                with contextlib.closing(run_jobs(partial(_attempt, work), left, processes, math.inf)) as ends, \
-                        tqdm(total=len(jobs), initial=done, unit="video") as bar:
+                with (
+                    contextlib.closing(
+                        run_jobs(partial(_attempt, work), left, processes, math.inf)
+                    ) as ends,
+                    tqdm(total=len(jobs), initial=done, unit="video") as bar,
+                ):
                     for index, end in ends:
                         if isinstance(end, OSError):
                             raise end
                         bar.update()
                         if end is not None:
                             source = left[index].source
-                            failures[source] = f"the process that worked on it {end.reason}" if isinstance(end, Lost) else end
+                            failures[source] = (
+                                f"the process that worked on it {end.reason}"
+                                if isinstance(end, Lost)
+                                else end
+                            )
                             bar.write(f"{source}: {failures[source]}", file=sys.stderr)
             finally:
                 left_of(jobs)  # what killed workers leave
                 _write_failures(out / "failures.csv", failures)
     except OSError as error:
         place, reason = error.filename or out, error.strerror or error
-        raise UserError(f"{place}: {reason}; {out} must be writable and have room; repeat the command to go on") from None
+        raise UserError(
+            f"{place}: {reason}; {out} must be writable and have room; repeat the command to go on"
+        ) from None
     made = len(left) - len(failures)
-    print(f"{out}: {made} videos done, {done} were there already, {len(failures)} failed"
-          + (f" and are listed in {out / 'failures.csv'}" if failures else ""))
+    print(
+        f"{out}: {made} videos done, {done} were there already, {len(failures)} failed"
+        + (f" and are listed in {out / 'failures.csv'}" if failures else "")
+    )
     return 1 if failures else 0
 
 
@@ -169,7 +231,11 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str | OSError | None:
     except Exception as error:
         ours = isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
         # A name may be too long for the result of one video alone.
-        return error if ours and error.errno != errno.ENAMETOOLONG else f"{type(error).__name__}: {error}"
+        return (
+            error
+            if ours and error.errno != errno.ENAMETOOLONG
+            else f"{type(error).__name__}: {error}"
+        )
 
 
 def left_of(jobs: list[Job]) -> list[Job]:
@@ -201,9 +267,14 @@ def _claim(record: Path, arguments: dict, jobs: list[Job]) -> None:
     except (ValueError, TypeError):
         raise UserError(f"{record}: not a file of this tool; give another OUT") from None
     if there != arguments:
-        changes = ", ".join(f"{key} {there.get(key)} -> {arguments.get(key)}" for key in {**there, **arguments}
-                            if there.get(key) != arguments.get(key))
-        raise UserError(f"{record.parent} holds results of other arguments ({changes}); give another OUT, or remove it first")
+        changes = ", ".join(
+            f"{key} {there.get(key)} -> {arguments.get(key)}"
+            for key in {**there, **arguments}
+            if there.get(key) != arguments.get(key)
+        )
+        raise UserError(
+            f"{record.parent} holds results of other arguments ({changes}); give another OUT, or remove it first"
+        )
 
 
 def _write_failures(path: Path, failures: dict[str, str]) -> None:

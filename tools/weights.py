@@ -7,6 +7,7 @@
 pretrained/manifest.json has the rows. Nobody has published hashes, so a file is known by what its weights and its name
 tell, and all rows that fit are listed, until you record which row it is (pretrained/sha256.json, which is yours).
 """
+
 import argparse
 import json
 import re
@@ -26,8 +27,20 @@ from ops.weights.released import facts_of_name, read_weights
 
 MANIFEST = Path(__file__).resolve().parents[1] / "pretrained" / "manifest.json"
 FILTERS = ("system", "module", "dataset")
-HEADER = ("id", "module", "arch", "modality", "T", "dataset", "frames x crops x clips", "size", "sampling", "top-1", "top-5",
-          "source")
+HEADER = (
+    "id",
+    "module",
+    "arch",
+    "modality",
+    "T",
+    "dataset",
+    "frames x crops x clips",
+    "size",
+    "sampling",
+    "top-1",
+    "top-5",
+    "source",
+)
 
 
 class Seen(NamedTuple):
@@ -46,8 +59,11 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  allow_abbrev=False)
+    top = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
     def verb(name, run, purpose):
@@ -55,27 +71,52 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    one = verb("list", list_rows, "the published files: protocols and the accuracy that their authors report")
+    one = verb(
+        "list",
+        list_rows,
+        "the published files: protocols and the accuracy that their authors report",
+    )
     for name in FILTERS:
-        one.add_argument(f"--{name}", choices=sorted({row[name] for row in read_manifest()}), help=f"of one {name} only")
+        one.add_argument(
+            f"--{name}",
+            choices=sorted({row[name] for row in read_manifest()}),
+            help=f"of one {name} only",
+        )
     one = verb("check", check, "say which row a file is, and what to expect of it")
     one.add_argument("files", nargs="+", type=Path, metavar="FILE", help="weight files")
     add_records(one)
-    one = verb("record", record, "write down which row a file is, by its sha256, so that check knows it from then on")
-    one.add_argument("file", type=Path, metavar="FILE", help="a file that you know, fresh from its authors")
+    one = verb(
+        "record",
+        record,
+        "write down which row a file is, by its sha256, so that check knows it from then on",
+    )
+    one.add_argument(
+        "file", type=Path, metavar="FILE", help="a file that you know, fresh from its authors"
+    )
     one.add_argument("id", metavar="ID", help="a row that list shows")
-    one.add_argument("--force", action="store_true", help="replace what is recorded for a file of this name")
+    one.add_argument(
+        "--force", action="store_true", help="replace what is recorded for a file of this name"
+    )
     add_records(one)
     return top
 
 
 def add_records(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--records", type=Path, default=MANIFEST.with_name("sha256.json"), metavar="FILE",
-                      help="where record writes (default: pretrained/sha256.json)")
+    verb.add_argument(
+        "--records",
+        type=Path,
+        default=MANIFEST.with_name("sha256.json"),
+        metavar="FILE",
+        help="where record writes (default: pretrained/sha256.json)",
+    )
 
 
 def list_rows(args: argparse.Namespace) -> None:
-    rows = [row for row in read_manifest() if all(getattr(args, name) in (None, row[name]) for name in FILTERS)]
+    rows = [
+        row
+        for row in read_manifest()
+        if all(getattr(args, name) in (None, row[name]) for name in FILTERS)
+    ]
     if not rows:
         raise UserError("no published file is known of all these; leave a flag out")
     print_rows(rows)
@@ -93,7 +134,9 @@ def check(args: argparse.Namespace) -> None:
             print(error)
             bad += 1
     if bad:
-        raise UserError(f"{bad} of {len(args.files)} files could not be told or are not what they should be; see above")
+        raise UserError(
+            f"{bad} of {len(args.files)} files could not be told or are not what they should be; see above"
+        )
 
 
 def check_file(path: Path, records: dict[str, dict]) -> bool:
@@ -101,13 +144,17 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
     digest, rows = sha256(path), read_manifest()
     changed = records.get(path.name, {"sha256": digest})["sha256"] != digest
     if changed:
-        print(f"{path}: NOT the file of this name that was recorded as {records[path.name]['id']}, but changed, damaged or "
-              f"another one: its sha256 is {digest}, recorded was {records[path.name]['sha256']}")
+        print(
+            f"{path}: NOT the file of this name that was recorded as {records[path.name]['id']}, but changed, damaged or "
+            f"another one: its sha256 is {digest}, recorded was {records[path.name]['sha256']}"
+        )
     seen = look(path)
     spec = seen.spec
     kind = f"{spec['module']} {spec['arch']}, {spec.get('modality', 'RGB')}, {spec['num_class']} classes"
     print(f"{path}: {seen.layout} layout, {kind}, T {spec.get('num_segments', 'not told')}")
-    known = {row["sha256"]: row["id"] for row in rows if row["sha256"]} | {one["sha256"]: one["id"] for one in records.values()}
+    known = {row["sha256"]: row["id"] for row in rows if row["sha256"]} | {
+        one["sha256"]: one["id"] for one in records.values()
+    }
     if digest in known:
         print(f"is {known[digest]}, by its sha256")
         print_rows([row for row in rows if row["id"] == known[digest]])
@@ -119,11 +166,17 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
         return False
     fitting = named or fitting
     if not fitting:
-        print("fits no published file" + (": a checkpoint of this project" if seen.layout == "ours" else ""))
+        print(
+            "fits no published file"
+            + (": a checkpoint of this project" if seen.layout == "ours" else "")
+        )
         return False
     by = "name and weights" if named else "weights and name" if facts_of_name(path) else "weights"
-    print(f"fits {fitting[0]['id']}, by its {by}" if len(fitting) == 1 else f"fits {len(fitting)} rows, which its {by} cannot "
-          "tell apart; record says which it is")
+    print(
+        f"fits {fitting[0]['id']}, by its {by}"
+        if len(fitting) == 1
+        else f"fits {len(fitting)} rows, which its {by} cannot tell apart; record says which it is"
+    )
     print_rows(fitting)
     return not changed
 
@@ -134,12 +187,16 @@ def record(args: argparse.Namespace) -> None:
         raise UserError(f"{args.id}: no such row; python tools/weights.py list shows them")
     seen, records = look(args.file), read_records(args.records)
     if not fits(row, seen):
-        raise UserError(f"{args.file}: is not {args.id}, by what its weights and its name tell; check says what it can be")
+        raise UserError(
+            f"{args.file}: is not {args.id}, by what its weights and its name tell; check says what it can be"
+        )
     new = {"id": args.id, "sha256": sha256(args.file)}
     old = records.get(args.file.name, new)
     if old != new and not args.force:
-        raise UserError(f"{args.records}: another file or row is recorded for {args.file.name} ({old['id']}, sha256 "
-                        f"{old['sha256']}); --force to replace it")
+        raise UserError(
+            f"{args.records}: another file or row is recorded for {args.file.name} ({old['id']}, sha256 "
+            f"{old['sha256']}); --force to replace it"
+        )
     try:
         with atomic_write(args.records, "w") as file:
             json.dump({**records, args.file.name: new}, file, indent=1, sort_keys=True)
@@ -153,7 +210,11 @@ def look(path: Path) -> Seen:
     """Read a weight file. Raises UserError, also if it does not load strictly."""
     file = read_weights(path)
     load_model(path, quiet=True)
-    names = [name for name in (path.name, path.resolve().parent.name) if "num_segments" in facts_of_name(name)]
+    names = [
+        name
+        for name in (path.name, path.resolve().parent.name)
+        if "num_segments" in facts_of_name(name)
+    ]
     dense = "dense" in re.split(r"[_.]", names[0]) if names else None
     return Seen(file.layout, file.spec, file.dataset, dense)
 
@@ -161,12 +222,21 @@ def look(path: Path) -> Seen:
 def fits(row: dict, seen: Seen) -> bool:
     """Whether nothing that a file tells speaks against a row; what either of the two does not tell speaks not."""
     options, spec, layout = row["options"], seen.spec, LAYOUTS[seen.layout]
-    told = {"layout": seen.layout, "dataset": seen.dataset, "T": spec.get("num_segments"), "arch": spec["arch"],
-            "modality": spec.get("modality", "RGB"), "num_class": spec["num_class"], "module": spec["module"]}
+    told = {
+        "layout": seen.layout,
+        "dataset": seen.dataset,
+        "T": spec.get("num_segments"),
+        "arch": spec["arch"],
+        "modality": spec.get("modality", "RGB"),
+        "num_class": spec["num_class"],
+        "module": spec["module"],
+    }
     if spec["module"] == "tsn" and len(layout.modules) > 1 and not layout.wrappers:
         told["module"] = None  # no key would show a shift
     pairs = [(row[name], value) for name, value in told.items()]
-    pairs += [(options.get(name), spec.get(name)) for name in options if name != "dense"] + [(options.get("dense"), seen.dense)]
+    pairs += [(options.get(name), spec.get(name)) for name in options if name != "dense"] + [
+        (options.get("dense"), seen.dense)
+    ]
     return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
@@ -177,7 +247,13 @@ def print_rows(rows: list[dict]) -> None:
         who = [row["id"], row["module"], row["arch"], row["modality"], row["T"], row["dataset"]]
         for one in row["expected"] or [{}]:
             views = " x ".join(cell(one.get(name)) for name in ("frames", "crops", "clips"))
-            lines.append([*who, views, *(one.get(name) for name in ("size", "sampling", "top1", "top5", "source"))])
+            lines.append(
+                [
+                    *who,
+                    views,
+                    *(one.get(name) for name in ("size", "sampling", "top1", "top5", "source")),
+                ]
+            )
     table(HEADER, [[cell(value) for value in line] for line in lines])
     for row in rows:
         if row["caveat"]:
@@ -198,7 +274,10 @@ def read_records(path: Path) -> dict[str, dict]:
     """File name -> {"id", "sha256"}, as ``record`` wrote it; nothing if it never did. Raises UserError."""
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(one["id"], str) and isinstance(one["sha256"], str) for one in records.values()):
+        if all(
+            isinstance(one["id"], str) and isinstance(one["sha256"], str)
+            for one in records.values()
+        ):
             return records
     except FileNotFoundError:
         return {}

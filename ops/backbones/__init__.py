@@ -10,6 +10,7 @@ A backbone is a module that maps ``[N, C, H, W]`` to features ``[N, feature_dim]
   and the identity), ``before_conv1``, ``before_conv2`` and ``before_sum`` (inside the branch), ``after_block``;
 * a ResNet also ``stem``, the slot around its first stage, and ``before_stage2``.
 """
+
 import torch
 from torch import nn
 
@@ -17,7 +18,15 @@ from ops.backbones import bn_inception, mobilenet_v2, resnet
 from ops.backbones.pixels import Pixels
 from ops.errors import UserError
 
-__all__ = ["ARCHS", "Pixels", "build_backbone", "first_conv", "infer_arch", "set_input_channels", "spread_channels"]
+__all__ = [
+    "ARCHS",
+    "Pixels",
+    "build_backbone",
+    "first_conv",
+    "infer_arch",
+    "set_input_channels",
+    "spread_channels",
+]
 
 _FAMILIES = (resnet, mobilenet_v2, bn_inception)
 ARCHS = tuple(arch for family in _FAMILIES for arch in family.ARCHS)
@@ -63,7 +72,14 @@ def set_input_channels(backbone, channels):
     conv = getattr(parent, name)
     if conv.in_channels == channels:
         return
-    new = nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None)
+    new = nn.Conv2d(
+        channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        bias=conv.bias is not None,
+    )
     new.weight.data = spread_channels(conv.weight.data, channels)
     if conv.bias is not None:
         new.bias.data = conv.bias.data

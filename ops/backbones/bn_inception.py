@@ -11,6 +11,7 @@ around its layers; its slot is a module beside them, ``slot_3a``, an ``nn.Identi
 
 ``3c`` and ``4e`` halve the map: no 1x1, stride 2 in the last convs, and a max-pool without a projection.
 """
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -124,9 +125,15 @@ class BNInception(nn.Module):
         name = f"inception_{block}_"
         branches = [self._convs(x, name + "1x1")] if single else []
         branches.append(self._convs(x, name + "3x3_reduce", name + "3x3"))
-        branches.append(self._convs(x, name + "double_3x3_reduce", name + "double_3x3_1", name + "double_3x3_2"))
+        branches.append(
+            self._convs(x, name + "double_3x3_reduce", name + "double_3x3_1", name + "double_3x3_2")
+        )
         if proj:
-            pooled = F.avg_pool2d(x, 3, 1, padding=1) if pool == "avg" else F.max_pool2d(x, 3, 1, padding=1)
+            pooled = (
+                F.avg_pool2d(x, 3, 1, padding=1)
+                if pool == "avg"
+                else F.max_pool2d(x, 3, 1, padding=1)
+            )
             branches.append(self._convs(pooled, name + "pool_proj"))
         else:
             # An odd side: the convs give (side + 1) / 2, the original's pool one less, and it fails in cat.
@@ -153,6 +160,7 @@ def infer_arch(shapes):
     first = shapes.get(f"{BNInception.first_conv}.weight", ())
     del convs[BNInception.first_conv]
     fits = first[:1] + first[2:] == (64, 7, 7) and all(
-        shapes.get(f"{name}.weight") == (out, channels, kernel, kernel) for name, (channels, out, kernel, _) in convs.items()
+        shapes.get(f"{name}.weight") == (out, channels, kernel, kernel)
+        for name, (channels, out, kernel, _) in convs.items()
     )
     return "BNInception" if fits else None

@@ -7,6 +7,7 @@ Parameter names are torchvision's own. A residual block has two slots, each an `
 
 These are the ten blocks that TSM shifts: features 3, 5, 6, 8, 9, 10, 12, 13, 15 and 16.
 """
+
 from itertools import groupby
 
 import torch
@@ -30,7 +31,11 @@ class InvertedResidual(tv.InvertedResidual):
             self.before_conv1, self.before_sum = nn.Identity(), nn.Identity()
 
     def forward(self, x):
-        return x + self.before_sum(self.conv(self.before_conv1(x))) if self.use_res_connect else self.conv(x)
+        return (
+            x + self.before_sum(self.conv(self.before_conv1(x)))
+            if self.use_res_connect
+            else self.conv(x)
+        )
 
 
 class MobileNetV2(tv.MobileNetV2):
@@ -64,7 +69,11 @@ def infer_arch(shapes):
     The channels of the frames are not looked at (Flow has 2 for each frame), and keys of other layers may be there.
     """
     with torch.device("meta"):
-        convs = {name: conv for name, conv in MobileNetV2().named_modules() if isinstance(conv, nn.Conv2d)}
+        convs = {
+            name: conv
+            for name, conv in MobileNetV2().named_modules()
+            if isinstance(conv, nn.Conv2d)
+        }
     first = shapes.get(f"{MobileNetV2.first_conv}.weight", ())
     del convs[MobileNetV2.first_conv]
     fits = first[:1] + first[2:] == (32, 3, 3) and all(

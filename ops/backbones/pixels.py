@@ -1,4 +1,5 @@
 """What a backbone expects of its pixels."""
+
 from typing import NamedTuple
 
 

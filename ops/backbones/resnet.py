@@ -8,6 +8,7 @@ Every block has five slots, all ``nn.Identity`` until a guest moves in::
 and the network has two more: ``stem`` around its first stage, for guests that look at the raw frames, and ``before_stage2``,
 for guests that change the number of frames.
 """
+
 import torch
 import torchvision.models.resnet as tv
 from torch import nn
@@ -32,8 +33,13 @@ ARCHS = {
 def _add_slots(block, last_conv):
     """Give a block its slots; ``slots`` maps each to the channels that pass there."""
     channels = block.conv1.in_channels
-    block.slots = {"before_block": channels, "before_conv1": channels, "before_conv2": block.conv2.in_channels,
-                   "before_sum": last_conv.out_channels, "after_block": last_conv.out_channels}
+    block.slots = {
+        "before_block": channels,
+        "before_conv1": channels,
+        "before_conv2": block.conv2.in_channels,
+        "before_sum": last_conv.out_channels,
+        "after_block": last_conv.out_channels,
+    }
     for slot in block.slots:
         setattr(block, slot, nn.Identity())
 
@@ -115,11 +121,14 @@ def build(arch):
 def infer_arch(shapes):
     """Name in ``ARCHS`` whose state dict has these shapes (torchvision key -> tuple), or None."""
     counts = tuple(
-        len({key.split(".")[1] for key in shapes if key.startswith(f"layer{i}.")}) for i in range(1, 5)
+        len({key.split(".")[1] for key in shapes if key.startswith(f"layer{i}.")})
+        for i in range(1, 5)
     )
     kind = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
     for name, (block, layers, kwargs) in ARCHS.items():
-        if (block, layers) == (kind, counts) and _middle_conv(block, **kwargs) == shapes.get("layer1.0.conv2.weight"):
+        if (block, layers) == (kind, counts) and _middle_conv(block, **kwargs) == shapes.get(
+            "layer1.0.conv2.weight"
+        ):
             return name
     return None
 

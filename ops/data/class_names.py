@@ -20,7 +20,9 @@ def read_class_names(path: str, num_class: int | None = None) -> list[str]:
     """
     path = os.fspath(path)
     text = read_text(path).strip()
-    names = _json_names(path, text) if path.endswith(".json") or text.startswith(("[", "{")) else None
+    names = (
+        _json_names(path, text) if path.endswith(".json") or text.startswith(("[", "{")) else None
+    )
     if names is None:
         names = [line.strip() for line in text.split("\n") if line.strip()]
         numbered = [re.fullmatch(r"([0-9]{1,9})[ \t]+(\S.*)", name) for name in names]
@@ -34,7 +36,9 @@ def read_class_names(path: str, num_class: int | None = None) -> list[str]:
     if not names:
         raise UserError(f"{path}: no class names in it; write one a line, in label order")
     if num_class is not None and len(names) != num_class:
-        raise UserError(f"{path}: {len(names)} class names for {num_class} classes; correct the file or --num_class")
+        raise UserError(
+            f"{path}: {len(names)} class names for {num_class} classes; correct the file or --num_class"
+        )
     return names
 
 
@@ -42,7 +46,9 @@ def check_names(path: str | os.PathLike, names: list[str]) -> None:
     """Raises UserError, naming ``path``, for a class name that a line of text cannot hold: JSON may say anything."""
     wrong = next(filter(re.compile("[\n\r\0\ud800-\udfff]").search, names), None)
     if wrong is not None:
-        raise UserError(f"{path}: the class name {shown(wrong)} holds a line break or what is no text; correct it")
+        raise UserError(
+            f"{path}: the class name {shown(wrong)} holds a line break or what is no text; correct it"
+        )
 
 
 def _json_names(path: str, text: str) -> list[str] | None:
@@ -52,21 +58,32 @@ def _json_names(path: str, text: str) -> list[str] | None:
     except (ValueError, RecursionError) as error:
         if not path.endswith(".json"):
             return None
-        raise UserError(f"{path}: not JSON ({error}); give a JSON list of names, or a .txt of one name a line") from None
+        raise UserError(
+            f"{path}: not JSON ({error}); give a JSON list of names, or a .txt of one name a line"
+        ) from None
     if isinstance(content, dict):
         try:
             by_label = {int(label): name for name, label in content.items()}
         except (OverflowError, TypeError, ValueError):
             by_label = {}
         if sorted(by_label) != list(range(len(content))):
-            raise UserError(f"{path}: the labels of the mapping are not 0 to {len(content) - 1}, each once; correct it")
+            raise UserError(
+                f"{path}: the labels of the mapping are not 0 to {len(content) - 1}, each once; correct it"
+            )
         return [by_label[label] for label in range(len(content))]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise UserError(f"{path}: neither a JSON list of names nor a mapping of names to labels; correct it")
+        raise UserError(
+            f"{path}: neither a JSON list of names nor a mapping of names to labels; correct it"
+        )
     return content
 
 
-_MIRROR = {"left": "right", "leftward": "rightward", "leftwards": "rightwards", "clockwise": "counterclockwise"}
+_MIRROR = {
+    "left": "right",
+    "leftward": "rightward",
+    "leftwards": "rightwards",
+    "clockwise": "counterclockwise",
+}
 _MIRROR |= {after: before for before, after in _MIRROR.items()}
 
 
@@ -89,4 +106,7 @@ def flip_label_map(class_names: list[str]) -> np.ndarray:
         labels[key] = -1 if key in labels else label
     mirrored = [tuple(_MIRROR.get(word, word) for word in key) for key in words]
     pairs = enumerate(zip(words, mirrored, strict=True))
-    return np.array([label if mirror == key else labels.get(mirror, -1) for label, (key, mirror) in pairs], np.int64)
+    return np.array(
+        [label if mirror == key else labels.get(mirror, -1) for label, (key, mirror) in pairs],
+        np.int64,
+    )

@@ -66,8 +66,17 @@ class _VideoDataset(Dataset, ABC):
     reading: torch.Tensor | None = None
 
     def __init__(
-        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, decoder: str,
-        seed: int, modality: str, sampling: str, compat: bool,
+        self,
+        video_list: VideoList,
+        *,
+        num_segments: int,
+        frames_per_segment: int,
+        image_tmpl: str,
+        decoder: str,
+        seed: int,
+        modality: str,
+        sampling: str,
+        compat: bool,
     ) -> None:
         self.video_list = video_list
         self.num_segments = num_segments
@@ -109,12 +118,19 @@ class _VideoDataset(Dataset, ABC):
     @abstractmethod
     def sample(self, epoch: int, index: int, record: Record) -> Sample | Frames: ...
 
-    def read(self, record: Record, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, record: Record, choose: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """``choose`` maps the number of frames of the video to offsets int64 ``[..., T]``. Returns the distinct frames
         needed, uint8 ``[n, H, W, C]``, and the frame of each place of the clips, int64 ``[..., T, L]`` in ``[0, n)``."""
         path = resolve(record.path)
-        with open_reader(path, image_tmpl=self.image_tmpl, num_frames=record.num_frames, decoder=self.decoder,
-                         modality=self.modality) as reader:
+        with open_reader(
+            path,
+            image_tmpl=self.image_tmpl,
+            num_frames=record.num_frames,
+            decoder=self.decoder,
+            modality=self.modality,
+        ) as reader:
             indices = frame_indices(choose(len(reader)), self.frames_per_segment, len(reader))
             wanted, picks = np.unique(indices, return_inverse=True)
             return reader.get(wanted), picks.reshape(indices.shape)
@@ -131,12 +147,31 @@ class TrainDataset(_VideoDataset):
     """
 
     def __init__(
-        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, crop_size: int,
-        flip_map: np.ndarray | None, decoder: str = "pyav", seed: int = 0, modality: str = "RGB",
-        sampling: str = "uniform", compat: bool = False,
+        self,
+        video_list: VideoList,
+        *,
+        num_segments: int,
+        frames_per_segment: int,
+        image_tmpl: str,
+        crop_size: int,
+        flip_map: np.ndarray | None,
+        decoder: str = "pyav",
+        seed: int = 0,
+        modality: str = "RGB",
+        sampling: str = "uniform",
+        compat: bool = False,
     ) -> None:
-        super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment, image_tmpl=image_tmpl,
-                         decoder=decoder, seed=seed, modality=modality, sampling=sampling, compat=compat)
+        super().__init__(
+            video_list,
+            num_segments=num_segments,
+            frames_per_segment=frames_per_segment,
+            image_tmpl=image_tmpl,
+            decoder=decoder,
+            seed=seed,
+            modality=modality,
+            sampling=sampling,
+            compat=compat,
+        )
         if sampling not in TRAIN_SAMPLINGS:
             raise ValueError(f"sampling is {sampling!r}, not one of {', '.join(TRAIN_SAMPLINGS)}")
         if sampling == "dense":
@@ -156,11 +191,15 @@ class TrainDataset(_VideoDataset):
         def choose(n: int) -> np.ndarray:
             if self.sampling == "dense":
                 return dense_train_offsets(n, self.num_segments, rng, compat=self.compat)
-            return train_offsets(n, self.num_segments, self.frames_per_segment, rng, compat=self.compat)
+            return train_offsets(
+                n, self.num_segments, self.frames_per_segment, rng, compat=self.compat
+            )
 
         frames, picks = self.read(record, choose)
         several = labels.ndim == 1
-        label = np.isin(np.arange(self.video_list.labels.shape[1]), labels) if several else int(labels)
+        label = (
+            np.isin(np.arange(self.video_list.labels.shape[1]), labels) if several else int(labels)
+        )
         return Sample(self.transform(frames, picks, rng, flip), label, index)
 
 
@@ -175,22 +214,56 @@ class TestDataset(_VideoDataset):
     __test__ = False  # not a test case, whatever its name begins with
 
     def __init__(
-        self, video_list: VideoList, *, num_segments: int, frames_per_segment: int, image_tmpl: str, scale_size: int,
-        crop_size: int, crops: int = 1, sampling: str = "center", clips: Sequence[int] = (0,),
-        num_clips: int | None = None, decoder: str = "pyav", seed: int = 0, modality: str = "RGB", compat: bool = False,
+        self,
+        video_list: VideoList,
+        *,
+        num_segments: int,
+        frames_per_segment: int,
+        image_tmpl: str,
+        scale_size: int,
+        crop_size: int,
+        crops: int = 1,
+        sampling: str = "center",
+        clips: Sequence[int] = (0,),
+        num_clips: int | None = None,
+        decoder: str = "pyav",
+        seed: int = 0,
+        modality: str = "RGB",
+        compat: bool = False,
     ) -> None:
-        super().__init__(video_list, num_segments=num_segments, frames_per_segment=frames_per_segment, image_tmpl=image_tmpl,
-                         decoder=decoder, seed=seed, modality=modality, sampling=sampling, compat=compat)
+        super().__init__(
+            video_list,
+            num_segments=num_segments,
+            frames_per_segment=frames_per_segment,
+            image_tmpl=image_tmpl,
+            decoder=decoder,
+            seed=seed,
+            modality=modality,
+            sampling=sampling,
+            compat=compat,
+        )
         self.num_clips = check_sampling(sampling, num_segments, clips=clips, num_clips=num_clips)
         self.clips = tuple(clips)
         self.transform = TestTransform(scale_size, crop_size, crops, flow=modality == "Flow")
 
     def sample(self, epoch: int, index: int, record: Record) -> Frames:
         def choose(n: int) -> np.ndarray:
-            return np.stack([
-                test_offsets(self.sampling, n, self.num_segments, self.frames_per_segment, clip=clip, clips=self.num_clips,
-                             seed=self.seed, video=record.id, compat=self.compat) for clip in self.clips
-            ])
+            return np.stack(
+                [
+                    test_offsets(
+                        self.sampling,
+                        n,
+                        self.num_segments,
+                        self.frames_per_segment,
+                        clip=clip,
+                        clips=self.num_clips,
+                        seed=self.seed,
+                        video=record.id,
+                        compat=self.compat,
+                    )
+                    for clip in self.clips
+                ]
+            )
 
         frames, picks = self.read(record, choose)
         return Frames(self.transform.scale(frames), torch.from_numpy(picks), index)

@@ -76,13 +76,19 @@ def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> 
     if name.endswith(".toml"):
         dataset = _described(name, modality, given)
     elif name in KNOWN:
-        dataset = _described(str(KNOWN.folder / f"{name}.toml"), modality, given, os.path.join("data", name))
+        dataset = _described(
+            str(KNOWN.folder / f"{name}.toml"), modality, given, os.path.join("data", name)
+        )
     else:
         dataset = _unknown(name, modality, given)
     if not 1 <= dataset.num_class <= MOST_CLASSES:
-        raise UserError(f"--num_class {dataset.num_class}: a data set has at least 1 class, and at most {MOST_CLASSES}")
+        raise UserError(
+            f"--num_class {dataset.num_class}: a data set has at least 1 class, and at most {MOST_CLASSES}"
+        )
     if dataset.test_sampling not in TEST_SAMPLINGS:
-        raise UserError(f"--test_sampling {dataset.test_sampling!r} is not known; choose {', '.join(TEST_SAMPLINGS)}")
+        raise UserError(
+            f"--test_sampling {dataset.test_sampling!r} is not known; choose {', '.join(TEST_SAMPLINGS)}"
+        )
     count_places(dataset.image_tmpl, modality)
     # Those who know a data set by name may have it without the class names; a file of one's own names what is there.
     if dataset.class_names is not None and ("class_names" in given or name.endswith(".toml")):
@@ -99,16 +105,32 @@ def _described(path: str, modality: str, given: dict, folder: str | None = None)
     """The data set of a file, its paths relative to ``folder`` (None: the file's), with flags applied."""
     pictures, flow = read_dataset_file(path, folder)
     name = dataset_name(path)
-    fields = {"image_tmpl": EXAMPLES["RGB"], "train_list": None, "val_list": None, "class_names": None, **pictures}
+    fields = {
+        "image_tmpl": EXAMPLES["RGB"],
+        "train_list": None,
+        "val_list": None,
+        "class_names": None,
+        **pictures,
+    }
     if modality == "Flow":
-        if flow is None and ("image_tmpl" not in given or not ("train_list" in given or "val_list" in given)):
-            what = f"{path} has no section [flow]; add it, or" if folder is None else f"the flow of {name} has no usual place;"
-            raise UserError(f"{what} give --image_tmpl, --train_list or --val_list, and --root_path")
+        if flow is None and (
+            "image_tmpl" not in given or not ("train_list" in given or "val_list" in given)
+        ):
+            what = (
+                f"{path} has no section [flow]; add it, or"
+                if folder is None
+                else f"the flow of {name} has no usual place;"
+            )
+            raise UserError(
+                f"{what} give --image_tmpl, --train_list or --val_list, and --root_path"
+            )
         fields |= flow or {"train_list": None, "val_list": None}  # those known are of pictures
     fields |= given
     if "num_class" not in fields:
         if fields["class_names"] is None:
-            raise UserError(f"{path}: neither num_class nor class_names is given; add one of the two")
+            raise UserError(
+                f"{path}: neither num_class nor class_names is given; add one of the two"
+            )
         fields["num_class"] = len(read_class_names(fields["class_names"]))
     dataset = Dataset(name, **fields)
     if dataset.flip_pairs:
@@ -116,7 +138,9 @@ def _described(path: str, modality: str, given: dict, folder: str | None = None)
             return replace(dataset, flip_pairs=None)  # the labels are not those of the pairs
         last = max(map(max, dataset.flip_pairs))
         if last >= dataset.num_class:
-            raise UserError(f"{path}: flip_pairs name label {last}, but there are {dataset.num_class} classes; correct them")
+            raise UserError(
+                f"{path}: flip_pairs name label {last}, but there are {dataset.num_class} classes; correct them"
+            )
     return dataset
 
 
@@ -129,8 +153,10 @@ def _unknown(name: str, modality: str, given: dict) -> Dataset:
     if missing:
         near = difflib.get_close_matches(name.lower(), KNOWN, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"data set {name!r} is not known; {hint}a data set of your own is a file NAME.toml, or also needs "
-                        f"{' and '.join(missing)} (known: {', '.join(KNOWN)})")
+        raise UserError(
+            f"data set {name!r} is not known; {hint}a data set of your own is a file NAME.toml, or also needs "
+            f"{' and '.join(missing)} (known: {', '.join(KNOWN)})"
+        )
     if "num_class" not in given:
         given = {**given, "num_class": len(read_class_names(given["class_names"]))}
     return replace(Dataset(name, 0, EXAMPLES[modality], "", None, None, None), **given)
@@ -160,8 +186,12 @@ def describe_flip(dataset: Dataset, labels: np.ndarray) -> str:
     """One line for the log about the flip map ``labels`` of a data set, e.g. "flip: 3 label pairs swapped, 2 classes
     never flipped"; it also says if class names gave other pairs than the ones the data set is known for."""
     pairs = [(label, int(to)) for label, to in enumerate(labels) if label < to]
-    text = f"flip: {len(pairs)} label pairs swapped, {int((labels < 0).sum())} classes never flipped"
+    text = (
+        f"flip: {len(pairs)} label pairs swapped, {int((labels < 0).sum())} classes never flipped"
+    )
     if dataset.flip_pairs and tuple(pairs) != dataset.flip_pairs:
-        shown = [" ".join(f"{a}/{b}" for a, b in some) or "none" for some in (pairs, dataset.flip_pairs)]
+        shown = [
+            " ".join(f"{a}/{b}" for a, b in some) or "none" for some in (pairs, dataset.flip_pairs)
+        ]
         text += f" (pairs by class names: {shown[0]}; usual for {dataset.name}: {shown[1]})"
     return text

@@ -21,7 +21,10 @@ _PIXELS = 2**23  # a picture of 4K has that many, and may be small
 
 
 def count_frames(
-    folder: str | os.PathLike, image_tmpl: str, modality: str = "RGB", there: Set[str] | None = None,
+    folder: str | os.PathLike,
+    image_tmpl: str,
+    modality: str = "RGB",
+    there: Set[str] | None = None,
 ) -> int:
     """The number of frames in `folder`, files named by `image_tmpl` (see ops/data/templates.py) with no gap. `there` are the
     files in it, in place of asking the disk.
@@ -35,14 +38,20 @@ def count_frames(
     if there is None:
         parents = {os.path.dirname(name) for name in names_of(1)}
         try:
-            there = {os.path.join(parent, name) for parent in parents for name in os.listdir(os.path.join(folder, parent))}
+            there = {
+                os.path.join(parent, name)
+                for parent in parents
+                for name in os.listdir(os.path.join(folder, parent))
+            }
         except OSError as error:
             raise UnreadableVideo(folder, error.strerror) from None
     number = 0
     while there.issuperset(names_of(number + 1)):
         number += 1
     for name in sorted(there):
-        for digits in re.findall("(?<![0-9])[0-9]{1,255}(?![0-9])", name):  # names of a shard set may be of any length
+        for digits in re.findall(
+            "(?<![0-9])[0-9]{1,255}(?![0-9])", name
+        ):  # names of a shard set may be of any length
             later = max(int(digits), number + 1)  # or, where names count from 0, the one after it
             if int(digits) >= number and name in (*names_of(later), *names_of(later + 1)):
                 absent = next(name for name in names_of(number + 1) if name not in there)
@@ -54,7 +63,9 @@ def _check_pixels(folder: str, name: str, width: int, height: int, data: bytes) 
     """A header of 65,000 x 65,000 pixels would be believed, and so much memory taken, before the picture turns out not to be
     there. A frame of one colour has a byte for 64 pixels at the least as a plain JPEG."""
     if width * height > max(_PIXELS, 100 * len(data)):
-        raise UnreadableVideo(folder, f"{name}: {len(data)} bytes are no picture of {width}x{height}")
+        raise UnreadableVideo(
+            folder, f"{name}: {len(data)} bytes are no picture of {width}x{height}"
+        )
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -64,10 +75,14 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if data[12:16] == b"VP8L":
         bits = int.from_bytes(data[21:25], "little")
         return 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
-    return int.from_bytes(data[26:28], "little") % 2**14, int.from_bytes(data[28:30], "little") % 2**14
+    return int.from_bytes(data[26:28], "little") % 2**14, int.from_bytes(
+        data[28:30], "little"
+    ) % 2**14
 
 
-def decode_image(folder: str, name: str, mode: str = "RGB", data: bytes | None = None) -> np.ndarray:
+def decode_image(
+    folder: str, name: str, mode: str = "RGB", data: bytes | None = None
+) -> np.ndarray:
     """The picture `name` in `folder` as PIL's ``convert(mode)`` gives it: uint8 ``[H, W, 3]`` for "RGB", ``[H, W]`` for
     "L". `data` is the content of the file, in place of reading it. Raises UnreadableVideo that names the file.
 
@@ -91,7 +106,9 @@ def decode_image(folder: str, name: str, mode: str = "RGB", data: bytes | None =
             pass  # damaged, or a colour space that PIL alone converts (CMYK)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is damaged: it is read, or refused, all the same
+            warnings.simplefilter(
+                "ignore"
+            )  # of what is damaged: it is read, or refused, all the same
             if data.startswith(b"RIFF"):  # PIL makes room for the picture when it is opened
                 _check_pixels(folder, name, *_webp_size(data), data)
             image = Image.open(BytesIO(data), formats=_FORMATS)
@@ -112,7 +129,13 @@ class FrameFolder(Reader):
 
     modality = "RGB"
 
-    def __init__(self, path: str | os.PathLike, image_tmpl: str, num_frames: int, stored: Stored | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        image_tmpl: str,
+        num_frames: int,
+        stored: Stored | None = None,
+    ) -> None:
         super().__init__(path)
         self._stored = stored
         self._data: dict[str, bytes] = {}
@@ -163,9 +186,13 @@ class FlowFolder(FrameFolder):
     def _decode(self, names: tuple[str, ...]) -> np.ndarray:
         if len(names) == 1:
             image = self._image(names[0])
-            if np.array_equal(image[..., 0], image[..., 2]):  # the third channel of a flow picture is blank
-                raise UserError(f"{os.path.join(self.path, names[0])} is a grey picture, so it cannot hold both x and y; "
-                                "give an --image_tmpl with a place for x or y, like flow_{}_{:05d}.jpg")
+            if np.array_equal(
+                image[..., 0], image[..., 2]
+            ):  # the third channel of a flow picture is blank
+                raise UserError(
+                    f"{os.path.join(self.path, names[0])} is a grey picture, so it cannot hold both x and y; "
+                    "give an --image_tmpl with a place for x or y, like flow_{}_{:05d}.jpg"
+                )
             return image[..., :2]
         x, y = (self._image(name, "L") for name in names)
         self._check_size(names[1], y, x, f"{names[0]} is")

@@ -54,8 +54,16 @@ class VideoList(Sequence[Record]):
     multi-label list bool ``[n, num_class]``).
     """
 
-    def __init__(self, path: str, root_path: str, ids: list[str], num_frames: list[int],
-                 labels: list[int] | list[tuple[int, ...]], lines: list[int], num_class: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        root_path: str,
+        ids: list[str],
+        num_frames: list[int],
+        labels: list[int] | list[tuple[int, ...]],
+        lines: list[int],
+        num_class: int | None = None,
+    ) -> None:
         """``num_frames`` holds -1 where the list gives none; ``num_class`` is needed for tuples of labels."""
         encoded = [text.encode() for text in ids]
         self.path = path
@@ -105,7 +113,9 @@ def read_text(path: str) -> str:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; put it there or give another path") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a readable text file") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a readable text file"
+        ) from None
     data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     bad = data.find(b"\0")
     try:
@@ -118,7 +128,9 @@ def read_text(path: str) -> str:
     return text
 
 
-def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_label: bool = False) -> VideoList:
+def read_list(
+    list_path: str, *, root_path: str = "", num_class: int, multi_label: bool = False
+) -> VideoList:
     """Read and check a list; relative paths in it are joined to ``root_path``. No video is looked at (see check_files).
 
     Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed,
@@ -135,7 +147,11 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_labe
             fields = [field.strip(" ") for field in line.split("\t")]
             video_id, label = fields[0], fields[-1]
             count = fields[1] if len(fields) == 3 else None
-            numbers = all(map(_INTEGER.fullmatch, fields[1:-1])) and len(fields) > 1 and _LABELS.fullmatch(label)
+            numbers = (
+                all(map(_INTEGER.fullmatch, fields[1:-1]))
+                and len(fields) > 1
+                and _LABELS.fullmatch(label)
+            )
             if len(fields) > 3 or not video_id or not numbers:
                 _refuse(list_path, number, line, fields)
         else:
@@ -144,11 +160,15 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_labe
                 _refuse(list_path, number, line, line.rsplit(" ", 1))
             video_id, count, label = match.groups()
         if "://" in video_id or ("::" in video_id and ".shards" in video_id):
-            raise UserError(f"{list_path}:{number}: {video_id[:80]!r} is a URL, and a list must not open one; give that of a "
-                            "shard set as --root_path")
+            raise UserError(
+                f"{list_path}:{number}: {video_id[:80]!r} is a URL, and a list must not open one; give that of a "
+                "shard set as --root_path"
+            )
         own = [int(part) for part in label.split(",")]
         if len(own) > 1 and not multi_label:
-            raise UserError(f"{list_path}:{number}: {len(own)} labels, {label[:40]}; several a video need --multi_label")
+            raise UserError(
+                f"{list_path}:{number}: {len(own)} labels, {label[:40]}; several a video need --multi_label"
+            )
         for one in own:
             if not 0 <= one < num_class:
                 raise UserError(
@@ -156,7 +176,9 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_labe
                     "list or --num_class"
                 )
         if count is not None and int(count) < 1:
-            raise UserError(f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames")
+            raise UserError(
+                f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames"
+            )
         ids.append(video_id)
         counts.append(-1 if count is None else int(count))
         labels.append(tuple(own) if multi_label else own[0])
@@ -169,7 +191,9 @@ def read_list(list_path: str, *, root_path: str = "", num_class: int, multi_labe
 def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoReturn:
     shown = line if len(line) <= 80 else line[:77] + "..."
     if len(fields) == 2 and fields[0] and not _INTEGER.fullmatch(fields[1]):
-        raise UserError(f"{list_path}:{number}: label {fields[1][:40]!r} is not an integer; {_FORMS}")
+        raise UserError(
+            f"{list_path}:{number}: label {fields[1][:40]!r} is not an integer; {_FORMS}"
+        )
     raise UserError(f"{list_path}:{number}: malformed line {shown!r}; {_FORMS}")
 
 
@@ -198,6 +222,9 @@ def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
         records = map(video_list.__getitem__, part)
         return [r for r in records if not (exists(r.path) or exists(resolve(r.path)))]
 
-    parts = [range(start, min(start + 1000, len(video_list))) for start in range(0, len(video_list), 1000)]
+    parts = [
+        range(start, min(start + 1000, len(video_list)))
+        for start in range(0, len(video_list), 1000)
+    ]
     with ThreadPoolExecutor(threads) as pool:
         return [record for part in pool.map(missing, parts) for record in part]

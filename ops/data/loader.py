@@ -34,7 +34,9 @@ def collate(items: list[Sample | Failure]) -> Batch:
     samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
         clips=default_collate([sample.clip for sample in samples]) if samples else None,
-        labels=torch.from_numpy(np.array([sample.label for sample in samples], None if samples else np.int64)),
+        labels=torch.from_numpy(
+            np.array([sample.label for sample in samples], None if samples else np.int64)
+        ),
         indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
         failures=[item for item in items if isinstance(item, Failure)],
     )
@@ -49,7 +51,9 @@ class TrainSampler(Sampler[Key]):
     incomplete last global batch is dropped. ``batch_size`` is that of one process. Raises UserError if there is no
     whole batch."""
 
-    def __init__(self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1, seed: int = 0
+    ) -> None:
         if n < batch_size * world_size:
             raise UserError(
                 f"{n} training videos do not fill one batch of {batch_size} x {world_size} processes; give a smaller "
@@ -122,7 +126,9 @@ def loader_errors(loader: DataLoader) -> Iterator[None]:
     except RuntimeError as error:
         text = str(error).strip().partition("\n")[0].rstrip(". ")
         if text.startswith("DataLoader worker (pid"):
-            message = f"a loader process ended: {text}; if the memory was too small, give a smaller -j"
+            message = (
+                f"a loader process ended: {text}; if the memory was too small, give a smaller -j"
+            )
         elif text.startswith("DataLoader timed out"):
             message = f"the loader processes are silent: {text}; mend a slow disk, or wait longer with --timeout"
         else:
@@ -152,12 +158,20 @@ class _Loader(DataLoader):
         except LoaderError:
             raise
         except UserError as error:  # torch wraps the text in the worker's traceback
-            raise UserError(str(error).strip().rpartition("\n")[2].partition("UserError: ")[2] or str(error)) from None
+            raise UserError(
+                str(error).strip().rpartition("\n")[2].partition("UserError: ")[2] or str(error)
+            ) from None
 
 
 def make_loader(
-    dataset: TrainDataset | TestDataset, sampler: Sampler[Key], batch_size: int | None, *, workers: int,
-    pin_memory: bool = False, timeout: float = 0, in_order: bool = True,
+    dataset: TrainDataset | TestDataset,
+    sampler: Sampler[Key],
+    batch_size: int | None,
+    *,
+    workers: int,
+    pin_memory: bool = False,
+    timeout: float = 0,
+    in_order: bool = True,
 ) -> DataLoader:
     """A loader of Batches or, with ``batch_size`` None, of what the data set gives, one by one. Workers live as long as the
     loader, each on one thread (torch sets that); ``timeout`` is the longest wait for a worker, in seconds, 0 for no limit;

@@ -53,7 +53,9 @@ class _Index(NamedTuple):
 
     def _start(self, pts: int) -> int:
         key = bisect_right(self.keys, self.position[pts]) - 1
-        while self.pts[self.keys[key]] > pts:  # a leading picture of an open GOP depends on the GOP before, too
+        while (
+            self.pts[self.keys[key]] > pts
+        ):  # a leading picture of an open GOP depends on the GOP before, too
             key -= 1
         return self.keys[key]
 
@@ -100,7 +102,9 @@ class PyAVReader(Reader):
         if self._container is not None:
             self._container.close()
         # "file:" because FFmpeg would take what stands before a colon in the name for a protocol.
-        self._container = av.open(self._file() if self._file else f"file:{self.path}", metadata_errors="replace")
+        self._container = av.open(
+            self._file() if self._file else f"file:{self.path}", metadata_errors="replace"
+        )
         self._stream = self._container.streams.best("video")
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise UnreadableVideo(self.path, "no video stream")
@@ -153,7 +157,9 @@ class PyAVReader(Reader):
         self._packets, length = packets, len(shown)
         if family == "mov" and len(self._stream.index_entries) > len(all_pts):
             entries, end = self._stream.index_entries, self._container.size
-            lost = [entry for entry in entries if entry.pos + entry.size > end and not entry.is_discard]
+            lost = [
+                entry for entry in entries if entry.pos + entry.size > end and not entry.is_discard
+            ]
             if lost:
                 length = len(position) + len(lost)
                 # A lost frame may come before any frame that is shown later than its packet was due.
@@ -173,7 +179,9 @@ class PyAVReader(Reader):
         self._frames = frames
         return number
 
-    def _decode(self, packets: Iterable[av.Packet], only: dict[int, int] | None = None) -> Iterator[av.VideoFrame]:
+    def _decode(
+        self, packets: Iterable[av.Packet], only: dict[int, int] | None = None
+    ) -> Iterator[av.VideoFrame]:
         """The frames of consecutive packets that start at a key; with `only`, frames of other pts may be left out."""
         # Of H.264 only: a non-reference picture of HEVC may still serve a higher temporal layer.
         skip = only is not None and self._decoder.name == "h264"
@@ -235,11 +243,15 @@ class PyAVReader(Reader):
                 if frames is None:
                     frames = np.empty((len(wanted), *image.shape), np.uint8)
                 elif image.shape != frames.shape[1:]:
-                    raise UnreadableVideo(self.path, f"the frame size changes at or before frame {wanted[row]}")
+                    raise UnreadableVideo(
+                        self.path, f"the frame size changes at or before frame {wanted[row]}"
+                    )
                 frames[row] = image
                 if not left:
                     return frames
-        raise UnreadableVideo(self.path, f"frame {wanted[min(left.values())]} cannot be decoded{self._error}")
+        raise UnreadableVideo(
+            self.path, f"frame {wanted[min(left.values())]} cannot be decoded{self._error}"
+        )
 
     def _image(self, frame: av.VideoFrame) -> np.ndarray:
         """uint8 ``[H, W, 3]``, a view of memory that FFmpeg owns."""

@@ -19,7 +19,14 @@ from ops.data.templates import count_places
 from ops.errors import UserError
 
 __all__ = [
-    "DECODERS", "DecordReader", "FlowFolder", "FrameFolder", "PyAVReader", "Reader", "UnreadableVideo", "count_frames",
+    "DECODERS",
+    "DecordReader",
+    "FlowFolder",
+    "FrameFolder",
+    "PyAVReader",
+    "Reader",
+    "UnreadableVideo",
+    "count_frames",
     "open_reader",
 ]
 
@@ -45,7 +52,9 @@ class DecordReader(Reader):
         try:
             import decord
         except ImportError:
-            raise UserError("--decoder decord needs the package decord: pip install decord") from None
+            raise UserError(
+                "--decoder decord needs the package decord: pip install decord"
+            ) from None
         decord.logging.set_level(decord.logging.QUIET)
         self._errors = (RuntimeError, decord.DECORDError)
         self._reader = decord.VideoReader
@@ -62,7 +71,10 @@ class DecordReader(Reader):
     @staticmethod
     def _reason(error: Exception) -> str:
         """decord's message without the place in its source before it and the stack of addresses after it."""
-        return re.sub(r"^.*\.cc:[0-9]+: ", "", str(error).split("\n")[0]).strip() or type(error).__name__
+        return (
+            re.sub(r"^.*\.cc:[0-9]+: ", "", str(error).split("\n")[0]).strip()
+            or type(error).__name__
+        )
 
     def close(self) -> None:
         self._video = None  # decord has no other way to end its thread
@@ -89,7 +101,11 @@ DECODERS: dict[str, Callable[..., Reader]] = {"pyav": PyAVReader, "decord": Deco
 
 
 def open_reader(
-    path: str | os.PathLike, *, image_tmpl: str, num_frames: int | None = None, decoder: str = "pyav",
+    path: str | os.PathLike,
+    *,
+    image_tmpl: str,
+    num_frames: int | None = None,
+    decoder: str = "pyav",
     modality: str = "RGB",
 ) -> Reader:
     """The reader for `path`: a folder of images named by `image_tmpl`, or a video file read by ``DECODERS[decoder]``; on the
@@ -107,10 +123,16 @@ def open_reader(
         if flow:
             if stored is None:
                 check_file(os.fspath(path))
-            raise UserError("flow is not read from a video file; extract it to a folder of images, and list that")
-        return DECODERS[decoder](path) if stored is None else DECODERS[decoder](path, stored.content())
+            raise UserError(
+                "flow is not read from a video file; extract it to a folder of images, and list that"
+            )
+        return (
+            DECODERS[decoder](path) if stored is None else DECODERS[decoder](path, stored.content())
+        )
     if num_frames is None:
-        num_frames = count_frames(path, image_tmpl, modality, None if stored is None else stored.names())
+        num_frames = count_frames(
+            path, image_tmpl, modality, None if stored is None else stored.names()
+        )
     elif count_places(image_tmpl, modality) == 3:
         num_frames //= 2
     if num_frames < 1:

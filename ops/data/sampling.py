@@ -15,8 +15,15 @@ from ops.errors import UserError
 
 TRAIN_SAMPLINGS = ("uniform", "dense")
 # The samplings of a test, and their usual numbers of clips.
-TEST_SAMPLINGS = {"center": 1, "random": 10, "dense": 10, "twice": 2, "uniform": 1, "caffe": 1,
-                  "center+random": 10}
+TEST_SAMPLINGS = {
+    "center": 1,
+    "random": 10,
+    "dense": 10,
+    "twice": 2,
+    "uniform": 1,
+    "caffe": 1,
+    "center+random": 10,
+}
 WINDOW = 64  # frames that a clip of dense sampling spans
 
 
@@ -30,7 +37,9 @@ def clip_rng(seed: int, epoch: int, video: str, clip: int) -> np.random.Generato
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
-def train_offsets(n: int, T: int, L: int, rng: np.random.Generator, *, compat: bool = False) -> np.ndarray:
+def train_offsets(
+    n: int, T: int, L: int, rng: np.random.Generator, *, compat: bool = False
+) -> np.ndarray:
     """Random offsets for training: one in each of T equal segments. ``_sample_indices`` of the originals; TSN section
     3.1.
 
@@ -69,7 +78,9 @@ def edge_offsets(n: int, T: int, L: int) -> np.ndarray:
     return (_starts(n, L) / T * np.arange(T)).astype(np.int64)
 
 
-def uniform_offsets(n: int, T: int, L: int, clip: int, clips: int, *, compat: bool = False) -> np.ndarray:
+def uniform_offsets(
+    n: int, T: int, L: int, clip: int, clips: int, *, compat: bool = False
+) -> np.ndarray:
     """Number ``clip`` of ``clips`` clips that start at different places of their segments: TAM's ``uniform-M`` (ops/dataset.py
     ``_get_test_indices``). A single one is center_offsets.
 
@@ -94,12 +105,16 @@ def caffe_offsets(n: int, T: int, L: int) -> np.ndarray:
 def dense_stride(T: int) -> int:
     """The distance of the T frames of a clip of dense sampling. Raises UserError if ``T > 64``."""
     if T > WINDOW:
-        raise UserError(f"dense sampling spreads at most {WINDOW} segments, not {T}; give fewer --num_segments (in a test, "
-                        "--test_segments)")
+        raise UserError(
+            f"dense sampling spreads at most {WINDOW} segments, not {T}; give fewer --num_segments (in a test, "
+            "--test_segments)"
+        )
     return WINDOW // T
 
 
-def dense_train_offsets(n: int, T: int, rng: np.random.Generator, *, compat: bool = False) -> np.ndarray:
+def dense_train_offsets(
+    n: int, T: int, rng: np.random.Generator, *, compat: bool = False
+) -> np.ndarray:
     """T frames spread over a random window of 64 (TSM ``dense_sample``, I3D), whatever L is.
 
     Shorter videos begin anew at their end, so that the offsets are not ascending, as there. ``compat``: the last window
@@ -118,11 +133,22 @@ def dense_offsets(n: int, T: int, clip: int, clips: int) -> np.ndarray:
     """
     _check(n)
     last = max(0, n - WINDOW)
-    return _window(n, T, (last + 1) // 2 if clips == 1 else int(np.linspace(0, last, clips, dtype=int)[clip]))
+    return _window(
+        n, T, (last + 1) // 2 if clips == 1 else int(np.linspace(0, last, clips, dtype=int)[clip])
+    )
 
 
 def test_offsets(
-    sampling: str, n: int, T: int, L: int, *, clip: int, clips: int, seed: int, video: str, compat: bool = False
+    sampling: str,
+    n: int,
+    T: int,
+    L: int,
+    *,
+    clip: int,
+    clips: int,
+    seed: int,
+    video: str,
+    compat: bool = False,
 ) -> np.ndarray:
     """Offsets of clip number ``clip`` of the ``clips`` of a test, int64 ``[T]`` in ``[0, n)``. ``sampling``:
 
@@ -143,7 +169,9 @@ def test_offsets(
         return caffe_offsets(n, T, L)
     if clip == 1:
         return edge_offsets(n, T, L)
-    return center_offsets(n, T, L, compat=compat and sampling == "center")  # TSM's "twice" has no other rule
+    return center_offsets(
+        n, T, L, compat=compat and sampling == "center"
+    )  # TSM's "twice" has no other rule
 
 
 def check_sampling(sampling: str, T: int, *, clips: Sequence[int], num_clips: int | None) -> int:
@@ -158,13 +186,19 @@ def check_sampling(sampling: str, T: int, *, clips: Sequence[int], num_clips: in
         dense_stride(T)
     usual = TEST_SAMPLINGS[sampling]
     count = usual if num_clips is None else num_clips
-    if count < 1 or (count != usual and sampling not in ("dense", "random", "uniform", "center+random")):
-        raise UserError(f"{sampling} sampling cannot have {count} clips; its usual number is {usual}")
+    if count < 1 or (
+        count != usual and sampling not in ("dense", "random", "uniform", "center+random")
+    ):
+        raise UserError(
+            f"{sampling} sampling cannot have {count} clips; its usual number is {usual}"
+        )
     for clip in clips:
         # A random clip is a function of its own number, not of how many there are.
         if clip < 0 or (clip >= count and "random" not in sampling):
             known = "clip 0 only" if count == 1 else f"clips 0 to {count - 1}"
-            raise UserError(f"clip {clip}: {sampling} sampling has {known}; give another clip or sampling")
+            raise UserError(
+                f"clip {clip}: {sampling} sampling has {known}; give another clip or sampling"
+            )
     return count
 
 

@@ -31,7 +31,9 @@ from ops.errors import UserError
 INDEX = "index.tsv"
 BLOCK = 512  # bytes of a block of a tar file (POSIX ustar)
 
-_ROW = re.compile(rb"([^\t\n]+)\t(video|folder)\t([0-9]{1,6})\t([0-9]{1,18})\t([0-9]{1,18})\t([0-9a-f]{8})")
+_ROW = re.compile(
+    rb"([^\t\n]+)\t(video|folder)\t([0-9]{1,6})\t([0-9]{1,18})\t([0-9]{1,18})\t([0-9a-f]{8})"
+)
 # The JSON of a folder: 100 bytes a file, so for far more files than a folder of frames has.
 _TABLE_BYTES = 64 * 2**20
 # Pictures with no more between them than the headers of one file are one read.
@@ -82,9 +84,16 @@ class ShardSet:
         while start < len(self._data):
             row = _ROW.match(self._data, start)
             # The order as well: what is found must not depend on where the search happens to look.
-            if not row or self._data[row.end() : row.end() + 1] != b"\n" or row[1] <= last or not self._sound(row):
-                raise UserError(f"{self.root}/{INDEX}:{len(starts) + 2}: malformed line; make the set again with "
-                                "tools/make_shards.py")
+            if (
+                not row
+                or self._data[row.end() : row.end() + 1] != b"\n"
+                or row[1] <= last
+                or not self._sound(row)
+            ):
+                raise UserError(
+                    f"{self.root}/{INDEX}:{len(starts) + 2}: malformed line; make the set again with "
+                    "tools/make_shards.py"
+                )
             starts.append(start)
             start, last = row.end() + 1, row[1]
         self._starts = np.array(starts, dtype=np.int64)
@@ -93,22 +102,39 @@ class ShardSet:
         """The size of each shard, in bytes."""
         try:
             header = json.loads(self._data.partition(b"\n")[0])
-            sizes = [size for size, digest in header["shards"] if type(size) is int and type(digest) is str]
-            if header["version"] != 1 or len(sizes) != len(header["shards"]) or b"\n" not in self._data:
+            sizes = [
+                size
+                for size, digest in header["shards"]
+                if type(size) is int and type(digest) is str
+            ]
+            if (
+                header["version"] != 1
+                or len(sizes) != len(header["shards"])
+                or b"\n" not in self._data
+            ):
                 raise ValueError
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise UserError(f"{self.root}/{INDEX}:1: not the index of a shard set; make it with tools/make_shards.py") from None
+            raise UserError(
+                f"{self.root}/{INDEX}:1: not the index of a shard set; make it with tools/make_shards.py"
+            ) from None
         return sizes
 
     def _sound(self, match: re.Match[bytes]) -> bool:
         row = _row(match)
-        return (row.shard < len(self._shards) and row.part.offset + row.part.size <= self._shards[row.shard]
-                and not (row.is_folder and row.part.size > _TABLE_BYTES))
+        return (
+            row.shard < len(self._shards)
+            and row.part.offset + row.part.size <= self._shards[row.shard]
+            and not (row.is_folder and row.part.size > _TABLE_BYTES)
+        )
 
     def row(self, video: str) -> Row | None:
         """The line of the index for the id `video`, or None."""
         wanted = video.encode(errors="surrogateescape")
-        place = bisect_left(self._starts, wanted, key=lambda start: self._data[start : self._data.index(b"\t", start)])
+        place = bisect_left(
+            self._starts,
+            wanted,
+            key=lambda start: self._data[start : self._data.index(b"\t", start)],
+        )
         match = _ROW.match(self._data, self._starts[place]) if place < len(self._starts) else None
         return _row(match) if match and match[1] == wanted else None
 
@@ -121,7 +147,10 @@ class ShardSet:
                 size = files.size(f"{self._base}/{name}")
                 self._sizes[shard] = self._shards[shard] if size is None else size
         there = self._sizes[shard]
-        if any(part.offset + part.size > there for part in parts) or sum(part.size for part in parts) > there:
+        if (
+            any(part.offset + part.size > there for part in parts)
+            or sum(part.size for part in parts) > there
+        ):
             raise UnreadableVideo(video, f"{name} is truncated or damaged: it has {there} bytes")
         runs: list[list[int]] = []
         for part in sorted(part for part in parts if part.size):
@@ -130,8 +159,15 @@ class ShardSet:
             else:
                 runs.append([part.offset, part.offset + part.size])
         with self._errors(name):
-            read = files.cat_ranges([f"{self._base}/{name}"] * len(runs), *(list(ends) for ends in zip(*runs, strict=True)),
-                                    on_error="raise") if runs else []
+            read = (
+                files.cat_ranges(
+                    [f"{self._base}/{name}"] * len(runs),
+                    *(list(ends) for ends in zip(*runs, strict=True)),
+                    on_error="raise",
+                )
+                if runs
+                else []
+            )
         found = []
         for part in parts:
             data = b""
@@ -154,10 +190,14 @@ class ShardSet:
 
                 self._systems[process], self._base = url_to_fs(self.root)
             except ImportError as error:
-                raise UserError(f"{self.root}: {_line(error)}; pip install fsspec, and s3fs for s3://, gcsfs for gs://, adlfs "
-                                "for az://, aiohttp for https://") from None
+                raise UserError(
+                    f"{self.root}: {_line(error)}; pip install fsspec, and s3fs for s3://, gcsfs for gs://, adlfs "
+                    "for az://, aiohttp for https://"
+                ) from None
             except Exception as error:  # of any package
-                raise UserError(f"{self.root}: {_line(error)}; mend the URL or the settings of its package") from None
+                raise UserError(
+                    f"{self.root}: {_line(error)}; mend the URL or the settings of its package"
+                ) from None
         return self._systems[process]
 
     @contextmanager
@@ -165,15 +205,21 @@ class ShardSet:
         try:
             yield
         except FileNotFoundError:
-            raise UserError(f"{self.root}/{name}: no such file; copy it there, or make the set again with "
-                            "tools/make_shards.py") from None
+            raise UserError(
+                f"{self.root}/{name}: no such file; copy it there, or make the set again with "
+                "tools/make_shards.py"
+            ) from None
         except Exception as error:  # of any package; not all of them are OSErrors
-            raise UserError(f"{self.root}/{name}: cannot be read ({_line(error)}); mend the connection or the rights and go "
-                            "on") from None
+            raise UserError(
+                f"{self.root}/{name}: cannot be read ({_line(error)}); mend the connection or the rights and go "
+                "on"
+            ) from None
 
 
 def _row(match: re.Match[bytes]) -> Row:
-    return Row(match[2] == b"folder", int(match[3]), Part(int(match[4]), int(match[5]), int(match[6], 16)))
+    return Row(
+        match[2] == b"folder", int(match[3]), Part(int(match[4]), int(match[5]), int(match[6], 16))
+    )
 
 
 def _line(error: Exception) -> str:

@@ -1,4 +1,5 @@
 """From a data set to what a front works on: a list checked against the disk, class names checked against a checkpoint."""
+
 from itertools import zip_longest
 
 import numpy as np
@@ -9,7 +10,9 @@ from ops.data.readers import UnreadableVideo, open_reader
 from ops.errors import UserError
 
 
-def read_checked(dataset: Dataset, field: str, *, stop: bool = True, remedy: str = "") -> tuple[VideoList, int]:
+def read_checked(
+    dataset: Dataset, field: str, *, stop: bool = True, remedy: str = ""
+) -> tuple[VideoList, int]:
     """The list that a data set names (field: "train_list" or "val_list") and how many of its videos are not on disk.
 
     Raises UserError if the list is not given or not sound; if a video is missing and ``stop`` is set (``remedy`` says what
@@ -18,12 +21,20 @@ def read_checked(dataset: Dataset, field: str, *, stop: bool = True, remedy: str
     path = getattr(dataset, field)
     if path is None:
         raise UserError(f"data set {dataset.name!r} has no list of this kind; give --{field}")
-    videos = read_list(path, root_path=dataset.root_path, num_class=dataset.num_class, multi_label=dataset.multi_label)
+    videos = read_list(
+        path,
+        root_path=dataset.root_path,
+        num_class=dataset.num_class,
+        multi_label=dataset.multi_label,
+    )
     missing = check_files(videos)
     if missing and (stop or len(missing) == len(videos)):
         first = missing[0]
-        raise UserError(f"{path}:{first.line}: {first.path} does not exist ({len(missing)} of {len(videos)} videos are "
-                        f"missing); mend the list or --root_path" + (f", or {remedy}" if remedy and stop else ""))
+        raise UserError(
+            f"{path}:{first.line}: {first.path} does not exist ({len(missing)} of {len(videos)} videos are "
+            f"missing); mend the list or --root_path"
+            + (f", or {remedy}" if remedy and stop else "")
+        )
     return videos, len(missing)
 
 
@@ -37,22 +48,37 @@ def training_lists(
     """
     lists, warnings = {}, []
     if not evaluate:
-        lists["train"], missing = read_checked(dataset, "train_list", stop=not skip_missing,
-                                               remedy="train without them: --missing skip")
+        lists["train"], missing = read_checked(
+            dataset,
+            "train_list",
+            stop=not skip_missing,
+            remedy="train without them: --missing skip",
+        )
         if missing:
-            warnings.append(f"{missing} of {len(lists['train'])} training videos are not on disk and will be skipped")
+            warnings.append(
+                f"{missing} of {len(lists['train'])} training videos are not on disk and will be skipped"
+            )
         labels = lists["train"].labels
-        used = labels.any(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=dataset.num_class)
+        used = (
+            labels.any(axis=0)
+            if labels.ndim == 2
+            else np.bincount(labels, minlength=dataset.num_class)
+        )
         absent = np.flatnonzero(used == 0)
         if absent.size:
             some = ", ".join(map(str, absent[:5])) + ", ..." * (absent.size > 5)
-            warnings.append(f"{absent.size} of {dataset.num_class} classes have no training video (labels {some})")
+            warnings.append(
+                f"{absent.size} of {dataset.num_class} classes have no training video (labels {some})"
+            )
     lists["val"], _ = read_checked(dataset, "val_list")
     if not evaluate and (shared := _check_pair(lists["train"], lists["val"])):
         warnings.append(shared)
     if decoder:
         for videos in lists.values():
-            warnings += [f"{failure} (1 of {_TRIED} videos tried)" for failure in _try(videos, dataset, modality, decoder)]
+            warnings += [
+                f"{failure} (1 of {_TRIED} videos tried)"
+                for failure in _try(videos, dataset, modality, decoder)
+            ]
     return lists, warnings
 
 
@@ -67,10 +93,18 @@ def _check_pair(train: VideoList, val: VideoList) -> str | None:
         for record in videos:
             owner, other = first.setdefault(record.path, (videos, record))
             if owner is not videos:
-                shared.append(f"{videos.path}:{record.line}: {record.id} is also at {owner.path}:{other.line}")
+                shared.append(
+                    f"{videos.path}:{record.line}: {record.id} is also at {owner.path}:{other.line}"
+                )
             elif other.label != record.label:
-                raise UserError(f"{videos.path}:{record.line}: {record.id} has another label on line {other.line}; mend it")
-    return f"{len(shared)} of {len(val)} validation videos are trained on ({shared[0]})" if shared else None
+                raise UserError(
+                    f"{videos.path}:{record.line}: {record.id} has another label on line {other.line}; mend it"
+                )
+    return (
+        f"{len(shared)} of {len(val)} validation videos are trained on ({shared[0]})"
+        if shared
+        else None
+    )
 
 
 def _try(videos: VideoList, dataset: Dataset, modality: str, decoder: str) -> list[str]:
@@ -79,20 +113,29 @@ def _try(videos: VideoList, dataset: Dataset, modality: str, decoder: str) -> li
     failures, picks = [], np.unique(np.linspace(0, len(videos) - 1, _TRIED).astype(int))
     for record in map(videos.__getitem__, picks):
         try:
-            with open_reader(resolve(record.path), image_tmpl=dataset.image_tmpl, num_frames=record.num_frames, decoder=decoder,
-                             modality=modality) as reader:
+            with open_reader(
+                resolve(record.path),
+                image_tmpl=dataset.image_tmpl,
+                num_frames=record.num_frames,
+                decoder=decoder,
+                modality=modality,
+            ) as reader:
                 reader.get([0, len(reader) - 1])
         except UnreadableVideo as error:
             failures.append(f"{videos.path}:{record.line}: {record.id}: {error.reason}")
         except UserError as error:
             raise UserError(f"{videos.path}:{record.line}: {record.id}: {error}") from None
     if len(failures) == len(picks):
-        raise UserError(f"{failures[0]}; none of {len(picks)} videos tried can be read: correct --image_tmpl or --decoder, and "
-                        "see tools/check_videos.py")
+        raise UserError(
+            f"{failures[0]}; none of {len(picks)} videos tried can be read: correct --image_tmpl or --decoder, and "
+            "see tools/check_videos.py"
+        )
     return failures
 
 
-def check_class_names(known: list[str] | None, names: list[str] | None, weights: str, file: str | None) -> None:
+def check_class_names(
+    known: list[str] | None, names: list[str] | None, weights: str, file: str | None
+) -> None:
     """Compare the class names that a checkpoint carries with those of the data set, where both are there.
 
     Raises UserError with the first differences: labels in another order would score as chance.
@@ -102,5 +145,7 @@ def check_class_names(known: list[str] | None, names: list[str] | None, weights:
     pairs = enumerate(zip_longest(known, names, fillvalue="nothing"))
     wrong = [f"{label}: {mine!r} / {theirs!r}" for label, (mine, theirs) in pairs if mine != theirs]
     if wrong:
-        raise UserError(f"{weights}: its class names differ from {file} at {len(wrong)} labels ({', '.join(wrong[:5])}); give "
-                        f"the --class_names that it was trained with")
+        raise UserError(
+            f"{weights}: its class names differ from {file} at {len(wrong)} labels ({', '.join(wrong[:5])}); give "
+            f"the --class_names that it was trained with"
+        )

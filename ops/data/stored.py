@@ -45,8 +45,10 @@ def _split(path: str) -> tuple[ShardSet, str] | None:
     match = _SET.fullmatch(path) if ".shards" in path else None
     if match is None:
         if "://" in path:
-            raise UserError(f"{path}: of URLs only shard sets are read; make one with tools/make_shards.py and give its folder "
-                            "NAME.shards as --root_path")
+            raise UserError(
+                f"{path}: of URLs only shard sets are read; make one with tools/make_shards.py and give its folder "
+                "NAME.shards as --root_path"
+            )
         return None
     root, video = match[1], os.path.normpath(match[2] or "")
     with _lock:  # or every thread that asks at the beginning would load it
@@ -76,20 +78,29 @@ class Stored:
     def _read_table(self) -> dict[str, Part]:
         base = self._row.part.offset + padded(self._row.part.size)
         try:
-            files = json.loads(self._shards.read(self.path, self._row.shard, [self._row.part])[0])["files"]
+            files = json.loads(self._shards.read(self.path, self._row.shard, [self._row.part])[0])[
+                "files"
+            ]
             table = {name: Part(base + offset, size, crc) for name, offset, size, crc in files}
-            if any(type(name) is not str or any(type(number) is not int or number < 0 for number in part)
-                   for name, part in table.items()):
+            if any(
+                type(name) is not str
+                or any(type(number) is not int or number < 0 for number in part)
+                for name, part in table.items()
+            ):
                 raise ValueError
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise UnreadableVideo(self.path, f"{shard_name(self._row.shard)} has no table of its files") from None
+            raise UnreadableVideo(
+                self.path, f"{shard_name(self._row.shard)} has no table of its files"
+            ) from None
         return table
 
     def content(self) -> Callable[[], BinaryIO]:
         """What opens a video file, which is read here, as a whole. Raises as ShardSet.read does."""
         if not self._row.part.size:
             raise UnreadableVideo(self.path, "empty file")
-        return partial(_File, self._shards.read(self.path, self._row.shard, [self._row.part])[0], self.path)
+        return partial(
+            _File, self._shards.read(self.path, self._row.shard, [self._row.part])[0], self.path
+        )
 
     def names(self) -> set[str]:
         """The files of a folder."""

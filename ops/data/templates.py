@@ -29,20 +29,33 @@ def count_places(image_tmpl: str, modality: str = "RGB") -> int:
     try:
         fields = [part[1:] for part in Formatter().parse(image_tmpl) if part[1] is not None]
         # A template may come with a data set: a place is a number's, not of its attributes, and not a million characters wide.
-        if any(not re.fullmatch("zero|[0-9]?", name) or re.search("[0-9]{4}|{", spec) for name, spec, _ in fields):
+        if any(
+            not re.fullmatch("zero|[0-9]?", name) or re.search("[0-9]{4}|{", spec)
+            for name, spec, _ in fields
+        ):
             raise ValueError
         places = len(fields)
-        first, second = (image_tmpl.format(*[1, "x", number][-places:], zero=number - 1) for number in (1, 2))
+        first, second = (
+            image_tmpl.format(*[1, "x", number][-places:], zero=number - 1) for number in (1, 2)
+        )
     except (AttributeError, LookupError, TypeError, ValueError):
         places, first, second = 0, "", ""
     if places not in _KNOWN[modality] or first == second:
-        number = "a place for the frame number" if modality != "Flow" else "places for x or y and the frame number"
-        raise UserError(f"--image_tmpl {image_tmpl[:100]!r} does not name the {modality} frames; give one with {number}, like "
-                        f"{EXAMPLES[modality]}")
+        number = (
+            "a place for the frame number"
+            if modality != "Flow"
+            else "places for x or y and the frame number"
+        )
+        raise UserError(
+            f"--image_tmpl {image_tmpl[:100]!r} does not name the {modality} frames; give one with {number}, like "
+            f"{EXAMPLES[modality]}"
+        )
     return places
 
 
-def file_namer(image_tmpl: str, folder: str, modality: str = "RGB") -> Callable[[int], tuple[str, ...]]:
+def file_namer(
+    image_tmpl: str, folder: str, modality: str = "RGB"
+) -> Callable[[int], tuple[str, ...]]:
     """A function of a frame number (from 1) that gives the files in ``folder`` which hold the frame: one, or one for x
     and one for y.
 
@@ -52,9 +65,15 @@ def file_namer(image_tmpl: str, folder: str, modality: str = "RGB") -> Callable[
     if places == 1:
         return lambda number: (image_tmpl.format(number, zero=number - 1),)
     if places == 2:
-        return lambda number: tuple(image_tmpl.format(axis, number, zero=number - 1) for axis in "xy")
+        return lambda number: tuple(
+            image_tmpl.format(axis, number, zero=number - 1) for axis in "xy"
+        )
     video = os.path.basename(os.path.normpath(folder))
     if not re.fullmatch("[0-9]{1,255}", video):
-        raise UserError(f"--image_tmpl {image_tmpl[:100]!r} begins with the number of the video, but the folder is called "
-                        f"{video[:100]!r}; give a template with places for x or y and the frame number only")
-    return lambda number: tuple(image_tmpl.format(int(video), axis, number, zero=number - 1) for axis in "xy")
+        raise UserError(
+            f"--image_tmpl {image_tmpl[:100]!r} begins with the number of the video, but the folder is called "
+            f"{video[:100]!r}; give a template with places for x or y and the frame number only"
+        )
+    return lambda number: tuple(
+        image_tmpl.format(int(video), axis, number, zero=number - 1) for axis in "xy"
+    )

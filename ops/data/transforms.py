@@ -19,11 +19,19 @@ from torchvision.transforms.v2 import functional as F
 from ops.errors import UserError
 
 RGB_SCALES = (1.0, 0.875, 0.75, 0.66)
-TRAIN_SCALES = {"RGB": RGB_SCALES, "Flow": RGB_SCALES[:3], "RGBDiff": RGB_SCALES[:3]}  # TSM ops/models.py get_augmentation
+TRAIN_SCALES = {
+    "RGB": RGB_SCALES,
+    "Flow": RGB_SCALES[:3],
+    "RGBDiff": RGB_SCALES[:3],
+}  # TSM ops/models.py get_augmentation
 
 
 def multi_scale_crop_sizes(
-    width: int, height: int, crop_size: int, scales: Sequence[float] = RGB_SCALES, max_distort: int = 1
+    width: int,
+    height: int,
+    crop_size: int,
+    scales: Sequence[float] = RGB_SCALES,
+    max_distort: int = 1,
 ) -> list[tuple[int, int]]:
     """The ``(w, h)`` among which MultiScaleCrop chooses evenly (TSM ops/transforms.py GroupMultiScaleCrop).
 
@@ -47,7 +55,21 @@ def crop_offsets(width: int, height: int, crop_w: int, crop_h: int) -> list[tupl
     pixels).
     """
     dx, dy = (width - crop_w) // 4, (height - crop_h) // 4
-    steps = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
+    steps = (
+        (0, 0),
+        (4, 0),
+        (0, 4),
+        (4, 4),
+        (2, 2),
+        (0, 2),
+        (4, 2),
+        (2, 4),
+        (2, 0),
+        (1, 1),
+        (3, 1),
+        (1, 3),
+        (3, 3),
+    )
     return [(i * dx, j * dy) for i, j in steps]
 
 
@@ -62,7 +84,9 @@ def draw_crop(
     return x, y, w, h
 
 
-def crop_offsets_test(width: int, height: int, crop_size: int, crops: int) -> list[tuple[int, int, bool]]:
+def crop_offsets_test(
+    width: int, height: int, crop_size: int, crops: int
+) -> list[tuple[int, int, bool]]:
     """Where the test crops lie: ``(x, y, mirrored)`` each.
 
     1: the center (torchvision CenterCrop); 3: left, right, center (TSM GroupFullResSample); 5: upper left, upper right,
@@ -104,7 +128,9 @@ def resize(frames: torch.Tensor, width: int, height: int) -> torch.Tensor:
     that size."""
     if frames.shape[-2:] == (height, width):
         return frames
-    return F.resize(frames, [height, width], interpolation=InterpolationMode.BILINEAR, antialias=True)
+    return F.resize(
+        frames, [height, width], interpolation=InterpolationMode.BILINEAR, antialias=True
+    )
 
 
 def _stack(frames: torch.Tensor, picks: np.ndarray, out: torch.Tensor) -> None:
@@ -129,17 +155,23 @@ class TrainTransform:
     """MultiScaleCrop to ``crop_size`` and, if asked, a horizontal flip; one draw for the whole clip. ``flow`` says that
     frames are flow."""
 
-    def __init__(self, crop_size: int, scales: Sequence[float] = RGB_SCALES, flow: bool = False) -> None:
+    def __init__(
+        self, crop_size: int, scales: Sequence[float] = RGB_SCALES, flow: bool = False
+    ) -> None:
         self.crop_size = crop_size
         self.scales = tuple(scales)
         self.flow = flow
 
-    def __call__(self, frames: np.ndarray, picks: np.ndarray, rng: np.random.Generator, flip: bool) -> torch.Tensor:
+    def __call__(
+        self, frames: np.ndarray, picks: np.ndarray, rng: np.random.Generator, flip: bool
+    ) -> torch.Tensor:
         """Frames uint8 ``[n, H, W, C]`` and the frame of each place of the clip, int64 ``[T, L]`` in ``[0, n)`` -> the
         clip, contiguous uint8 ``[T, L*C, crop_size, crop_size]``."""
         _, height, width, channels = frames.shape
         x, y, w, h = draw_crop(width, height, self.crop_size, self.scales, rng)
-        cropped = resize(to_frames(frames)[:, :, y : y + h, x : x + w], self.crop_size, self.crop_size)
+        cropped = resize(
+            to_frames(frames)[:, :, y : y + h, x : x + w], self.crop_size, self.crop_size
+        )
         if flip:
             cropped = mirror(cropped, self.flow)
         T, L = picks.shape
@@ -161,8 +193,10 @@ class TestTransform:
         if num_crops not in (1, 3, 5, 10):
             raise UserError(f"--test_crops {num_crops} is not known; choose 1, 3, 5 or 10")
         if 0 < scale_size < crop_size:
-            raise UserError(f"a crop of {crop_size} does not fit into pictures scaled to {scale_size}; give a larger "
-                            "--scale_size")
+            raise UserError(
+                f"a crop of {crop_size} does not fit into pictures scaled to {scale_size}; give a larger "
+                "--scale_size"
+            )
         self.scale_size = scale_size
         self.crop_size = crop_size
         self.num_crops = num_crops
@@ -172,7 +206,9 @@ class TestTransform:
         """Frames uint8 ``[n, H, W, C]`` -> scaled, contiguous uint8 ``[n, h, w, C]``. Raises UserError if the crop is larger
         than the picture."""
         width, height = scaled_size(frames.shape[2], frames.shape[1], self.scale_size)
-        crop_offsets_test(width, height, self.crop_size, self.num_crops)  # or the worker's video would fail elsewhere
+        crop_offsets_test(
+            width, height, self.crop_size, self.num_crops
+        )  # or the worker's video would fail elsewhere
         return resize(to_frames(frames), width, height).permute(0, 2, 3, 1).contiguous()
 
     def crops(self, frames: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
@@ -181,7 +217,9 @@ class TestTransform:
         _, height, width, channels = frames.shape
         T, L = picks.shape
         size = self.crop_size
-        frames = frames.permute(0, 3, 1, 2).index_select(0, picks.flatten())  # contiguous: what follows copies whole rows
+        frames = frames.permute(0, 3, 1, 2).index_select(
+            0, picks.flatten()
+        )  # contiguous: what follows copies whole rows
         views = []
         for x, y, mirrored in crop_offsets_test(width, height, size, self.num_crops):
             view = frames[:, :, y : y + size, x : x + size]

@@ -1,4 +1,5 @@
 """One process at a time in a directory, on all machines that share its disk."""
+
 import contextlib
 import fcntl
 import os
@@ -23,9 +24,13 @@ def sole_user(directory: str | Path, what: str, flag: str) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         file = _locked(path)
     except BlockingIOError:
-        raise UserError(f"{directory}: another {what} is writing there; wait for it, or give another {flag}") from None
+        raise UserError(
+            f"{directory}: another {what} is writing there; wait for it, or give another {flag}"
+        ) from None
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be written ({error.strerror}); give another {flag}") from None
+        raise UserError(
+            f"{error.filename}: cannot be written ({error.strerror}); give another {flag}"
+        ) from None
     try:
         yield
     finally:

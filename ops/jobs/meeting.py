@@ -1,4 +1,5 @@
 """How the processes of a job find each other, and see that all are there, before anything else is done."""
+
 import hashlib
 import json
 import os
@@ -33,7 +34,9 @@ def variable(name, default):
     try:
         return int(text)
     except ValueError:
-        raise UserError(f"the environment variable {name} is {text!r}; launchers set a whole number") from None
+        raise UserError(
+            f"the environment variable {name} is {text!r}; launchers set a whole number"
+        ) from None
 
 
 def _address(rank, size):
@@ -42,8 +45,10 @@ def _address(rank, size):
     if not 0 <= rank < size:
         raise UserError(f"RANK is {rank}, but WORLD_SIZE {size}: ranks are 0 to {size - 1}")
     if not host or not 0 < port < 2**16:
-        raise UserError(f"RANK and WORLD_SIZE are set, so MASTER_ADDR (the machine of rank 0) and MASTER_PORT (a free port "
-                        f"there) must be, too; MASTER_ADDR is {host!r}, MASTER_PORT {port}")
+        raise UserError(
+            f"RANK and WORLD_SIZE are set, so MASTER_ADDR (the machine of rank 0) and MASTER_PORT (a free port "
+            f"there) must be, too; MASTER_ADDR is {host!r}, MASTER_PORT {port}"
+        )
     return host, port
 
 
@@ -56,18 +61,28 @@ def _open_store(host, port, rank, deadline):
             break
         except OSError as error:
             if time.monotonic() > deadline:
-                raise UserError(f"nobody has answered at {host}:{port} in {JOIN} s ({error.strerror or error}): was process 0 "
-                                f"started there, has it printed an error, does a firewall let that port pass?") from None
+                raise UserError(
+                    f"nobody has answered at {host}:{port} in {JOIN} s ({error.strerror or error}): was process 0 "
+                    f"started there, has it printed an error, does a firewall let that port pass?"
+                ) from None
             time.sleep(0.2)
     try:
-        return dist.TCPStore(host, port, is_master=serves, wait_for_workers=False, multi_tenant=True,
-                             timeout=timedelta(seconds=JOIN))
+        return dist.TCPStore(
+            host,
+            port,
+            is_master=serves,
+            wait_for_workers=False,
+            multi_tenant=True,
+            timeout=timedelta(seconds=JOIN),
+        )
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         if "EADDRINUSE" in reason:
             reason = "it is taken, perhaps by another job or a second process 0"
-        raise UserError(f"process 0 cannot open MASTER_PORT {port} on {socket.gethostname()} ({reason}); give all processes "
-                        f"another one") from None
+        raise UserError(
+            f"process 0 cannot open MASTER_PORT {port} on {socket.gethostname()} ({reason}); give all processes "
+            f"another one"
+        ) from None
 
 
 def meet(rank, size):
@@ -88,17 +103,23 @@ def meet(rank, size):
                 return Meeting(store, (host, port), _digest(people).decode(), hosts)
             waited = time.monotonic() - start
             if waited > (JOIN if noted else NOTE):
-                missing = [str(number) for number in range(size) if not store.check([f"here {number}"])] or ["some"]
+                missing = [
+                    str(number) for number in range(size) if not store.check([f"here {number}"])
+                ] or ["some"]
                 who = f"of {size} processes, {', '.join(missing)} (counted from 0)"
                 if noted:
-                    raise UserError(f"{who} did not come to {place} in {JOIN} s: were they started, have they printed errors, "
-                                    f"have they the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE?")
+                    raise UserError(
+                        f"{who} did not come to {place} in {JOIN} s: were they started, have they printed errors, "
+                        f"have they the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE?"
+                    )
                 print(f"process {rank} is waiting: {who} are not yet at {place}", file=sys.stderr)
                 noted = True
             time.sleep(0.02 + size / 500)
     except dist.DistError:
-        raise UserError(f"the store at {place} closed the connection while process {rank} waited for the others: process 0 or "
-                        f"its launcher has ended; see what it says") from None
+        raise UserError(
+            f"the store at {place} closed the connection while process {rank} waited for the others: process 0 or "
+            f"its launcher has ended; see what it says"
+        ) from None
 
 
 def _agreement(store, rank, size):
@@ -117,7 +138,11 @@ def _agreement(store, rank, size):
         people = store.get("list") if store.check(["list"]) else b"[]"
         if me in json.loads(people) and people != signed:
             store.set(agreed[rank], _digest(signed := people))
-        done = signed and store.check(["agreed by all"]) and store.get("agreed by all") == _digest(signed)
+        done = (
+            signed
+            and store.check(["agreed by all"])
+            and store.get("agreed by all") == _digest(signed)
+        )
         yield signed if done else None
 
 

@@ -1,4 +1,5 @@
 """Being asked to stop: Slurm, spot machines and ``kill`` send a signal, and a run saves what it has before it ends."""
+
 import os
 import signal
 from types import FrameType

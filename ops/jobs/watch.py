@@ -6,6 +6,7 @@ end. A process that was killed cannot tell anything, but it no longer counts: ea
 every second, and looks at that of the next one. Only looks are counted, never seconds of a clock: to be suspended with all
 others, or to be slow, is not to be silent.
 """
+
 import json
 import math
 import multiprocessing
@@ -38,14 +39,24 @@ class Watch:
     def __init__(self, meeting, rank):
         self.rank, self.hosts, self.address = rank, meeting.hosts, meeting.address
         self._main = dist.PrefixStore(f"watch {meeting.name}", meeting.store)
-        own = dist.TCPStore(*meeting.address, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=SILENCE))
+        own = dist.TCPStore(
+            *meeting.address,
+            is_master=False,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=SILENCE),
+        )
         self._store = dist.PrefixStore(f"watch {meeting.name}", own)
-        self._line = socket.create_connection(meeting.address)  # nothing is sent on it: it tells when the store closes
+        self._line = socket.create_connection(
+            meeting.address
+        )  # nothing is sent on it: it tells when the store closes
         self._looks = 0
         self._seen = {}  # rank: (its number, looks at which it stood still)
         self._broken = self._failed = False
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._watch, self._watch_store)]
+        self._threads = [
+            threading.Thread(target=target, daemon=True)
+            for target in (self._watch, self._watch_store)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -67,11 +78,15 @@ class Watch:
         """Print an exception as ``run_front`` would, tell the others, and return the status for :func:`end`. Does not return if
         another process failed first: then one line says so, and this one ends with the status of that one."""
         text, status = explain(error)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # launchers pass on a Ctrl-C that the terminal has sent, too
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # launchers pass on a Ctrl-C that the terminal has sent, too
         try:
             if is_broken_connection(error):
                 self._broken = True
-                time.sleep((BROKEN + LINGER + 2) * LOOK)  # the watch ends this process as soon as it knows who is missing
+                time.sleep(
+                    (BROKEN + LINGER + 2) * LOOK
+                )  # the watch ends this process as soon as it knows who is missing
                 text = f"error: a connection between the processes broke, and yet all run: {' '.join(str(error).split())}"
             signal.alarm(END)
             if self._is_closed():
@@ -85,7 +100,9 @@ class Watch:
                         break
                     time.sleep(LOOK / 20)
             else:
-                time.sleep(2 * LINGER * LOOK)  # the watch ends this process, unless the first one was killed before it told
+                time.sleep(
+                    2 * LINGER * LOOK
+                )  # the watch ends this process, unless the first one was killed before it told
                 print(text, file=sys.stderr, flush=True)
         except dist.DistError:  # the store is gone, and all the others with it
             print(text, file=sys.stderr, flush=True)
@@ -137,8 +154,11 @@ class Watch:
                 self._lost_store(f"has not answered for {SILENCE * LOOK:.0f} s")
 
     def _lost_store(self, what):
-        end(1, f"the store of the job at {self.address[0]}:{self.address[1]} {what}: process 0 ({self.hosts[0]}) or its "
-               f"launcher has ended, was killed, or its machine is gone; ending")
+        end(
+            1,
+            f"the store of the job at {self.address[0]}:{self.address[1]} {what}: process 0 ({self.hosts[0]}) or its "
+            f"launcher has ended, was killed, or its machine is gone; ending",
+        )
 
     def _listen(self):
         if self._failed or not self._store.check(["failure"]):
@@ -146,7 +166,10 @@ class Watch:
         rank, line, status = json.loads(self._store.get("failure"))
         self._store.add("told", 1)
         time.sleep(LINGER * LOOK)
-        end(status, f"process {rank} of {len(self.hosts)} ({self.hosts[rank]}) failed: {line}; ending")
+        end(
+            status,
+            f"process {rank} of {len(self.hosts)} ({self.hosts[rank]}) failed: {line}; ending",
+        )
 
     def _look(self):
         """At the next process that has not left, or at all of them if a connection is broken."""
@@ -159,7 +182,11 @@ class Watch:
             self._seen[rank] = now, stood + 1 if now == count else 0
             if self._seen[rank][1] >= limit and not self._failed:
                 self._be_first()
-                return self._tell(rank, f"silent for {limit * LOOK:.0f} s: it was killed, hangs, or its machine is gone", 1)
+                return self._tell(
+                    rank,
+                    f"silent for {limit * LOOK:.0f} s: it was killed, hangs, or its machine is gone",
+                    1,
+                )
             if not self._broken:
                 return
 
@@ -169,7 +196,9 @@ def end(status, line=""):
     signal.alarm(END)  # the output may be a pipe that nobody empties
     if line:
         os.write(2, f"{line}\n".encode())
-    for child in multiprocessing.active_children():  # they would see it after seconds, and have the sockets open until then
+    for child in (
+        multiprocessing.active_children()
+    ):  # they would see it after seconds, and have the sockets open until then
         child.kill()
     sys.stdout.flush()
     os._exit(status)
@@ -177,7 +206,9 @@ def end(status, line=""):
 
 def is_broken_connection(error):
     """Whether an exception of a collective says that another process is no longer there, rather than what is wrong here."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "/gloo/" in str(error)
+    )
 
 
 def _last_words(error):

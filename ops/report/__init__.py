@@ -40,9 +40,17 @@ def _check(tests: Sequence[Tested]) -> None:
     for tested in tests:
         shape = tested.scores.shape
         expected = shape if tested.labels.dtype == bool else shape[:1]
-        if len(shape) != 2 or not all(shape) or tested.labels.shape != expected or shape != tests[0].scores.shape:
+        if (
+            len(shape) != 2
+            or not all(shape)
+            or tested.labels.shape != expected
+            or shape != tests[0].scores.shape
+        ):
             raise ValueError(f"{tested.name}: scores {shape} and labels {tested.labels.shape}")
-        for name, values, count in (("ids", tested.ids, shape[0]), ("class_names", tested.class_names, shape[1]),
-                                    ("failed", tested.failed, shape[0])):
+        for name, values, count in (
+            ("ids", tested.ids, shape[0]),
+            ("class_names", tested.class_names, shape[1]),
+            ("failed", tested.failed, shape[0]),
+        ):
             if values is not None and len(values) != count:
                 raise ValueError(f"{tested.name}: {len(values)} {name} for scores {shape}")

@@ -37,5 +37,13 @@ def changes(tested: Tested, before: Findings, after: Findings) -> Changes:
         gain = class_accuracy(tested, two) - class_accuracy(tested, one)
     shift = after.truth - before.truth
     won, lost = np.flatnonzero(two & ~one), np.flatnonzero(one & ~two)
-    return Changes(int((one & two).sum()), first, second, int((~one & ~two).sum()), p, gain,
-                   won[np.argsort(-shift[won], kind="stable")], lost[np.argsort(shift[lost], kind="stable")])
+    return Changes(
+        int((one & two).sum()),
+        first,
+        second,
+        int((~one & ~two).sum()),
+        p,
+        gain,
+        won[np.argsort(-shift[won], kind="stable")],
+        lost[np.argsort(shift[lost], kind="stable")],
+    )

@@ -8,7 +8,9 @@ from ops.metrics import confusion_matrix
 from ops.report.tested import Findings, Tested
 
 _IN_ORDER = 12  # up to so many classes stay in the order of their labels
-_BEST_ORDER = 600  # above, the order of the tree is not improved: that takes the cube of the classes
+_BEST_ORDER = (
+    600  # above, the order of the tree is not improved: that takes the cube of the classes
+)
 _ALIKE = 0.04  # classes of a group are taken for one another in so large a share of their videos, on average
 
 
@@ -45,7 +47,9 @@ def pairs(confusion: np.ndarray, most: int) -> list[Pair]:
     for one, other in zip(*np.unravel_index(flat, upper.shape), strict=True):
         there, back = int(confusion[one, other]), int(confusion[other, one])
         one, other = int(one), int(other)
-        found.append(Pair(one, other, there, back) if there >= back else Pair(other, one, back, there))
+        found.append(
+            Pair(one, other, there, back) if there >= back else Pair(other, one, back, there)
+        )
     return found
 
 
@@ -68,9 +72,14 @@ def order_and_groups(confusion: np.ndarray, most: int) -> tuple[np.ndarray, list
     tree = linkage(distance, "average")
     order = np.arange(classes)
     if classes > _IN_ORDER:
-        order = leaves_list(optimal_leaf_ordering(tree, distance) if classes <= _BEST_ORDER else tree).astype(np.int64)
+        order = leaves_list(
+            optimal_leaf_ordering(tree, distance) if classes <= _BEST_ORDER else tree
+        ).astype(np.int64)
     places = fcluster(tree, 1 - _ALIKE, "distance")
-    groups = [_group(confusion, np.flatnonzero(places == place)) for place in np.flatnonzero(np.bincount(places) > 2)]
+    groups = [
+        _group(confusion, np.flatnonzero(places == place))
+        for place in np.flatnonzero(np.bincount(places) > 2)
+    ]
     return order, sorted(groups, key=lambda group: -group.inside)[:most]
 
 

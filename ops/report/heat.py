@@ -28,7 +28,15 @@ def levels(confusion: np.ndarray) -> np.ndarray:
 
 def cell_size(classes: int) -> int:
     """Pixels of a cell on the page."""
-    return 44 if classes <= 12 else 27 if classes <= _NUMBERS else 13 if classes <= _NAMES else max(1, 880 // classes)
+    return (
+        44
+        if classes <= 12
+        else 27
+        if classes <= _NUMBERS
+        else 13
+        if classes <= _NAMES
+        else max(1, 880 // classes)
+    )
 
 
 def heat_map(confusion: np.ndarray, names: list[str], alt: str) -> Html:
@@ -46,42 +54,87 @@ def heat_map(confusion: np.ndarray, names: list[str], alt: str) -> Html:
         left, top, right = 58, 40, 10
         labels = _ticks(classes, cell, left, top)
     pixels = [
-        tag("image", x=f"{left:.0f}", y=f"{top:.0f}", width=side, height=side, href=_png(level, colours), class_=theme,
-            preserveAspectRatio="none")
+        tag(
+            "image",
+            x=f"{left:.0f}",
+            y=f"{top:.0f}",
+            width=side,
+            height=side,
+            href=_png(level, colours),
+            class_=theme,
+            preserveAspectRatio="none",
+        )
         for theme, colours in (("light", LIGHT), ("dark", DARK))
     ]
     frame = tag("rect", x=f"{left:.0f}", y=f"{top:.0f}", width=side, height=side, class_="frame")
-    axes = [tag("text", "predicted", x=f"{left:.0f}", y=13, class_="axis"),
-            tag("text", "true class", transform=f"translate(12 {top + side:.0f}) rotate(-90)", class_="axis")]
+    axes = [
+        tag("text", "predicted", x=f"{left:.0f}", y=13, class_="axis"),
+        tag(
+            "text",
+            "true class",
+            transform=f"translate(12 {top + side:.0f}) rotate(-90)",
+            class_="axis",
+        ),
+    ]
     counts = _counts(confusion, level, cell, left, top) if classes <= _NUMBERS else []
     width, height = left + side + right + 4, top + side + 6
-    return tag("svg", *pixels, frame, *axes, *labels, *counts, role="img", aria_label=alt, class_="heat", width=f"{width:.0f}",
-               height=f"{height:.0f}", viewBox=f"0 0 {width:.0f} {height:.0f}", xmlns="http://www.w3.org/2000/svg",
-               font_size=size, data_names=_json(names), data_cells=_json(_largest(confusion)),
-               data_videos=_json(confusion.sum(axis=1).tolist()))
+    return tag(
+        "svg",
+        *pixels,
+        frame,
+        *axes,
+        *labels,
+        *counts,
+        role="img",
+        aria_label=alt,
+        class_="heat",
+        width=f"{width:.0f}",
+        height=f"{height:.0f}",
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        xmlns="http://www.w3.org/2000/svg",
+        font_size=size,
+        data_names=_json(names),
+        data_cells=_json(_largest(confusion)),
+        data_videos=_json(confusion.sum(axis=1).tolist()),
+    )
 
 
 def legend() -> Html:
     """The colours in words, for below the picture."""
     limits = [0, *(round(100 * edge) for edge in EDGES), 100]
     words = ["none", *(f"{low}–{high} %" for low, high in pairwise(limits))]
-    return tag("p", tag("span", "Share of the videos of a row:"), *(
-        tag("span", tag("i", style=f"background:var(--heat{place})"), " ", word, class_="key")
-        for place, word in enumerate(words)), class_="legend")
+    return tag(
+        "p",
+        tag("span", "Share of the videos of a row:"),
+        *(
+            tag("span", tag("i", style=f"background:var(--heat{place})"), " ", word, class_="key")
+            for place, word in enumerate(words)
+        ),
+        class_="legend",
+    )
 
 
 def style() -> Html:
     """The variables ``--heat0`` to ``--heat7``, and ``--on0`` to ``--on7`` for what is written on them."""
+
     def rule(colours: tuple[str, ...]) -> str:
-        return ":root{" + "".join(f"--heat{place}:{colour};--on{place}:{_writing(colour)};"
-                                  for place, colour in enumerate(colours)) + "}"
+        return (
+            ":root{"
+            + "".join(
+                f"--heat{place}:{colour};--on{place}:{_writing(colour)};"
+                for place, colour in enumerate(colours)
+            )
+            + "}"
+        )
 
     return Html(f"{rule(LIGHT)}@media screen and (prefers-color-scheme:dark){{{rule(DARK)}}}")
 
 
 def _writing(colour: str) -> str:
     """Black or white, whichever stands out more from ``colour`` (relative luminance of WCAG 2)."""
-    red, green, blue = (channel ** 2.2 for channel in np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255)
+    red, green, blue = (
+        channel**2.2 for channel in np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255
+    )
     return "#000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "#fff"
 
 
@@ -94,8 +147,16 @@ def _names(names: list[str], cell: int, left: float, top: float, size: int) -> l
     labels = []
     for place, name in enumerate(names):
         middle, title = (place + 0.5) * cell, tag("title", name)
-        labels.append(tag("text", shorten(name, _ROW_TEXT), title, x=f"{left - 6:.0f}",
-                          y=f"{top + middle + size * 0.36:.1f}", text_anchor="end"))
+        labels.append(
+            tag(
+                "text",
+                shorten(name, _ROW_TEXT),
+                title,
+                x=f"{left - 6:.0f}",
+                y=f"{top + middle + size * 0.36:.1f}",
+                text_anchor="end",
+            )
+        )
         turned = f"translate({left + middle + size * 0.3:.1f} {top - 6:.0f}) rotate(-55)"
         labels.append(tag("text", shorten(name, _COLUMN_TEXT), title, transform=turned))
     return labels
@@ -106,18 +167,36 @@ def _ticks(classes: int, cell: int, left: float, top: float) -> list[Html]:
     marks = []
     for place in range(step, classes + 1, step):
         at = (place - 0.5) * cell
-        marks.append(tag("text", place, x=f"{left - 8:.0f}", y=f"{top + at + 4:.1f}", text_anchor="end"))
-        marks.append(tag("text", place, x=f"{left + at:.1f}", y=f"{top - 8:.0f}", text_anchor="middle"))
-        marks.append(tag("path", d=f"M{left - 5:.0f} {top + at:.1f}h5M{left + at:.1f} {top - 5:.0f}v5", class_="frame"))
+        marks.append(
+            tag("text", place, x=f"{left - 8:.0f}", y=f"{top + at + 4:.1f}", text_anchor="end")
+        )
+        marks.append(
+            tag("text", place, x=f"{left + at:.1f}", y=f"{top - 8:.0f}", text_anchor="middle")
+        )
+        marks.append(
+            tag(
+                "path",
+                d=f"M{left - 5:.0f} {top + at:.1f}h5M{left + at:.1f} {top - 5:.0f}v5",
+                class_="frame",
+            )
+        )
     return marks
 
 
-def _counts(confusion: np.ndarray, level: np.ndarray, cell: int, left: float, top: float) -> list[Html]:
+def _counts(
+    confusion: np.ndarray, level: np.ndarray, cell: int, left: float, top: float
+) -> list[Html]:
     shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     return [
-        tag("text", f"{shares[row, column]:.0f}", x=f"{left + (column + 0.5) * cell:.1f}",
-            y=f"{top + (row + 0.5) * cell + 4:.1f}", text_anchor="middle",
-            style=f"fill:var(--on{level[row, column]})", font_size=13 if cell > 40 else 10)
+        tag(
+            "text",
+            f"{shares[row, column]:.0f}",
+            x=f"{left + (column + 0.5) * cell:.1f}",
+            y=f"{top + (row + 0.5) * cell + 4:.1f}",
+            text_anchor="middle",
+            style=f"fill:var(--on{level[row, column]})",
+            font_size=13 if cell > 40 else 10,
+        )
         for row, column in np.argwhere(shares >= 0.5).tolist()
     ]
 
@@ -146,5 +225,8 @@ def order_list(names: list[str]) -> Html:
     """Which class stands at which place, where the picture has numbers only."""
     if len(names) <= _NAMES:
         return Html("")
-    return tag("details", tag("summary", "The classes in the order of the picture"),
-               tag("ol", join(tag("li", named(name)) for name in names), class_="order"))
+    return tag(
+        "details",
+        tag("summary", "The classes in the order of the picture"),
+        tag("ol", join(tag("li", named(name)) for name in names), class_="order"),
+    )

@@ -21,8 +21,11 @@ def text(value: object) -> Html:
 
 def tag(name: str, /, *content: object, **attributes: object) -> Html:
     """An element. Of attribute names a ``_`` at the end goes and others become ``-``; one that is None is left out."""
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(value)}"' for key, value in attributes.items()
-                    if value is not None)
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
     if name in _EMPTY and not content:
         return Html(f"<{name}{given}/>")
     return Html(f"<{name}{given}>{''.join(map(text, content))}</{name}>")
@@ -39,9 +42,16 @@ def named(value: str) -> Html:
 
 def table(head, rows, **attributes) -> Html:
     """A table; a row is a list of contents, or of ``td`` and ``th`` elements that are ready. Numbers stand to the right."""
-    return tag("div", tag("table",
-                          tag("thead", tag("tr", *(tag("th", title, scope="col") for title in head))),
-                          tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows)), **attributes), class_="wide")
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("thead", tag("tr", *(tag("th", title, scope="col") for title in head))),
+            tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows)),
+            **attributes,
+        ),
+        class_="wide",
+    )
 
 
 def _cell(value) -> Html:
@@ -52,10 +62,18 @@ def _cell(value) -> Html:
 
 def columns(name: str) -> list[int]:
     """Where each character of ``name`` ends, in columns, of which a Chinese, Japanese or Korean character takes two."""
-    return list(accumulate(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in name))
+    return list(
+        accumulate(
+            2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in name
+        )
+    )
 
 
 def shorten(name: str, width: int) -> str:
     """``name``, or where it is wider than ``width`` columns its beginning and ``…``."""
     ends = columns(name)
-    return name if not ends or ends[-1] <= width else name[: bisect_right(ends, width - 1)].rstrip() + "…"
+    return (
+        name
+        if not ends or ends[-1] <= width
+        else name[: bisect_right(ends, width - 1)].rstrip() + "…"
+    )

@@ -23,9 +23,13 @@ def middle_frame(video: str, files: dict) -> str | None:
         return None
     try:
         path = resolve(os.path.join(files["root_path"], video))
-        with open_reader(path, image_tmpl=files["image_tmpl"], modality=files["modality"]) as reader:
+        with open_reader(
+            path, image_tmpl=files["image_tmpl"], modality=files["modality"]
+        ) as reader:
             frame = reader.get([len(reader) // 2])[0]
-        image = Image.fromarray(np.ascontiguousarray(frame if frame.shape[2] == 3 else frame[..., 0]))
+        image = Image.fromarray(
+            np.ascontiguousarray(frame if frame.shape[2] == 3 else frame[..., 0])
+        )
         image.thumbnail((_WIDTH, _HEIGHT))
         data = BytesIO()
         image.save(data, "JPEG", quality=70)

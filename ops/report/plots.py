@@ -16,12 +16,20 @@ from ops.report.markup import Html, text
 from ops.report.tested import BINS, Calibration
 
 # Okabe and Ito's colours that stand out on white and on black alike; marks and dashes differ too.
-_LINES = (("#0072b2", "o", "-"), ("#d55e00", "s", "--"), ("#009e73", "^", "-."), ("#cc79a7", "D", ":"), ("#56b4e9", "v", "-"),
-          ("#e69f00", "P", "--"))
+_LINES = (
+    ("#0072b2", "o", "-"),
+    ("#d55e00", "s", "--"),
+    ("#009e73", "^", "-."),
+    ("#cc79a7", "D", ":"),
+    ("#56b4e9", "v", "-"),
+    ("#e69f00", "P", "--"),
+)
 _INK = "#010203"  # becomes the colour of the text around the figure
 # Text stays text, the same figure gives the same bytes, and no matplotlibrc of a user changes it. Much of that can only be said
 # in rcParams, which are put back after each figure.
-_alike = style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "DejaVu Sans"}])
+_alike = style.context(
+    ["default", {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "DejaVu Sans"}]
+)
 
 
 @_alike
@@ -38,8 +46,17 @@ def views_plot(grid: np.ndarray, alt: str) -> Html:
     shown = np.unique(np.linspace(0, count - 1, min(count, 4)).round().astype(int))
     numbers = np.arange(1, len(grid) + 1)
     for column, (colour, mark, dash) in zip(shown, _LINES, strict=False):
-        axes.plot(numbers, grid[:, column], dash, color=colour, marker=mark, markersize=4, linewidth=1.6, clip_on=False,
-                  label=f"{column + 1} {other}" + "s" * bool(column))
+        axes.plot(
+            numbers,
+            grid[:, column],
+            dash,
+            color=colour,
+            marker=mark,
+            markersize=4,
+            linewidth=1.6,
+            clip_on=False,
+            label=f"{column + 1} {other}" + "s" * bool(column),
+        )
     axes.set_xlabel(f"{unit} of each video")
     axes.set_ylabel("Prec@1 in percent")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -52,7 +69,9 @@ def views_plot(grid: np.ndarray, alt: str) -> Html:
 
 
 @_alike
-def reliability_plot(curves: Sequence[tuple[str, Calibration]], alt: str, multi_label: bool = False) -> Html:
+def reliability_plot(
+    curves: Sequence[tuple[str, Calibration]], alt: str, multi_label: bool = False
+) -> Html:
     """Accuracy against confidence for each of ``curves``, (label in ASCII, calibration) each, over the share of predictions
     in each bin of the last one."""
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
@@ -62,15 +81,28 @@ def reliability_plot(curves: Sequence[tuple[str, Calibration]], alt: str, multi_
     axes.plot([0, 100], [0, 100], color=_INK, linewidth=0.8, alpha=0.6, label="as sure as right")
     for (label, curve), (colour, mark, dash) in zip(curves, _LINES, strict=False):
         there = curve.count > 0
-        axes.plot(100 * curve.confidence[there], 100 * curve.accuracy[there], dash, color=colour, marker=mark, markersize=4,
-                  linewidth=1.6, label=label, clip_on=False)
+        axes.plot(
+            100 * curve.confidence[there],
+            100 * curve.accuracy[there],
+            dash,
+            color=colour,
+            marker=mark,
+            markersize=4,
+            linewidth=1.6,
+            label=label,
+            clip_on=False,
+        )
     axes.set_ylabel("labels that hold, percent" if multi_label else "right answers, percent")
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     _legend(axes)
     count = curves[-1][1].count
-    below.bar((np.arange(BINS) + 0.5) * 100 / BINS, 100 * count / max(count.sum(), 1), 88 / BINS,
-              color=_LINES[len(curves) - 1][0])
+    below.bar(
+        (np.arange(BINS) + 0.5) * 100 / BINS,
+        100 * count / max(count.sum(), 1),
+        88 / BINS,
+        color=_LINES[len(curves) - 1][0],
+    )
     below.set_ylabel("share, %")
     below.set_xlabel("confidence in percent")
     return _svg(figure, alt)
@@ -104,9 +136,17 @@ def _svg(figure: Figure, alt: str) -> Html:
     out = StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     drawn = out.getvalue()
-    drawn = drawn[drawn.index("<svg"):].replace(_INK, "currentColor")
+    drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
     # Its style is for every element there is, and a page has several figures with the same ids.
-    drawn = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(
+        r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", drawn, flags=re.DOTALL
+    )
     drawn = re.sub('<g id="[^"]*"', "<g", drawn)
     drawn = drawn.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
-    return Html(drawn.replace("<svg", f'<svg role="img" class="plot" stroke-linejoin="round" aria-label="{text(alt)}"', 1))
+    return Html(
+        drawn.replace(
+            "<svg",
+            f'<svg role="img" class="plot" stroke-linejoin="round" aria-label="{text(alt)}"',
+            1,
+        )
+    )

@@ -24,21 +24,50 @@ def headline(tests: Sequence[tuple[str, Tested, Findings]]) -> Html:
     for title, tested, found in tests:
         failed = int((~tested.read).sum())
         protocol = join([tag("br"), tag("span", tested.line, class_="soft")])
-        rows.append([join([title, *([": ", named(tested.name)] if tested.name != title else []), protocol]),
-                     *(number(found.metrics[key]) for key in columns), number(found.calibration.error),
-                     tag("td", f"{len(tested.scores):,}", class_="number"), failed])
-    parts = [table(["test", *(f"{title} %" for title in columns.values()), "ECE %", "videos", "not read"], rows)]
+        rows.append(
+            [
+                join(
+                    [title, *([": ", named(tested.name)] if tested.name != title else []), protocol]
+                ),
+                *(number(found.metrics[key]) for key in columns),
+                number(found.calibration.error),
+                tag("td", f"{len(tested.scores):,}", class_="number"),
+                failed,
+            ]
+        )
+    parts = [
+        table(
+            ["test", *(f"{title} %" for title in columns.values()), "ECE %", "videos", "not read"],
+            rows,
+        )
+    ]
     if any(row[-1] for row in rows):
-        parts.append(tag("p", "Videos that could not be read count as wrong; the confusions, the mistakes and the calibration "
-                              "are of the others."))
+        parts.append(
+            tag(
+                "p",
+                "Videos that could not be read count as wrong; the confusions, the mistakes and the calibration "
+                "are of the others.",
+            )
+        )
     if tests[0][1].multi_label:
-        parts.append(tag("p", "A video can have several labels. mAP is the mean over classes of the average precision, mAP of "
-                              "samples the mean over videos; Prec@k is the share of videos with one of their labels among "
-                              "the k best classes.", class_="soft"))
+        parts.append(
+            tag(
+                "p",
+                "A video can have several labels. mAP is the mean over classes of the average precision, mAP of "
+                "samples the mean over videos; Prec@k is the share of videos with one of their labels among "
+                "the k best classes.",
+                class_="soft",
+            )
+        )
     else:
-        parts.append(tag("p", "Prec@k: share of videos whose label is among the k best classes. Mean class: Prec@1 of each "
-                              "class, averaged over the classes that have videos. ECE: expected calibration error.",
-                         class_="soft"))
+        parts.append(
+            tag(
+                "p",
+                "Prec@k: share of videos whose label is among the k best classes. Mean class: Prec@1 of each "
+                "class, averaged over the classes that have videos. ECE: expected calibration error.",
+                class_="soft",
+            )
+        )
     return join(parts)
 
 
@@ -54,9 +83,18 @@ def views(tests: Sequence[tuple[str, Tested, Findings]]) -> Html:
         else:
             alt = _views_in_words(grid)
             rows = [[clip + 1, *map(number, row)] for clip, row in enumerate(grid)]
-            numbers = table(["clips", *(f"{crop + 1} crop{'s' * bool(crop)}" for crop in range(grid.shape[1]))], rows)
-            figures.append(tag("figure", views_plot(grid, alt), tag("figcaption", title, ": ", alt),
-                               tag("details", tag("summary", "The numbers"), numbers)))
+            numbers = table(
+                ["clips", *(f"{crop + 1} crop{'s' * bool(crop)}" for crop in range(grid.shape[1]))],
+                rows,
+            )
+            figures.append(
+                tag(
+                    "figure",
+                    views_plot(grid, alt),
+                    tag("figcaption", title, ": ", alt),
+                    tag("details", tag("summary", "The numbers"), numbers),
+                )
+            )
     return join([tag("div", *figures, class_="row"), *(tag("p", sentence) for sentence in told)])
 
 
@@ -75,20 +113,38 @@ def classes(tested: Tested, found: Findings) -> Html:
     order = [label for label in np.lexsort((-videos, -scores)) if videos[label]]
 
     def bars(part: list[int], bad: bool = False) -> Html:
-        return table(["class", "average precision %" if tested.multi_label else "Prec@1 %", "videos"],
-                     [[named(tested.class_name(label)), share(scores[label], bad), int(videos[label])] for label in part])
+        return table(
+            ["class", "average precision %" if tested.multi_label else "Prec@1 %", "videos"],
+            [
+                [named(tested.class_name(label)), share(scores[label], bad), int(videos[label])]
+                for label in part
+            ],
+        )
 
     if len(order) <= _ALL_CLASSES:
         parts = [bars(order)]
     else:
         worst = [label for label in np.lexsort((-videos, scores)) if videos[label]][:_SOME_CLASSES]
-        parts = [tag("div", tag("div", tag("h3", "Worst"), bars(worst, True)),
-                     tag("div", tag("h3", "Best"), bars(order[:_SOME_CLASSES])), class_="row"),
-                 tag("p", "All classes are in per_class.csv.", class_="soft")]
+        parts = [
+            tag(
+                "div",
+                tag("div", tag("h3", "Worst"), bars(worst, True)),
+                tag("div", tag("h3", "Best"), bars(order[:_SOME_CLASSES])),
+                class_="row",
+            ),
+            tag("p", "All classes are in per_class.csv.", class_="soft"),
+        ]
     if empty := tested.classes - len(order):
         some = [tested.class_name(label) for label in np.flatnonzero(videos == 0)[:10]]
-        parts.append(tag("p", f"{empty} of {tested.classes} classes have no video here: ", join_names(some),
-                         ", …" if empty > 10 else "", "."))
+        parts.append(
+            tag(
+                "p",
+                f"{empty} of {tested.classes} classes have no video here: ",
+                join_names(some),
+                ", …" if empty > 10 else "",
+                ".",
+            )
+        )
     return join(parts)
 
 
@@ -102,28 +158,73 @@ def confusions(tested: Tested, found: Findings) -> Html:
     names = [tested.class_name(label) for label in order]
     worst = pairs(confusion, _PAIRS)
     alt = f"Confusion matrix of {tested.classes} classes: {errors:,} of {total:,} videos are off the diagonal. "
-    alt += f"The most, {worst[0].forth + worst[0].back}, lie between {tested.class_name(worst[0].first)} and " \
-           f"{tested.class_name(worst[0].second)}." if worst else "There is no confusion."
-    similar = "" if (order == np.arange(len(order))).all() else (
-        " Classes stand in an order that puts those side by side that are taken for one another.")
+    alt += (
+        f"The most, {worst[0].forth + worst[0].back}, lie between {tested.class_name(worst[0].first)} and "
+        f"{tested.class_name(worst[0].second)}."
+        if worst
+        else "There is no confusion."
+    )
+    similar = (
+        ""
+        if (order == np.arange(len(order))).all()
+        else (
+            " Classes stand in an order that puts those side by side that are taken for one another."
+        )
+    )
     parts = [
-        tag("p", "A row is a true class, a column what was predicted.", similar, " Point at a cell to read it.", class_="soft"),
-        tag("figure", tag("div", heat_map(confusion[np.ix_(order, order)], names, alt), class_="wide"),
-            tag("output", id="cell"), legend()),
+        tag(
+            "p",
+            "A row is a true class, a column what was predicted.",
+            similar,
+            " Point at a cell to read it.",
+            class_="soft",
+        ),
+        tag(
+            "figure",
+            tag("div", heat_map(confusion[np.ix_(order, order)], names, alt), class_="wide"),
+            tag("output", id="cell"),
+            legend(),
+        ),
         order_list(names),
     ]
     if not worst:
         return join([*parts, tag("p", "No class is taken for another.")])
-    parts += [tag("h3", "Most confused pairs"), table(
-        ["true class", "predicted", "videos", "the other way round"],
-        [[named(tested.class_name(pair.first)), named(tested.class_name(pair.second)),
-          of(pair.forth, confusion[pair.first].sum()), of(pair.back, confusion[pair.second].sum())] for pair in worst])]
+    parts += [
+        tag("h3", "Most confused pairs"),
+        table(
+            ["true class", "predicted", "videos", "the other way round"],
+            [
+                [
+                    named(tested.class_name(pair.first)),
+                    named(tested.class_name(pair.second)),
+                    of(pair.forth, confusion[pair.first].sum()),
+                    of(pair.back, confusion[pair.second].sum()),
+                ]
+                for pair in worst
+            ],
+        ),
+    ]
     if groups:
-        parts += [tag("h3", "Groups of classes that are mixed up"), table(
-            ["classes", "videos", "errors", "inside the group"],
-            [[join_names([tested.class_name(label) for label in group.classes[:12]],
-                         f" and {len(group.classes) - 12} more" if len(group.classes) > 12 else ""),
-              group.videos, group.errors, of(group.inside, group.errors)] for group in groups])]
+        parts += [
+            tag("h3", "Groups of classes that are mixed up"),
+            table(
+                ["classes", "videos", "errors", "inside the group"],
+                [
+                    [
+                        join_names(
+                            [tested.class_name(label) for label in group.classes[:12]],
+                            f" and {len(group.classes) - 12} more"
+                            if len(group.classes) > 12
+                            else "",
+                        ),
+                        group.videos,
+                        group.errors,
+                        of(group.inside, group.errors),
+                    ]
+                    for group in groups
+                ],
+            ),
+        ]
     return join(parts)
 
 
@@ -136,21 +237,51 @@ def calibration(tests: Sequence[tuple[str, Tested, Findings]]) -> Html:
     title, tested, found = shown[-1]
     curve = found.calibration
     gap = np.nansum((curve.confidence - curve.accuracy) * curve.count) / curve.count.sum()
-    side = "as sure as right" if abs(gap) < 0.0005 else "surer than right" if gap > 0 else "less sure than right"
+    side = (
+        "as sure as right"
+        if abs(gap) < 0.0005
+        else "surer than right"
+        if gap > 0
+        else "less sure than right"
+    )
     alt = f"{title}: expected calibration error {curve.error:.1f} percent; on the whole the predictions are {side}."
-    what = ("Each pair of a video and a class is a prediction: its probability against the share of such pairs that hold."
-            if tested.multi_label else
-            "Predictions sorted by the probability of the class that won: how many of them are right.")
-    rows = [[f"{100 * place / BINS:.0f}–{100 * (place + 1) / BINS:.0f}", tag("td", f"{curve.count[place]:,}", class_="number"),
-             number(100 * curve.confidence[place]), number(100 * curve.accuracy[place])]
-            for place in np.flatnonzero(curve.count)]
-    plot = reliability_plot([(name, test_found.calibration) for name, _, test_found in shown], alt, tested.multi_label)
-    return join([
-        tag("p", what, " On the thin diagonal a model is as sure as it is right; below it, too sure.", class_="soft"),
-        tag("figure", plot, tag("figcaption", alt, " The bars below are of ", title, "."),
-            tag("details", tag("summary", "The numbers"),
-                table(["confidence %", "predictions", "mean confidence %", "right %"], rows))),
-    ])
+    what = (
+        "Each pair of a video and a class is a prediction: its probability against the share of such pairs that hold."
+        if tested.multi_label
+        else "Predictions sorted by the probability of the class that won: how many of them are right."
+    )
+    rows = [
+        [
+            f"{100 * place / BINS:.0f}–{100 * (place + 1) / BINS:.0f}",
+            tag("td", f"{curve.count[place]:,}", class_="number"),
+            number(100 * curve.confidence[place]),
+            number(100 * curve.accuracy[place]),
+        ]
+        for place in np.flatnonzero(curve.count)
+    ]
+    plot = reliability_plot(
+        [(name, test_found.calibration) for name, _, test_found in shown], alt, tested.multi_label
+    )
+    return join(
+        [
+            tag(
+                "p",
+                what,
+                " On the thin diagonal a model is as sure as it is right; below it, too sure.",
+                class_="soft",
+            ),
+            tag(
+                "figure",
+                plot,
+                tag("figcaption", alt, " The bars below are of ", title, "."),
+                tag(
+                    "details",
+                    tag("summary", "The numbers"),
+                    table(["confidence %", "predictions", "mean confidence %", "right %"], rows),
+                ),
+            ),
+        ]
+    )
 
 
 def number(value: float | None) -> Html:

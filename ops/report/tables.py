@@ -12,16 +12,24 @@ from ops.labels import of_row
 from ops.report.confusion import confusion_of
 from ops.report.tested import Findings, Tested, class_accuracy
 
-FORMAT = 1  # of results.json and both tables: raised when a key or a column changes its meaning or goes
+FORMAT = (
+    1  # of results.json and both tables: raised when a key or a column changes its meaning or goes
+)
 
 
-def write_results(path: Path, tests: Sequence[tuple[Tested, Findings]], fused: tuple[Tested, Findings] | None) -> None:
+def write_results(
+    path: Path, tests: Sequence[tuple[Tested, Findings]], fused: tuple[Tested, Findings] | None
+) -> None:
     """Write ``results.json``, atomically: the metrics of each test and of the fusion, in percent; null for a calibration error
     of no videos."""
     first = (tests[0] if fused is None else fused)[0]
     content = {
-        "format": FORMAT, "unit": "percent", "classes": first.classes, "multi_label": first.multi_label,
-        "tests": [_result(*test) for test in tests], "fusion": fused and _result(*fused),
+        "format": FORMAT,
+        "unit": "percent",
+        "classes": first.classes,
+        "multi_label": first.multi_label,
+        "tests": [_result(*test) for test in tests],
+        "fusion": fused and _result(*fused),
     }
     with atomic_write(path, "w") as file:
         json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
@@ -30,9 +38,12 @@ def write_results(path: Path, tests: Sequence[tuple[Tested, Findings]], fused: t
 
 def _result(tested: Tested, found: Findings) -> dict:
     return {
-        "name": tested.name, "protocol": tested.line, "metrics": found.metrics,
+        "name": tested.name,
+        "protocol": tested.line,
+        "metrics": found.metrics,
         "expected_calibration_error": found.calibration.error,
-        "videos": len(tested.scores), "failed": int((~tested.read).sum()),
+        "videos": len(tested.scores),
+        "failed": int((~tested.read).sum()),
     }
 
 
@@ -44,10 +55,22 @@ def write_per_class(path: Path, tested: Tested, found: Findings) -> None:
         if tested.multi_label:
             writer.writerow(["label", "class name", "positives", "AP %"])
             for label, positives in enumerate(tested.videos_of_class.tolist()):
-                writer.writerow([label, _name(tested, label), positives, _percent(found.precision[label])])
+                writer.writerow(
+                    [label, _name(tested, label), positives, _percent(found.precision[label])]
+                )
             return
-        writer.writerow(["label", "class name", "videos", "top1 %", "top5 %", "most frequent wrong label", "its name",
-                         "its videos"])
+        writer.writerow(
+            [
+                "label",
+                "class name",
+                "videos",
+                "top1 %",
+                "top5 %",
+                "most frequent wrong label",
+                "its name",
+                "its videos",
+            ]
+        )
         confusion = confusion_of(tested, found)
         np.fill_diagonal(confusion, 0)
         videos = tested.videos_of_class
@@ -55,8 +78,16 @@ def write_per_class(path: Path, tested: Tested, found: Findings) -> None:
         for label, wrong in enumerate(confusion.argmax(axis=1).tolist()):
             count = int(confusion[label, wrong])
             mistake = [wrong, _name(tested, wrong), count] if count else ["", "", 0]
-            writer.writerow([label, _name(tested, label), int(videos[label]), _percent(top1[label]), _percent(top5[label]),
-                             *mistake])
+            writer.writerow(
+                [
+                    label,
+                    _name(tested, label),
+                    int(videos[label]),
+                    _percent(top1[label]),
+                    _percent(top5[label]),
+                    *mistake,
+                ]
+            )
 
 
 def write_predictions(path: Path, tested: Tested, found: Findings) -> None:
@@ -67,20 +98,33 @@ def write_predictions(path: Path, tested: Tested, found: Findings) -> None:
     test, from 1.
     """
     width, read = found.best.shape[1], tested.read.tolist()
-    columns = [f"top{place} {what}" for place in range(1, width + 1) for what in ("label", "name", "probability")]
+    columns = [
+        f"top{place} {what}"
+        for place in range(1, width + 1)
+        for what in ("label", "name", "probability")
+    ]
     with atomic_write(path, "w") as file:
         writer = _writer(file)
         writer.writerow(["video", "label", "label name", *columns, "rank of the truth"])
         for row, rank in enumerate(found.rank.tolist()):
             labels = of_row(tested.labels, row)
             labels = labels if tested.multi_label else (labels,)
-            best = [value for label, share in zip(found.best[row].tolist(), found.probability[row].tolist(), strict=True)
-                    for value in (label, _name(tested, label), round(share, 6))]
-            writer.writerow([
-                tested.ids[row] if tested.ids else row + 1,
-                _joined(labels), _joined(_name(tested, label) for label in labels) if tested.class_names else "",
-                *(best if read[row] else [""] * len(best)), "" if rank > tested.classes else rank,
-            ])
+            best = [
+                value
+                for label, share in zip(
+                    found.best[row].tolist(), found.probability[row].tolist(), strict=True
+                )
+                for value in (label, _name(tested, label), round(share, 6))
+            ]
+            writer.writerow(
+                [
+                    tested.ids[row] if tested.ids else row + 1,
+                    _joined(labels),
+                    _joined(_name(tested, label) for label in labels) if tested.class_names else "",
+                    *(best if read[row] else [""] * len(best)),
+                    "" if rank > tested.classes else rank,
+                ]
+            )
 
 
 def _writer(file):

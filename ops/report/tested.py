@@ -9,7 +9,9 @@ from ops.labels import best_of
 from ops.metrics import average_precision, evaluate
 
 BEST = 5  # predictions kept of each video
-BINS = 15  # of confidence, as Guo et al., "On Calibration of Modern Neural Networks" (2017), have them
+BINS = (
+    15  # of confidence, as Guo et al., "On Calibration of Modern Neural Networks" (2017), have them
+)
 _ROWS = 2048  # videos at a time: nothing of the size of all scores is ever copied
 
 
@@ -52,7 +54,11 @@ class Tested(NamedTuple):
     @property
     def videos_of_class(self) -> np.ndarray:
         """int64 ``[classes]``: how many videos have each label."""
-        return self.labels.sum(axis=0) if self.multi_label else np.bincount(self.labels, minlength=self.classes)
+        return (
+            self.labels.sum(axis=0)
+            if self.multi_label
+            else np.bincount(self.labels, minlength=self.classes)
+        )
 
     def class_name(self, label: int) -> str:
         return self.class_names[label] if self.class_names else f"class {label}"
@@ -120,7 +126,9 @@ def study(tested: Tested) -> Findings:
     rank[~read] = tested.classes + 1
     precision = None
     if tested.multi_label:
-        precision = 100 * average_precision(np.where(read, tested.scores.T, -np.inf), tested.labels.T)
+        precision = 100 * average_precision(
+            np.where(read, tested.scores.T, -np.inf), tested.labels.T
+        )
     return Findings(best, probability, rank, truth, precision, _calibration(bins), metrics)
 
 
@@ -128,16 +136,24 @@ def class_accuracy(tested: Tested, right: np.ndarray) -> np.ndarray:
     """Percentage of the videos of each class, int64 labels, that are ``right`` (bool ``[V]``): floats ``[classes]``, NaN where
     there are none."""
     with np.errstate(invalid="ignore"):
-        return 100 * np.bincount(tested.labels[right], minlength=tested.classes) / tested.videos_of_class
+        return (
+            100
+            * np.bincount(tested.labels[right], minlength=tested.classes)
+            / tested.videos_of_class
+        )
 
 
 def _probabilities(scores: np.ndarray, given: bool, multi_label: bool) -> np.ndarray:
     if multi_label:
-        return scores.clip(0, 1) if given else 0.5 + 0.5 * np.tanh(scores / 2)  # the sigmoid; never overflows
+        return (
+            scores.clip(0, 1) if given else 0.5 + 0.5 * np.tanh(scores / 2)
+        )  # the sigmoid; never overflows
     if not given:
         return softmax(scores)
     scores = scores.clip(0, None)  # a video that failed has -1
-    return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)  # the maximum over crops does not add up to one
+    return scores / np.maximum(
+        scores.sum(axis=1, keepdims=True), 1e-12
+    )  # the maximum over crops does not add up to one
 
 
 def _rank(scores: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -20,9 +20,17 @@ def mistakes(tested: Tested, found: Findings) -> Html:
     rows = wrong[np.argsort(-found.probability[wrong, 0], kind="stable")][:_MISTAKES]
     if not len(rows):
         return tag("p", "There are none." if tested.read.any() else "No video could be read.")
-    return _cards(tested, rows, [
-        [_answer("predicted", tested, found, row),
-         ("truth", _truth(tested, row), found.truth[row])] for row in rows])
+    return _cards(
+        tested,
+        rows,
+        [
+            [
+                _answer("predicted", tested, found, row),
+                ("truth", _truth(tested, row), found.truth[row]),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def comparison(first: tuple[str, Tested, Findings], second: tuple[str, Tested, Findings]) -> Html:
@@ -30,13 +38,19 @@ def comparison(first: tuple[str, Tested, Findings], second: tuple[str, Tested, F
     (one, tested, before), (two, _, after) = first, second
     found = changes(tested, before, after)
     uneven = found.first + found.second
-    counts = table(["", f"{two} right", f"{two} wrong"],
-                   [[tag("th", f"{one} right", scope="row"), found.both, found.first],
-                    [tag("th", f"{one} wrong", scope="row"), found.second, found.neither]])
+    counts = table(
+        ["", f"{two} right", f"{two} wrong"],
+        [
+            [tag("th", f"{one} right", scope="row"), found.both, found.first],
+            [tag("th", f"{one} wrong", scope="row"), found.second, found.neither],
+        ],
+    )
     if uneven:
         chance = "less than 0.1 %" if found.p < 0.001 else f"{100 * found.p:.1f} %"
-        sentence = (f"Only {two} gets {found.second:,} videos right, only {one} {found.first:,}. If both were equally good, so "
-                    f"uneven a split or a more uneven one would come up with a chance of {chance} (exact McNemar test).")
+        sentence = (
+            f"Only {two} gets {found.second:,} videos right, only {one} {found.first:,}. If both were equally good, so "
+            f"uneven a split or a more uneven one would come up with a chance of {chance} (exact McNemar test)."
+        )
     else:
         sentence = "Both tests get the same videos right."
     if tested.multi_label:
@@ -44,9 +58,18 @@ def comparison(first: tuple[str, Tested, Findings], second: tuple[str, Tested, F
     parts = [counts, tag("p", sentence), _gains(tested, found.gain, two)]
     for rows, title in ((found.won, f"Only {two} is right"), (found.lost, f"Only {one} is right")):
         if len(rows):
-            cards = _cards(tested, rows[:_CHANGED], [
-                [("truth", _truth(tested, row), None),
-                 _answer(*first, row), _answer(*second, row)] for row in rows[:_CHANGED]])
+            cards = _cards(
+                tested,
+                rows[:_CHANGED],
+                [
+                    [
+                        ("truth", _truth(tested, row), None),
+                        _answer(*first, row),
+                        _answer(*second, row),
+                    ]
+                    for row in rows[:_CHANGED]
+                ],
+            )
             parts += [tag("h3", title, f": {len(rows[:_CHANGED])} of {len(rows):,} videos"), cards]
     return join(parts)
 
@@ -56,13 +79,31 @@ def _gains(tested: Tested, gain: np.ndarray, two: str) -> Html:
     videos = tested.videos_of_class
     order = np.argsort(-gain, kind="stable")[: int(np.isfinite(gain).sum())]
     sides = []
-    for title, part in ((f"Classes that gain most with {two}", [label for label in order[:_CLASSES] if gain[label] > 0]),
-                        ("Classes that lose most", [label for label in order[::-1][:_CLASSES] if gain[label] < 0])):
-        rows = [[named(tested.class_name(label)), tag("td", f"{gain[label]:+.1f}", class_="number"), int(videos[label])]
-                for label in part]
+    for title, part in (
+        (
+            f"Classes that gain most with {two}",
+            [label for label in order[:_CLASSES] if gain[label] > 0],
+        ),
+        ("Classes that lose most", [label for label in order[::-1][:_CLASSES] if gain[label] < 0]),
+    ):
+        rows = [
+            [
+                named(tested.class_name(label)),
+                tag("td", f"{gain[label]:+.1f}", class_="number"),
+                int(videos[label]),
+            ]
+            for label in part
+        ]
         what = "average precision" if tested.multi_label else "Prec@1"
-        sides.append(tag("div", tag("h3", title), table(["class", f"points of {what}", "videos"], rows) if rows
-                         else tag("p", "None.")))
+        sides.append(
+            tag(
+                "div",
+                tag("h3", title),
+                table(["class", f"points of {what}", "videos"], rows)
+                if rows
+                else tag("p", "None."),
+            )
+        )
     return tag("div", *sides, class_="row")
 
 
@@ -74,7 +115,10 @@ def _answer(title: str, tested: Tested, found: Findings, row: int) -> tuple:
 
 def _truth(tested: Tested, row: int) -> Html:
     labels = of_row(tested.labels, row) if tested.multi_label else [tested.labels[row]]
-    return join_names([tested.class_name(label) for label in labels[:_LABELS]], ", …" if len(labels) > _LABELS else "")
+    return join_names(
+        [tested.class_name(label) for label in labels[:_LABELS]],
+        ", …" if len(labels) > _LABELS else "",
+    )
 
 
 def _cards(tested: Tested, rows: np.ndarray, lines: Sequence[list]) -> Html:
@@ -84,8 +128,10 @@ def _cards(tested: Tested, rows: np.ndarray, lines: Sequence[list]) -> Html:
         frame = middle_frame(tested.ids[row], tested.files) if tested.files and tested.ids else None
         alt = f"middle frame of {tested.video(row)}"
         picture = tag("img", src=frame, alt=alt, loading="lazy") if frame else ""
-        told = [tag("div", f"{what}: ", which, "" if chance is None else f", {100 * chance:.1f} %")
-                for what, which, chance in facts]
+        told = [
+            tag("div", f"{what}: ", which, "" if chance is None else f", {100 * chance:.1f} %")
+            for what, which, chance in facts
+        ]
         cards.append(tag("li", picture, tag("strong", named(tested.video(row))), *told))
         seen |= frame is not None
     absent = "" if seen else tag("p", _why_no_frames(tested), class_="soft")

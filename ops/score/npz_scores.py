@@ -34,7 +34,9 @@ class NpzScores(NamedTuple):
     ids: list[str] | None
 
 
-def save_npz(path: str | Path, scores: np.ndarray, labels: np.ndarray, ids: Sequence[str] | None = None) -> None:
+def save_npz(
+    path: str | Path, scores: np.ndarray, labels: np.ndarray, ids: Sequence[str] | None = None
+) -> None:
     """Write ``scores`` float32 ``[V, F, crops, classes]``, ``labels`` integers ``[V]`` and ids, atomically.
 
     The folder is made if it is not there. What ``load_npz`` refuses is never written: raises ``ValueError`` for other
@@ -42,9 +44,17 @@ def save_npz(path: str | Path, scores: np.ndarray, labels: np.ndarray, ids: Sequ
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.dtype != np.float32 or scores.ndim != 4 or not scores.size:
-        raise ValueError(f"scores must be float32 [V, F, crops, classes], got {scores.dtype} {scores.shape}")
-    if labels.dtype.kind not in "iu" or labels.shape != scores.shape[:1] or len(labels) != len(labels if ids is None else ids):
-        raise ValueError(f"{len(scores)} videos need as many integer labels and ids, got {labels.dtype} {labels.shape}")
+        raise ValueError(
+            f"scores must be float32 [V, F, crops, classes], got {scores.dtype} {scores.shape}"
+        )
+    if (
+        labels.dtype.kind not in "iu"
+        or labels.shape != scores.shape[:1]
+        or len(labels) != len(labels if ids is None else ids)
+    ):
+        raise ValueError(
+            f"{len(scores)} videos need as many integer labels and ids, got {labels.dtype} {labels.shape}"
+        )
     if labels.min() < 0 or labels.max() >= scores.shape[-1]:
         raise ValueError(f"labels outside [0, {scores.shape[-1]})")
     content = {"scores": scores, "labels": labels.astype(np.int64)}
@@ -67,7 +77,10 @@ def load_npz(path: str | Path) -> NpzScores:
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             limit = max(_ALWAYS_ADMITTED, _LARGEST_RATIO * os.fstat(file.fileno()).st_size)
-            content = {key: _read_member(archive, f"{key}.npy", limit) for key in ("scores", "labels", "ids")}
+            content = {
+                key: _read_member(archive, f"{key}.npy", limit)
+                for key in ("scores", "labels", "ids")
+            }
         return _scores(path, content)
     except RefusedPickle as refused:
         raise UserError(f"{path}: {refused}") from None
@@ -76,10 +89,14 @@ def load_npz(path: str | Path) -> NpzScores:
     except UserError:
         raise
     except Exception as error:  # a hostile or damaged zip file or header can raise nearly anything
-        raise UserError(f"{path}: is not an .npz file, or is damaged ({type(error).__name__})") from None
+        raise UserError(
+            f"{path}: is not an .npz file, or is damaged ({type(error).__name__})"
+        ) from None
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray | PickledArray | list | None:
+def _read_member(
+    archive: zipfile.ZipFile, name: str, limit: int
+) -> np.ndarray | PickledArray | list | None:
     """One array of the archive, or None if it is not there."""
     try:
         info = archive.getinfo(name)
@@ -88,7 +105,9 @@ def _read_member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray 
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise RefusedPickle(f"{name} is compressed in a way that numpy does not use")
     if info.file_size > limit:
-        raise RefusedPickle(f"{name} says it unpacks to {info.file_size} bytes, too many for a file of this size")
+        raise RefusedPickle(
+            f"{name} says it unpacks to {info.file_size} bytes, too many for a file of this size"
+        )
     with archive.open(info) as member:
         shape, fortran, dtype = _header(member)
         # In pieces, so that nothing is allocated for bytes that are not there; they end at file_size.
@@ -96,16 +115,27 @@ def _read_member(archive: zipfile.ZipFile, name: str, limit: int) -> np.ndarray 
     if dtype.hasobject:
         loaded = safe_loads(data, objects=True)
         if isinstance(loaded, PickledArray) and loaded.shape != shape:
-            raise RefusedPickle(f"{name} has the shape {shown(shape)} in its header, but {shown(loaded.shape)} inside")
+            raise RefusedPickle(
+                f"{name} has the shape {shown(shape)} in its header, but {shown(loaded.shape)} inside"
+            )
         return loaded
-    if not dtype.itemsize or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
-        raise RefusedPickle(f"{name} has {len(data)} bytes of {dtype}, which do not fill the shape {shown(shape)}")
+    if (
+        not dtype.itemsize
+        or min(shape, default=0) < 0
+        or math.prod(shape) * dtype.itemsize != len(data)
+    ):
+        raise RefusedPickle(
+            f"{name} has {len(data)} bytes of {dtype}, which do not fill the shape {shown(shape)}"
+        )
     return np.ndarray(shape, dtype, data, order="F" if fortran else "C")
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(member)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that Python 2 wrote it, with an L after its integers
         return read(member)
@@ -138,9 +168,13 @@ def _agreed(labels: list | None, own: list | None, videos: int, classes: int) ->
         raise RefusedPickle(f"has {len(labels)} labels for {videos} videos")
     for row, (label, other) in enumerate(zip(labels, own or labels, strict=True), 1):
         if type(label) is not int or not 0 <= label < classes:
-            raise RefusedPickle(f"row {row} of {videos} has the label {shown(label)}, not an integer in [0, {classes})")
+            raise RefusedPickle(
+                f"row {row} of {videos} has the label {shown(label)}, not an integer in [0, {classes})"
+            )
         if label != other:
-            raise RefusedPickle(f"row {row} of {videos} has the label {label} in labels, but {shown(other)} beside its scores")
+            raise RefusedPickle(
+                f"row {row} of {videos} has the label {label} in labels, but {shown(other)} beside its scores"
+            )
     return labels
 
 
@@ -149,11 +183,17 @@ def _rows(scores: PickledArray | list) -> list[tuple]:
     rows = scores.objects() if isinstance(scores, PickledArray) else scores
     if isinstance(scores, PickledArray) and scores.shape[1:] == (2,):
         rows = list(zip(rows[::2], rows[1::2], strict=True))
-    elif not isinstance(rows, list) or (isinstance(scores, PickledArray) and len(scores.shape) != 1):
+    elif not isinstance(rows, list) or (
+        isinstance(scores, PickledArray) and len(scores.shape) != 1
+    ):
         raise RefusedPickle("has scores that are no list of (array, label)")
     rows = [(row, None) if isinstance(row, PickledArray) else row for row in rows]
     for row, pair in enumerate(rows, 1):
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], PickledArray):
+        if (
+            not isinstance(pair, list | tuple)
+            or len(pair) != 2
+            or not isinstance(pair[0], PickledArray)
+        ):
             raise RefusedPickle(f"row {row} of {len(rows)} of its scores is not (array, label)")
     if not rows:
         raise RefusedPickle("holds scores of no video")
@@ -169,7 +209,9 @@ def _arrays(rows: list[tuple]) -> list[np.ndarray]:
         seen.add(id(array.raw))
         shape = array.shape if isinstance(array.shape, tuple) else ()
         if len(shape) != 3 or 0 in shape or shape[2] != (classes := classes or shape[2]):
-            raise RefusedPickle(f"{at} has scores of shape {shown(array.shape)}, not [frames, crops, {classes or 'classes'}]")
+            raise RefusedPickle(
+                f"{at} has scores of shape {shown(array.shape)}, not [frames, crops, {classes or 'classes'}]"
+            )
         with np.errstate(over="ignore"):
             videos.append(array.array().astype(np.float32, copy=False))
     return videos
@@ -179,7 +221,9 @@ def _labels(labels: np.ndarray | PickledArray | list | None) -> list | None:
     """Labels as a list of Python values, or None where there are none."""
     if isinstance(labels, np.ndarray):
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise RefusedPickle(f"has labels {labels.dtype} {shown(labels.shape)}, not integers [videos]")
+            raise RefusedPickle(
+                f"has labels {labels.dtype} {shown(labels.shape)}, not integers [videos]"
+            )
         return labels.tolist()
     labels = labels.objects() if isinstance(labels, PickledArray) else labels
     if not isinstance(labels, list) or all(label is None for label in labels):
@@ -192,7 +236,11 @@ def _plain(label: object) -> object:
     if not isinstance(label, PickledArray):
         return label
     values = label.values()
-    return int(values[0]) if values.size == 1 and values.dtype.kind in "iu" else f"array of {values.dtype}"
+    return (
+        int(values[0])
+        if values.size == 1 and values.dtype.kind in "iu"
+        else f"array of {values.dtype}"
+    )
 
 
 def _ids(path: str | Path, ids: object, videos: int) -> list[str] | None:
@@ -201,7 +249,11 @@ def _ids(path: str | Path, ids: object, videos: int) -> list[str] | None:
     names = ids.objects() if isinstance(ids, PickledArray) else None
     if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind in "SU":
         names = (np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids).tolist()
-    if not isinstance(names, list) or len(names) != videos or not all(isinstance(name, str) for name in names):
+    if (
+        not isinstance(names, list)
+        or len(names) != videos
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise RefusedPickle(f"has ids that are not {videos} texts")
     check_ids(path, names)
     return names

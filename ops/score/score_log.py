@@ -9,6 +9,7 @@ where the content is the logits of all views of a video (float32, tag ``SCOR``),
 (UTF-8, filled up with blanks to a multiple of 4, tag ``FAIL``). A process that is killed leaves at most one broken record,
 the last one of its log; it is left out, and the video is scored again.
 """
+
 import contextlib
 import os
 import shutil
@@ -61,8 +62,10 @@ class ScoreLog:
                 os.fsync(self._file)
                 self._synced = time.monotonic()
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror}); the scores so far are kept: make room, and "
-                            f"start the same command again") from None
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); the scores so far are kept: make room, and "
+                f"start the same command again"
+            ) from None
 
     def close(self) -> None:
         """Sync and close; a log without records is removed."""
@@ -88,8 +91,13 @@ class Finished:
     """
 
     def __init__(self, folder: str | Path, videos: int, values: int) -> None:
-        paths = sorted(Path(folder).glob("*.log"), key=lambda path: int(path.stem) if path.stem.isdecimal() else -1)
-        self.next_number = 1 + max((int(path.stem) for path in paths if path.stem.isdecimal()), default=-1)
+        paths = sorted(
+            Path(folder).glob("*.log"),
+            key=lambda path: int(path.stem) if path.stem.isdecimal() else -1,
+        )
+        self.next_number = 1 + max(
+            (int(path.stem) for path in paths if path.stem.isdecimal()), default=-1
+        )
         self.failures: dict[int, str] = {}
         self._maps: list[np.ndarray] = []
         self._log = np.full(videos, -1, np.int32)

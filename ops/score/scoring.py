@@ -1,4 +1,5 @@
 """Score every video of a loader: crops on the device, several clips a batch, reading and computing at the same time."""
+
 import contextlib
 import time
 from typing import NamedTuple
@@ -26,18 +27,34 @@ class Pace(NamedTuple):
     def text(self):
         share = self.waited / max(self.seconds, 1e-9)
         bound = "data: more -j or a faster disk would help" if share > 0.5 else "the model"
-        return (f"{self.videos} videos in {self.seconds:.1f} s, {self.videos / max(self.seconds, 1e-9):.2f} videos/s; "
-                f"{share:.0%} of it waiting for data, bound by {bound}")
+        return (
+            f"{self.videos} videos in {self.seconds:.1f} s, {self.videos / max(self.seconds, 1e-9):.2f} videos/s; "
+            f"{share:.0%} of it waiting for data, bound by {bound}"
+        )
 
 
 def autocast(device, amp):
     """Context of mixed precision on a device; amp: "none", "bf16" or "fp16"."""
-    return contextlib.nullcontext() if amp == "none" else torch.autocast(device.type, AMP_DTYPES[amp])
+    return (
+        contextlib.nullcontext() if amp == "none" else torch.autocast(device.type, AMP_DTYPES[amp])
+    )
 
 
 @torch.inference_mode()
-def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1, view_batch=None, desc="scoring", total=None,
-                stop=None):
+def score_views(
+    model,
+    loader,
+    world,
+    done,
+    failed,
+    *,
+    amp="none",
+    batch_size=1,
+    view_batch=None,
+    desc="scoring",
+    total=None,
+    stop=None,
+):
     """Send the views of all videos of a loader through the network, and hand over each video as it is finished.
 
     model: a TSN in eval mode (with consensus "identity", the mean of the segments' scores is taken); loader: of a
@@ -53,7 +70,14 @@ def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1,
     network = _Bounded(model, view_batch, world.device, amp)
     started, waited = time.perf_counter(), 0.0
     items = iter(loader)
-    bar = tqdm(desc=desc, unit="video", total=total, disable=None if world.is_main else True, leave=False, smoothing=0.05)
+    bar = tqdm(
+        desc=desc,
+        unit="video",
+        total=total,
+        disable=None if world.is_main else True,
+        leave=False,
+        smoothing=0.05,
+    )
     with contextlib.closing(bar):
         work = _Work(network, loader.dataset, world.device, batch_size, done)
         while True:
@@ -67,8 +91,10 @@ def score_views(model, loader, world, done, failed, *, amp="none", batch_size=1,
             else:
                 work.add(item)
             share = waited / (time.perf_counter() - started)
-            bar.set_postfix_str(f"{work.text}, bound by {'data' if share > 0.5 else 'model'} ({share:.0%} waiting)",
-                                refresh=False)
+            bar.set_postfix_str(
+                f"{work.text}, bound by {'data' if share > 0.5 else 'model'} ({share:.0%} waiting)",
+                refresh=False,
+            )
             bar.update(world.size)  # the other processes are about as far
         work.finish()
     return Pace(work.videos, time.perf_counter() - started, waited)
@@ -78,7 +104,13 @@ class _Work:
     """Clips on their way through the network. While the device computes a batch, the next is cut and the last is looked at."""
 
     def __init__(self, network, dataset, device, batch_size, done):
-        self.network, self.dataset, self.device, self.batch_size, self.done = network, dataset, device, batch_size, done
+        self.network, self.dataset, self.device, self.batch_size, self.done = (
+            network,
+            dataset,
+            device,
+            batch_size,
+            done,
+        )
         # What waits for a batch: (index, logits of the video's clips so far, how many these will be), and the crops of each.
         self.clips, self.views = [], []
         self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -110,7 +142,9 @@ class _Work:
         with torch.cuda.stream(self.copies):
             sent = values.to(self.device, non_blocking=True)
         computing.wait_stream(self.copies)
-        sent.record_stream(computing)  # its memory must not be used for the next copy while it is being read
+        sent.record_stream(
+            computing
+        )  # its memory must not be used for the next copy while it is being read
         return sent
 
     def launch(self):
@@ -119,7 +153,9 @@ class _Work:
 
     def land(self):
         arrival, clips = self.flying.pop(0)
-        for (index, logits, count), own in zip(clips, arrival.wait().tensor_split(len(clips)), strict=True):
+        for (index, logits, count), own in zip(
+            clips, arrival.wait().tensor_split(len(clips)), strict=True
+        ):
             logits.append(own)
             if len(logits) == count:
                 self.score(index, torch.cat(logits).numpy())
@@ -149,18 +185,26 @@ class _Bounded:
         """uint8 ``[V, T, L*C, H, W]`` -> float32 ``[V, classes]``, on the device."""
         while True:
             try:
-                return torch.cat([self.part(part) for part in views.split(self.limit or len(views))])
+                return torch.cat(
+                    [self.part(part) for part in views.split(self.limit or len(views))]
+                )
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                if not isinstance(
+                    error, torch.OutOfMemoryError
+                ) and "can't allocate memory" not in str(error):
                     raise
             # Outside the handler: its traceback holds the tensors that filled the memory.
             tried = min(self.limit or len(views), len(views))
             if tried == 1:
-                raise UserError(f"{self.device} has too little memory for a single view; try --amp bf16, or another device")
+                raise UserError(
+                    f"{self.device} has too little memory for a single view; try --amp bf16, or another device"
+                )
             self.limit = tried // 2
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            tqdm.write(f"warning: {tried} views at once do not fit into the memory of {self.device}; now {self.limit}")
+            tqdm.write(
+                f"warning: {tried} views at once do not fit into the memory of {self.device}; now {self.limit}"
+            )
 
     def part(self, views):
         with autocast(self.device, self.amp):
@@ -209,8 +253,16 @@ def score_videos(model, loader, world, *, stop=None, **options):
         rows.append(logits)
 
     stopped = world.flag("stop scoring")
-    score_views(model, loader, world, done, failures.append, total=len(loader.dataset), **options,
-                stop=stop and (lambda: stopped(bool(stop()))))
+    score_views(
+        model,
+        loader,
+        world,
+        done,
+        failures.append,
+        total=len(loader.dataset),
+        **options,
+        stop=stop and (lambda: stopped(bool(stop()))),
+    )
     if world.largest(int(bool(stop and stop()))) != [0]:
         return None
     parts = distributed.gather((indices, np.stack(rows) if rows else None, failures))
@@ -219,11 +271,15 @@ def score_videos(model, loader, world, *, stop=None, **options):
 
 def _assemble(parts, labels):
     """The parts of all processes in list order."""
-    failures = sorted((failure for part in parts for failure in part[2]), key=lambda failure: failure.index)
+    failures = sorted(
+        (failure for part in parts for failure in part[2]), key=lambda failure: failure.index
+    )
     seen = np.zeros(len(labels), np.int64)
     example = next((part[1] for part in parts if part[1] is not None), None)
     if example is None:
-        raise UserError(f"none of {len(labels)} videos could be read; the first: {failures[0].id}: {failures[0].reason}")
+        raise UserError(
+            f"none of {len(labels)} videos could be read; the first: {failures[0].id}: {failures[0].reason}"
+        )
     logits = np.zeros((len(labels), *example.shape[1:]), np.float32)
     for indices, rows, _ in parts:
         if indices:
@@ -234,5 +290,7 @@ def _assemble(parts, labels):
         mark_unread(logits[:, view], labels, unread)
     np.add.at(seen, unread, 1)
     if (seen != 1).any():
-        raise RuntimeError(f"{(seen != 1).sum()} of {len(labels)} videos were not scored exactly once")
+        raise RuntimeError(
+            f"{(seen != 1).sum()} of {len(labels)} videos were not scored exactly once"
+        )
     return Scored(logits, labels, failures)

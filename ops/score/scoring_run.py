@@ -4,6 +4,7 @@ A test that is stopped at any moment and started again goes on where it was, and
 stopped. ``OUTPUT_DIR`` then holds ``{clip}_crop{crop}.pkl`` (``ops/scores.py``), ``scores.json``
 (``ops/score/score_folder.py``) and ``failures.csv``; while the test runs, ``unfinished/`` (``ops/score/score_log.py``).
 """
+
 import contextlib
 from pathlib import Path
 from typing import NamedTuple
@@ -43,13 +44,22 @@ class Test(NamedTuple):
     def line(self):
         clips, protocol = self.facts.clips, self.facts.protocol
         start = f"clip {clips[0]}, " if len(clips) == 1 else ""
-        return start + scores.protocol_line(self.facts, len(clips), protocol["crops"], len(self.facts.ids),
-                                            softmax=protocol["average"] == "softmax")
+        return start + scores.protocol_line(
+            self.facts,
+            len(clips),
+            protocol["crops"],
+            len(self.facts.ids),
+            softmax=protocol["average"] == "softmax",
+        )
 
     @property
     def views(self):
         """(clip, crop) of each row of a video's logits."""
-        return [(clip, crop) for clip in self.facts.clips for crop in range(self.facts.protocol["crops"])]
+        return [
+            (clip, crop)
+            for clip in self.facts.clips
+            for crop in range(self.facts.protocol["crops"])
+        ]
 
     def path(self, clip, crop):
         return scores.score_path(self.folder, clip, crop)
@@ -60,19 +70,35 @@ def score(args, test, world, name):
 
     name: of this test among those of the run. Every process works on the same videos; the main one has the lock.
     """
-    unfinished, videos, values = test.folder / score_log.FOLDER, len(test.dataset), len(test.views) * test.model.num_class
+    unfinished, videos, values = (
+        test.folder / score_log.FOLDER,
+        len(test.dataset),
+        len(test.views) * test.model.num_class,
+    )
     plan = None
     if world.is_main:
         facts = read_facts(test.folder)
-        if facts and set(test.facts.clips) <= set(facts.clips) and all(test.path(*view).exists() for view in test.views):
-            print(f"{test.folder}: scored already, by the same weights and protocol; reading the scores there")
-            score_log.remove(unfinished)  # where the run that scored them ended just before it would have done so
+        if (
+            facts
+            and set(test.facts.clips) <= set(facts.clips)
+            and all(test.path(*view).exists() for view in test.views)
+        ):
+            print(
+                f"{test.folder}: scored already, by the same weights and protocol; reading the scores there"
+            )
+            score_log.remove(
+                unfinished
+            )  # where the run that scored them ended just before it would have done so
         else:
             write_facts(unfinished, test.facts)
             finished = score_log.Finished(unfinished, videos, values)
             plan = finished.missing(), finished.next_number
-            before = f", {videos - len(plan[0])} of them scored before" if len(plan[0]) < videos else ""
-            print(f"scoring {videos} videos{before} on {world.size} x {world.device}, amp {args.amp}")
+            before = (
+                f", {videos - len(plan[0])} of them scored before" if len(plan[0]) < videos else ""
+            )
+            print(
+                f"scoring {videos} videos{before} on {world.size} x {world.device}, amp {args.amp}"
+            )
     plan = distributed.from_main(plan)
     if plan is None:
         return facts if world.is_main else None
@@ -88,8 +114,10 @@ def score(args, test, world, name):
     try:
         facts = write(test, score_log.Finished(unfinished, videos, values))
     except OSError as error:
-        raise UserError(f"{test.folder}: the score files cannot be written ({error.strerror}); all is scored: make room, and "
-                        f"start the same command again") from None
+        raise UserError(
+            f"{test.folder}: the score files cannot be written ({error.strerror}); all is scored: make room, and "
+            f"start the same command again"
+        ) from None
     score_log.remove(unfinished)
     return facts
 
@@ -101,49 +129,84 @@ def score_missing(args, test, world, sampler, log):
         fuse_batch_norm(model)
     if args.channels_last:
         model.to_channels_last()
-    loader = make_loader(test.dataset, sampler, None, workers=args.workers, timeout=args.timeout, in_order=False,
-                         pin_memory=world.device.type == "cuda")
+    loader = make_loader(
+        test.dataset,
+        sampler,
+        None,
+        workers=args.workers,
+        timeout=args.timeout,
+        in_order=False,
+        pin_memory=world.device.type == "cuda",
+    )
     videos = test.dataset.video_list
 
     def done(row, logits):
         if not np.isfinite(logits).all():
-            raise UserError(f"{videos.path}:{videos[row].line}: {videos[row].id}: its scores are not finite; a broken "
-                            f"checkpoint, or too large numbers for --amp {args.amp}")
+            raise UserError(
+                f"{videos.path}:{videos[row].line}: {videos[row].id}: its scores are not finite; a broken "
+                f"checkpoint, or too large numbers for --amp {args.amp}"
+            )
         log.add(row, logits)
 
     def failed(failure):
         message = f"{videos.path}:{failure.line}: {failure.id}: {failure.reason}"
         if args.on_error == "stop":
-            raise UserError(f"{message}; mend the list, or count such videos as wrong with --on-error count-wrong")
+            raise UserError(
+                f"{message}; mend the list, or count such videos as wrong with --on-error count-wrong"
+            )
         tqdm.write(f"warning: {message}; counted as wrong")
         log.fail(failure.index, failure.reason)
 
     try:
         with loader_errors(loader):
-            return score_views(torch.compile(model) if args.compile else model, loader, world, done, failed, amp=args.amp,
-                               batch_size=args.batch_size, view_batch=args.view_batch, total=len(sampler.indices))
+            return score_views(
+                torch.compile(model) if args.compile else model,
+                loader,
+                world,
+                done,
+                failed,
+                amp=args.amp,
+                batch_size=args.batch_size,
+                view_batch=args.view_batch,
+                total=len(sampler.indices),
+            )
     except LoaderError as error:
-        raise UserError(f"{error}; the scores so far are kept: start the same command again") from None
+        raise UserError(
+            f"{error}; the scores so far are kept: start the same command again"
+        ) from None
 
 
 def write(test, finished):
     """Write ``{clip}_crop{k}.pkl`` of each clip and crop, as TDN does, all in one pass over the logs, ``failures.csv`` and
     ``scores.json``. Returns the facts of the directory, this run and earlier ones together."""
     if (missing := finished.missing()).size:
-        raise UserError(f"{test.folder}: {missing.size} videos are not in the logs; is --output_dir one disk for all machines?")
+        raise UserError(
+            f"{test.folder}: {missing.size} videos are not in the logs; is --output_dir one disk for all machines?"
+        )
     if len(finished.failures) == len(test.facts.ids):
         row, reason = next(iter(finished.failures.items()))
-        raise UserError(f"none of {len(test.facts.ids)} videos could be read; the first: {test.facts.ids[row]}: {reason}; "
-                        f"remove {test.folder / score_log.FOLDER} before the next try")
+        raise UserError(
+            f"none of {len(test.facts.ids)} videos could be read; the first: {test.facts.ids[row]}: {reason}; "
+            f"remove {test.folder / score_log.FOLDER} before the next try"
+        )
     num_class, labels = test.model.num_class, test.facts.labels
     with contextlib.ExitStack() as files:
-        writers = [scores.ScoreWriter(files.enter_context(atomic_write(test.path(*view))), num_class) for view in test.views]
+        writers = [
+            scores.ScoreWriter(files.enter_context(atomic_write(test.path(*view))), num_class)
+            for view in test.views
+        ]
         for row in range(len(labels)):
             logits = finished.logits(row)
             if logits is None:
                 logits = np.zeros(len(writers) * num_class, np.float32)
-                mark_unread(logits.reshape(len(writers), -1), np.repeat(labels[row : row + 1], len(writers), 0), slice(None))
-            for writer, of_view in zip(writers, logits.reshape(len(writers), num_class), strict=True):
+                mark_unread(
+                    logits.reshape(len(writers), -1),
+                    np.repeat(labels[row : row + 1], len(writers), 0),
+                    slice(None),
+                )
+            for writer, of_view in zip(
+                writers, logits.reshape(len(writers), num_class), strict=True
+            ):
                 writer.write(of_view, of_row(labels, row))
         for writer in writers:
             writer.close()
@@ -153,8 +216,16 @@ def write(test, finished):
         others = [clip for clip in failure["clips"] if clip not in test.facts.clips]
         failures += [{**failure, "clips": others}] if others else []
     lines = test.dataset.video_list
-    failures += [{"row": row, "line": lines[row].line, "id": lines[row].id, "reason": reason, "clips": test.facts.clips}
-                 for row, reason in sorted(finished.failures.items())]
+    failures += [
+        {
+            "row": row,
+            "line": lines[row].line,
+            "id": lines[row].id,
+            "reason": reason,
+            "clips": test.facts.clips,
+        }
+        for row, reason in sorted(finished.failures.items())
+    ]
     clips = sorted({*test.facts.clips, *(old.clips if old else [])})
     facts = test.facts._replace(clips=clips, failures=failures)
     write_failures(test.folder / "failures.csv", failures)
@@ -175,11 +246,25 @@ def source_of(test):
 
     mean = view_sum(views(), is_softmax) / len(test.views)
     mark_unread(mean, test.facts.labels, failed)
-    return Source(str(test.folder), mean, test.facts.labels, test.facts.ids, is_softmax, test.line, failed, test.facts)
+    return Source(
+        str(test.folder),
+        mean,
+        test.facts.labels,
+        test.facts.ids,
+        is_softmax,
+        test.line,
+        failed,
+        test.facts,
+    )
 
 
 def save_views(path, test):
     """Write all scores of a test to one ``.npz`` file, as tsn-pytorch does."""
     views = np.stack([scores.load_scores(test.path(*view))[0] for view in test.views], axis=1)
     crops = test.facts.protocol["crops"]
-    save_npz(path, views.reshape(len(views), -1, crops, test.model.num_class), test.facts.labels, test.facts.ids)
+    save_npz(
+        path,
+        views.reshape(len(views), -1, crops, test.model.num_class),
+        test.facts.labels,
+        test.facts.ids,
+    )

@@ -12,7 +12,12 @@ from ops.files import atomic_write
 
 
 def write_submission(
-    path: str | Path, ids: Sequence[str], scores: np.ndarray, *, class_names: Sequence[str] | None, dataset: str | None
+    path: str | Path,
+    ids: Sequence[str],
+    scores: np.ndarray,
+    *,
+    class_names: Sequence[str] | None,
+    dataset: str | None,
 ) -> None:
     """Write one line a video, atomically: ``id;p1;p2;p3;p4;p5`` for ``somethingv2``, else ``id;class name``.
 
@@ -28,7 +33,9 @@ def write_submission(
     _check_texts(path, "id", ids)
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
-        raise UserError(f"{path}: the id {twice} comes twice; remove one from the list and test again")
+        raise UserError(
+            f"{path}: the id {twice} comes twice; remove one from the list and test again"
+        )
     best = np.argsort(-scores, axis=1, kind="stable")
     if dataset == "somethingv2":
         answers = [";".join(map(str, row)) for row in best[:, :5].tolist()]
@@ -38,16 +45,22 @@ def write_submission(
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "w") as file:
-            file.writelines(f"{video};{answer}\n" for video, answer in zip(ids, answers, strict=True))
+            file.writelines(
+                f"{video};{answer}\n" for video, answer in zip(ids, answers, strict=True)
+            )
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _names(path: str | Path, class_names: Sequence[str] | None, classes: int) -> Sequence[str]:
     if class_names is None:
-        raise UserError(f"{path}: needs the names of the classes (only somethingv2 is submitted as labels): --class_names")
+        raise UserError(
+            f"{path}: needs the names of the classes (only somethingv2 is submitted as labels): --class_names"
+        )
     if len(class_names) != classes:
-        raise UserError(f"{path}: {len(class_names)} class names, but the scores are of {classes} classes")
+        raise UserError(
+            f"{path}: {len(class_names)} class names, but the scores are of {classes} classes"
+        )
     _check_texts(path, "class name", class_names)
     return class_names
 
@@ -55,4 +68,6 @@ def _names(path: str | Path, class_names: Sequence[str] | None, classes: int) ->
 def _check_texts(path: str | Path, kind: str, texts: Sequence[str]) -> None:
     for text in texts:
         if not text or re.search("[;\n\r]", text):
-            raise UserError(f"{path}: the {kind} {text!r} does not fit in a line with ';' between its parts")
+            raise UserError(
+                f"{path}: the {kind} {text!r} does not fit in a line with ';' between its parts"
+            )

@@ -24,10 +24,15 @@ def order_of(first: tuple[str, Sequence[str]], other: tuple[str, Sequence[str]])
     Raises ``UserError`` when an id comes twice in one of them, or is not in both.
     """
     rows = [_rows(*first), _rows(*other)]
-    lost = [[video for video in ids if video not in found] for ids, found in zip(rows, reversed(rows), strict=True)]
+    lost = [
+        [video for video in ids if video not in found]
+        for ids, found in zip(rows, reversed(rows), strict=True)
+    ]
     texts = [
         f"{len(absent)} of {len(ids)} videos of {there} are not in {here} ({_some(absent)})"
-        for absent, ids, there, here in zip(lost, rows, (first[0], other[0]), (other[0], first[0]), strict=True)
+        for absent, ids, there, here in zip(
+            lost, rows, (first[0], other[0]), (other[0], first[0]), strict=True
+        )
         if absent
     ]
     if texts:

@@ -1,4 +1,5 @@
 """The temporal modules and where each one sits in a backbone. A new module is a file beside this one and a row below."""
+
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,31 +56,53 @@ class TemporalModule:
 
 def _read_tin(shapes):
     """T and shift_div: some files of MMAction2 move an eighth of the channels, not the quarter their configuration names."""
-    block = next(key.partition(".before_conv1.")[0] for key in shapes if ".before_conv1.offset_conv." in key)
-    conv = shapes.get(f"{block}.conv1.weight") or shapes[f"{block}.conv.0.0.weight"]  # of a ResNet or a MobileNetV2
-    return {"num_segments": shapes[f"{block}.before_conv1.offset_fc1.weight"][1],
-            "shift_div": conv[1] // shapes[f"{block}.before_conv1.offset_conv.weight"][1]}
+    block = next(
+        key.partition(".before_conv1.")[0] for key in shapes if ".before_conv1.offset_conv." in key
+    )
+    conv = (
+        shapes.get(f"{block}.conv1.weight") or shapes[f"{block}.conv.0.0.weight"]
+    )  # of a ResNet or a MobileNetV2
+    return {
+        "num_segments": shapes[f"{block}.before_conv1.offset_fc1.weight"][1],
+        "shift_div": conv[1] // shapes[f"{block}.before_conv1.offset_conv.weight"][1],
+    }
 
 
 MODULES = {
     "tsn": TemporalModule(),
     "tsm": TemporalModule(
-        slot="before_conv1", make=TemporalShift, skips_when_deep=True,
+        slot="before_conv1",
+        make=TemporalShift,
+        skips_when_deep=True,
         options={"shift_div": 8, "shift_place": "blockres", "shift_direction": "both"},
     ),
     "tdn": TemporalModule(
-        slot="before_conv2", stages=(2, 3, 4), make=LongTermDifference, stem=ShortTermDifference,
-        frames_per_segment=FRAMES, modalities=("RGB",), lr_policy="flat", partial_bn=False, average="softmax",
+        slot="before_conv2",
+        stages=(2, 3, 4),
+        make=LongTermDifference,
+        stem=ShortTermDifference,
+        frames_per_segment=FRAMES,
+        modalities=("RGB",),
+        lr_policy="flat",
+        partial_bn=False,
+        average="softmax",
         long_sampling="random",
         mark="before_conv2.squeeze.",
     ),
     "tam": TemporalModule(
-        slot="before_conv2", make=TemporalAdaptive, long_sampling="dense", partial_bn=False, head_rate=True,
+        slot="before_conv2",
+        make=TemporalAdaptive,
+        long_sampling="dense",
+        partial_bn=False,
+        head_rate=True,
         mark="before_conv2.kernel_fc1.",
         read=lambda shapes: {"num_segments": shapes["layer1.0.before_conv2.kernel_fc1.weight"][1]},
     ),
     "tin": TemporalModule(
-        slot="before_conv1", make=TemporalInterlace, options={"shift_div": 4}, average="softmax",
+        slot="before_conv1",
+        make=TemporalInterlace,
+        options={"shift_div": 4},
+        average="softmax",
         mark="before_conv1.offset_conv.",
         read=_read_tin,
     ),
@@ -102,14 +125,27 @@ def resolve_options(module, given):
         known = {"shift_place": PLACES, "shift_direction": DIRECTIONS}.get(name)
         if known and value not in known:
             raise UserError(f"--{name} {value}: unknown; known are {', '.join(known)}")
-        least = 2 if defaults.get("shift_direction") and given.get("shift_direction") != "past" else 1
+        least = (
+            2 if defaults.get("shift_direction") and given.get("shift_direction") != "past" else 1
+        )
         if name == "shift_div" and (type(value) is not int or value < least):
-            raise UserError(f"--shift_div {value}: must be a whole number from {least} for {module}")
+            raise UserError(
+                f"--shift_div {value}: must be a whole number from {least} for {module}"
+            )
     return {**defaults, **given}
 
 
-def insert(module, backbone, num_segments, *, non_local=False, temporal_pool=False, stochastic_depth=0.0, arch="this backbone",
-           **options):
+def insert(
+    module,
+    backbone,
+    num_segments,
+    *,
+    non_local=False,
+    temporal_pool=False,
+    stochastic_depth=0.0,
+    arch="this backbone",
+    **options,
+):
     """Put the guests of ``MODULES[module]`` into the slots of a backbone, in place.
 
     Weights that a guest takes over from the backbone are those the backbone has now: load pretrained ones first.
@@ -126,7 +162,9 @@ def insert(module, backbone, num_segments, *, non_local=False, temporal_pool=Fal
     later = num_segments
     if temporal_pool:
         if not hasattr(backbone, "before_stage2"):
-            raise UserError(f"--temporal_pool needs a ResNet: {arch} has no place for it after its first stage")
+            raise UserError(
+                f"--temporal_pool needs a ResNet: {arch} has no place for it after its first stage"
+            )
         if num_segments % 2:
             raise UserError(f"--temporal_pool halves the segments: {num_segments} is odd")
         backbone.before_stage2 = TemporalPool(num_segments)
@@ -139,12 +177,28 @@ def insert(module, backbone, num_segments, *, non_local=False, temporal_pool=Fal
         step = 2 if row.skips_when_deep and slot != "before_block" and len(stages[2]) >= DEEP else 1
         for number in row.stages or range(1, len(stages) + 1):
             segments = num_segments if number == 1 else later
-            _fill(stages[number - 1][::step], slot, lambda channels, T=segments: row.make(channels, T, **options), module, arch)
+            _fill(
+                stages[number - 1][::step],
+                slot,
+                lambda channels, T=segments: row.make(channels, T, **options),
+                module,
+                arch,
+            )
     if non_local:
         for number in (2, 3):
-            _fill(stages[number - 1][::2], "after_block", lambda channels: NonLocal(channels, later), "--non_local", arch)
+            _fill(
+                stages[number - 1][::2],
+                "after_block",
+                lambda channels: NonLocal(channels, later),
+                "--non_local",
+                arch,
+            )
     if stochastic_depth:
-        blocks = [(block, num_segments if stage is stages[0] else later) for stage in stages for block in stage]
+        blocks = [
+            (block, num_segments if stage is stages[0] else later)
+            for stage in stages
+            for block in stage
+        ]
         for index, (block, segments) in enumerate(blocks, 1):
             guest = StochasticDepth(stochastic_depth * index / len(blocks), segments)
             _fill([block], "before_sum", lambda _, guest=guest: guest, "--stochastic_depth", arch)
@@ -154,7 +208,11 @@ def _fill(blocks, slot, make, guest, arch):
     """Give each block a guest in a slot."""
     for block in blocks:
         if slot not in block.slots:
-            others = [place for place, name in PLACES.items() if name in block.slots and guest == "tsm"]
+            others = [
+                place for place, name in PLACES.items() if name in block.slots and guest == "tsm"
+            ]
             hint = f"; use --shift_place {others[0]}" if others else ""
-            raise UserError(f"{guest}: the blocks of {arch} have no slot {slot} (they have {', '.join(block.slots)}){hint}")
+            raise UserError(
+                f"{guest}: the blocks of {arch} have no slot {slot} (they have {', '.join(block.slots)}){hint}"
+            )
         setattr(block, slot, make(block.slots[slot]))

@@ -6,6 +6,7 @@ liu-zhy/temporal-adaptive-module ops/temporal_module.py).
 
 Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the module keeps.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -58,7 +59,7 @@ def _fold(kernel, gate):
     """
     kernel, gate = kernel.transpose(1, 2), F.pad(gate.transpose(1, 2), (0, 0, 1, 1))
     segments = gate.shape[1] - 2
-    return torch.stack([kernel[:, k:k + 1] * gate[:, k:k + segments] for k in range(TAPS)])
+    return torch.stack([kernel[:, k : k + 1] * gate[:, k : k + segments] for k in range(TAPS)])
 
 
 class _SpatialMean(torch.autograd.Function):
@@ -130,7 +131,9 @@ def _products(x, grad, weights):
     # On a CPU video by video, through memory that stays in its cache; on a GPU all at once, for fewer launches.
     videos = 1 if x.device.type == "cpu" else len(xs)
     product = torch.empty_like(xs[:videos])
-    for v, g, out in zip(xs.split(videos), gs.split(videos), sums.split(videos, dim=1), strict=True):
+    for v, g, out in zip(
+        xs.split(videos), gs.split(videos), sums.split(videos, dim=1), strict=True
+    ):
         out[0, :, 1:] = torch.mul(v[:, :-1], g[:, 1:], out=product[:, 1:]).sum((3, 4))
         out[1] = torch.mul(v, g, out=product).sum((3, 4))
         out[2, :, :-1] = torch.mul(v[:, 1:], g[:, :-1], out=product[:, 1:]).sum((3, 4))

@@ -6,6 +6,7 @@ Two guests. :class:`ShortTermDifference` sits in the stem and looks at the L = 5
 
 Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the modules keep.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -27,7 +28,9 @@ class ShortTermDifference(nn.Module):
         out_channels = first_conv.out_channels
         self.conv = nn.Conv2d(3 * (FRAMES - 1), out_channels, 7, stride=2, padding=3, bias=False)
         with torch.no_grad():
-            self.conv.weight.copy_(first_conv.weight.mean(dim=1, keepdim=True).expand_as(self.conv.weight))
+            self.conv.weight.copy_(
+                first_conv.weight.mean(dim=1, keepdim=True).expand_as(self.conv.weight)
+            )
         self.bn = nn.BatchNorm2d(out_channels)
         self.stage = stage
         self.beta = 0.5 if num_segments == 8 else 0.25
@@ -40,7 +43,7 @@ class ShortTermDifference(nn.Module):
         d = F.max_pool2d(d, 3, stride=2, padding=1)
         middle = FRAMES // 2 * 3
         # A copy: what the first conv keeps for backward would otherwise be the memory of all 15 channels.
-        x = stage1(self._mix(entry(frames[:, middle:middle + 3].clone()), d))
+        x = stage1(self._mix(entry(frames[:, middle : middle + 3].clone()), d))
         return self._mix(x, self.stage(d))
 
     def _mix(self, x, d):
@@ -78,11 +81,20 @@ class LongTermDifference(nn.Module):
         z = neighbour_differences(b, self.spatial(b), self.num_segments)
         pooled = F.avg_pool2d(z, 2) if min(z.shape[-2:]) > 1 else z  # a 1x1 map has no half
         coarse = _each_direction(self.coarse_bn, self.coarse(pooled))
-        z = z + F.interpolate(coarse, size=z.shape[-2:], mode="nearest") + _each_direction(self.fine_bn, self.fine(z))
+        z = (
+            z
+            + F.interpolate(coarse, size=z.shape[-2:], mode="nearest")
+            + _each_direction(self.fine_bn, self.fine(z))
+        )
         forward, backward = self.expand(z * (1 / 3)).chunk(2)
-        forward, backward = torch.sigmoid(self.expand_bn(forward)), torch.sigmoid(self.expand_bn(backward))
+        forward, backward = (
+            torch.sigmoid(self.expand_bn(forward)),
+            torch.sigmoid(self.expand_bn(backward)),
+        )
         # x + x * (0.5 * (forward - 0.5) + 0.5 * (backward - 0.5)); a sum of products keeps no sum of gates for backward
-        return self.temporal(torch.addcmul(0.5 * x, x, forward, value=0.5).addcmul_(x, backward, value=0.5))
+        return self.temporal(
+            torch.addcmul(0.5 * x, x, forward, value=0.5).addcmul_(x, backward, value=0.5)
+        )
 
 
 def _each_direction(bn, z):
@@ -103,10 +115,12 @@ def neighbour_differences(b, g, num_segments):
     shape = b.shape
     b, g = (a.reshape(shape[0] // num_segments, num_segments, -1) for a in (b, g))
     zero = torch.zeros_like(b[:, :1])
-    z = torch.cat([
-        torch.cat([g[:, 1:] - b[:, :-1], zero], dim=1),
-        torch.cat([zero, g[:, :-1] - b[:, 1:]], dim=1),
-    ]).reshape(-1, *shape[1:])
+    z = torch.cat(
+        [
+            torch.cat([g[:, 1:] - b[:, :-1], zero], dim=1),
+            torch.cat([zero, g[:, :-1] - b[:, 1:]], dim=1),
+        ]
+    ).reshape(-1, *shape[1:])
     return z.permute(0, 3, 1, 2) if channels_last else z
 
 
@@ -124,8 +138,8 @@ class TemporalConv(nn.Conv1d):
         with torch.no_grad():
             self.weight.zero_()
             self.weight[:fold, 0, 2] = 1
-            self.weight[fold:2 * fold, 0, 0] = 1
-            self.weight[2 * fold:, 0, 1] = 1
+            self.weight[fold : 2 * fold, 0, 0] = 1
+            self.weight[2 * fold :, 0, 1] = 1
 
     def forward(self, x):
         weight = self.weight.to(x.dtype)
@@ -150,8 +164,12 @@ def _temporal_conv_plain(x, weight, num_segments):
 
 
 def _suits_onednn(x):
-    return (x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and torch.backends.mkldnn.is_available()
-            and x.is_contiguous(memory_format=torch.channels_last))
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and torch.backends.mkldnn.is_available()
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _temporal_conv_2d(x, weight, num_segments):
@@ -190,9 +208,13 @@ class _TemporalConv(torch.autograd.Function):
         past, present, future = _taps(weight)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = _weighted_neighbours(grad, future, present, past, ctx.num_segments)  # the adjoint looks the other way
+            grad_x = _weighted_neighbours(
+                grad, future, present, past, ctx.num_segments
+            )  # the adjoint looks the other way
         if ctx.needs_input_grad[1]:
             xs, gs = (a.unflatten(0, (-1, ctx.num_segments)) for a in (x, grad))
             taps = [(xs[:, :-1] * gs[:, 1:]), xs * gs, (xs[:, 1:] * gs[:, :-1])]
-            grad_weight = torch.stack([tap.sum(dim=(0, 1, 3, 4)) for tap in taps], dim=-1).unsqueeze(1)
+            grad_weight = torch.stack(
+                [tap.sum(dim=(0, 1, 3, 4)) for tap in taps], dim=-1
+            ).unsqueeze(1)
         return grad_x, grad_weight, None

@@ -8,6 +8,7 @@ the frames. The originals need a CUDA kernel here (and mmcv's sends the gradient
 
 Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the module keeps.
 """
+
 import torch
 from torch import nn
 
@@ -36,8 +37,10 @@ class TemporalInterlace(nn.Module):
         super().__init__()
         fold = channels // shift_div
         if not fold or fold % GROUPS:
-            raise UserError(f"--shift_div {shift_div}: TIN moves {GROUPS} equal groups of channels, which "
-                            f"{channels} // {shift_div} = {fold} are not; choose another")
+            raise UserError(
+                f"--shift_div {shift_div}: TIN moves {GROUPS} equal groups of channels, which "
+                f"{channels} // {shift_div} = {fold} are not; choose another"
+            )
         self.num_segments = num_segments
         self.fold = fold
         self.offset_conv = nn.Conv1d(fold, 1, 3, padding=1)
@@ -89,7 +92,9 @@ def interlacing_matrices(offsets, weights):
     offsets = offsets.t()[..., None, None]
     whole = offsets.detach().floor()
     rest = offsets - whole
-    return ((1 - rest) * (lag == whole) + rest * (lag == whole + 1)) * weights.permute(2, 0, 1).unsqueeze(-1)
+    return ((1 - rest) * (lag == whole) + rest * (lag == whole + 1)) * weights.permute(
+        2, 0, 1
+    ).unsqueeze(-1)
 
 
 def _pooled(x, fold, dtype):
@@ -114,7 +119,9 @@ def _grouped(x, segments, fold, channels_last):
 def _write_products(matrices, rows, y, fold, channels_last):
     """Write ``matrices @ rows`` over the first channels of y. rows: ``[4, B, T, values]``, of the tensor y was copied from."""
     target = _grouped(y, rows.shape[2], fold, channels_last)
-    products = torch.empty_like(rows) if channels_last else target.flatten(3)  # of an NCHW y this is a view
+    products = (
+        torch.empty_like(rows) if channels_last else target.flatten(3)
+    )  # of an NCHW y this is a view
     for matrix, row, product in zip(matrices, rows, products, strict=True):
         torch.bmm(matrix, row, out=product)  # with out= in the type of x, also under autocast
     if channels_last:
@@ -135,7 +142,7 @@ class _Pool(torch.autograd.Function):
     def backward(ctx, grad, grad_pooled):
         # In place: grad was made by the backward of _Interlace, the only reader of this x, and nobody else holds it.
         height, width = grad.shape[-2:]
-        grad[:, :ctx.fold] += (grad_pooled / (height * width)).to(grad.dtype)[..., None, None]
+        grad[:, : ctx.fold] += (grad_pooled / (height * width)).to(grad.dtype)[..., None, None]
         return grad, None, None
 
 

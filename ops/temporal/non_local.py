@@ -5,6 +5,7 @@ convolutions and 3D BatchNorm are 1x1 convolutions and a BatchNorm of frames: th
 
 Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the block keeps.
 """
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -33,7 +34,11 @@ class NonLocal(nn.Module):
 
     def forward(self, x):
         attended = F.scaled_dot_product_attention(
-            self._places(self.theta(x)), self._places(_half(self.phi(x))), self._places(_half(self.g(x))), scale=1.0)
+            self._places(self.theta(x)),
+            self._places(_half(self.phi(x))),
+            self._places(_half(self.g(x))),
+            scale=1.0,
+        )
         n, _, h, w = x.shape
         attended = attended.reshape(n, h, w, -1).permute(0, 3, 1, 2)
         if x.is_contiguous():

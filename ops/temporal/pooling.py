@@ -2,6 +2,7 @@
 
 mit-han-lab/temporal-shift-module ops/temporal_shift.py, ``TemporalPool``.
 """
+
 import torch.nn.functional as F
 from torch import nn
 

@@ -5,6 +5,7 @@ parameter or a multiplication (section 3 of the paper; mit-han-lab/temporal-shif
 
 Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the module keeps.
 """
+
 import torch
 from torch import nn
 
@@ -27,7 +28,9 @@ class TemporalShift(nn.Module):
         self.num_segments = num_segments
         fold = channels // shift_div
         # (first channel, end, where from: frames ahead)
-        self.moves = ((0, fold, 1), (fold, 2 * fold, -1)) if direction == "both" else ((0, fold, -1),)
+        self.moves = (
+            ((0, fold, 1), (fold, 2 * fold, -1)) if direction == "both" else ((0, fold, -1),)
+        )
 
     def forward(self, x):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -46,7 +49,7 @@ def _shifted_plain(x, num_segments, moves):
         part = xs[:, :, start:end]
         zero = torch.zeros_like(part[:, :1])
         parts.append(torch.cat([part[:, 1:], zero] if step > 0 else [zero, part[:, :-1]], dim=1))
-    return torch.cat([*parts, xs[:, :, moves[-1][1]:]], dim=2).flatten(0, 1)
+    return torch.cat([*parts, xs[:, :, moves[-1][1] :]], dim=2).flatten(0, 1)
 
 
 def _shifted(x, num_segments, moves):
@@ -75,4 +78,10 @@ class _Shift(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        return _shifted(grad, ctx.num_segments, [(start, end, -step) for start, end, step in ctx.moves]), None, None
+        return (
+            _shifted(
+                grad, ctx.num_segments, [(start, end, -step) for start, end, step in ctx.moves]
+            ),
+            None,
+            None,
+        )

@@ -1,4 +1,5 @@
 """Stochastic depth (Huang et al., ECCV 2016, arXiv 1603.09382): in training, residual branches are left out at random."""
+
 from torch import nn
 from torchvision.ops import stochastic_depth
 
@@ -22,4 +23,6 @@ class StochasticDepth(nn.Module):
     def forward(self, x):
         if not self.training:
             return x
-        return stochastic_depth(x.unflatten(0, (-1, self.num_segments)), self.probability, "row").flatten(0, 1)
+        return stochastic_depth(
+            x.unflatten(0, (-1, self.num_segments)), self.probability, "row"
+        ).flatten(0, 1)

@@ -1,4 +1,5 @@
 """What a process measures while it trains: loss, hits, time by its use, memory, and whether the numbers are still numbers."""
+
 import math
 import os
 import time
@@ -75,8 +76,12 @@ class Meters:
 
     def state(self):
         """Plain values from which a process that goes on starts."""
-        return {"sums": self.sums.tolist(), "failures": [tuple(failure) for failure in self.failures],
-                "seconds": self.seconds, "parts": dict(self.watch.read())}
+        return {
+            "sums": self.sums.tolist(),
+            "failures": [tuple(failure) for failure in self.failures],
+            "seconds": self.seconds,
+            "parts": dict(self.watch.read()),
+        }
 
     def line(self, frames, processes):
         """In words so far: (loss and accuracy, speed and where the time went). frames: of a video; the other processes are
@@ -84,21 +89,35 @@ class Meters:
         loss, correct, count, _ = self.sums.tolist()
         rate = count / max(1e-9, self.seconds) * processes
         memory = f", {peak_memory(self.device):.1f} GiB" if self.device.type == "cuda" else ""
-        return (f"loss {loss / max(1, count):.4f} Prec@1 {100 * correct / max(1, count):.2f}",
-                f"{rate:.1f} videos/s, {rate * frames:.0f} images/s{memory}; "
-                + " ".join(f"{part} {share:.0%}" for part, share in self.shares().items()))
+        return (
+            f"loss {loss / max(1, count):.4f} Prec@1 {100 * correct / max(1, count):.2f}",
+            f"{rate:.1f} videos/s, {rate * frames:.0f} images/s{memory}; "
+            + " ".join(f"{part} {share:.0%}" for part, share in self.shares().items()),
+        )
 
     def result(self, frames, world):
         """Of all processes together, which meet here: loss, top1 (percent, in training mode), videos, skipped (unreadable
         ones), skipped_steps, seconds, videos_per_second, images_per_second, the share of each part of the time (data_share,
         ...) and, of GPUs, memory_gib (the most that PyTorch held on one)."""
         seconds, shares = self.seconds, self.shares()
-        sums = distributed.sum_over_ranks([*self.sums.tolist(), len(self.failures), *shares.values()], world.device)
+        sums = distributed.sum_over_ranks(
+            [*self.sums.tolist(), len(self.failures), *shares.values()], world.device
+        )
         loss, correct, count, skipped_steps, skipped = sums[:5]
-        result = {"loss": loss / max(1, count), "top1": 100 * correct / max(1, count), "videos": int(count),
-                  "skipped": int(skipped), "skipped_steps": int(skipped_steps) // world.size, "seconds": seconds,
-                  "videos_per_second": count / max(1e-9, seconds), "images_per_second": count * frames / max(1e-9, seconds)}
-        result.update((f"{part}_share", share / world.size) for part, share in zip(shares, sums[5:], strict=True))
+        result = {
+            "loss": loss / max(1, count),
+            "top1": 100 * correct / max(1, count),
+            "videos": int(count),
+            "skipped": int(skipped),
+            "skipped_steps": int(skipped_steps) // world.size,
+            "seconds": seconds,
+            "videos_per_second": count / max(1e-9, seconds),
+            "images_per_second": count * frames / max(1e-9, seconds),
+        }
+        result.update(
+            (f"{part}_share", share / world.size)
+            for part, share in zip(shares, sums[5:], strict=True)
+        )
         if world.device.type == "cuda":
             (mib,) = world.largest(int(peak_memory(world.device) * 1024))
             result["memory_gib"] = mib / 1024
@@ -109,13 +128,21 @@ class Meters:
         call; may_skip: such gradients were not used (fp16) and are only counted."""
         if not self.unchecked:
             return
-        values = torch.stack([torch.stack([loss, norm]) for _, loss, norm, _ in self.unchecked]).cpu()
+        values = torch.stack(
+            [torch.stack([loss, norm]) for _, loss, norm, _ in self.unchecked]
+        ).cpu()
         for (step, *_, places), (loss, norm) in zip(self.unchecked, values.tolist(), strict=True):
             if not math.isfinite(loss) or not (math.isfinite(norm) or may_skip):
-                what = f"loss is {loss}" if not math.isfinite(loss) else f"norm of the gradient is {norm}"
+                what = (
+                    f"loss is {loss}"
+                    if not math.isfinite(loss)
+                    else f"norm of the gradient is {norm}"
+                )
                 ids = ", ".join(videos[place].id for place in places)
-                raise UserError(f"the {what} at epoch {epoch + 1}, step {step + 1} of {steps}, lr {lr:.2g}, videos {ids}; the "
-                                f"checkpoints before are kept; try a smaller --lr, --warmup_epoch, or --amp bf16 for fp16")
+                raise UserError(
+                    f"the {what} at epoch {epoch + 1}, step {step + 1} of {steps}, lr {lr:.2g}, videos {ids}; the "
+                    f"checkpoints before are kept; try a smaller --lr, --warmup_epoch, or --amp bf16 for fp16"
+                )
         self.unchecked.clear()
 
 
@@ -129,6 +156,12 @@ def advice(data_share, workers):
     if data_share < MUCH:
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    more = f"more loader processes (-j {workers} now; this machine has {cores} cores), " if workers < cores else ""
-    return (f"advice: {data_share:.0%} of the time went by waiting for data; what helps: {more}smaller videos with short GOPs "
-            f"(tools/resize_videos.py), frames instead of videos (tools/extract_frames.py), a faster disk")
+    more = (
+        f"more loader processes (-j {workers} now; this machine has {cores} cores), "
+        if workers < cores
+        else ""
+    )
+    return (
+        f"advice: {data_share:.0%} of the time went by waiting for data; what helps: {more}smaller videos with short GOPs "
+        f"(tools/resize_videos.py), frames instead of videos (tools/extract_frames.py), a faster disk"
+    )

@@ -1,4 +1,5 @@
 """Mixtures of the videos of a batch, on the device: mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899), by torchvision."""
+
 import torch
 from torchvision.transforms import v2
 
@@ -18,7 +19,9 @@ def mixer(num_class, mixup=0.0, cutmix=0.0):
 
     def mix(clips, labels):
         way = ways[int(torch.randint(len(ways), ()))]
-        frames = clips.flatten(1, 2)  # torchvision knows pictures: all frames of a clip are the channels of one
+        frames = clips.flatten(
+            1, 2
+        )  # torchvision knows pictures: all frames of a clip are the channels of one
         if isinstance(way, v2.MixUp):
             frames = frames.float()
         frames, labels = way(frames, labels)

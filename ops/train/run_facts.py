@@ -1,4 +1,5 @@
 """What a run was made of, beside its options: versions, commit, classes. It is kept in ``args.json``."""
+
 import hashlib
 import json
 import platform
@@ -33,15 +34,20 @@ def versions():
 
 def commit():
     """Hash of the commit that this code is, with ``+`` for changes since; None outside of a checkout of git."""
+
     def git(*args):
-        return subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        return subprocess.run(
+            ["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
 
     try:
         head = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return head.stdout.strip() + "+" * bool(changed.stdout.strip()) if head.returncode == 0 else None
+    return (
+        head.stdout.strip() + "+" * bool(changed.stdout.strip()) if head.returncode == 0 else None
+    )
 
 
 def digest(names):

@@ -1,4 +1,5 @@
 """The checkpoints of a run: ``last.pth`` and the ones before it, ``last.1.pth``, ``last.2.pth``; any of them can be damaged."""
+
 import contextlib
 import os
 import zipfile
@@ -42,7 +43,9 @@ def newest(folder: str | Path) -> tuple[Path | None, list[str]]:
             passed.append(f"{path}: damaged ({problem}); the checkpoint before it is used")
         age += 1
     if passed:
-        raise UserError(f"{folder}: all {len(passed)} checkpoints are damaged ({passed[0]}); remove them to start anew")
+        raise UserError(
+            f"{folder}: all {len(passed)} checkpoints are damaged ({passed[0]}); remove them to start anew"
+        )
     return None, passed
 
 

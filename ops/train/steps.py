@@ -1,4 +1,5 @@
 """One epoch of training: forward, backward and optimiser, step by step."""
+
 import contextlib
 
 import numpy as np
@@ -16,9 +17,29 @@ from ops.train.sync_norm import SyncNorm, each_alone, frozen_norms
 NAMED_FAILURES = 10  # of an epoch, in the log
 
 
-def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rate, clip_shape, accumulate=1, clip_gradient=None,
-                    amp="none", scaler=None, label_smoothing=0.0, mix=None, updated=None, seed=0, print_freq=20, first_step=0,
-                    meters=None, after_step=None):
+def train_one_epoch(
+    model,
+    loader,
+    optimizer,
+    world,
+    log,
+    *,
+    epoch,
+    learning_rate,
+    clip_shape,
+    accumulate=1,
+    clip_gradient=None,
+    amp="none",
+    scaler=None,
+    label_smoothing=0.0,
+    mix=None,
+    updated=None,
+    seed=0,
+    print_freq=20,
+    first_step=0,
+    meters=None,
+    after_step=None,
+):
     """One pass over the training videos.
 
     model: a TSN, perhaps compiled or wrapped by DDP; loader: batches of a ``TrainDataset`` whose sampler stands at this
@@ -35,11 +56,21 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
     model.train()
     steps = len(loader) // accumulate
     meters = meters or Meters(world.device)
-    videos, frames = loader.dataset.video_list, loader.dataset.num_segments * loader.dataset.frames_per_segment
+    videos, frames = (
+        loader.dataset.video_list,
+        loader.dataset.num_segments * loader.dataset.frames_per_segment,
+    )
     synchronised = any(isinstance(m, SyncNorm) for m in model.modules())
     batches = iter(loader)
-    bar = tqdm(range(first_step, steps), desc=f"epoch {epoch + 1}", unit="step", initial=first_step, total=steps,
-               disable=None if world.is_main else True, leave=False)
+    bar = tqdm(
+        range(first_step, steps),
+        desc=f"epoch {epoch + 1}",
+        unit="step",
+        initial=first_step,
+        total=steps,
+        disable=None if world.is_main else True,
+        leave=False,
+    )
     for index in bar:
         step = epoch * steps + index
         lr = learning_rate(step)
@@ -52,13 +83,32 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
             meters.watch.lap("data")
             meters.failures += batch.failures
             places += batch.indices.tolist()
-            torch.manual_seed(int(np.random.SeedSequence((seed, step * accumulate + part, world.rank)).generate_state(1)[0]))
+            torch.manual_seed(
+                int(
+                    np.random.SeedSequence(
+                        (seed, step * accumulate + part, world.rank)
+                    ).generate_state(1)[0]
+                )
+            )
             # A process without a readable video has nothing to say to the BatchNorms of the others, who must not wait for it.
             alone = synchronised and world.largest(int(batch.clips is None))[0]
-            sync = contextlib.nullcontext() if part == accumulate - 1 or not hasattr(model, "no_sync") else model.no_sync()
+            sync = (
+                contextlib.nullcontext()
+                if part == accumulate - 1 or not hasattr(model, "no_sync")
+                else model.no_sync()
+            )
             with sync, each_alone(model, alone):
-                loss = loss + _backward(model, batch, meters, clip_shape=clip_shape, amp=amp, scaler=scaler, mix=mix,
-                                        accumulate=accumulate, label_smoothing=label_smoothing)
+                loss = loss + _backward(
+                    model,
+                    batch,
+                    meters,
+                    clip_shape=clip_shape,
+                    amp=amp,
+                    scaler=scaler,
+                    mix=mix,
+                    accumulate=accumulate,
+                    label_smoothing=label_smoothing,
+                )
         norm = _step(model, optimizer, scaler, clip_gradient)
         if updated:
             updated()
@@ -74,18 +124,24 @@ def train_one_epoch(model, loader, optimizer, world, log, *, epoch, learning_rat
             left = meters.seconds / (index + 1) * (steps - index - 1)
             learned, pace = meters.line(frames, world.size)
             bar.set_postfix_str(f"{learned} lr {lr:.2g} data {meters.shares()['data']:.0%}")
-            log.say(f"epoch {epoch + 1} [{index + 1}/{steps}] lr {lr:.5f} {learned} grad norm {norm.item():.3g}; {pace}; "
-                    f"eta {tqdm.format_interval(left)}")
+            log.say(
+                f"epoch {epoch + 1} [{index + 1}/{steps}] lr {lr:.5f} {learned} grad norm {norm.item():.3g}; {pace}; "
+                f"eta {tqdm.format_interval(left)}"
+            )
         if after_step:
             after_step(index + 1, meters, check)
     result = meters.result(frames, world)
-    named = [failure for part in distributed.gather(meters.failures[:NAMED_FAILURES]) for failure in part]
+    named = [
+        failure for part in distributed.gather(meters.failures[:NAMED_FAILURES]) for failure in part
+    ]
     for failure in named[:NAMED_FAILURES]:
         log.say(f"warning: {videos.path}:{failure.line}: {failure.id}: {failure.reason}; skipped")
     return result
 
 
-def _backward(model, batch, meters, *, clip_shape, amp, scaler, accumulate=1, label_smoothing=0.0, mix=None):
+def _backward(
+    model, batch, meters, *, clip_shape, amp, scaler, accumulate=1, label_smoothing=0.0, mix=None
+):
     """Forward and backward of one batch; adds its loss, hits and videos to ``meters``. Returns its part of the loss."""
     device = meters.device
     if batch.clips is None:
@@ -104,9 +160,13 @@ def _backward(model, batch, meters, *, clip_shape, amp, scaler, accumulate=1, la
         with torch.no_grad():
             count = len(labels)
             best = (scores if scores.dim() == 2 else scores.mean(1)).argmax(1)
-            true = labels.argmax(1) if labels.is_floating_point() and not several else labels  # of a mixture, the larger part
+            true = (
+                labels.argmax(1) if labels.is_floating_point() and not several else labels
+            )  # of a mixture, the larger part
             hits = (best == true if true.dim() == 1 else true[range(count), best] > 0).sum()
-            meters.sums[:3] += torch.stack([loss.detach() * count, hits, torch.tensor(count, device=device)])
+            meters.sums[:3] += torch.stack(
+                [loss.detach() * count, hits, torch.tensor(count, device=device)]
+            )
     meters.watch.lap("forward")
     loss = loss / accumulate
     (scaler.scale(loss) if scaler else loss).backward()

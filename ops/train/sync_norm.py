@@ -1,4 +1,5 @@
 """BatchNorm over the batches of all processes (``--sync_bn``): torch's, which can also be told to stay by itself for a step."""
+
 import contextlib
 
 from torch import nn
@@ -22,7 +23,9 @@ def synchronise(model, world):
     if world.size == 1:
         return
     if world.device.type == "cpu":
-        raise UserError("--sync_bn needs GPUs: PyTorch has no such BatchNorm for CPUs; leave it out, or raise --batch-size")
+        raise UserError(
+            "--sync_bn needs GPUs: PyTorch has no such BatchNorm for CPUs; leave it out, or raise --batch-size"
+        )
     for parent in list(model.modules()):
         for name, old in list(parent.named_children()):
             if isinstance(old, BatchNorm):
@@ -32,7 +35,11 @@ def synchronise(model, world):
 def _synchronised(old):
     new = SyncNorm(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats)
     new.weight, new.bias = old.weight, old.bias  # the very parameters: an optimiser may hold them
-    new.running_mean, new.running_var, new.num_batches_tracked = old.running_mean, old.running_var, old.num_batches_tracked
+    new.running_mean, new.running_var, new.num_batches_tracked = (
+        old.running_mean,
+        old.running_var,
+        old.num_batches_tracked,
+    )
     return new.train(old.training)
 
 

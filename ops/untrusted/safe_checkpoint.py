@@ -5,6 +5,7 @@ a few bytes ask for a storage of terabytes, a ``bytearray`` of any length, a ten
 directory of the zip file is read (or the row of pickles that a file was before torch 1.6), and its pickles are walked with
 stand-ins for everything: whatever a weight file does not need is refused, and every size is compared with the file.
 """
+
 import math
 import mmap
 import pickle
@@ -31,7 +32,9 @@ def foreign_names(path):
         except RefusedCheckpoint:
             raise
         except Exception as error:  # a damaged or hostile pickle can raise nearly anything
-            raise RefusedCheckpoint(f"damaged, {type(error).__name__}: {shown(str(error))}") from None
+            raise RefusedCheckpoint(
+                f"damaged, {type(error).__name__}: {shown(str(error))}"
+            ) from None
 
 
 def _zip_names(data):
@@ -40,7 +43,11 @@ def _zip_names(data):
     if f"{folder}/constants.pkl" in places:
         raise RefusedCheckpoint("a TorchScript archive, which is code; save its state_dict()")
     start, size = places[f"{folder}/data.pkl"]
-    walk = _Walk(_Reader(data[start : start + size]), {name: size for name, (_, size) in places.items()}, folder)
+    walk = _Walk(
+        _Reader(data[start : start + size]),
+        {name: size for name, (_, size) in places.items()},
+        folder,
+    )
     walk.load()
     return walk.foreign
 
@@ -60,7 +67,9 @@ def _legacy_names(data):
         if len(walks) == 1 and value != torch.serialization.MAGIC_NUMBER:
             raise RefusedCheckpoint("neither a zip file nor what torch wrote before 1.6")
     if walks[3].stored > len(data) - reader.at:
-        raise RefusedCheckpoint(f"its tensors have {walks[3].stored} bytes, the file has {len(data)}")
+        raise RefusedCheckpoint(
+            f"its tensors have {walks[3].stored} bytes, the file has {len(data)}"
+        )
     return set().union(*(walk.foreign for walk in walks))
 
 
@@ -106,11 +115,30 @@ class _Tuple(tuple):
         return super().__hash__()
 
 
-_STORAGES = {"Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Byte": 1, "Char": 1, "Short": 2, "Int": 4, "Long": 8,
-             "Bool": 1, "ComplexFloat": 8, "ComplexDouble": 16}
+_STORAGES = {
+    "Float": 4,
+    "Double": 8,
+    "Half": 2,
+    "BFloat16": 2,
+    "Byte": 1,
+    "Char": 1,
+    "Short": 2,
+    "Int": 4,
+    "Long": 8,
+    "Bool": 1,
+    "ComplexFloat": 8,
+    "ComplexDouble": 16,
+}
 # Modules of torch whose classes and functions torch itself would call with what the file says.
-_TORCH = ("torch._", "torch.storage", "torch.serialization", "torch.cuda", "torch.sparse", "torch.nn.parameter",
-          "torch.distributed")
+_TORCH = (
+    "torch._",
+    "torch.storage",
+    "torch.serialization",
+    "torch.cuda",
+    "torch.sparse",
+    "torch.nn.parameter",
+    "torch.distributed",
+)
 # The state of a pickled optimiser is a defaultdict, and torch fills the entries of a plain dict only.
 STAND_INS = {"collections.defaultdict": lambda *_: {}}
 _FOREIGN_NAMES = 200  # released files have five; torch looks through all of them at every call
@@ -127,11 +155,18 @@ class _Walk(pickle._Unpickler):
         self.foreign, self.storages, self.stored = set(), {}, 0
         # What may be called, checked, by the names of what torch calls.
         self.functions = {
-            "collections.OrderedDict": partial(self._copy, OrderedDict), "collections.Counter": partial(self._copy, Counter),
-            "builtins.set": partial(self._copy, set), "builtins.bytearray": self._bytes, "_codecs.encode": self._bytes,
-            "builtins.complex": complex, "torch.Size": partial(self._copy, _Tuple), "torch.device": lambda *_: _Foreign(),
-            "torch._utils._rebuild_tensor": self._tensor, "torch._utils._rebuild_tensor_v2": self._tensor,
-            "torch._utils._rebuild_tensor_v3": self._typed_tensor, "torch._utils._rebuild_parameter": self._parameter,
+            "collections.OrderedDict": partial(self._copy, OrderedDict),
+            "collections.Counter": partial(self._copy, Counter),
+            "builtins.set": partial(self._copy, set),
+            "builtins.bytearray": self._bytes,
+            "_codecs.encode": self._bytes,
+            "builtins.complex": complex,
+            "torch.Size": partial(self._copy, _Tuple),
+            "torch.device": lambda *_: _Foreign(),
+            "torch._utils._rebuild_tensor": self._tensor,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_tensor_v3": self._typed_tensor,
+            "torch._utils._rebuild_parameter": self._parameter,
         }
 
     def find_class(self, module, name):
@@ -140,25 +175,38 @@ class _Walk(pickle._Unpickler):
         full, kind = f"{module}.{name}", name.removesuffix("Storage")
         if full in self.functions:
             return self.functions[full]
-        if full == "torch.storage.UntypedStorage" or (module == "torch" and name != kind and kind in _STORAGES):
+        if full == "torch.storage.UntypedStorage" or (
+            module == "torch" and name != kind and kind in _STORAGES
+        ):
             return _Storage(0, _STORAGES.get(kind, 1))
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if module == "torch" or module.startswith(_TORCH):
             raise RefusedCheckpoint(f"holds {shown(full)}, which weights do not need")
-        self.foreign |= {full, written}  # torch knows the modules of Python 2 by their new names, but not all
+        self.foreign |= {
+            full,
+            written,
+        }  # torch knows the modules of Python 2 by their new names, but not all
         if len(self.foreign) > _FOREIGN_NAMES:
             raise RefusedCheckpoint(f"names more than {_FOREIGN_NAMES} classes")
         return STAND_INS.get(full, _Foreign)
 
     def persistent_load(self, pid):
         kind, storage, key, location, numel, *view = pid
-        if (kind, type(storage), type(key), type(location), type(numel)) != ("storage", _Storage, str, str, int) or numel < 0:
+        if (kind, type(storage), type(key), type(location), type(numel)) != (
+            "storage",
+            _Storage,
+            str,
+            str,
+            int,
+        ) or numel < 0:
             raise RefusedCheckpoint("names a storage that is none")
         size = numel * storage.itemsize
         self._once(key, (None, storage.itemsize, size))
         if self.records is not None and size > self.records[f"{self.folder}/data/{key}"]:
-            raise RefusedCheckpoint(f"storage {shown(key)} has {size} bytes, more than the file has of it")
+            raise RefusedCheckpoint(
+                f"storage {shown(key)} has {size} bytes, more than the file has of it"
+            )
         if view and view[0] is not None:
             key_of_view, offset, count = view[0]
             if type(key_of_view) is not str or not 0 <= offset <= offset + count <= numel:
@@ -175,18 +223,41 @@ class _Walk(pickle._Unpickler):
             raise RefusedCheckpoint(f"says two things of storage {shown(key)}")
 
     def _tensor(self, storage, offset, size, stride, requires_grad=False, hooks=(), metadata=None):
-        if len(size) > 64 or len(size) != len(stride) or hooks or metadata \
-                or any(type(number) is not int or number < 0 for number in (offset, *size, *stride)):
+        if (
+            len(size) > 64
+            or len(size) != len(stride)
+            or hooks
+            or metadata
+            or any(type(number) is not int or number < 0 for number in (offset, *size, *stride))
+        ):
             raise RefusedCheckpoint("holds a tensor of a kind that weights do not need")
-        extent = 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else 0
+        extent = (
+            1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+            if all(size)
+            else 0
+        )
         if (offset + extent) * storage.itemsize > storage.size:
-            raise RefusedCheckpoint(f"holds a tensor {shown(tuple(size))} that is not in its {storage.size} bytes")
+            raise RefusedCheckpoint(
+                f"holds a tensor {shown(tuple(size))} that is not in its {storage.size} bytes"
+            )
         if math.prod(max(1, n) for n in size) * storage.itemsize > max(storage.size, _SMALL):
-            raise RefusedCheckpoint(f"holds a tensor {shown(tuple(size))} spread out from {storage.size} bytes")
+            raise RefusedCheckpoint(
+                f"holds a tensor {shown(tuple(size))} spread out from {storage.size} bytes"
+            )
         return _Tensor()
 
-    def _typed_tensor(self, storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):
-        return self._tensor(_Storage(storage.size, dtype.itemsize), offset, size, stride, requires_grad, hooks, metadata)
+    def _typed_tensor(
+        self, storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None
+    ):
+        return self._tensor(
+            _Storage(storage.size, dtype.itemsize),
+            offset,
+            size,
+            stride,
+            requires_grad,
+            hooks,
+            metadata,
+        )
 
     def _parameter(self, tensor, requires_grad, hooks):
         if not isinstance(tensor, _Tensor) or hooks:
@@ -225,18 +296,32 @@ class _Walk(pickle._Unpickler):
 
     def _build(self):
         state, made = self.stack.pop(), self.stack[-1]
-        if type(made) is OrderedDict and type(state) is dict and not any(hasattr(made, name) for name in state):
+        if (
+            type(made) is OrderedDict
+            and type(state) is dict
+            and not any(hasattr(made, name) for name in state)
+        ):
             return  # "_metadata" of a state dict
         if not isinstance(made, _Foreign):
             raise RefusedCheckpoint("changes an object of a kind that weights do not need")
 
     def _proto(self):
-        if self.read(1)[0] not in (2, 3):  # others have opcodes that torch does not know, and it warns of each
+        if self.read(1)[0] not in (
+            2,
+            3,
+        ):  # others have opcodes that torch does not know, and it warns of each
             raise RefusedCheckpoint("a pickle of another protocol than torch writes")
 
     # What torch.save writes, and torch's own unpickler knows.
-    dispatch: ClassVar = {key: pickle._Unpickler.dispatch[key] for key in b"caesuN(]}\x88\x89)\x8fJKMGXUQhjqr\x8a."} | {
-        pickle.PROTO[0]: _proto, pickle.REDUCE[0]: _reduce, pickle.NEWOBJ[0]: _new, pickle.BUILD[0]: _build,
-        pickle.TUPLE[0]: partial(_tuple, count=None), pickle.TUPLE1[0]: partial(_tuple, count=1),
-        pickle.TUPLE2[0]: partial(_tuple, count=2), pickle.TUPLE3[0]: partial(_tuple, count=3),
+    dispatch: ClassVar = {
+        key: pickle._Unpickler.dispatch[key] for key in b"caesuN(]}\x88\x89)\x8fJKMGXUQhjqr\x8a."
+    } | {
+        pickle.PROTO[0]: _proto,
+        pickle.REDUCE[0]: _reduce,
+        pickle.NEWOBJ[0]: _new,
+        pickle.BUILD[0]: _build,
+        pickle.TUPLE[0]: partial(_tuple, count=None),
+        pickle.TUPLE1[0]: partial(_tuple, count=1),
+        pickle.TUPLE2[0]: partial(_tuple, count=2),
+        pickle.TUPLE3[0]: partial(_tuple, count=3),
     }

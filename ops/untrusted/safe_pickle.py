@@ -30,12 +30,18 @@ class PickledArray:
         self.shape, self.dtype, self.raw, self.fortran = shape, dtype, raw, fortran
 
     def __setstate__(self, state):
-        self.shape, self.dtype, self.fortran, self.raw = state[-4:]  # (version, shape, dtype, Fortran order, data)
+        self.shape, self.dtype, self.fortran, self.raw = state[
+            -4:
+        ]  # (version, shape, dtype, Fortran order, data)
 
     def size(self) -> int:
         """The number of values that ``shape`` speaks of. Raises ``RefusedPickle`` without a shape or a type."""
         shape = self.shape
-        sizes = isinstance(shape, tuple) and len(shape) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in shape)
+        sizes = (
+            isinstance(shape, tuple)
+            and len(shape) <= 64
+            and all(type(n) is int and 0 <= n < 2**63 for n in shape)
+        )
         if not sizes or not isinstance(self.dtype, _DType):
             raise RefusedPickle("holds an array without shape, type or data")
         return math.prod(shape)
@@ -43,7 +49,11 @@ class PickledArray:
     def objects(self) -> list:
         """The values of an array of objects, in C order. Raises ``RefusedPickle`` when they do not fill ``shape``."""
         size = self.size()
-        if not self.dtype.numpy.hasobject or not isinstance(self.raw, list) or len(self.raw) != size:
+        if (
+            not self.dtype.numpy.hasobject
+            or not isinstance(self.raw, list)
+            or len(self.raw) != size
+        ):
             raise RefusedPickle(f"holds no objects that fill an array of shape {shown(self.shape)}")
         return self.raw
 
@@ -65,7 +75,9 @@ class PickledArray:
             except UnicodeEncodeError:
                 raise RefusedPickle("holds an array whose data are not bytes") from None
         if len(raw) != size * self.dtype.numpy.itemsize:
-            raise RefusedPickle(f"holds an array of shape {shown(self.shape)} with {len(raw)} bytes of data")
+            raise RefusedPickle(
+                f"holds an array of shape {shown(self.shape)} with {len(raw)} bytes of data"
+            )
         return np.frombuffer(raw, self.dtype.numpy)
 
 
@@ -76,7 +88,9 @@ class _DType:
 
     def __init__(self, code, *_):
         if not isinstance(code, str) or not re.fullmatch("[fiu][248]|[iu]1", code):
-            raise RefusedPickle(f"holds an array of type {shown(code)}, not of numbers, and was not loaded")
+            raise RefusedPickle(
+                f"holds an array of type {shown(code)}, not of numbers, and was not loaded"
+            )
         self.numpy = np.dtype(code)
 
     def __setstate__(self, state):
@@ -128,7 +142,9 @@ _GLOBALS = {
 }
 for _core in ("numpy.core", "numpy._core"):  # numpy 1, numpy 2
     _GLOBALS[f"{_core}.multiarray", "_reconstruct"] = _Global(lambda *_: PickledArray())
-    _GLOBALS[f"{_core}.multiarray", "scalar"] = _Global(lambda dtype, raw: PickledArray((), dtype, raw))
+    _GLOBALS[f"{_core}.multiarray", "scalar"] = _Global(
+        lambda dtype, raw: PickledArray((), dtype, raw)
+    )
     _GLOBALS[f"{_core}.numeric", "_frombuffer"] = _Global(_frombuffer)
 
 
@@ -139,7 +155,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in self.admitted:
             return self.admitted[module, name]
         kind = "torch objects" if module.split(".")[0] == "torch" else "code"
-        raise RefusedPickle(f"holds {kind} ({shown(f'{module}.{name}')}) and was not loaded; only numpy arrays are")
+        raise RefusedPickle(
+            f"holds {kind} ({shown(f'{module}.{name}')}) and was not loaded; only numpy arrays are"
+        )
 
 
 class _ObjectUnpickler(_Unpickler):
@@ -155,7 +173,11 @@ _OPCODES = re.compile(
     re.DOTALL,
 )
 # The opcodes followed by a length and as many bytes: the size of that length.
-_LENGTH_BYTES = {**dict.fromkeys(b"CU\x8a\x8c", 1), **dict.fromkeys(b"BTX\x8b", 4), **dict.fromkeys(b"\x8d\x8e\x96", 8)}
+_LENGTH_BYTES = {
+    **dict.fromkeys(b"CU\x8a\x8c", 1),
+    **dict.fromkeys(b"BTX\x8b", 4),
+    **dict.fromkeys(b"\x8d\x8e\x96", 8),
+}
 
 
 def _check_opcodes(data: bytes | mmap.mmap) -> None:
@@ -223,4 +245,6 @@ def _load(file: BinaryIO, unpickler: type[_Unpickler]) -> object:
     except RefusedPickle:
         raise
     except Exception as error:  # a hostile or damaged pickle can raise nearly anything
-        raise RefusedPickle(f"is not a pickle of arrays, or is damaged ({type(error).__name__})") from None
+        raise RefusedPickle(
+            f"is not a pickle of arrays, or is damaged ({type(error).__name__})"
+        ) from None

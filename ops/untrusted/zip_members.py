@@ -3,6 +3,7 @@
 ``zipfile`` and the reader of torch disagree about files that are made for it. Here the end of the file is the end of the zip
 file, its directory lies directly before that, and all members are stored as they are and together no larger than the file.
 """
+
 import struct
 
 from ops.untrusted.safe_pickle import shown
@@ -28,24 +29,39 @@ def members(data):
     if large:
         place -= _LOCATOR.size + _END64.size
         signature, *_, count, size, start = _END64.unpack_from(data, place)
-        if signature != b"PK\x06\x06" or _LOCATOR.unpack_from(data, place + _END64.size)[2] != place:
+        if (
+            signature != b"PK\x06\x06"
+            or _LOCATOR.unpack_from(data, place + _END64.size)[2] != place
+        ):
             raise RefusedCheckpoint("a zip file with an end somewhere else")
     if start + size != place:
         raise RefusedCheckpoint("a zip file with a directory somewhere else")
     places, at = {}, start
     while at < place:
-        signature, _, _, _, method, *_, packed, size, name, extra, comment, _, _, _, header = _ENTRY.unpack_from(data, at)
+        signature, _, _, _, method, *_, packed, size, name, extra, comment, _, _, _, header = (
+            _ENTRY.unpack_from(data, at)
+        )
         text = data[at + _ENTRY.size : at + _ENTRY.size + name].decode()
         extras = data[at + _ENTRY.size + name : at + _ENTRY.size + name + extra]
         sizes = _large([size, packed, header], extras) if large else [size, packed, header]
         at += _ENTRY.size + name + extra + comment
         local, before = sizes[2], struct.unpack_from("<4s22xHH", data, sizes[2])
         begin = local + 30 + before[1] + before[2]
-        if signature != b"PK\x01\x02" or before[0] != b"PK\x03\x04" or method or sizes[0] != sizes[1] \
-                or begin + sizes[0] > len(data) or text.lower() in places:
+        if (
+            signature != b"PK\x01\x02"
+            or before[0] != b"PK\x03\x04"
+            or method
+            or sizes[0] != sizes[1]
+            or begin + sizes[0] > len(data)
+            or text.lower() in places
+        ):
             raise RefusedCheckpoint(f"{shown(text)} in it is compressed, cut short or there twice")
         places[text.lower()] = text, begin, sizes[0]
-    if at != place or len(places) != count or sum(size for _, _, size in places.values()) > len(data):
+    if (
+        at != place
+        or len(places) != count
+        or sum(size for _, _, size in places.values()) > len(data)
+    ):
         raise RefusedCheckpoint("a zip file with members that are not there")
     return {text: (begin, size) for text, begin, size in places.values()}
 

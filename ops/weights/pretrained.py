@@ -1,4 +1,5 @@
 """Where a backbone's first weights come from: torchvision's ImageNet weights, or a file."""
+
 from pathlib import Path
 
 import torch
@@ -9,7 +10,10 @@ from ops.errors import UserError
 from ops.weights.weight_files import read_state_dict
 
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
-TORCHVISION_NAMES = {"mobilenetv2": "mobilenet_v2", "BNInception": None}  # None: torchvision has no such network
+TORCHVISION_NAMES = {
+    "mobilenetv2": "mobilenet_v2",
+    "BNInception": None,
+}  # None: torchvision has no such network
 HEADS = ("fc.", "classifier.", "last_linear.")
 
 
@@ -25,20 +29,29 @@ def load_pretrained(backbone, arch, source):
     if source == "imagenet":
         name = TORCHVISION_NAMES.get(arch, arch)
         if name is None:
-            raise UserError(f"--pretrain imagenet: torchvision has no {arch}; give a file of its ImageNet weights with "
-                            f"tsn-pytorch's names (conv1_7x7_s2.weight, ...) as --pretrain FILE, or train with --pretrain none")
+            raise UserError(
+                f"--pretrain imagenet: torchvision has no {arch}; give a file of its ImageNet weights with "
+                f"tsn-pytorch's names (conv1_7x7_s2.weight, ...) as --pretrain FILE, or train with --pretrain none"
+            )
         weights = get_model_weights(name).IMAGENET1K_V1
         local = FOLDER / weights.url.rsplit("/", 1)[-1]
         source = local if local.is_file() else source
     state = _download(weights) if source == "imagenet" else read_state_dict(source)
     own = backbone.state_dict()
-    state = {key: _fitted(value, own.get(key), key == f"{backbone.first_conv}.weight") for key, value in state.items()
-             if not key.startswith(HEADS)}
+    state = {
+        key: _fitted(value, own.get(key), key == f"{backbone.first_conv}.weight")
+        for key, value in state.items()
+        if not key.startswith(HEADS)
+    }
     wrong = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    wrong += [key for key, value in state.items() if key not in own or own[key].shape != value.shape]
+    wrong += [
+        key for key, value in state.items() if key not in own or own[key].shape != value.shape
+    ]
     if wrong:
-        raise UserError(f"--pretrain {source}: these are not the weights of a {arch} ({wrong[0]} is missing, unknown or of "
-                        f"another shape; {len(wrong)} in all)")
+        raise UserError(
+            f"--pretrain {source}: these are not the weights of a {arch} ({wrong[0]} is missing, unknown or of "
+            f"another shape; {len(wrong)} in all)"
+        )
     backbone.load_state_dict({**own, **state})
 
 
@@ -48,7 +61,10 @@ def _fitted(value, own, is_first):
         return value
     if is_first and value.dim() == 4 and value.shape[0] == own.shape[0]:
         return spread_channels(value, own.shape[1])
-    if own.dim() == 1 and value.shape == (1, *own.shape):  # BatchNorms in BNInception files of torch 0.2
+    if own.dim() == 1 and value.shape == (
+        1,
+        *own.shape,
+    ):  # BatchNorms in BNInception files of torch 0.2
         return value[0]
     return value
 

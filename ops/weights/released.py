@@ -1,4 +1,5 @@
 """What a weight file holds, of this project or published by others: told from its keys, its shapes and its name."""
+
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from ops.weights.weight_files import find_state_dict, read_checkpoint
 _TSM = re.compile(
     r"TSM_(?P<dataset>[A-Za-z0-9-]+)_(?P<modality>RGB|Flow)_(?P<arch>[A-Za-z0-9-]+)"
     r"(?:_shift(?P<div>\d+)_(?P<place>[a-z]+))?(?P<pool>_tpool)?_(?:avg|identity)_segment(?P<T>\d+)_e\d+"
-    r"(?P<rest>(?:_[A-Za-z0-9-]+)*)")
+    r"(?P<rest>(?:_[A-Za-z0-9-]+)*)"
+)
 _SEGMENTS = 1024  # TAM's weights grow with their square
 _CLASSES = 2**15  # of a file without a classifier, which is made new
 # The file of TSM's online demo, mobilenetv2_jester_online.pth.tar
@@ -32,14 +34,25 @@ def facts_of_name(path):
     path = Path(path)
     for name in (path.name, path.resolve().parent.name):
         if match := _TSM.match(name):
-            facts = {"dataset": match["dataset"], "modality": match["modality"], "arch": match["arch"],
-                     "num_segments": int(match["T"]), "module": "tsm" if match["div"] else "tsn",
-                     "temporal_pool": bool(match["pool"]), "non_local": "nl" in match["rest"].split("_")}
+            facts = {
+                "dataset": match["dataset"],
+                "modality": match["modality"],
+                "arch": match["arch"],
+                "num_segments": int(match["T"]),
+                "module": "tsm" if match["div"] else "tsn",
+                "temporal_pool": bool(match["pool"]),
+                "non_local": "nl" in match["rest"].split("_"),
+            }
             if match["div"]:
                 facts.update(shift_div=int(match["div"]), shift_place=match["place"])
             return facts
         if match := _ONLINE.match(name):
-            return {"dataset": match["dataset"], "arch": match["arch"], "module": "tsm", "shift_direction": "past"}
+            return {
+                "dataset": match["dataset"],
+                "arch": match["arch"],
+                "module": "tsm",
+                "shift_direction": "past",
+            }
     return {}
 
 
@@ -66,36 +79,56 @@ def read_weights(source):
     raw = find_state_dict(content, name)
     layout = recognise(raw)
     if layout is None:
-        raise UserError(f"{name}: unknown layout of weights (first key: {next(iter(raw))}); known are {', '.join(LAYOUTS)}")
+        raise UserError(
+            f"{name}: unknown layout of weights (first key: {next(iter(raw))}); known are {', '.join(LAYOUTS)}"
+        )
     try:
         state = to_ours(raw, layout)
     except RuntimeError:
-        raise UserError(f"{name}: looks like the {layout} layout, but its shapes are of no known backbone") from None
+        raise UserError(
+            f"{name}: looks like the {layout} layout, but its shapes are of no known backbone"
+        ) from None
     ours = content if layout == "ours" and isinstance(content, dict) else {}
     spec = ours.get("model")
     if isinstance(spec, dict) and "num_class" in spec:
         names, recipe = ours.get("class_names"), ours.get("recipe")
         _check_told(name, state, spec, names)
-        return WeightFile(name, layout, state, spec, names, recipe.get("dataset") if isinstance(recipe, dict) else None)
+        return WeightFile(
+            name,
+            layout,
+            state,
+            spec,
+            names,
+            recipe.get("dataset") if isinstance(recipe, dict) else None,
+        )
     facts = facts_of_name(source) if is_path else {}
     dataset = facts.pop("dataset", None)
     try:
-        return WeightFile(name, layout, state, _infer_spec(raw, state, layout, name, facts), None, dataset)
+        return WeightFile(
+            name, layout, state, _infer_spec(raw, state, layout, name, facts), None, dataset
+        )
     except LookupError:  # a weight that its module always has, or a dimension
-        raise UserError(f"{name}: looks like the {layout} layout, but weights are missing or of another shape") from None
+        raise UserError(
+            f"{name}: looks like the {layout} layout, but weights are missing or of another shape"
+        ) from None
 
 
 def _check_told(name, state, spec, names):
     """Raises UserError unless what one of our files says of itself is of the right types, and no more than its weights are: a
     model is made from it before they are compared, and a ``pretrain`` would be read or even downloaded."""
-    plain = all(isinstance(key, str) and type(value) in (str, int, float, bool, type(None)) for key, value in spec.items())
+    plain = all(
+        isinstance(key, str) and type(value) in (str, int, float, bool, type(None))
+        for key, value in spec.items()
+    )
     kinds = {"module": str, "arch": str, "num_segments": int}
     segments, head = spec.get("num_segments"), state.get("head.weight")
     typed = all(type(spec.get(key)) is kind for key, kind in kinds.items())
     if not plain or not typed or not 1 <= segments <= _SEGMENTS or "pretrain" in spec:
         raise UserError(f"{name}: does not describe its model as this project does")
     classes = spec["num_class"]
-    if type(classes) is not int or not (0 < classes <= _CLASSES if head is None else head.shape[:1] == (classes,)):
+    if type(classes) is not int or not (
+        0 < classes <= _CLASSES if head is None else head.shape[:1] == (classes,)
+    ):
         raise UserError(f"{name}: the classes that it says it has are not those of its classifier")
     texts = isinstance(names, list) and all(isinstance(one, str) for one in names)
     if names is not None and not (texts and len(names) == classes):
@@ -108,28 +141,54 @@ def _infer_spec(raw, state, layout, name, facts):
 
     raw: state dict with the file's own keys; state: with ours. Raises UserError if the two contradict each other.
     """
-    shapes = {key.removeprefix("backbone."): tuple(value.shape) for key, value in state.items() if key.startswith("backbone.")}
+    shapes = {
+        key.removeprefix("backbone."): tuple(value.shape)
+        for key, value in state.items()
+        if key.startswith("backbone.")
+    }
     arch = infer_arch(shapes)
     if arch is None or "head.weight" not in state:
-        raise UserError(f"{name}: looks like the {layout} layout, but its shapes fit no known backbone with a classifier")
+        raise UserError(
+            f"{name}: looks like the {layout} layout, but its shapes fit no known backbone with a classifier"
+        )
     inputs = shapes[f"{first_conv(arch)}.weight"][1]
-    modality = next((modality for modality, row in MODALITIES.items() if row.inputs == inputs), None)
+    modality = next(
+        (modality for modality, row in MODALITIES.items() if row.inputs == inputs), None
+    )
     if modality is None:
-        raise UserError(f"{name}: its first conv sees {inputs} channels; known are "
-                        f"{', '.join(f'{row.inputs} ({modality})' for modality, row in MODALITIES.items())}")
-    seen = {"arch": arch, "num_class": state["head.weight"].shape[0], "modality": modality,
-            "non_local": any(".after_block.theta." in key for key in state)}
-    marked = [module for module, row in MODULES.items() if row.mark and any(row.mark in key for key in state)]
+        raise UserError(
+            f"{name}: its first conv sees {inputs} channels; known are "
+            f"{', '.join(f'{row.inputs} ({modality})' for modality, row in MODALITIES.items())}"
+        )
+    seen = {
+        "arch": arch,
+        "num_class": state["head.weight"].shape[0],
+        "modality": modality,
+        "non_local": any(".after_block.theta." in key for key in state),
+    }
+    marked = [
+        module
+        for module, row in MODULES.items()
+        if row.mark and any(row.mark in key for key in state)
+    ]
     if marked or len(LAYOUTS[layout].modules) == 1:
         seen["module"] = (marked or LAYOUTS[layout].modules)[0]
         if MODULES[seen["module"]].read:
             seen.update(MODULES[seen["module"]].read(shapes))
     elif LAYOUTS[layout].wrappers and arch != "BNInception":  # its shift has no trace in the keys
-        places = {"block": r"layer\d\.(net\.)?\d+\.(block\.)?net\.", "blockres": r"\.(conv1|conv\.0)(\.conv)?\.net\."}
-        place = next((place for place, mark in places.items() if any(re.search(mark, key) for key in raw)), None)
+        places = {
+            "block": r"layer\d\.(net\.)?\d+\.(block\.)?net\.",
+            "blockres": r"\.(conv1|conv\.0)(\.conv)?\.net\.",
+        }
+        place = next(
+            (place for place, mark in places.items() if any(re.search(mark, key) for key in raw)),
+            None,
+        )
         seen["temporal_pool"] = any(".layer2.net." in key for key in raw)
         seen.update({"module": "tsm", "shift_place": place} if place else {"module": "tsn"})
     for key, value in seen.items():
         if facts.get(key, value) != value:
-            raise UserError(f"{name}: its name says {key} {facts[key]}, its weights are of {key} {value}; rename the file")
+            raise UserError(
+                f"{name}: its name says {key} {facts[key]}, its weights are of {key} {value}; rename the file"
+            )
     return {"module": "tsn", **facts, **seen}

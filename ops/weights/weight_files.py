@@ -1,4 +1,5 @@
 """Read weight files, ours and strangers', as data: nothing in them is run."""
+
 from pathlib import Path
 
 import torch
@@ -19,7 +20,6 @@ class _Inert:
         pass
 
 
-
 def read_checkpoint(path):
     """Everything a checkpoint file holds, on the CPU, without running code of the file (``weights_only=True``).
 
@@ -30,14 +30,20 @@ def read_checkpoint(path):
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     try:
-        with torch.serialization.safe_globals([(STAND_INS.get(name, _Inert), name) for name in foreign_names(path)]):
+        with torch.serialization.safe_globals(
+            [(STAND_INS.get(name, _Inert), name) for name in foreign_names(path)]
+        ):
             return torch.load(path, map_location="cpu", weights_only=True)
     except RefusedCheckpoint as refused:
-        raise UserError(f"{path}: not a readable checkpoint ({refused}); is the download complete?") from None
+        raise UserError(
+            f"{path}: not a readable checkpoint ({refused}); is the download complete?"
+        ) from None
     except Exception as error:  # a damaged or hostile file can raise nearly anything
         # torch wraps the reason in advice on how to switch the protection off.
         reason = (str(error.__context__ or error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable checkpoint ({shown(reason)}); is the download complete?") from None
+        raise UserError(
+            f"{path}: not a readable checkpoint ({shown(reason)}); is the download complete?"
+        ) from None
 
 
 def read_state_dict(path):
@@ -52,8 +58,14 @@ def find_state_dict(content, source):
     """
     state = content
     if isinstance(content, dict):
-        state = next((content[key] for key in ("state_dict", "model_state", "model")
-                      if isinstance(content.get(key), dict) and _tensors(content[key])), content)
+        state = next(
+            (
+                content[key]
+                for key in ("state_dict", "model_state", "model")
+                if isinstance(content.get(key), dict) and _tensors(content[key])
+            ),
+            content,
+        )
     state = _tensors(state) if isinstance(state, dict) else {}
     if not state:
         raise UserError(f"{source}: holds no weights (no dictionary of named tensors)")
@@ -61,4 +73,8 @@ def find_state_dict(content, source):
 
 
 def _tensors(state):
-    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
+    }

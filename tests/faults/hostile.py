@@ -1,4 +1,5 @@
 """How hostile files are made out of good ones, and how a parser is run on many of them in a process of its own."""
+
 import io
 import json
 import os
@@ -19,10 +20,66 @@ from ops.data.reader_base import UnreadableVideo
 from ops.errors import UserError
 
 ROOM, HUGE = 64 * 2**20, 2**33
-NUMBERS = [-1, 0, 1, 2, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64, -(2**63), 10**30]
-TEXTS = ["", "-1", "1e999", "0.5", "9" * 18, "9" * 25, "9" * 5000, "nan", "é", "\0", "\n", "\t", "\r", " ", "\ud800", "../../x",
-         "/etc/passwd", "C:\\x", "x" * 300, "{}", "{0.__class__}", "{:999999999d}", "$HOME", "a;b", "\u2028", "http://x.shards/v"]
-PLAIN = [None, True, False, 0.5, 1e308, float("inf"), float("nan"), [], {}, [[]], [0], {"a": 1}, *NUMBERS, *TEXTS]
+NUMBERS = [
+    -1,
+    0,
+    1,
+    2,
+    255,
+    2**15,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**63 - 1,
+    2**64,
+    -(2**63),
+    10**30,
+]
+TEXTS = [
+    "",
+    "-1",
+    "1e999",
+    "0.5",
+    "9" * 18,
+    "9" * 25,
+    "9" * 5000,
+    "nan",
+    "é",
+    "\0",
+    "\n",
+    "\t",
+    "\r",
+    " ",
+    "\ud800",
+    "../../x",
+    "/etc/passwd",
+    "C:\\x",
+    "x" * 300,
+    "{}",
+    "{0.__class__}",
+    "{:999999999d}",
+    "$HOME",
+    "a;b",
+    "\u2028",
+    "http://x.shards/v",
+]
+PLAIN = [
+    None,
+    True,
+    False,
+    0.5,
+    1e308,
+    float("inf"),
+    float("nan"),
+    [],
+    {},
+    [[]],
+    [0],
+    {"a": 1},
+    *NUMBERS,
+    *TEXTS,
+]
 
 
 def damaged(draw: random.Random, data: bytes, times: int = 3) -> bytes:
@@ -47,7 +104,9 @@ def damaged(draw: random.Random, data: bytes, times: int = 3) -> bytes:
             data[at : at + size] = number.to_bytes(size, draw.choice(("little", "big")))
         elif kind == 6 and (found := list(re.finditer(rb"[0-9]+", data))):
             match = draw.choice(found)
-            data[match.start() : match.end()] = draw.choice((str(draw.choice(NUMBERS)), draw.choice(TEXTS[1:7]))).encode()
+            data[match.start() : match.end()] = draw.choice(
+                (str(draw.choice(NUMBERS)), draw.choice(TEXTS[1:7]))
+            ).encode()
         elif kind == 7:
             data[at:at] = draw.choice(TEXTS).encode(errors="surrogatepass")
         else:
@@ -58,7 +117,13 @@ def damaged(draw: random.Random, data: bytes, times: int = 3) -> bytes:
 
 def _places(value: object) -> list[tuple]:
     """(container, key) of everything in a tree of dicts and lists."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     return [place for key in keys for place in ((value, key), *_places(value[key]))]
 
 
@@ -117,8 +182,30 @@ def reprogrammed(draw: random.Random, parts: list[bytes], others: list[bytes] = 
         elif kind == 1:
             parts[at:at] = [parts[draw.randrange(len(parts))]]
         elif kind == 2:
-            parts[at:at] = [draw.choice([b"K\xff", b"J\xff\xff\xff\xff", b"\x8a\x09" + b"\xff" * 8 + b"\0", b"N", b")", b"]",
-                                         b"}", b"(", b"t", b"0", b".", b"\x85", b"R", b"b", b"s", b"h\x00", b"q\x00", *others])]
+            parts[at:at] = [
+                draw.choice(
+                    [
+                        b"K\xff",
+                        b"J\xff\xff\xff\xff",
+                        b"\x8a\x09" + b"\xff" * 8 + b"\0",
+                        b"N",
+                        b")",
+                        b"]",
+                        b"}",
+                        b"(",
+                        b"t",
+                        b"0",
+                        b".",
+                        b"\x85",
+                        b"R",
+                        b"b",
+                        b"s",
+                        b"h\x00",
+                        b"q\x00",
+                        *others,
+                    ]
+                )
+            ]
         elif kind == 3 and parts[at][:1] in b"KMJX":
             parts[at] = parts[at][:1] + damaged(draw, parts[at][1:], 1)
         elif kind == 4 and parts[at][:1] in b"KMJ":
@@ -135,9 +222,11 @@ def reprogrammed(draw: random.Random, parts: list[bytes], others: list[bytes] = 
 
 def reading(path, read):
     """Write the case to the path, then read it."""
+
     def run(data):
         path.write_bytes(data)
         return read(path)
+
     path.touch()
     return run
 
@@ -147,8 +236,12 @@ def in_child(function, *args) -> dict:
 
     The assertion fails for a child that ends otherwise.
     """
+
     def virtual_peak() -> int:
-        return int(re.search(r"VmPeak:\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+        return (
+            int(re.search(r"VmPeak:\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1])
+            * 1024
+        )
 
     ours, its = os.pipe()
     child = os.fork()
@@ -181,32 +274,46 @@ def run_cases(name: str, cases: int, make, read, folder: Path, seed: int = 0) ->
     warnings.simplefilter("error")
     for number in range(cases):
         case = make(random.Random(f"{name} {seed} {number}"))
-        told, started = f"{name}, case {number} of seed {seed}: {str(case)[:3000]}", time.process_time()
+        told, started = (
+            f"{name}, case {number} of seed {seed}: {str(case)[:3000]}",
+            time.process_time(),
+        )
         try:
             read(case)
             reasons["read"] += 1
         except (UserError, UnreadableVideo) as error:
             line = str(error)
-            assert line and not re.search("[\n\r\0]", line) and len(line) < 10_000, f"{told}\n{line!r}"
+            assert line and not re.search("[\n\r\0]", line) and len(line) < 10_000, (
+                f"{told}\n{line!r}"
+            )
             assert "MemoryError" not in line and "allocate" not in line, f"{told}\n{line!r}"
             reasons[re.sub("[0-9]+|'.*'", "#", line.replace(str(folder), ""))[:60]] += 1
         except BaseException as error:
             raise AssertionError(told) from error
         slowest = max(slowest, time.process_time() - started)
     assert _files(folder) == there, f"{name} made files"
-    return {"cases": sum(reasons.values()), "read": reasons["read"], "reasons": reasons, "slowest": slowest}
+    return {
+        "cases": sum(reasons.values()),
+        "read": reasons["read"],
+        "reasons": reasons,
+        "slowest": slowest,
+    }
 
 
 def _files(folder: Path) -> list[str]:
     return sorted(map(str, folder.rglob("*"))) + sorted(os.listdir())
 
 
-def fuzz(name: str, make, read, folder: Path, cases: int = 10_000, share: float = 0.02, kinds: int = 5) -> dict:
+def fuzz(
+    name: str, make, read, folder: Path, cases: int = 10_000, share: float = 0.02, kinds: int = 5
+) -> dict:
     """10,000 cases in a process of its own: in 128 MiB, no case longer than 5 s. So large a share of them must be read and so
     many kinds of refusal met, or the cases would test nothing."""
     result = in_child(run_cases, name, cases, make, read, folder)
-    print(f"{name}: {result['cases']} cases, {result['read']} read, {len(result['reasons'])} kinds, "
-          f"{result['grown'] / 2**20:.0f} MiB, slowest {result['slowest']:.3f} s")
+    print(
+        f"{name}: {result['cases']} cases, {result['read']} read, {len(result['reasons'])} kinds, "
+        f"{result['grown'] / 2**20:.0f} MiB, slowest {result['slowest']:.3f} s"
+    )
     assert result["cases"] == cases >= 10_000
     assert result["read"] >= share * cases and len(result["reasons"]) >= kinds, result["reasons"]
     assert result["grown"] < 128 * 2**20 and result["slowest"] < 5, result
@@ -228,6 +335,10 @@ def takes_little(data, path, read, refused="", room=ROOM):
 
     result = in_child(run)
     assert result["grown"] < room and result["seconds"] < 5, result
-    assert "\n" not in result["line"] and "MemoryError" not in result["line"] and "allocate" not in result["line"]
+    assert (
+        "\n" not in result["line"]
+        and "MemoryError" not in result["line"]
+        and "allocate" not in result["line"]
+    )
     assert refused in result["line"] and (not refused or result["line"])
     return result["line"]

@@ -1,4 +1,5 @@
 """One process of several fails, dies or never comes: the others say so in one line and end, and what was saved is whole."""
+
 import os
 import re
 import signal
@@ -22,6 +23,8 @@ from ops.models import TSN
 from ops.score import scoring_run
 from ops.train.run_files import newest
 
+pytestmark = pytest.mark.slow
+
 BOUND = 10  # seconds from the first end to the last
 TWO = ["--batch-size", 2, "--save_every", 1]
 
@@ -42,6 +45,7 @@ def at_step(number, act, *arguments):
             after_step(step, *rest)
             if step == number:
                 act(*arguments)
+
         return real(*args, after_step=hook, **options)
 
     training.train_one_epoch = train_one_epoch
@@ -80,7 +84,11 @@ def check_others(found, failing, line):
     first = found[failing]
     for rank, end in enumerate(found):
         if rank != failing:
-            said = [text for text in end.text.splitlines() if re.match("process |the store |error|Traceback", text)]
+            said = [
+                text
+                for text in end.text.splitlines()
+                if re.match("process |the store |error|Traceback", text)
+            ]
             assert len(said) == 1 and re.fullmatch(line, said[0]), end.text
             assert 0 < end.time - first.time < BOUND and end.status == max(1, first.status)
 
@@ -105,11 +113,20 @@ def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
     """In training and validation; of either process, of which 0 keeps the store; with and without a word."""
     command, out = ["main", *flags, "-j", 0, *TWO, "--output_dir"], tmp_path / "out"
     for failing, fault, status, line in [
-            (1, (at_step, 2, fail), 2, failed(1, 2, "error: val.txt:1: torn")),
-            (1, (at_step, 4, kill_oneself), -9, failed(1, 2, SILENT)),
-            (0, (at_step, 5, kill_oneself), -9, rf"the store of the job at .* closed the connection: process 0 \({HOST}\) .*"),
-            (1, (in_validation,), 2, failed(1, 2, "error: val.txt:1: torn"))]:
-        found = run_all(tmp_path, *[(front, fault if rank == failing else None, *command, out) for rank in range(2)])
+        (1, (at_step, 2, fail), 2, failed(1, 2, "error: val.txt:1: torn")),
+        (1, (at_step, 4, kill_oneself), -9, failed(1, 2, SILENT)),
+        (
+            0,
+            (at_step, 5, kill_oneself),
+            -9,
+            rf"the store of the job at .* closed the connection: process 0 \({HOST}\) .*",
+        ),
+        (1, (in_validation,), 2, failed(1, 2, "error: val.txt:1: torn")),
+    ]:
+        found = run_all(
+            tmp_path,
+            *[(front, fault if rank == failing else None, *command, out) for rank in range(2)],
+        )
         assert found[failing].status == status, found[failing].text
         check_others(found, failing, line)
         assert newest(out) == (out / "last.pth", [])
@@ -117,50 +134,94 @@ def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
     check_same(out, whole)
 
 
-@pytest.mark.parametrize("fault, line", [
-    ((at_step, 2, kill_the_loader), "a loader process ended: DataLoader worker .*"),
-    ((silent_loader,), "the loader processes are silent: DataLoader timed out after 2 seconds; .*")])
+@pytest.mark.parametrize(
+    "fault, line",
+    [
+        ((at_step, 2, kill_the_loader), "a loader process ended: DataLoader worker .*"),
+        (
+            (silent_loader,),
+            "the loader processes are silent: DataLoader timed out after 2 seconds; .*",
+        ),
+    ],
+)
 def test_the_loader_of_one_process_fails(flags, tmp_path, fault, line):  # noqa: F811
     command = ["main", *flags, "-j", 1, *TWO, "--output_dir", tmp_path / "out"]
     short = ["--timeout", 2] if fault[0] is silent_loader else []
     found = run_all(tmp_path, (front, None, *command), (front, fault, *command, *short))
-    assert found[1].status == 2 and re.search(rf"^error: {line}$", found[1].text, re.M), found[1].text
+    assert found[1].status == 2 and re.search(rf"^error: {line}$", found[1].text, re.M), found[
+        1
+    ].text
     check_others(found, 1, failed(1, 2, f"error: {line}"))
 
 
 def test_wrong_on_one_machine_only(flags, tmp_path):  # noqa: F811
     """A list that is missing there; flags that it refuses, so that it does not come."""
     command = ["main", *flags, "-j", 0, *TWO, "--output_dir", tmp_path / "out"]
-    found = run_all(tmp_path, (front, None, *command), (front, None, *command, "--train_list", "no/list.txt"))
+    found = run_all(
+        tmp_path, (front, None, *command), (front, None, *command, "--train_list", "no/list.txt")
+    )
     assert found[1].status == 2 and found[1].text.startswith("error: no/list.txt")
     check_others(found, 1, failed(1, 2, "error: no/list.txt.*"))
     jobs = {}
     for absent in (0, 1):
         (tmp_path / str(absent)).mkdir()
         flags_of = [["--lr", "x"] * (rank == absent) for rank in range(2)]
-        jobs[absent] = start_all(tmp_path / str(absent), *[(front, (wait_little,), *command, *more) for more in flags_of])
+        jobs[absent] = start_all(
+            tmp_path / str(absent), *[(front, (wait_little,), *command, *more) for more in flags_of]
+        )
     for absent, line in (
-            (0, "error: nobody has answered at PLACE in 3 s .Connection refused.: was process 0 started there, .*\n"),
-            (1, "process 0 is waiting: of 2 processes, 1 .counted from 0. are not yet at PLACE\n"
-                "error: of 2 processes, 1 .counted from 0. did not come to PLACE in 3 s: .*\n")):
+        (
+            0,
+            "error: nobody has answered at PLACE in 3 s .Connection refused.: was process 0 started there, .*\n",
+        ),
+        (
+            1,
+            "process 0 is waiting: of 2 processes, 1 .counted from 0. are not yet at PLACE\n"
+            "error: of 2 processes, 1 .counted from 0. did not come to PLACE in 3 s: .*\n",
+        ),
+    ):
         found = ends(tmp_path / str(absent), jobs[absent])
         assert [end.status for end in found] == [2, 2] and "--lr" in found[absent].text
-        assert re.fullmatch(line.replace("PLACE", r"127.0.0.1:\d+"), found[1 - absent].text), found[1 - absent].text
+        assert re.fullmatch(line.replace("PLACE", r"127.0.0.1:\d+"), found[1 - absent].text), found[
+            1 - absent
+        ].text
     assert not (tmp_path / "out").exists()
 
 
 def test_a_test_goes_on_after_a_failure(flags, tmp_path):  # noqa: F811
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "tsm.pth", TSN(8, 2, arch="resnet18", module="tsm", input_size=32))
-    data = flags[2:flags.index("--module")]
-    command = ["test_models_center_crop", "motion", *data[:4], *data[6:], "--weights", tmp_path / "tsm.pth", "--clip_index", 0,
-               "--device", "cpu", "-j", 0, "--output_dir"]
-    found = run_all(tmp_path, (front, None, *command, tmp_path / "out"), (front, (in_scoring,), *command, tmp_path / "out"))
+    data = flags[2 : flags.index("--module")]
+    command = [
+        "test_models_center_crop",
+        "motion",
+        *data[:4],
+        *data[6:],
+        "--weights",
+        tmp_path / "tsm.pth",
+        "--clip_index",
+        0,
+        "--device",
+        "cpu",
+        "-j",
+        0,
+        "--output_dir",
+    ]
+    found = run_all(
+        tmp_path,
+        (front, None, *command, tmp_path / "out"),
+        (front, (in_scoring,), *command, tmp_path / "out"),
+    )
     assert found[1].status == 2 and found[1].text == "error: val.txt:1: torn\n"
     check_others(found, 1, failed(1, 2, "error: val.txt:1: torn"))
     for out in (tmp_path / "out", tmp_path / "whole"):
-        assert [end.status for end in run_all(tmp_path, *[(front, None, *command, out)] * 2)] == [0, 0]
-    assert (tmp_path / "out" / "0_crop0.pkl").read_bytes() == (tmp_path / "whole" / "0_crop0.pkl").read_bytes()
+        assert [end.status for end in run_all(tmp_path, *[(front, None, *command, out)] * 2)] == [
+            0,
+            0,
+        ]
+    assert (tmp_path / "out" / "0_crop0.pkl").read_bytes() == (
+        tmp_path / "whole" / "0_crop0.pkl"
+    ).read_bytes()
 
 
 def wait_for(path, text, agent):
@@ -173,14 +234,38 @@ def test_two_machines(flags, whole, tmp_path):  # noqa: F811
     """Process 0 alone writes. A machine that is killed is missed; another takes its place, and the run ends with the numbers
     of two processes on one machine."""
     command, out, port = [*flags, "-j", 0, *TWO, "--output_dir"], tmp_path / "out", free_port()
+
     def machine(number, folder):
-        arguments = ["--nnodes", 2, "--nproc_per_node", 1, "--max-restarts", 2, "--rdzv_backend", "c10d", "--rdzv_id", "job",
-                     "--rdzv_endpoint", f"127.0.0.1:{port}", "main.py", *command, folder]
+        arguments = [
+            "--nnodes",
+            2,
+            "--nproc_per_node",
+            1,
+            "--max-restarts",
+            2,
+            "--rdzv_backend",
+            "c10d",
+            "--rdzv_id",
+            "job",
+            "--rdzv_endpoint",
+            f"127.0.0.1:{port}",
+            "main.py",
+            *command,
+            folder,
+        ]
         with open(tmp_path / f"agent{number}", "w") as log:
-            return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *map(str, arguments)], cwd=ROOT, stdout=log,
-                                    stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1",
-                                                     # or an agent that comes later is not told where the store is
-                                                     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})
+            return subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *map(str, arguments)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    # or an agent that comes later is not told where the store is
+                    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+                },
+            )
 
     first = machine(0, out)
     while not listens(port):
@@ -197,7 +282,9 @@ def test_two_machines(flags, whole, tmp_path):  # noqa: F811
     assert [first.wait(90), second.wait(90)] == [0, 0], (tmp_path / "agent0").read_text()
     check_same(out, whole)
     assert not (tmp_path / "elsewhere").exists()
-    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        path.name for path in whole.iterdir()
+    )
 
 
 def listens(port):

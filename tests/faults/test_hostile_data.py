@@ -1,4 +1,5 @@
 """Lists, data sets, pictures and shard sets from strangers: 10,000 hostile ones for each parser, as in test_hostile_files."""
+
 import io
 import json
 import zlib
@@ -16,6 +17,8 @@ from ops.data.lists import read_list
 from ops.data.shards import INDEX, ShardSet, padded, shard_name
 from ops.data.stored import Stored
 from ops.data.templates import file_namer
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -37,7 +40,15 @@ def test_lists(place):
             row = draw.randrange(len(lines))
             columns = lines[row].split(draw.choice(" \t"))
             at = draw.randrange(len(columns))
-            columns[at] = draw.choice((str(draw.choice(NUMBERS)), draw.choice(TEXTS), columns[at] * 2, "1,1,1,1", " " * 50))
+            columns[at] = draw.choice(
+                (
+                    str(draw.choice(NUMBERS)),
+                    draw.choice(TEXTS),
+                    columns[at] * 2,
+                    "1,1,1,1",
+                    " " * 50,
+                )
+            )
             lines[row] = draw.choice((" ", "\t", "\t\t")).join(columns)
         data = draw.choice(("\n", "\r\n", "\r")).join(lines).encode(errors="surrogatepass")
         return damaged(draw, data) if draw.random() < 0.3 else data
@@ -65,7 +76,10 @@ def test_class_names(place):
         path = place.with_name(case[0])
         path.write_bytes(case[1])
         names = read_class_names(path)
-        assert all(isinstance(name, str) and name == name.strip() for name in names) or case[0] == "case.json"
+        assert (
+            all(isinstance(name, str) and name == name.strip() for name in names)
+            or case[0] == "case.json"
+        )
         flip_label_map(names)
         read_class_names(path, 3)
 
@@ -74,19 +88,43 @@ def test_class_names(place):
     fuzz("class names", make, read, place.parent, share=0.02, kinds=8)
 
 
-TOML = ['num_class = 4', 'class_names = "classes.txt"', 'root_path = "$HOME/mine"', 'train_list = "train"', 'val_list = "v"',
-        'image_tmpl = "img_{:05d}.jpg"', 'test_sampling = "center"', 'flip = "pairs"', 'flip_pairs = [[0, 1]]',
-        'multi_label = false']
+TOML = [
+    "num_class = 4",
+    'class_names = "classes.txt"',
+    'root_path = "$HOME/mine"',
+    'train_list = "train"',
+    'val_list = "v"',
+    'image_tmpl = "img_{:05d}.jpg"',
+    'test_sampling = "center"',
+    'flip = "pairs"',
+    "flip_pairs = [[0, 1]]",
+    "multi_label = false",
+]
 FLOW = ["[flow]", 'root_path = "flow"', 'train_list = "t.txt"', 'image_tmpl = "flow_{}_{:05d}.jpg"']
 
 
 def test_data_sets(place):
     place.with_name("classes.txt").write_text("a\nb\nc\nd\n")
-    values = [json.dumps(value) for value in (*NUMBERS, *TEXTS, 0.5, True, [], [[0, 1], [1, 2]], [[0, 2**70]], [["a", 1]])]
-    values += ["1979-05-27", "inf", "{a = 1}", "[" * 3000, "''", "0x" + "f" * 5000, '"names"', '"none"', '"unknown"']
+    values = [
+        json.dumps(value)
+        for value in (*NUMBERS, *TEXTS, 0.5, True, [], [[0, 1], [1, 2]], [[0, 2**70]], [["a", 1]])
+    ]
+    values += [
+        "1979-05-27",
+        "inf",
+        "{a = 1}",
+        "[" * 3000,
+        "''",
+        "0x" + "f" * 5000,
+        '"names"',
+        '"none"',
+        '"unknown"',
+    ]
 
     def make(draw):
-        lines = draw.sample(TOML, draw.randint(1, len(TOML))) + (FLOW if draw.random() < 0.5 else [])
+        lines = draw.sample(TOML, draw.randint(1, len(TOML))) + (
+            FLOW if draw.random() < 0.5 else []
+        )
         for _ in range(draw.randint(1, 2)):
             at = draw.randrange(len(lines))
             key, _, value = lines[at].partition(" = ")
@@ -94,7 +132,9 @@ def test_data_sets(place):
             if kind <= 2:
                 lines[at] = f"{key} = {draw.choice(values)}"
             elif kind == 3:
-                key = draw.choice((key + ".a" * draw.choice((1, 1000)), key.upper(), "other", "[[flow]]"))
+                key = draw.choice(
+                    (key + ".a" * draw.choice((1, 1000)), key.upper(), "other", "[[flow]]")
+                )
                 lines[at] = f"{key} = {value or 1}"
             elif kind == 4:
                 lines.insert(at, draw.choice(lines))
@@ -108,13 +148,52 @@ def test_data_sets(place):
             datasets.load_class_names(dataset)
             datasets.flip_map(dataset, None)
 
-    fuzz("data sets", make, reading(place.with_name("case.toml"), read), place.parent, share=0.02, kinds=15)
+    fuzz(
+        "data sets",
+        make,
+        reading(place.with_name("case.toml"), read),
+        place.parent,
+        share=0.02,
+        kinds=15,
+    )
 
 
 def test_templates(place):
-    forms = ["img_{:05d}.jpg", "{zero:05d}.jpg", "flow_{}_{:05d}.jpg", "{:06d}-{}_{:05d}.jpg", "{0}/{1:d}", "{:{}}"]
-    pieces = ["{", "}", "{{", "}}", "{}", ":", "!r", "0", "99999999999", ".real", "[0]", "__class__", "x", "/", "..", "\0", "e",
-              ",", "_", "zero", "d", "s", "%", ">9", "\n"]
+    forms = [
+        "img_{:05d}.jpg",
+        "{zero:05d}.jpg",
+        "flow_{}_{:05d}.jpg",
+        "{:06d}-{}_{:05d}.jpg",
+        "{0}/{1:d}",
+        "{:{}}",
+    ]
+    pieces = [
+        "{",
+        "}",
+        "{{",
+        "}}",
+        "{}",
+        ":",
+        "!r",
+        "0",
+        "99999999999",
+        ".real",
+        "[0]",
+        "__class__",
+        "x",
+        "/",
+        "..",
+        "\0",
+        "e",
+        ",",
+        "_",
+        "zero",
+        "d",
+        "s",
+        "%",
+        ">9",
+        "\n",
+    ]
 
     def make(draw):
         form = list(draw.choice(forms))
@@ -125,20 +204,31 @@ def test_templates(place):
 
     def read(case):
         names = file_namer(case[0], "000123" if len(case[0]) % 2 else "9" * 6000, case[1])
-        assert all(isinstance(name, str) and len(name) < 5000 for number in (1, 2, 10**6) for name in names(number))
+        assert all(
+            isinstance(name, str) and len(name) < 5000
+            for number in (1, 2, 10**6)
+            for name in names(number)
+        )
 
     fuzz("templates", make, read, place.parent, share=0.05, kinds=3)
 
 
 # Pictures and shards.
 
+
 def test_names_of_frames(place):
     def make(draw):
         names = [f"img_{number:05d}.jpg" for number in range(1, draw.randint(2, 6))]
         for _ in range(draw.randint(0, 3)):
-            names[draw.randrange(len(names))] = draw.choice((
-                draw.choice(TEXTS), f"img_{draw.choice(NUMBERS):05d}.jpg", f"img_{'9' * 5000}.jpg", "img_00001.jpg",
-                "img_00009.jpg"))
+            names[draw.randrange(len(names))] = draw.choice(
+                (
+                    draw.choice(TEXTS),
+                    f"img_{draw.choice(NUMBERS):05d}.jpg",
+                    f"img_{'9' * 5000}.jpg",
+                    "img_00001.jpg",
+                    "img_00009.jpg",
+                )
+            )
         return set(names), draw.choice(("img_{:05d}.jpg", "img_{zero:05d}.jpg", "{}"))
 
     def read(case):
@@ -150,11 +240,20 @@ def test_names_of_frames(place):
 def pictures():
     rng, made = np.random.default_rng(0), []
     picture = Image.fromarray(rng.integers(0, 255, (8, 12, 3), np.uint8))
-    for kind, modes in {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "P", "1"), "BMP": ("RGB",), "WEBP": ("RGB", "RGBA"),
-                        "GIF": ("P",), "TIFF": ("RGB",), "PPM": ("RGB",)}.items():
+    for kind, modes in {
+        "JPEG": ("RGB", "L", "CMYK"),
+        "PNG": ("RGB", "P", "1"),
+        "BMP": ("RGB",),
+        "WEBP": ("RGB", "RGBA"),
+        "GIF": ("P",),
+        "TIFF": ("RGB",),
+        "PPM": ("RGB",),
+    }.items():
         for mode in modes:
             file = io.BytesIO()
-            picture.convert(mode).save(file, kind, **({"lossless": mode == "RGBA"} if kind == "WEBP" else {}))
+            picture.convert(mode).save(
+                file, kind, **({"lossless": mode == "RGBA"} if kind == "WEBP" else {})
+            )
             made.append(file.getvalue())
     return made
 
@@ -184,7 +283,10 @@ def shard_set(folder, rows, size=5120):
 
 def test_shard_sets(place):
     folder = place.parent / "k.shards"
-    lines = [f"v{i}\tvideo\t0\t{i * 100}\t50\t{zlib.crc32(DATA[i * 100 :][:50]):08x}".encode() for i in range(4)]
+    lines = [
+        f"v{i}\tvideo\t0\t{i * 100}\t50\t{zlib.crc32(DATA[i * 100 :][:50]):08x}".encode()
+        for i in range(4)
+    ]
     shard_set(folder, b"\n".join(lines) + b"\n")
     whole = (folder / INDEX).read_bytes()
 
@@ -194,8 +296,16 @@ def test_shard_sets(place):
         rows = [line.split(b"\t") for line in lines]
         for _ in range(draw.randint(0, 2)):
             row = draw.choice(rows)
-            row[draw.randrange(6)] = draw.choice((str(draw.choice(NUMBERS)).encode(), b"folder", b"00000000", b"5000", b"120",
-                                                  draw.choice(TEXTS).encode(errors="replace")))
+            row[draw.randrange(6)] = draw.choice(
+                (
+                    str(draw.choice(NUMBERS)).encode(),
+                    b"folder",
+                    b"00000000",
+                    b"5000",
+                    b"120",
+                    draw.choice(TEXTS).encode(errors="replace"),
+                )
+            )
         header = {"version": 1, "shards": [[len(DATA), "x"]]}
         first = as_json(draw, header) if draw.random() < 0.3 else json.dumps(header).encode()
         return first + b"\n" + b"".join(b"\t".join(row) + b"\n" for row in rows)
@@ -214,7 +324,9 @@ def test_shard_sets(place):
 
 def test_tables_of_folders(place):
     folder = place.parent / "k.shards"
-    files = [[f"img_{i:05d}.jpg", i * 100, 50, zlib.crc32(DATA[i * 100 :][:50])] for i in range(1, 4)]
+    files = [
+        [f"img_{i:05d}.jpg", i * 100, 50, zlib.crc32(DATA[i * 100 :][:50])] for i in range(1, 4)
+    ]
 
     def make(draw):
         if draw.random() < 0.5:

@@ -1,4 +1,5 @@
 """Checkpoints and scores from strangers: 10,000 hostile ones for each parser, which reads them or refuses them in one line."""
+
 import io
 import json
 import pickle
@@ -22,6 +23,8 @@ from ops.train.run_files import damage
 from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
 from ops.weights.weight_files import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(tmp_path):
@@ -32,16 +35,51 @@ def place(tmp_path):
 
 # Checkpoints.
 
-CONTENT = {"format": 1,
-           "state_dict": {"a.weight": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.int64), "c": torch.ones(3).half()},
-           "epoch": 3, "recipe": {"lr": 0.1, "names": ["a", "b"], "shape": (1, 2), "none": None, "yes": True},
-           "seen": {1, 2}, "raw": b"ab", "array": np.float64(2), "size": torch.Size([2, 3])}
-NAMES = [b"c" + name.replace(".", "\n", 1).encode() + b"\n" for name in (
-    "os.system", "__builtin__.bytearray", "__builtin__.eval", "__builtin__.set", "_codecs.encode", "torch.Tensor", "torch.Size",
-    "torch.FloatTensor", "torch.FloatStorage", "torch.device", "torch.float64", "collections.OrderedDict",
-    "collections.Counter", "collections.defaultdict", "some.Thing")]
-NAMES += [b"ctorch._utils\n" + name + b"\n" for name in (b"_rebuild_tensor_v2", b"_rebuild_tensor", b"_rebuild_parameter",
-                                                         b"_rebuild_qtensor", b"_rebuild_tensor_v3", b"_rebuild_sparse_tensor")]
+CONTENT = {
+    "format": 1,
+    "state_dict": {
+        "a.weight": torch.ones(2, 3),
+        "b": torch.zeros(4, dtype=torch.int64),
+        "c": torch.ones(3).half(),
+    },
+    "epoch": 3,
+    "recipe": {"lr": 0.1, "names": ["a", "b"], "shape": (1, 2), "none": None, "yes": True},
+    "seen": {1, 2},
+    "raw": b"ab",
+    "array": np.float64(2),
+    "size": torch.Size([2, 3]),
+}
+NAMES = [
+    b"c" + name.replace(".", "\n", 1).encode() + b"\n"
+    for name in (
+        "os.system",
+        "__builtin__.bytearray",
+        "__builtin__.eval",
+        "__builtin__.set",
+        "_codecs.encode",
+        "torch.Tensor",
+        "torch.Size",
+        "torch.FloatTensor",
+        "torch.FloatStorage",
+        "torch.device",
+        "torch.float64",
+        "collections.OrderedDict",
+        "collections.Counter",
+        "collections.defaultdict",
+        "some.Thing",
+    )
+]
+NAMES += [
+    b"ctorch._utils\n" + name + b"\n"
+    for name in (
+        b"_rebuild_tensor_v2",
+        b"_rebuild_tensor",
+        b"_rebuild_parameter",
+        b"_rebuild_qtensor",
+        b"_rebuild_tensor_v3",
+        b"_rebuild_sparse_tensor",
+    )
+]
 
 
 def checkpoint(legacy):
@@ -54,14 +92,25 @@ def zipped(parts, draw):
     """A checkpoint of changed opcodes, or with members of other names, sizes or kinds."""
     file = io.BytesIO()
     kind = draw.randrange(8)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if kind == 0 else zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(
+        file, "w", zipfile.ZIP_DEFLATED if kind == 0 else zipfile.ZIP_STORED
+    ) as archive:
         for name, data in parts.items():
             if name.endswith("data.pkl") and kind != 1:
                 data = reprogrammed(draw, opcodes(data), NAMES)
             elif kind == 2 and draw.random() < 0.3:
                 data = damaged(draw, data)
             elif kind == 3 and draw.random() < 0.2:
-                name = draw.choice(("archive/data/0", "x/data/0", "archive/constants.pkl", "archive", "../x", "archive/../x"))
+                name = draw.choice(
+                    (
+                        "archive/data/0",
+                        "x/data/0",
+                        "archive/constants.pkl",
+                        "archive",
+                        "../x",
+                        "archive/../x",
+                    )
+                )
             if name not in archive.namelist() and (kind != 4 or draw.random() < 0.9):
                 archive.writestr(name, data)
     data = file.getvalue()
@@ -86,9 +135,15 @@ def test_checkpoints_before_torch_1_6(place):
     parts = opcodes(whole[:head])
 
     def make(draw):
-        return damaged(draw, whole) if draw.random() < 0.3 else reprogrammed(draw, parts, NAMES) + whole[head:]
+        return (
+            damaged(draw, whole)
+            if draw.random() < 0.3
+            else reprogrammed(draw, parts, NAMES) + whole[head:]
+        )
 
-    fuzz("old checkpoints", make, reading(place, read_checkpoint), place.parent, share=0.1, kinds=20)
+    fuzz(
+        "old checkpoints", make, reading(place, read_checkpoint), place.parent, share=0.1, kinds=20
+    )
 
 
 def test_checkpoints_of_a_run(place):
@@ -108,6 +163,7 @@ def test_checkpoints_of_a_run(place):
 
 # Scores.
 
+
 def arrays_of(value):
     """Everything that is done with an unpickled value."""
     if isinstance(value, PickledArray):
@@ -117,15 +173,24 @@ def arrays_of(value):
             arrays_of(item) if isinstance(item, PickledArray) else shown(item)
 
 
-PICKLES = [pickle.dumps([[np.arange(4, dtype=np.float32)[None], label] for label in (0, np.int64(1), [1, 2])], protocol)
-           for protocol in range(5)] + [pickle.dumps(np.array([np.zeros((1, 1, 2), np.float32), 1], object), 2)]
+PICKLES = [
+    pickle.dumps(
+        [[np.arange(4, dtype=np.float32)[None], label] for label in (0, np.int64(1), [1, 2])],
+        protocol,
+    )
+    for protocol in range(5)
+] + [pickle.dumps(np.array([np.zeros((1, 1, 2), np.float32), 1], object), 2)]
 
 
 def test_pickles(place):
     programs = [opcodes(data) for data in PICKLES]
 
     def make(draw):
-        return damaged(draw, draw.choice(PICKLES)) if draw.random() < 0.3 else reprogrammed(draw, draw.choice(programs))
+        return (
+            damaged(draw, draw.choice(PICKLES))
+            if draw.random() < 0.3
+            else reprogrammed(draw, draw.choice(programs))
+        )
 
     def read(data):
         try:
@@ -139,12 +204,18 @@ def test_pickles(place):
 def test_score_files(place):
     save_scores(place, np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), np.array([0, 3, 1]))
     files = [place.read_bytes()]
-    save_scores(place, np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), np.eye(3, 4, dtype=bool))
+    save_scores(
+        place, np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4), np.eye(3, 4, dtype=bool)
+    )
     files += [place.read_bytes(), *PICKLES[:5]]
     programs = [opcodes(data) for data in files]
 
     def make(draw):
-        return damaged(draw, draw.choice(files), 2) if draw.random() < 0.4 else reprogrammed(draw, draw.choice(programs))
+        return (
+            damaged(draw, draw.choice(files), 2)
+            if draw.random() < 0.4
+            else reprogrammed(draw, draw.choice(programs))
+        )
 
     def read(path):
         logits, labels = load_scores(path)
@@ -158,8 +229,11 @@ def test_npz(place):
     rows = np.empty((2, 2), object)
     rows[:, 0], rows[:, 1] = [np.ones((1, 1, 4)), np.ones((2, 1, 4))], [0, 3]
     members = []
-    for data in (place.read_bytes(), _npz(scores=rows, labels=np.array([0, 3])),
-                 _npz(scores=np.ones((2, 1, 1, 4), "u1"), labels=[0, 1])):
+    for data in (
+        place.read_bytes(),
+        _npz(scores=rows, labels=np.array([0, 3])),
+        _npz(scores=np.ones((2, 1, 1, 4), "u1"), labels=[0, 1]),
+    ):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members.append({name: archive.read(name) for name in archive.namelist()})
 
@@ -172,7 +246,11 @@ def test_npz(place):
                     data = damaged(draw, data[:end], 2) + data[end:]
                 elif kind == 1:
                     pickled = data[end : end + 1] == b"\x80"
-                    data = data[:end] + (reprogrammed(draw, opcodes(data[end:])) if pickled else damaged(draw, data[end:], 1))
+                    data = data[:end] + (
+                        reprogrammed(draw, opcodes(data[end:]))
+                        if pickled
+                        else damaged(draw, data[end:], 1)
+                    )
                 elif kind == 2 and draw.random() < 0.5:
                     data = next(iter(draw.choice(members).values()))
                 archive.writestr(name, data)
@@ -203,7 +281,14 @@ def test_score_folders(place):
     def make(draw):
         return as_json(draw, draw.choice(trees))
 
-    fuzz("scores.json", make, reading(place.with_name("scores.json"), read), place.parent, share=0.02, kinds=15)
+    fuzz(
+        "scores.json",
+        make,
+        reading(place.with_name("scores.json"), read),
+        place.parent,
+        share=0.02,
+        kinds=15,
+    )
 
 
 def test_score_logs(place):
@@ -218,7 +303,9 @@ def test_score_logs(place):
             return damaged(draw, whole)
         data = b""
         for _ in range(draw.randint(1, 4)):
-            content = draw.choice((bytes(24), b"text", draw.randbytes(draw.randrange(40)), b"\xff\n\r\0"))
+            content = draw.choice(
+                (bytes(24), b"text", draw.randbytes(draw.randrange(40)), b"\xff\n\r\0")
+            )
             row = draw.choice((0, 1, 2, 3, 3, draw.choice(NUMBERS[:11])))
             size = len(content) if draw.random() < 0.9 else draw.choice(NUMBERS[:9]) % 2**32
             first = head.pack(draw.choice((b"SCOR", b"FAIL", b"FAIL", b"NONE")), row, size)

@@ -1,4 +1,5 @@
 """Small files of scores, lists and pictures that lie about what they hold: none makes a parser take 64 MiB."""
+
 import io
 import json
 import pickle
@@ -26,6 +27,8 @@ from ops.score.score_folder import read_facts
 from ops.score.score_log import Finished
 from ops.scores import load_scores
 
+pytestmark = pytest.mark.slow
+
 
 def npz(method=zipfile.ZIP_DEFLATED, **members):
     file = io.BytesIO()
@@ -37,27 +40,52 @@ def npz(method=zipfile.ZIP_DEFLATED, **members):
 
 def npy(shape, dtype="|u1", data=b""):
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": dtype})
+    np.lib.format.write_array_header_1_0(
+        file, {"shape": shape, "fortran_order": False, "descr": dtype}
+    )
     return file.getvalue() + data
 
 
 BOMB = bytes(2**25)
 FILES = {
-    "npz bomb": lambda: (load_npz, npz(scores=npy((len(BOMB), 1, 1, 1), data=BOMB), labels=npy((len(BOMB),), data=BOMB))),
-    "npz of its limit": lambda: (load_npz, npz(scores=npy((2**21 - 128, 1, 1, 1), data=bytes(2**21 - 128)),
-                                               labels=npy((2**21 - 128,), data=bytes(2**21 - 128)))),
+    "npz bomb": lambda: (
+        load_npz,
+        npz(scores=npy((len(BOMB), 1, 1, 1), data=BOMB), labels=npy((len(BOMB),), data=BOMB)),
+    ),
+    "npz of its limit": lambda: (
+        load_npz,
+        npz(
+            scores=npy((2**21 - 128, 1, 1, 1), data=bytes(2**21 - 128)),
+            labels=npy((2**21 - 128,), data=bytes(2**21 - 128)),
+        ),
+    ),
     "npz shape": lambda: (load_npz, npz(scores=npy((HUGE, HUGE, 1, 1)))),
     "npy header": lambda: (load_npz, npz(scores=b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{")),
     "npz pickle": lambda: (load_npz, npz(scores=npy((HUGE, 2), "|O", b"\x80\x02\x8a\xff."))),
     "pkl": lambda: (load_scores, b"\x80\x04\x95" + struct.pack("<Q", HUGE) + b"]."),
     "pkl text": lambda: (load_scores, b"\x80\x04\x8d" + struct.pack("<Q", HUGE) + b"ab."),
     "pkl memo": lambda: (load_scores, b"\x80\x02]r\xff\xff\xff\xff."),
-    "pkl rows": lambda: (load_scores, pickle.dumps([[np.ones((1, 1000), "f4"), 0]], 2)[:-3] + b"2" * 9000 + b"e."),
-    "log": lambda: (lambda path: Finished(path.parent, 4, 6), struct.pack("<4sqI", b"SCOR", 0, 2**32 - 1) + bytes(4)),
-    "list label": lambda: (lambda path: read_list(path, num_class=10**6, multi_label=True), b"v 999999999999999999\n"),
+    "pkl rows": lambda: (
+        load_scores,
+        pickle.dumps([[np.ones((1, 1000), "f4"), 0]], 2)[:-3] + b"2" * 9000 + b"e.",
+    ),
+    "log": lambda: (
+        lambda path: Finished(path.parent, 4, 6),
+        struct.pack("<4sqI", b"SCOR", 0, 2**32 - 1) + bytes(4),
+    ),
+    "list label": lambda: (
+        lambda path: read_list(path, num_class=10**6, multi_label=True),
+        b"v 999999999999999999\n",
+    ),
     "list of one line": lambda: (lambda path: read_list(path, num_class=10), b"a " * 45_000),
-    "list of blanks": lambda: (lambda path: read_list(path, num_class=10), b"a" + b" " * 90_000 + b"1 " + b" " * 9000 + b"x"),
-    "list of labels": lambda: (lambda path: read_list(path, num_class=10, multi_label=True), b"a " + b"1," * 45_000 + b"x"),
+    "list of blanks": lambda: (
+        lambda path: read_list(path, num_class=10),
+        b"a" + b" " * 90_000 + b"1 " + b" " * 9000 + b"x",
+    ),
+    "list of labels": lambda: (
+        lambda path: read_list(path, num_class=10, multi_label=True),
+        b"a " + b"1," * 45_000 + b"x",
+    ),
     "class name": lambda: (lambda path: flip_label_map(read_class_names(path)), b"aB" * 45_000),
     "class names": lambda: (lambda path: flip_label_map(read_class_names(path)), b"a\n" * 45_000),
     "json": lambda: (read_class_names, b"[" * 90_000),
@@ -67,10 +95,17 @@ FILES = {
     "toml number": lambda: (dataset, b"num_class = 1_000_000_000_000\ntrain_list = 'a'\n"),
     "toml template": lambda: (dataset, b"num_class = 1\nimage_tmpl = '{:0999999999d}'"),
     "toml precision": lambda: (dataset, b"num_class = 1\nimage_tmpl = '{:.999999999f}'"),
-    "jpeg": lambda: (picture, jpeg(65_500)), "png": lambda: (picture, png(25_000)),
+    "jpeg": lambda: (picture, jpeg(65_500)),
+    "png": lambda: (picture, png(25_000)),
     "png of its limit": lambda: (picture, png(2896)),
-    "webp": lambda: (picture, b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0VP8L\0\0\0\0"),
-    "bmp": lambda: (picture, b"BM" + struct.pack("<6I2H6I", 99, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6)),
+    "webp": lambda: (
+        picture,
+        b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0VP8L\0\0\0\0",
+    ),
+    "bmp": lambda: (
+        picture,
+        b"BM" + struct.pack("<6I2H6I", 99, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6),
+    ),
     "ppm": lambda: (picture, b"P6 60000 60000 255\n"),
     "eps": lambda: (picture, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
 }
@@ -104,7 +139,9 @@ def png(side):
 @pytest.mark.parametrize("name", FILES)
 def test_files_that_lie(tmp_path, name):
     read, data = FILES[name]()
-    takes_little(data, tmp_path / "0.log", read, room=ROOM * (1 + (name == "png of its limit")))  # 4K, and all there
+    takes_little(
+        data, tmp_path / "0.log", read, room=ROOM * (1 + (name == "png of its limit"))
+    )  # 4K, and all there
 
 
 def test_an_eps_file_is_no_frame(tmp_path):
@@ -119,12 +156,18 @@ def test_descriptions_of_scores_that_lie(tmp_path, change):
     describe(tmp_path, np.eye(8, dtype=bool)[[0] * 1000])
     content = json.loads((tmp_path / "scores.json").read_text())
     content["protocol"].update(change)
-    takes_little(json.dumps(content).encode(), tmp_path / "scores.json", lambda path: read_facts(path.parent))
+    takes_little(
+        json.dumps(content).encode(), tmp_path / "scores.json", lambda path: read_facts(path.parent)
+    )
 
 
 def test_shard_sets_that_lie(tmp_path):
     table = json.dumps({"files": [[f"f{i}", 0, 5000, 0] for i in range(3000)]}).encode()
-    rows = b"a\tfolder\t0\t0\t%d\t%08x\nv\tvideo\t0\t0\t%d\t00000000\n" % (len(table), zlib.crc32(table), HUGE)
+    rows = b"a\tfolder\t0\t0\t%d\t%08x\nv\tvideo\t0\t0\t%d\t00000000\n" % (
+        len(table),
+        zlib.crc32(table),
+        HUGE,
+    )
 
     def read(path):
         shard_set(path.parent, rows, 10**18)

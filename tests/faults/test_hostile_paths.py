@@ -1,4 +1,5 @@
 """Names out of files from strangers become names of files only inside the output directory."""
+
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ from videos import encode, textured_frames
 from ops.score.npz_scores import save_npz
 from ops.scores import save_scores
 
+pytestmark = pytest.mark.slow
+
 
 def tree(folder, *without):
     """Everything in and below a folder: kind, size, times and where links lead to."""
@@ -21,7 +24,11 @@ def tree(folder, *without):
         folders[:] = [name for name in folders if Path(here, name) not in without]
         for name in (*folders, *files):
             facts = os.lstat(path := os.path.join(here, name))
-            found[path] = (facts.st_mode, facts.st_size * (name not in folders), facts.st_mtime_ns * (name not in folders))
+            found[path] = (
+                facts.st_mode,
+                facts.st_size * (name not in folders),
+                facts.st_mtime_ns * (name not in folders),
+            )
     return found
 
 
@@ -40,8 +47,14 @@ def world(tmp_path, video, monkeypatch):
     """``root`` with videos of odd names and links that lead out of it, and a video ``outside``."""
     for folder in ("root/a", "outside/inner", "work"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("root/v.mp4", "root/a/v.mp4", "outside/secret.mp4", "outside/inner/secret.mp4",
-                 "root/failures.csv.mp4", *(f"root/{name}" for name in ODD)):
+    for name in (
+        "root/v.mp4",
+        "root/a/v.mp4",
+        "outside/secret.mp4",
+        "outside/inner/secret.mp4",
+        "root/failures.csv.mp4",
+        *(f"root/{name}" for name in ODD),
+    ):
         shutil.copy(video, tmp_path / name)
     (tmp_path / "root" / "link").symlink_to("../outside")
     (tmp_path / "root" / "link.mp4").symlink_to("../outside/secret.mp4")
@@ -49,10 +62,32 @@ def world(tmp_path, video, monkeypatch):
     return tmp_path
 
 
-IDS = ["../outside/secret.mp4", "a/../../outside/secret.mp4", "{}/outside/secret.mp4", "link/secret.mp4",
-       "link/inner/secret.mp4", "link.mp4", "link/../outside/secret.mp4", "link/../v.mp4", "a/../v.mp4", "./v.mp4", ".", "..",
-       "/", "//", "v.mp4/..", "none/../../../x", "simplecache::file://{}/x.shards/v", "failures.csv.mp4", *ODD]
-TOOLS = {"extract_frames": ["out"], "resize_videos": ["out"], "make_shards": ["--out", "out.shards"]}
+IDS = [
+    "../outside/secret.mp4",
+    "a/../../outside/secret.mp4",
+    "{}/outside/secret.mp4",
+    "link/secret.mp4",
+    "link/inner/secret.mp4",
+    "link.mp4",
+    "link/../outside/secret.mp4",
+    "link/../v.mp4",
+    "a/../v.mp4",
+    "./v.mp4",
+    ".",
+    "..",
+    "/",
+    "//",
+    "v.mp4/..",
+    "none/../../../x",
+    "simplecache::file://{}/x.shards/v",
+    "failures.csv.mp4",
+    *ODD,
+]
+TOOLS = {
+    "extract_frames": ["out"],
+    "resize_videos": ["out"],
+    "make_shards": ["--out", "out.shards"],
+}
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -73,16 +108,42 @@ def test_lists(world, capsys, tool, name):
 
 def test_a_list_of_all(world):
     """Together, so that something is made, each in its place."""
-    (world / "list.txt").write_text("".join(f"{name}\t0\n" for name in [*ODD, "link/secret.mp4", "v.mp4"]))
+    (world / "list.txt").write_text(
+        "".join(f"{name}\t0\n" for name in [*ODD, "link/secret.mp4", "v.mp4"])
+    )
     out = world / "work" / "out"
     before = tree(world, out)
-    assert call("extract_frames", "--list", world / "list.txt", "--root_path", world / "root", "out", "-j", 1) in (None, 0)
+    assert call(
+        "extract_frames",
+        "--list",
+        world / "list.txt",
+        "--root_path",
+        world / "root",
+        "out",
+        "-j",
+        1,
+    ) in (None, 0)
     places = {str(path.parent.relative_to(out)) for path in out.rglob("img_00004.jpg")}
-    assert places == {*(name.removesuffix(".mp4") for name in ODD), "link/secret", "v"} and tree(world, out) == before
+    assert (
+        places == {*(name.removesuffix(".mp4") for name in ODD), "link/secret", "v"}
+        and tree(world, out) == before
+    )
 
 
-NAMES = ["../../x", "/etc/x", "C:\\x", "a/../../../x", "x" * 5000, "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "..",
-         "é\u2028", "; rm -rf /", "%00", "$(touch x)"]
+NAMES = [
+    "../../x",
+    "/etc/x",
+    "C:\\x",
+    "a/../../../x",
+    "x" * 5000,
+    "<script>alert(1)</script>",
+    "=cmd|' /C calc'!A0",
+    "..",
+    "é\u2028",
+    "; rm -rf /",
+    "%00",
+    "$(touch x)",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,8 +164,16 @@ def test_ids_and_class_names_of_scores(world, capsys, kind, name):
     (world / "classes.json").write_text(json.dumps(classes))
     out = world / "work" / "report"
     before = tree(world, out)
-    status = call("pkl_to_results", source, "--report", "report", "--csv_file", "report/x.csv", "--class_names",
-                  world / "classes.json")
+    status = call(
+        "pkl_to_results",
+        source,
+        "--report",
+        "report",
+        "--csv_file",
+        "report/x.csv",
+        "--class_names",
+        world / "classes.json",
+    )
     said = capsys.readouterr()
     assert status in (None, 0, 2) and "Traceback" not in said.err
     assert tree(world, out) == before

@@ -1,4 +1,5 @@
 """Training that is killed, stopped, and lied to by its disk: it ends with the weights of a run that nothing disturbed."""
+
 import json
 import os
 import random
@@ -20,9 +21,26 @@ from fronts import ROOT, call, make_motion, refused
 from ops import training
 from ops.train.run_files import damage
 
+pytestmark = pytest.mark.slow
+
 TIMES = re.compile("train_.*(seconds|_share|_per_second)")
-WAYS = {"plain": [], "bf16, accumulated": ["--amp", "bf16", "--accumulate", 2], "fp16": ["--amp", "fp16", "--gd", 5],
-        "averaged, mixed": ["--ema", 0.9, "--mixup", 0.5, "--cutmix", 1, "--stochastic_depth", 0.2, "--label_smoothing", 0.1]}
+WAYS = {
+    "plain": [],
+    "bf16, accumulated": ["--amp", "bf16", "--accumulate", 2],
+    "fp16": ["--amp", "fp16", "--gd", 5],
+    "averaged, mixed": [
+        "--ema",
+        0.9,
+        "--mixup",
+        0.5,
+        "--cutmix",
+        1,
+        "--stochastic_depth",
+        0.2,
+        "--label_smoothing",
+        0.1,
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +49,47 @@ def flags(tmp_path_factory):
     data = make_motion(folder, videos=24)
     bad = folder / "videos" / "train" / "00005.mp4"
     bad.write_bytes(b"")  # skipped and counted, once
-    return ["motion", "RGB", *data, "--module", "tsm", "--arch", "resnet18", "--pretrain", "none", "--num_segments", 2,
-            "--input_size", 32, "--batch-size", 4, "--lr", 0.01, "--lr_scheduler", "cosine", "--warmup_epoch", 1, "--epochs", 2,
-            "--device", "cpu", "--print-freq", 1, "--resume", "auto"]
+    return [
+        "motion",
+        "RGB",
+        *data,
+        "--module",
+        "tsm",
+        "--arch",
+        "resnet18",
+        "--pretrain",
+        "none",
+        "--num_segments",
+        2,
+        "--input_size",
+        32,
+        "--batch-size",
+        4,
+        "--lr",
+        0.01,
+        "--lr_scheduler",
+        "cosine",
+        "--warmup_epoch",
+        1,
+        "--epochs",
+        2,
+        "--device",
+        "cpu",
+        "--print-freq",
+        1,
+        "--resume",
+        "auto",
+    ]
 
 
 def state_of(out):
     """What a finished run has learned, and what it says of it but for times."""
     last = torch.load(out / "last.pth", weights_only=True)
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    metrics, *rows = ({key: value for key, value in row.items() if not TIMES.fullmatch(key)}
-                      for row in (last["metrics"], *rows))
+    metrics, *rows = (
+        {key: value for key, value in row.items() if not TIMES.fullmatch(key)}
+        for row in (last["metrics"], *rows)
+    )
     return last, rows, metrics
 
 
@@ -54,7 +102,10 @@ def same(a, b):
 
 
 def check_same(out, whole):
-    (last, rows, metrics), (expected, expected_rows, expected_metrics) = state_of(out), state_of(whole)
+    (last, rows, metrics), (expected, expected_rows, expected_metrics) = (
+        state_of(out),
+        state_of(whole),
+    )
     for key in expected.keys() - {"metrics", "recipe"}:
         assert same(last[key], expected[key]), key
     assert rows == expected_rows and metrics == expected_metrics
@@ -93,14 +144,20 @@ def test_a_signal_saves_and_stops(flags, tmp_path, number):
     while not (out / "log.txt").exists() or "[2/6]" not in (out / "log.txt").read_text():
         assert process.is_alive(), (tmp_path / "log").read_text()
         time.sleep(0.02)
-    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    children = [
+        int(pid)
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
     for pid in (*children, process.pid):
         os.kill(pid, number)
     asked = time.monotonic()
     process.join(60)
     assert process.exitcode == 75 and time.monotonic() - asked < 20
     line = (tmp_path / "log").read_text().splitlines()[-1]
-    assert re.fullmatch(rf"stopped by {number.name} after epoch 1, step \d of 6; saved in .*/last.pth: go on .* auto", line)
+    assert re.fullmatch(
+        rf"stopped by {number.name} after epoch 1, step \d of 6; saved in .*/last.pth: go on .* auto",
+        line,
+    )
     assert call("main", *command, "--output_dir", out) == 0
     check_same(out, tmp_path / "whole")
 
@@ -115,6 +172,7 @@ def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
             if step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
             after_step(step, *rest)
+
         return real(*args, after_step=hook, **options)
 
     monkeypatch.setattr(training, "train_one_epoch", signalled)
@@ -139,8 +197,21 @@ def free_port():
 
 def ranks(command, out, port, log):
     """Two processes of one job, as a launcher starts them."""
-    return [start("main", *command, "--output_dir", out, log=f"{log}{rank}", RANK=str(rank), WORLD_SIZE="2",
-                  LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)) for rank in range(2)]
+    return [
+        start(
+            "main",
+            *command,
+            "--output_dir",
+            out,
+            log=f"{log}{rank}",
+            RANK=str(rank),
+            WORLD_SIZE="2",
+            LOCAL_RANK=str(rank),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
+        for rank in range(2)
+    ]
 
 
 def run_both(command, out, log):
@@ -158,7 +229,9 @@ def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
     for attempt, (victim, number) in enumerate(faults):
         processes = ranks(command, out, free_port(), tmp_path / f"log{attempt}")
         steps = (out / "log.txt").read_text().count("lr ") if (out / "log.txt").exists() else 0
-        while not (out / "log.txt").exists() or (out / "log.txt").read_text().count("lr ") < steps + 3:
+        while (
+            not (out / "log.txt").exists() or (out / "log.txt").read_text().count("lr ") < steps + 3
+        ):
             assert processes[0].is_alive(), (tmp_path / f"log{attempt}0").read_text()
             time.sleep(0.02)
         os.kill(processes[victim].pid, number)
@@ -167,7 +240,9 @@ def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
             processes[1 - victim].kill()
         for process in processes:
             process.join(60)
-        assert {process.exitcode for process in processes} == ({-9} if number == signal.SIGKILL else {75})
+        assert {process.exitcode for process in processes} == (
+            {-9} if number == signal.SIGKILL else {75}
+        )
     run_both(command, out, tmp_path / "end.log")
     check_same(out, tmp_path / "whole")
 
@@ -175,7 +250,9 @@ def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
 def test_a_signal_to_the_other_process_during_validation(flags, tmp_path):
     """Both stop validating, and the epoch is saved; when the run goes on, it is validated."""
     flags = list(flags)
-    flags[flags.index("--val_list") + 1] = flags[flags.index("--train_list") + 1]  # three times as long
+    flags[flags.index("--val_list") + 1] = flags[
+        flags.index("--train_list") + 1
+    ]  # three times as long
     command, out = [*flags, "-j", 0, "--batch-size", 2], tmp_path / "out"
     run_both(command, tmp_path / "whole", tmp_path / "whole.log")
     processes = ranks(command, out, free_port(), tmp_path / "log")
@@ -193,7 +270,11 @@ def test_a_signal_to_the_other_process_during_validation(flags, tmp_path):
 
 
 def children_of(pid):
-    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
 
 
 def test_torchrun_starts_a_dead_rank_again(flags, tmp_path):
@@ -201,10 +282,24 @@ def test_torchrun_starts_a_dead_rank_again(flags, tmp_path):
     command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2]
     run_both(command, tmp_path / "whole", tmp_path / "whole.log")
     out = tmp_path / "out"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "--max-restarts", 2, "main.py"]
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        2,
+        "--max-restarts",
+        2,
+        "main.py",
+    ]
     with open(tmp_path / "log", "w") as log:
-        agent = subprocess.Popen([sys.executable, *map(str, [*launcher, *command, "--output_dir", out])], cwd=ROOT, stdout=log,
-                                 stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        agent = subprocess.Popen(
+            [sys.executable, *map(str, [*launcher, *command, "--output_dir", out])],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         while not (out / "log.txt").exists() or "[2/6]" not in (out / "log.txt").read_text():
             assert agent.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.02)
@@ -229,7 +324,10 @@ def test_a_damaged_checkpoint_is_passed_over(flags, tmp_path, capsys, kind):
     capsys.readouterr()
     assert call("main", *command, "--output_dir", out) == 0
     said = capsys.readouterr().out
-    assert f"warning: {out}/last.pth: damaged" in said and f"resumed {out}/last.1.pth after epoch 1" in said
+    assert (
+        f"warning: {out}/last.pth: damaged" in said
+        and f"resumed {out}/last.1.pth after epoch 1" in said
+    )
     check_same(out, tmp_path / "whole")
     for path in out.glob("last*.pth"):
         path.write_bytes(b"")
@@ -238,10 +336,26 @@ def test_a_damaged_checkpoint_is_passed_over(flags, tmp_path, capsys, kind):
 
 def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
     command = [*flags, "-j", 0, "--save_every", 1, "--print-freq", 3]
-    line = refused(capsys, "main", *command, "--lr", 1e30, "--warmup_epoch", 0, "--output_dir", tmp_path / "out")
-    assert re.search(r"the (loss|norm of the gradient) is (nan|inf) at epoch 1, step [23] of 6, lr 9.8e\+29, videos vid", line)
+    line = refused(
+        capsys,
+        "main",
+        *command,
+        "--lr",
+        1e30,
+        "--warmup_epoch",
+        0,
+        "--output_dir",
+        tmp_path / "out",
+    )
+    assert re.search(
+        r"the (loss|norm of the gradient) is (nan|inf) at epoch 1, step [23] of 6, lr 9.8e\+29, videos vid",
+        line,
+    )
     saved = torch.load(tmp_path / "out" / "last.pth", weights_only=True)
-    assert all(value.isfinite().all() for value in saved["state_dict"].values()) and saved["step_in_epoch"] >= 1
+    assert (
+        all(value.isfinite().all() for value in saved["state_dict"].values())
+        and saved["step_in_epoch"] >= 1
+    )
 
 
 @pytest.mark.parametrize("size", [200, 2 * 10**7])
