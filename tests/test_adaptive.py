@@ -1,9 +1,9 @@
 import pytest
 import torch
-from baselines_temporal import AdaptiveModule as Original
 from golden_fill import clip as filled_clip
 from golden_fill import difference, load
 
+from lib.baselines_temporal import AdaptiveModule as Original
 from ops.checkpoints import load_model
 from ops.temporal import adaptive
 from ops.temporal.adaptive import TemporalAdaptive

@@ -3,19 +3,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import baselines_data
-import baselines_model
 import benchmark
-import benchmark_data
-import benchmark_model
-import benchmark_views
 import golden_fill
-import measure
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from lib import (
+    baselines_data,
+    baselines_model,
+    benchmark_data,
+    benchmark_model,
+    benchmark_views,
+    measure,
+)
 from ops.checkpoints import load_model
 from ops.errors import UserError
 

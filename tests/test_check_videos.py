@@ -12,16 +12,15 @@ from pathlib import Path
 import check_videos
 import numpy as np
 import pytest
-import sturdy_pool
-import video_checks
 from fronts import call, launch, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from processes import is_running, wait_until
-from sturdy_pool import Lost, run_jobs
 from videos import damage_packet, encode, textured_frames
 
+from lib import sturdy_pool, video_checks
+from lib.sturdy_pool import Lost, run_jobs
 from ops.errors import UserError
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "check_videos.py"

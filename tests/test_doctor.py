@@ -8,12 +8,12 @@ import shutil
 
 import doctor
 import pytest
-import recipes
 from fronts import ROOT, call, make_motion, refused
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from recipes import UNKNOWN, Recipe, Run, find_recipe, reached, read_recipe, read_run
 
+from lib import recipes
+from lib.recipes import UNKNOWN, Recipe, Run, find_recipe, reached, read_recipe, read_run
 from ops.errors import UserError
 from ops.options import training_arguments
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from fronts import call, refused
 from processes import contents, start, wait_until
-from video_frames import write_picture
 from videos import encode, textured_frames
 
+from lib.video_frames import write_picture
 from ops.data.readers import open_reader
 
 cv2 = pytest.importorskip("cv2")

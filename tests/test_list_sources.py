@@ -16,8 +16,8 @@ from annotations import (
     write,
 )
 from fronts import refused
-from list_sources import read_source
 
+from lib.list_sources import read_source
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.sources import read_checked
 from ops.errors import UserError

@@ -1,13 +1,13 @@
 import os
 from pathlib import Path
 
-import list_files
 import pytest
 from annotations import frames, kinetics, lines, make, something_v1, touch, write
 from fronts import launch, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib import list_files
 from ops.data.class_names import read_class_names
 from ops.data.datasets import resolve
 from ops.data.lists import read_list

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from fronts import ROOT, call, refused
 from PIL import Image
-from shard_files import Video, files_of, packed_size
 from small_lists import make_root, write_flow
 
+from lib.shard_files import Video, files_of, packed_size
 from ops.data.shards import ShardSet, shard_name
 from ops.data.stored import find
 

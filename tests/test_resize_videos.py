@@ -12,9 +12,9 @@ import pytest
 from fronts import ROOT, call, refused
 from PIL import Image
 from resize_videos import resize
-from video_jobs import Job
 from videos import decode_all, encode, hide_frames, textured_frames
 
+from lib.video_jobs import Job
 from ops.data.readers import PyAVReader
 
 FRAMES = textured_frames(30, 96, 128)

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from video_frames import (
+from videos import damage_packet, decode_all, encode, hide_frames, textured_frames
+
+from lib.video_frames import (
     FrameStream,
     check_picture_names,
     folder_frames,
@@ -13,8 +15,6 @@ from video_frames import (
     scaled,
     write_picture,
 )
-from videos import damage_packet, decode_all, encode, hide_frames, textured_frames
-
 from ops.data.frame_folder import decode_image
 from ops.data.reader_base import UnreadableVideo
 from ops.errors import UserError

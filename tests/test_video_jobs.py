@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from video_jobs import add_flags, atomic_folder, find_jobs, run
 
+from lib.video_jobs import add_flags, atomic_folder, find_jobs, run
 from ops.errors import UserError
 
 

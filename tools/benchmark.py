@@ -8,7 +8,7 @@
 
 In each round the original's way and ours run once each, in random order. A time is the median over rounds, a ratio is
 the original's time over ours, and a bar is the ratio that this project holds itself to. On the CPU a time is that of
-this process with all its threads, on a GPU it is time on the clock. baselines_data.py and baselines_model.py say what
+this process with all its threads, on a GPU it is time on the clock. tools/lib/baselines_data.py and baselines_model.py say what
 the original's way is.
 """
 
@@ -20,13 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import baselines_model
 import torch
-from benchmark_data import data, make_video, training_set
-from benchmark_model import flops, model
-from benchmark_views import views
-from measure import machine, table
 
+from lib import baselines_model
+from lib.benchmark_data import data, make_video, training_set
+from lib.benchmark_model import flops, model
+from lib.benchmark_views import views
+from lib.measure import machine, table
 from ops.data.loader import TrainSampler, make_loader
 from ops.errors import UserError, run_front
 from ops.flag_types import positive

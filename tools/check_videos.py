@@ -36,8 +36,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sturdy_pool import Lost, run_jobs
-from video_checks import (
+from lib.sturdy_pool import Lost, run_jobs
+from lib.video_checks import (
     FRAMES,
     KINDS,
     Problem,
@@ -48,7 +48,6 @@ from video_checks import (
     find_places,
     in_shard_set,
 )
-
 from ops.data.class_names import read_class_names
 from ops.data.lists import VideoList, read_list
 from ops.data.readers import DECODERS

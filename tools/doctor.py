@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recipes import UNKNOWN, find_recipe, reached, read_recipe, read_run
-
+from lib.recipes import UNKNOWN, find_recipe, reached, read_recipe, read_run
 from ops.errors import run_front
 from ops.untrusted.safe_pickle import shown
 

@@ -23,9 +23,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from video_frames import FrameStream, check_picture_names, folder_frames, parse_size, write_picture
-from video_jobs import Job, add_flags, atomic_folder, find_jobs, run
-
+from lib.video_frames import (
+    FrameStream,
+    check_picture_names,
+    folder_frames,
+    parse_size,
+    write_picture,
+)
+from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
 from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import count_places, file_namer
 from ops.errors import UserError, run_front

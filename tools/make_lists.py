@@ -32,8 +32,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from list_classes import described, read_classes
-from list_files import (
+from lib.list_classes import described, read_classes
+from lib.list_files import (
     KINDS,
     Place,
     check_names,
@@ -43,8 +43,7 @@ from list_files import (
     find,
     format_lines,
 )
-from list_sources import FILES, Source, read_source
-
+from lib.list_sources import FILES, Source, read_source
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.datasets import KNOWN, Dataset, describe_flip, resolve
 from ops.data.lists import read_text

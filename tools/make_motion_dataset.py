@@ -33,8 +33,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sturdy_pool import Lost, run_jobs
-
+from lib.sturdy_pool import Lost, run_jobs
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 

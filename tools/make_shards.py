@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from shard_files import Made, Shard, Video, failed, make_shard, packed_size
-from sturdy_pool import Lost, run_jobs
-from video_jobs import Job, left_of
-
+from lib.shard_files import Made, Shard, Video, failed, make_shard, packed_size
+from lib.sturdy_pool import Lost, run_jobs
+from lib.video_jobs import Job, left_of
 from ops.data.lists import VideoList, check_files, read_list, resolve
 from ops.data.shards import INDEX, shard_name
 from ops.errors import UserError, run_front

@@ -24,9 +24,8 @@ from av.video.stream import VideoStream
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from video_frames import FrameStream, coded_size, parse_size, turned
-from video_jobs import Job, add_flags, find_jobs, run
-
+from lib.video_frames import FrameStream, coded_size, parse_size, turned
+from lib.video_jobs import Job, add_flags, find_jobs, run
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import UnreadableVideo
 from ops.errors import UserError, run_front

@@ -18,8 +18,7 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import table
-
+from lib.measure import table
 from ops.checkpoints import load_model
 from ops.data.readers import UnreadableVideo, open_reader
 from ops.data.sampling import center_offsets, frame_indices

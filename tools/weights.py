@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import table
-
+from lib.measure import table
 from ops.checkpoints import load_model
 from ops.errors import UserError, run_front
 from ops.files import atomic_write, sha256

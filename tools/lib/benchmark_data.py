@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 
 import av
-import baselines_data
 import numpy as np
-from measure import interleave, judged, machine, table
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from lib import baselines_data
+from lib.measure import interleave, judged, machine, table
 from ops.data.lists import read_list
 from ops.data.loader import TrainDataset
 from ops.data.readers import UnreadableVideo, open_reader

@@ -23,11 +23,8 @@ from typing import NamedTuple
 import av
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from list_files import ENDINGS
-from sturdy_pool import Lost, run_jobs
-
+from lib.list_files import ENDINGS
+from lib.sturdy_pool import Lost, run_jobs
 from ops.data.lists import read_list, resolve
 from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import file_namer

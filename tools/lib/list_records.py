@@ -1,4 +1,4 @@
-"""What the readers of annotations (tools/list_sources.py) are made of."""
+"""What the readers of annotations (tools/lib/list_sources.py) are made of."""
 
 import difflib
 import re

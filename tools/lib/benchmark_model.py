@@ -1,12 +1,12 @@
 """``benchmark.py model`` and ``benchmark.py flops``: the original's networks and ours, with the same weights."""
 
-import baselines_model
 import torch
 import torch.nn.functional as F
-from baselines_temporal import three_slices
-from measure import interleave, judged, machine, table
 from torch.utils.flop_counter import FlopCounterMode
 
+from lib import baselines_model
+from lib.baselines_temporal import three_slices
+from lib.measure import interleave, judged, machine, table
 from ops.checkpoints import load_model
 from ops.errors import UserError
 from ops.models import TSN, fuse_batch_norm

@@ -2,15 +2,12 @@
 
 import json
 import os
-import sys
 import tarfile
 import zlib
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.data.shards import BLOCK, padded
 from ops.errors import UserError

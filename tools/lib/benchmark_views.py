@@ -8,13 +8,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import baselines_data
-import baselines_model
 import numpy as np
 import torch
-from benchmark_data import make_video
-from measure import interleave, judged, machine, table
 
+from lib import baselines_data, baselines_model
+from lib.benchmark_data import make_video
+from lib.measure import interleave, judged, machine, table
 from ops.checkpoints import load_model
 from ops.data.clips import TestDataset
 from ops.data.lists import read_list
@@ -195,7 +194,7 @@ def whole_test(args, video):
 
 def memory(args, video):
     """Largest memory of a process of its own that tests few and many videos."""
-    command = [sys.executable, Path(__file__).with_name("benchmark.py"), "views", "--peak", video]
+    command = [sys.executable, Path(__file__).parents[1] / "benchmark.py", "views", "--peak", video]
     few, many = (
         int(
             subprocess.run(

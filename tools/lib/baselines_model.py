@@ -10,8 +10,9 @@ have the names of the released files, so ``ops.checkpoints.load_model(model.stat
 import torch
 import torch.nn.functional as F
 import torchvision
-from baselines_temporal import GUESTS
 from torch import nn
+
+from lib.baselines_temporal import GUESTS
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from list_records import (
+from lib.list_records import (
     Source,
     Video,
     class_lines,
@@ -20,7 +20,6 @@ from list_records import (
     label_table,
     text_lines,
 )
-
 from ops.data.class_names import read_class_names
 from ops.data.lists import read_text
 from ops.errors import UserError

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from list_records import Source, Video, folder_name
 from tqdm import tqdm
 
+from lib.list_records import Source, Video, folder_name
 from ops.data.frame_folder import count_frames
 from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import count_places, file_namer

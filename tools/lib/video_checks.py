@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from list_files import listed_per_frame, no_frames
-
+from lib.list_files import listed_per_frame, no_frames
 from ops.data.lists import Record, resolve
 from ops.data.readers import Reader, UnreadableVideo, open_reader
 from ops.data.stored import exists, find

@@ -3,17 +3,13 @@
 import argparse
 import os
 import re
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import simplejpeg
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.data.frame_folder import count_frames, decode_image
 from ops.data.pyav_reader import PyAVReader

@@ -25,7 +25,7 @@ from ops.testing_options import testing_arguments
 from ops.train.run_facts import digest
 from ops.untrusted.safe_pickle import shown
 
-ROWS = Path(__file__).resolve().parents[1] / "scripts"
+ROWS = Path(__file__).resolve().parents[2] / "scripts"
 STAND_INS = ("python", "python3", "torchrun", "srun", "sbatch")
 RECORDER = '#!/usr/bin/env bash\nprintf "%s\\0" $# "$@" >>"$RECORD"\n'
 ROW = re.compile(r'main\.py.*"\$@"', re.S)  # a script that starts main.py and passes flags on to it

@@ -5,8 +5,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from list_files import ENDINGS, Place, entries, split_off
-
+from lib.list_files import ENDINGS, Place, entries, split_off
 from ops.data.templates import EXAMPLES
 from ops.errors import UserError
 
