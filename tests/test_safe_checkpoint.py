@@ -147,7 +147,6 @@ TORCH_CALLS = [
     "torch.serialization.load",
     "torch.cuda.FloatTensor",
     "torch.distributed.tensor.DTensor",
-    "torch.hub.load",
 ]
 
 
