@@ -50,6 +50,7 @@ def run(monkeypatch, capsys, *args):
 # ------------------------------------------------------------------------------------------- the original's models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     [
@@ -95,6 +96,7 @@ def pair(module, dtype, channels_last):
 
 # In float32 with the running statistics, as those of so small a batch amplify rounding; an activation that rounding
 # turns on or off moves a gradient by about a percent.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "dtype", "channels_last", "training", "tolerance"),
     [
@@ -141,6 +143,7 @@ def test_channels_last_bf16_stays_near_the_original():
 # ---------------------------------------------------------------------------------------------- the original's data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames_per_segment", [1, 5])
 @pytest.mark.parametrize("source", ["video", "folder"])
 def test_both_ways_make_the_same_clip(made, tmp_path, source, frames_per_segment):
@@ -231,6 +234,7 @@ def test_bytes_for_backward_counts_each_memory_once_and_no_weights():
 # ------------------------------------------------------------------------------------------------------ the verbs
 
 
+@pytest.mark.slow
 def test_data(monkeypatch, capsys, made):
     lines = run(monkeypatch, capsys, "data", "--video", made[0], "--rounds", 1, "--clips", 1)
     assert "40 frames, 340x256" in lines[1]
@@ -267,6 +271,7 @@ def test_model_names_a_missing_gpu(monkeypatch, capsys):
 TINY = ("--rounds", 1, "--size", 64, "--segments", 2)
 
 
+@pytest.mark.slow
 def test_model(monkeypatch, capsys):
     lines = run(monkeypatch, capsys, "model", "--batch", 1, *TINY)
     text = "\n".join(lines)
@@ -293,6 +298,7 @@ def test_model(monkeypatch, capsys):
     assert "bar" not in text  # bars are for the protocol they were set for
 
 
+@pytest.mark.slow
 def test_model_training_shows_memory(monkeypatch, capsys):
     lines = run(monkeypatch, capsys, "model", "--train", "--modules", "tdn", "--batch", 1, *TINY)
     assert lines[3].endswith("MB for backward") and "folded" not in "\n".join(lines)
@@ -300,6 +306,7 @@ def test_model_training_shows_memory(monkeypatch, capsys):
     assert memory["channels-last fp32"] < memory["original"]
 
 
+@pytest.mark.slow
 def test_training_tsm_is_measured_beside_tsn_and_the_shift_alone(monkeypatch, capsys):
     lines = run(monkeypatch, capsys, "model", "--train", "--modules", "tsm", "--batch", 1, *TINY)
     assert lines[3].endswith("TSN's time") and all(" x " in line for line in lines[4:8])
@@ -310,6 +317,7 @@ def test_training_tsm_is_measured_beside_tsn_and_the_shift_alone(monkeypatch, ca
     )  # faster than three slices by any measure
 
 
+@pytest.mark.slow
 def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
     fold = benchmark_model.fuse_batch_norm
     monkeypatch.setattr(
@@ -321,6 +329,7 @@ def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
         run(monkeypatch, capsys, "model", "--modules", "tsn", *TINY)
 
 
+@pytest.mark.slow
 def test_views(monkeypatch, capsys):
     """Two clips of small pictures."""
     for name, value in {"CLIPS": 2, "SIZE": 64}.items():
@@ -342,6 +351,7 @@ def test_views(monkeypatch, capsys):
     assert differences["ours"] < 1e-5 > differences["ours, --fuse_bn"]
 
 
+@pytest.mark.slow
 def test_flops(monkeypatch, capsys):
     rows = [line.split() for line in run(monkeypatch, capsys, "flops")[-6:]]
     assert [row[:1] + row[2:3] for row in rows] == [
@@ -374,6 +384,7 @@ def test_worker(monkeypatch, capsys):
     assert resident > private > 0
 
 
+@pytest.mark.slow
 def test_runs_from_anywhere_and_refuses_unknown_flags(tmp_path):
     done = subprocess.run(
         [sys.executable, TOOLS / "benchmark.py", "flops", "--x"],

@@ -233,6 +233,7 @@ def deadly(rules, record):
     return video_checks.check_video(rules, record)
 
 
+@pytest.mark.slow
 def test_a_video_that_kills_its_process_is_named(tmp_path, root, monkeypatch):
     monkeypatch.setattr(check_videos, "check_video", deadly)
     text = "good.mp4 0\n-dash.mp4 0\nshort.mp4 0\nwith blank.mp4\t0\nframes 9 0\ntext.mp4 0\n"
@@ -271,6 +272,7 @@ def complains(job):
     raise UserError("decoder not installed")
 
 
+@pytest.mark.slow
 def test_what_becomes_of_a_process():
     assert dict(run_jobs(leaves, [3, 0], 1, 60)) == {
         0: Lost("ended with status 3"),
@@ -295,6 +297,7 @@ def cpu_seconds(pid):
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
+@pytest.mark.slow
 @linux
 def test_no_process_outlives_the_pool_or_its_parent(tmp_path):
     with pytest.raises(KeyboardInterrupt):

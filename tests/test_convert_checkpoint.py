@@ -101,6 +101,7 @@ ROUND_TRIPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "arch", "layout"), ROUND_TRIPS)
 def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
     torch.manual_seed(0)

@@ -245,6 +245,7 @@ def eight(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_runs_are_completed_to_the_same_bytes(processes, eight, tmp_path):
     out = tmp_path / "out"

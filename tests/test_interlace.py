@@ -286,6 +286,7 @@ def test_compiled_it_is_the_same(layout, autocast):
         close(gradient, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_exported_and_traced_it_takes_other_batches(layout):
     module = build().eval()

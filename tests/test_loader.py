@@ -295,6 +295,7 @@ def test_dead_and_silent_workers_are_one_line(root, tmp_path, transform, message
     )
 
 
+@pytest.mark.slow
 def test_workers_tell_where_they_are(root, tmp_path):
     dataset = TestDataset(videos_of(root, tmp_path), **TEST)
     assert len(list(make_loader(dataset, ShardSampler(7), None, workers=2))) == 7
@@ -308,6 +309,7 @@ def resident(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
 def test_memory_of_workers_stays_flat(root, tmp_path):
     videos = videos_of(root, tmp_path, *(f"v{i % 6}.mp4 {i % 3}" for i in range(48)))

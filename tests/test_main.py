@@ -183,6 +183,7 @@ def test_precision_accumulation_and_tdn(data, tmp_path):
     assert load(out / "last.pth")["recipe"]["lr_policy"] == "flat"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torch.distributed.run", "torch.distributed.launch"])
 def test_two_processes_score_each_video_once(data, trained, tmp_path, launcher):
     """Uneven data: 16 training videos in batches of 2 x 3, and 7 videos to validate."""
@@ -216,6 +217,7 @@ def test_two_processes_score_each_video_once(data, trained, tmp_path, launcher):
     ) in alone.stdout
 
 
+@pytest.mark.slow
 def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
     """One process, then two of which one meets a batch without a single readable video."""
     root, train = data[1], tmp_path / "train.txt"

@@ -83,6 +83,7 @@ def test_layout(made):
     assert keys[:2] == [0, 12]
 
 
+@pytest.mark.slow
 def test_one_process_makes_the_same_bytes_and_another_seed_others(made, tmp_path):
     common = ["make_motion_dataset", "--size", 64, "-j", 1]
     assert call(*common, "--videos", 16, "--out", tmp_path / "same") == 0
@@ -130,6 +131,7 @@ def workers_of(pid):
     return [int(line.split()[0]) for line in children.splitlines() if "spawn_main" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_killed_runs_are_completed(tmp_path, capsys):
     args = ["--videos", 64, "--frames", 8, "--size", 32]
@@ -175,6 +177,7 @@ def test_a_video_that_kills_its_process_is_named(tmp_path, capsys, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_no_room(tmp_path):
     """A limit of 1 KiB a file stands for a full disk."""
     out = tmp_path / "set"
@@ -338,6 +341,7 @@ def accuracy(features, labels):
     return (cross_val_predict(forest, features, labels, cv=4) == labels).mean()
 
 
+@pytest.mark.slow
 def test_only_the_order_of_frames_tells_the_class():
     """Encoded videos of one photograph, where a leak shows most; the bounds are chance plus three standard errors."""
     count, rng, names = 240, np.random.default_rng(0), list(tool.CLASSES)

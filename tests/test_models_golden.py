@@ -41,6 +41,7 @@ def test_golden_logits(file):
 
 # Weight decay shrinks the redundant conv biases of the original TDN; in training that changes nothing, but its running means
 # lag behind the biases by about 1e-5. A network without these biases has nothing that lags.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "policy", "tolerance"),
     [
@@ -220,6 +221,7 @@ def saved_bytes(model, clip):
     return sum(size for storage, size in sizes.items() if storage not in weights)
 
 
+@pytest.mark.slow
 def test_memory_saved_for_the_backward_pass():
     """The original TDN keeps 1.66 times as much as TSN."""
     saved = {}

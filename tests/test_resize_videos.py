@@ -144,6 +144,7 @@ def test_a_truncated_source_leaves_nothing(tmp_path):
     assert "the file is truncated" in (tmp_path / "out" / "failures.csv").read_text()
 
 
+@pytest.mark.slow
 def test_killed_runs_are_completed_to_the_same_bytes(tmp_path):
     source = encode(
         tmp_path / "v.mp4", textured_frames(60, 180, 240), options={"preset": "ultrafast"}

@@ -80,6 +80,7 @@ def start(arguments):
     return process
 
 
+@pytest.mark.slow
 def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
     out = tmp_path / "out"
     arguments = [*flags, "-j", 1, "--output_dir", out]
@@ -142,6 +143,7 @@ def test_a_part_is_not_scored_again(flags, whole, tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
     """Two ranks are stopped by SIGKILL, one process ends what they began."""
     out = tmp_path / "out"
@@ -180,6 +182,7 @@ def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_second_test_in_the_same_directory_is_refused(flags, whole, tmp_path, capsys):
     out = tmp_path / "out"
     first = start([*flags, "-j", 1, "--output_dir", out])

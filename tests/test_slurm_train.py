@@ -81,6 +81,7 @@ TWO_NODES = {
 }
 
 
+@pytest.mark.slow
 def test_two_nodes_with_the_real_program(tmp_path):
     """One task on each: they find each other."""
     data = make_motion(tmp_path / "motion", videos=8, val_videos=8)

@@ -82,6 +82,7 @@ sys.stdout.write(f"{world.rank}\\n")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_each_alone(tmp_path):
     assert run_two(PROGRAM, tmp_path, 29541) == ["0", "1"]
 

@@ -150,6 +150,7 @@ def test_views_of_two_protocols_are_not_mixed(data, weights, tmp_path, capsys):
     assert "videos 8 -> 7" in refused(capsys, *flags, "--val_list", short)
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
     """Seven videos on two processes."""
     val = tmp_path / "val.txt"
@@ -332,6 +333,7 @@ def last_accuracy(out):
     return next(line for line in reversed(out.splitlines()) if line.startswith("Overall"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "clips"),
     [

@@ -145,6 +145,7 @@ def test_several_labels_and_smoothing_exclude_each_other(data, capsys):
     assert "--label_smoothing is of one label" in line
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_total_batch_only(data, tmp_path, capsys):
     """Two processes of 4 videos are, between epochs, one of 4 that accumulates twice."""
     out = tmp_path / "out"
@@ -174,6 +175,7 @@ def test_a_run_goes_on_with_the_same_total_batch_only(data, tmp_path, capsys):
     assert load(out / "last.pth")["step"] == 4  # of 16 videos, 8 a step, twice
 
 
+@pytest.mark.slow
 def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypatch, capsys):
     """The epoch is saved; when the run goes on, its validation is done."""
     assert run(data, tmp_path / "whole") == 0
@@ -205,6 +207,7 @@ def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypa
     )
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder(data, tmp_path, capsys):
     with RunLog(tmp_path / "out", True):
         line = refused(
