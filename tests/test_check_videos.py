@@ -16,7 +16,7 @@ from fronts import call, launch, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from processes import is_running, wait_until
+from processes import is_running, start, wait_until
 from videos import damage_packet, encode, textured_frames
 
 from lib import sturdy_pool, video_checks
@@ -423,6 +423,53 @@ def test_several_labels(tmp_path, root):
         rows[0][2] == "2 of 5 labels without videos: 1, 4"
         and "which has label (2, 3) and not (3,)" in rows[4][2]
     )
+
+
+def test_absurd_label_is_one_line_before_any_video_is_read(tmp_path, root, capsys):
+    (tmp_path / "list.txt").write_text("good.mp4 0\nshort.mp4 20190612123456\n")
+    line = refused(capsys, "check_videos", tmp_path / "list.txt", "--root_path", root)
+    assert f"{tmp_path / 'list.txt'}:2: label 20190612123456" in line
+
+
+def test_segments_and_frames_from_zero(tmp_path, root):
+    folder(tmp_path / "zero", [f"img_{i:05d}.jpg" for i in range(5)])
+    encode(tmp_path / "v.mp4", textured_frames(8))
+    _, rows = check(tmp_path, tmp_path, "v.mp4 2 6 0\nzero 4 0\n")
+    assert [(row[0], row[3]) for row in rows] == [("1", "missing"), ("2", "template")]
+    assert "segments are not supported" in rows[0][2] and "img_{zero:05d}.jpg" in rows[1][2]
+    assert check(tmp_path, tmp_path, "zero 5 0\n", "--image_tmpl", "img_{zero:05d}.jpg")[0] == 0
+
+
+def test_dataset_file_checks_both_lists(tmp_path, root, capsys):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/set.toml").write_text(
+        f'num_class = 2\nroot_path = "{root}"\ntrain_list = "train.txt"\nval_list = "val.txt"\n'
+    )
+    (tmp_path / "set/train.txt").write_text("good.mp4 0\nwith blank.mp4\t1\n")
+    (tmp_path / "set/val.txt").write_text("good.mp4 0\nshort.mp4 1\n")
+    for name in (tmp_path / "set", tmp_path / "set/set.toml"):
+        assert call("check_videos", name, "-j", 1) == 1
+        printed = capsys.readouterr().out
+        assert "train.txt: 2 videos checked" in printed and "val.txt: 2 videos checked" in printed
+        assert printed.count("leak") == 1 and "val.txt:1" in printed
+    line = refused(capsys, "check_videos", tmp_path / "set", "--csv", tmp_path / "out.csv")
+    assert "--csv" in line
+
+
+def test_killed_run_leaves_what_it_found(tmp_path, root):
+    lines = ["text.mp4 0\n", "empty.mp4 0\n", *(f"good.mp4 {i}\n" for i in range(20_000))]
+    (tmp_path / "list.txt").write_text("".join(lines))
+    partial = tmp_path / "out.csv.partial"
+    process = start(
+        "check_videos", tmp_path / "list.txt", "--root_path", root, "-j", 1, "--csv", tmp_path / "out.csv"
+    )
+    wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) == 3)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "out.csv").exists()
+    rows = [line.split(",")[:2] for line in partial.read_text().splitlines()]
+    assert rows == [["line", "id"], ["1", "text.mp4"], ["2", "empty.mp4"]]
+    assert check(tmp_path, root, "empty.mp4 0\n")[0] == 1 and not partial.exists()
 
 
 def test_nothing_left(tmp_path, root, capsys):

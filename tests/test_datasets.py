@@ -153,6 +153,32 @@ def test_unknown_name_says_what_is_missing():
     assert "--train_list" in str(error.value) and "--num_class" not in str(error.value)
 
 
+def test_folder_with_one_dataset_file_stands_for_it(tmp_path, monkeypatch):
+    folder = tmp_path / "data/dance"
+    folder.mkdir(parents=True)
+    (folder / "dance.toml").write_text('num_class = 3\nval_list = "val.txt"\n')
+    dataset = resolve(str(folder))
+    assert dataset == resolve(str(folder / "dance.toml")) and dataset.name == "dance"
+    assert dataset_name(str(folder)) == dataset_name(f"{folder}/") == "dance"
+    monkeypatch.chdir(tmp_path / "data")
+    assert resolve("dance").val_list == "dance/val.txt"
+    (folder / "other.toml").write_text("num_class = 4\n")
+    with pytest.raises(UserError, match="2 dataset files.*dance.toml"):
+        resolve(str(folder))
+
+
+def test_path_that_is_no_dataset_says_what_is_there(tmp_path):
+    with pytest.raises(UserError, match="data/mine/mine.tml: no such file"):
+        resolve("data/mine/mine.tml")
+    with pytest.raises(UserError, match=f"{tmp_path}: no dataset file.*make_lists.py folder"):
+        resolve(str(tmp_path))
+    (tmp_path / "train.txt").write_text("a.mp4 0\n")
+    with pytest.raises(UserError, match="train.txt: not a dataset file"):
+        resolve(str(tmp_path / "train.txt"))
+    # With lists and classes given by flags any name is a name.
+    assert resolve(str(tmp_path), val_list="v.txt", num_class=3).num_class == 3
+
+
 @pytest.mark.parametrize(
     "template", ["img.jpg", "img_{}_{:05d}.jpg", "img_{name}.jpg", "{:05x", "{0.x}.jpg", "{0[a]}"]
 )

@@ -8,6 +8,7 @@ from videos import check, standard_samples, textured_frames
 
 from ops.data.frame_folder import _webp_size, decode_image
 from ops.data.readers import FlowFolder, FrameFolder, UnreadableVideo, count_frames, open_reader
+from ops.data.templates import file_namer
 from ops.errors import UserError
 
 TMPL = "img_{:05d}.jpg"
@@ -119,7 +120,6 @@ def test_count_frames(tmp_path):
     folder = tmp_path / "video"
     write_images(folder, 12)
     for other in (
-        "img_00000.jpg",
         "img_13.jpg",
         "flow_x_00013.jpg",
         "img_00013.jpg.part",
@@ -295,3 +295,20 @@ def test_flow_that_cannot_be_flow(tmp_path):
         open_reader(folder / PAIR.format("x", 1), image_tmpl=PAIR, modality="Flow")
     with pytest.raises(UnreadableVideo, match="gone: No such file"):
         open_reader(tmp_path / "gone", image_tmpl=PAIR, modality="Flow")
+
+
+@pytest.mark.parametrize(
+    ("template", "modality", "fix"),
+    [
+        ("img_{:05d}.jpg", "RGB", "img_{zero:05d}.jpg"),
+        ("flow_{}_{:05d}.jpg", "Flow", "flow_{}_{zero:05d}.jpg"),
+    ],
+)
+def test_frames_that_count_from_zero_are_not_lost(tmp_path, template, modality, fix):
+    for number in range(4):
+        for name in file_namer(template, "", modality)(number):
+            (tmp_path / name).touch()
+    with pytest.raises(UnreadableVideo) as error:
+        count_frames(tmp_path, template, modality)
+    assert f"--image_tmpl {fix}" in error.value.reason
+    assert count_frames(tmp_path, fix, modality) == 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.data.lists import Record, check_files, read_list, resolve
+from ops.data.lists import Record, check_files, explain_missing, read_list, resolve
 from ops.errors import UserError
 
 
@@ -77,6 +77,7 @@ def test_windows_text_blank_lines_and_mark(tmp_path):
         ("video.mp4\n", 1, "malformed"),
         ("ok 1\n\n17\n", 3, "malformed"),
         ("a\tb\tc\t1\n", 1, "malformed"),
+        ("a.mp4\t10\t30\t1\n", 1, "segments are not supported"),
         ("folder\ttwelve\t1\n", 1, "malformed"),
         ("\t3\t1\n", 1, None),
         ("a.mp4 1.0\n", 1, "label '1.0' is not an integer"),
@@ -104,6 +105,25 @@ def test_errors_name_file_and_line(tmp_path, data, line, says):
     text = str(error.value)
     assert text.startswith(f"{path}:{line}: ") and says in text
     assert "\n" not in text and len(text) < 400
+
+
+@pytest.mark.parametrize("again", ["a.mp4 1", "./a.mp4 0", "a.mp4 30 0"])
+def test_video_listed_twice_where_each_counts_once(tmp_path, again):
+    path = write(tmp_path, f"a.mp4 0\nb.mp4 1\n\n{again}\n")
+    assert len(read_list(path, num_class=2)) == 3
+    with pytest.raises(UserError) as error:
+        read_list(path, num_class=2, unique=True)
+    assert str(error.value).startswith(f"{path}:4: ") and f"{path}:1" in str(error.value)
+
+
+def test_segments_are_recognized_where_the_path_does_not_exist(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").touch()
+    text = "a.mp4 10 30 1\nb 0.5 3.25 1\nc.mp4 10 30 1\nc.mp4 1\n"
+    videos = read_list(write(tmp_path, text), root_path=tmp_path, num_class=2)
+    reasons = [explain_missing(record) for record in videos]
+    assert "segments are not supported" in reasons[0] and reasons[1] == reasons[0]
+    assert reasons[2:] == ["", ""]
 
 
 def test_missing_empty_and_folder(tmp_path):

@@ -72,6 +72,19 @@ def test_what_cannot_be_meant_is_refused(root, tmp_path):
         read_checked(Dataset("mine", 3, "img_{:05d}.jpg", "", None, None, None), "train_list")
 
 
+def test_validation_list_with_a_video_twice_is_refused(root, tmp_path):
+    dataset = dataset_of(root, tmp_path, "v0.mp4 0\nv0.mp4 0", "v5.mp4 2\nv0.mp4 0\nv5.mp4 2")
+    assert len(read_checked(dataset, "train_list")[0]) == 2  # weighs more in training
+    with pytest.raises(UserError, match=r"val.txt:3: v5.mp4 .*val.txt:1"):
+        read_checked(dataset, "val_list")
+
+
+def test_list_of_segments_says_so(root, tmp_path):
+    dataset = dataset_of(root, tmp_path, GOOD, "v5.mp4 2 6 1")
+    with pytest.raises(UserError, match=r"val.txt:1: .*segments are not supported"):
+        read_checked(dataset, "val_list")
+
+
 def test_several_labels_count_for_each_class(root, tmp_path):
     dataset = dataset_of(root, tmp_path, "v0.mp4 0,2\nv1.mp4 0", multi_label=True)
     assert lists_of(dataset)[1] == ["1 of 3 classes have no training video (labels 1)"]

@@ -2,6 +2,7 @@
 
     python tools/check_videos.py train.txt --root_path videos --class_names classes.txt --other val.txt
     python tools/check_videos.py train.txt --root_path videos --frames all --csv problems.csv --clean train_clean.txt
+    python tools/check_videos.py data/mine/mine.toml                both lists of a dataset, each against the other
 
 Every video is opened as training opens it, by the same reader, also where --root_path is a shard set or the URL of one, and its
 first, middle and last frame are decoded. Found are
@@ -18,18 +19,20 @@ first, middle and last frame are decoded. Found are
     labels      labels without videos
 
 The list itself must be sound: a malformed line or a label out of range is an error that names the line. The exit status
-is 0 if nothing is wrong, 1 if there are problems, 2 after an error. Ctrl-C shows what was found until then.
+is 0 if nothing is wrong, 1 if there are problems, 2 after an error. Ctrl-C shows what was found until then, and --csv OUT
+writes problems to OUT.partial as they are found, so that a killed run leaves them there.
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -49,6 +52,8 @@ from lib.video_checks import (
     in_shard_set,
 )
 from ops.data.class_names import read_class_names
+from ops.data.dataset_files import MOST_CLASSES
+from ops.data.datasets import dataset_file, resolve
 from ops.data.lists import VideoList, read_list
 from ops.data.readers import DECODERS
 from ops.data.templates import EXAMPLES, count_places
@@ -57,11 +62,56 @@ from ops.files import atomic_write
 from ops.flag_types import positive, rate
 
 SHOWN = 3  # problems of each kind
-ANY_LABEL = 10**18
+COLUMNS = ("line", "id", "reason", "kind")  # of --csv
 
 
 def main() -> None:
     args = parser().parse_args()
+    # A list, so that every one is checked: any() would stop at the first with problems.
+    sys.exit(any([check_list(one) for one in lists_to_check(args)]))
+
+
+def lists_to_check(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """The arguments of each list to check: those given, or for a dataset file those of its lists.
+
+    Raises UserError for flags that only fit one list, and where a dataset has none.
+    """
+    file = dataset_file(args.list)
+    if file is None:
+        return [args]
+    for flag in ("other", "other_root", "csv", "clean"):
+        if getattr(args, flag) is not None:
+            raise UserError(f"--{flag} belongs to one list; give a list in place of {args.list}")
+    dataset = resolve(
+        file,
+        args.modality,
+        root_path=args.root_path,
+        num_class=args.num_class,
+        class_names=args.class_names,
+        image_tmpl=args.image_tmpl,
+        multi_label=args.multi_label or None,
+    )
+    lists = [path for path in (dataset.train_list, dataset.val_list) if path is not None]
+    if not lists:
+        raise UserError(f"{file}: neither train_list nor val_list is given; add one of the two")
+    checks = []
+    for path in lists:
+        check = argparse.Namespace(**vars(args))
+        check.list = path
+        check.root_path = dataset.root_path
+        check.num_class = dataset.num_class
+        check.class_names = dataset.class_names
+        check.image_tmpl = dataset.image_tmpl
+        check.multi_label = dataset.multi_label
+        # A video in both lists is one problem, not two: the first list is compared with the second.
+        check.other = lists[1] if len(lists) == 2 and path == lists[0] else None
+        checks.append(check)
+    return checks
+
+
+def check_list(args: argparse.Namespace) -> bool:
+    """Check one list and report on it; returns whether it has problems."""
+    root_path = args.root_path or ""
     image_tmpl = args.image_tmpl or EXAMPLES[args.modality]
     count_places(image_tmpl, args.modality)
     for flag in ("clean", "csv"):
@@ -73,12 +123,12 @@ def main() -> None:
             ):
                 raise UserError(f"--{flag} {path} is a list that is read; give another file")
     names = read_class_names(args.class_names, args.num_class) if args.class_names else None
-    num_class = len(names) if names else args.num_class or ANY_LABEL
-    if args.multi_label and num_class == ANY_LABEL:
+    num_class = len(names) if names else args.num_class
+    if args.multi_label and num_class is None:
         raise UserError("--multi_label needs --num_class or --class_names")
-    kind = {"num_class": num_class, "multi_label": args.multi_label}
-    videos = read_list(args.list, root_path=args.root_path, **kind)
-    others = args.root_path if args.other_root is None else args.other_root
+    kind = {"num_class": num_class or MOST_CLASSES, "multi_label": args.multi_label}
+    videos = read_list(args.list, root_path=root_path, **kind)
+    others = root_path if args.other_root is None else args.other_root
     other = read_list(args.other, root_path=others, **kind) if args.other else []
     if args.content and any(
         in_shard_set(record.path) for records in (videos, other) for record in records
@@ -88,18 +138,69 @@ def main() -> None:
             "that the set was made of"
         )
     rules = Rules(image_tmpl, args.modality, args.decoder, args.frames, args.min_frames)
-    places, problems = {}, []
-    try:
-        check_all(videos, rules, args.processes, args.timeout, places, problems)
-    except KeyboardInterrupt:
-        report(args, problems, f"{len(places)} of {len(videos)} videos checked when interrupted")
-        raise
-    problems += repeated(videos, [places[index] for index in range(len(videos))], other, args)
-    problems += unused_labels(videos, names, num_class)
-    report(args, problems, f"{len(videos)} videos checked, {FRAMES[args.frames]}")
+    places: dict[int, str] = {}
+    with Findings(args.csv) as findings:
+        problems = findings.problems
+        try:
+            check_all(videos, rules, args.processes, args.timeout, places, findings)
+            findings.add(
+                repeated(videos, [places[index] for index in range(len(videos))], other, args)
+            )
+            findings.add(unused_labels(videos, names, num_class))
+        except BaseException as error:
+            stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
+            if places:
+                done = f"{len(places)} of {len(videos)} videos checked when {stopped}"
+                report(args, problems, done)
+            findings.reported = True
+            raise
+        report(args, problems, f"{len(videos)} videos checked, {FRAMES[args.frames]}")
+        findings.reported = True
     if args.clean:
         write_clean(args.clean, args.list, {problem.line for problem in problems})
-    sys.exit(bool(problems))
+    return bool(problems)
+
+
+class Findings:
+    """The problems found, also written one by one to ``PATH.partial``, so that a killed run leaves what it found.
+
+    The file under the final name is only ever a whole report; once that is written, the partial one is removed.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.problems: list[Problem] = []
+        self.reported = False  # whether all are in the final report, so that the partial one can go
+        self._path = path
+        self._partial = f"{path}.partial" if path else None
+        self._file: IO | None = None
+
+    def __enter__(self) -> "Findings":
+        if self._partial:
+            try:
+                self._file = open(self._partial, "w", encoding="utf-8", newline="")
+            except OSError as error:
+                raise _cannot_write(self._path, error) from None
+            csv_rows(self._file).writerow(COLUMNS)
+        return self
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.problems.append(problem)
+            if self._file is None:
+                continue
+            try:
+                csv_rows(self._file).writerow(csv_row(problem))
+                self._file.flush()
+            except OSError as error:
+                raise _cannot_write(self._path, error) from None
+
+    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):  # of a full disk, which was reported when it was met
+            self._file.close()
+        if self.reported:
+            os.unlink(self._partial)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,10 +209,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("list", metavar="LIST", help="list to check, as --train_list and --val_list")
+    top.add_argument(
+        "list",
+        metavar="LIST",
+        help="list to check, as --train_list and --val_list; or a dataset file NAME.toml, for its lists",
+    )
     top.add_argument(
         "--root_path",
-        default="",
         metavar="DIR",
         help="folder or shard set that its paths are relative to (default: this folder)",
     )
@@ -198,10 +302,10 @@ def check_all(
     processes: int,
     timeout: float,
     places: dict[int, str],
-    problems: list[Problem],
+    findings: Findings,
 ) -> None:
     """Look at every video by itself; adds where each lies to ``places``, by its number in the list, and what is wrong to
-    ``problems``, also of those done before an exception."""
+    ``findings``, also of those done before an exception."""
     with (
         closing(run_jobs(partial(check_video, rules), videos, processes, timeout)) as results,
         tqdm(total=len(videos), unit="video", disable=None, leave=False) as bar,
@@ -221,8 +325,8 @@ def check_all(
                     ],
                 )
             places[index], found = result
-            problems += found
-            bar.set_postfix(problems=len(problems), refresh=False)
+            findings.add(found)
+            bar.set_postfix(problems=len(findings.problems), refresh=False)
             bar.update()
 
 
@@ -247,19 +351,22 @@ def repeated(
     return found
 
 
-def unused_labels(videos: VideoList, names: list[str] | None, num_class: int) -> list[Problem]:
-    """One problem of the list as a whole, if there are labels that no line has."""
-    limit = num_class if num_class != ANY_LABEL else 0
-    counts = (
-        videos.labels.sum(0)
-        if videos.labels.ndim == 2
-        else np.bincount(videos.labels, minlength=limit)
-    )
+def unused_labels(
+    videos: VideoList, names: list[str] | None, num_class: int | None
+) -> list[Problem]:
+    """One problem of the list as a whole, if there are labels that no line has. Without a number of classes, those below
+    the highest label count (at most MOST_CLASSES: read_list refuses others)."""
+    if videos.labels.ndim == 2:
+        counts = videos.labels.sum(0)
+    else:
+        counts = np.bincount(videos.labels, minlength=num_class or 0)
     absent = [
         f"{label} {names[label]}" if names else str(label) for label in np.flatnonzero(counts == 0)
     ]
-    text = f"{len(absent)} of {len(counts)} labels without videos: {', '.join(absent[:5])}{', ...' * (len(absent) > 5)}"
-    return [Problem(0, "", "labels", text)] if absent else []
+    if not absent:
+        return []
+    some = ", ".join(absent[:5]) + ", ..." * (len(absent) > 5)
+    return [Problem(0, "", "labels", f"{len(absent)} of {len(counts)} labels without videos: {some}")]
 
 
 def report(args: argparse.Namespace, problems: list[Problem], checked: str) -> None:
@@ -276,12 +383,17 @@ def report(args: argparse.Namespace, problems: list[Problem], checked: str) -> N
     print("\n".join(lines))
     if args.csv:
         with written(args.csv) as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("line", "id", "reason", "kind"))
-            rows.writerows(
-                (problem.line or "", problem.id, problem.reason, problem.kind)
-                for problem in problems
-            )
+            rows = csv_rows(file)
+            rows.writerow(COLUMNS)
+            rows.writerows(map(csv_row, problems))
+
+
+def csv_rows(file: IO) -> Any:
+    return csv.writer(file, lineterminator="\n")
+
+
+def csv_row(problem: Problem) -> tuple[int | str, str, str, str]:
+    return problem.line or "", problem.id, problem.reason, problem.kind
 
 
 def write_clean(path: str, list_path: str, bad: set[int]) -> None:
@@ -303,7 +415,11 @@ def written(path: str, mode: str = "w") -> Iterator[IO]:
         with atomic_write(path, mode) as file:
             yield file
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; give a file that can be written") from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: str, error: OSError) -> UserError:
+    return UserError(f"{path}: {error.strerror}; give a file that can be written")
 
 
 if __name__ == "__main__":

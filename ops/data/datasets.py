@@ -67,14 +67,16 @@ def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> 
     """The data set of this name as ``modality`` ("RGB", "Flow", "RGBDiff") sees it, with flags applied; an override that
     is None is a flag that was not given.
 
-    A name that ends with ".toml" is a file, and the data set is called as the file is. Another unknown name needs
+    A name that ends with ".toml" is a file, and the dataset is called as the file is; a folder that holds one such file
+    stands for it. Another unknown name needs
     ``train_list`` or ``val_list``, and ``num_class`` or a ``class_names`` file (whose length is then the number of
     classes); its ``image_tmpl`` is "img_{:05d}.jpg" ("flow_{}_{:05d}.jpg" for flow) and its root the working directory
     unless given. Raises UserError that says what is missing or wrong, for a file with its line.
     """
     given = {field: value for field, value in overrides.items() if value is not None}
-    if name.endswith(".toml"):
-        dataset = _described(name, modality, given)
+    file = dataset_file(name)
+    if file is not None:
+        dataset = _described(file, modality, given)
     elif name in KNOWN:
         dataset = _described(
             str(KNOWN.folder / f"{name}.toml"), modality, given, os.path.join("data", name)
@@ -91,14 +93,29 @@ def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> 
         )
     count_places(dataset.image_tmpl, modality)
     # Those who know a data set by name may have it without the class names; a file of one's own names what is there.
-    if dataset.class_names is not None and ("class_names" in given or name.endswith(".toml")):
+    if dataset.class_names is not None and ("class_names" in given or file is not None):
         read_class_names(dataset.class_names, dataset.num_class)
     return dataset
 
 
+def dataset_file(name: str) -> str | None:
+    """The TOML file that a name stands for: itself, or the only one in the folder of this name; None for other names."""
+    if name.endswith(".toml") and not os.path.isdir(name):
+        return name
+    if name in KNOWN or not os.path.isdir(name):
+        return None
+    files = _files_in(name)
+    return files[0] if len(files) == 1 else None
+
+
+def _files_in(folder: str) -> list[str]:
+    return sorted(str(path) for path in Path(folder).glob("*.toml") if path.is_file())
+
+
 def dataset_name(name: str) -> str:
-    """What a data set is called in the names of runs: its name, or that of its file without the ending."""
-    return Path(name).stem if name.endswith(".toml") else name
+    """What a dataset is called in the names of runs: its name, or that of its file without the ending."""
+    file = dataset_file(name)
+    return name if file is None else Path(file).stem
 
 
 def _described(path: str, modality: str, given: dict, folder: str | None = None) -> Dataset:
@@ -150,6 +167,8 @@ def _unknown(name: str, modality: str, given: dict) -> Dataset:
         missing.append("--train_list or --val_list")
     if not ("num_class" in given or "class_names" in given):
         missing.append("--num_class or --class_names")
+    if missing and os.path.basename(name) != name:
+        raise _not_a_dataset(name)
     if missing:
         near = difflib.get_close_matches(name.lower(), KNOWN, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -160,6 +179,20 @@ def _unknown(name: str, modality: str, given: dict) -> Dataset:
     if "num_class" not in given:
         given = {**given, "num_class": len(read_class_names(given["class_names"]))}
     return replace(Dataset(name, 0, EXAMPLES[modality], "", None, None, None), **given)
+
+
+def _not_a_dataset(path: str) -> UserError:
+    """Why a path is no dataset, and what to do."""
+    if not os.path.exists(path):
+        return UserError(f"{path}: no such file; give a dataset file NAME.toml, or its folder")
+    if not os.path.isdir(path):
+        return UserError(f"{path}: not a dataset file; give one that is called NAME.toml")
+    if files := _files_in(path):
+        return UserError(f"{path}: holds {len(files)} dataset files; give one, like {files[0]}")
+    return UserError(
+        f"{path}: no dataset file NAME.toml in this folder; make one from VIDEOS/CLASS/video.mp4: "
+        f"python tools/make_lists.py folder VIDEOS --out {path}"
+    )
 
 
 def load_class_names(dataset: Dataset) -> list[str] | None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ops.data.reader_base import Reader, UnreadableVideo
 from ops.data.stored import Stored
-from ops.data.templates import file_namer
+from ops.data.templates import file_namer, from_zero
 from ops.errors import UserError
 
 # What PIL may take a file for: not EPS, for instance, of which it lets another program draw the picture.
@@ -30,7 +30,8 @@ def count_frames(
     files in it, in place of asking the disk.
 
     Raises UnreadableVideo naming the first absent file where a later one is there, or where its twin is (x and y of a
-    flow), and if `folder` cannot be listed; UserError for a template that does not name the frames of this modality.
+    flow), where a file of number 0 shows that the names count from 0 and the template does not, and if `folder` cannot be
+    listed; UserError for a template that does not name the frames of this modality.
     Files that do not fit the template do not matter.
     """
     folder = os.fspath(folder)
@@ -48,6 +49,12 @@ def count_frames(
     number = 0
     while there.issuperset(names_of(number + 1)):
         number += 1
+    zero_template = from_zero(image_tmpl)
+    if number and zero_template != image_tmpl and there.issuperset(names_of(0)):
+        raise UnreadableVideo(
+            folder,
+            f"{names_of(0)[0]} is there: frames count from 0, and --image_tmpl {zero_template} reads them",
+        )
     for name in sorted(there):
         for digits in re.findall(
             "(?<![0-9])[0-9]{1,255}(?![0-9])", name

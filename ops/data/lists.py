@@ -10,6 +10,8 @@ A list is a UTF-8 text file with one video a line, in one of two forms, told apa
   it is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12 frames of the folder ``a b``. A two-column
   path that ends in an integer (``take 12``) therefore needs tabs.
 * In a multi-label list a label may be several, joined by commas: ``path/to/video.mp4 3,17``.
+* Segments of a video (``video start end label``) are not supported: separated by spaces such a line already means ``end``
+  frames of the folder ``video start``, and scores are kept by video. Cut each segment into a file of its own.
 * Blank lines, Windows line ends and a byte order mark are allowed.
 """
 
@@ -30,6 +32,13 @@ from ops.labels import as_array, of_row
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LABELS = re.compile(r"-?[0-9]{1,18}(?:,-?[0-9]{1,18})*")
 _SPACED = re.compile(rf"(.*?[^ ]) +(?:(-?[0-9]{{1,18}}) +)?({_LABELS.pattern})")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+# What is left as the path of `video start end label`: with `end` taken for num_frames, or not (where it is no integer).
+_WITH_START = re.compile(rf"(.+?) +{_NUMBER}(?: +{_NUMBER})?")
+_SEGMENTS = (
+    "looks like a segment of a video, `video start end label`, and segments are not supported; cut each into a file "
+    "of its own and list that"
+)
 _FORMS = "expected `video label` or `folder num_frames label`, separated by spaces or by tabs"
 
 
@@ -129,16 +138,24 @@ def read_text(path: str) -> str:
 
 
 def read_list(
-    list_path: str, *, root_path: str = "", num_class: int, multi_label: bool = False
+    list_path: str,
+    *,
+    root_path: str = "",
+    num_class: int,
+    multi_label: bool = False,
+    unique: bool = False,
 ) -> VideoList:
     """Read and check a list; relative paths in it are joined to ``root_path``. No video is looked at (see check_files).
 
+    ``unique``: each video may be listed once, as in a list to test on, where it would count twice.
+
     Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed,
     its label is not an integer in ``[0, num_class)`` (or several, where ``multi_label`` allows them), its number of frames
-    is below 1 or its path is a URL.
+    is below 1, its path is a URL, or a video that must be unique is not.
     """
     list_path, root_path = os.fspath(list_path), os.fspath(root_path)
     ids, counts, labels, lines = [], [], [], []
+    first_lines: dict[str, int] = {}
     for number, line in enumerate(read_text(list_path).split("\n"), 1):
         line = line.strip(" \t")
         if not line:
@@ -179,6 +196,14 @@ def read_list(
             raise UserError(
                 f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames"
             )
+        if unique:
+            first = first_lines.setdefault(os.path.normpath(video_id), number)
+            if first != number:
+                joined = "; several labels of a video are joined by commas" if multi_label else ""
+                raise UserError(
+                    f"{list_path}:{number}: {video_id} is also at {list_path}:{first}, and would count twice; "
+                    f"remove one of the two lines{joined}"
+                )
         ids.append(video_id)
         counts.append(-1 if count is None else int(count))
         labels.append(tuple(own) if multi_label else own[0])
@@ -189,12 +214,20 @@ def read_list(
 
 
 def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoReturn:
+    if len(fields) == 4 and all(map(_INTEGER.fullmatch, fields[1:])):
+        raise UserError(f"{list_path}:{number}: {_SEGMENTS}")
     shown = line if len(line) <= 80 else line[:77] + "..."
     if len(fields) == 2 and fields[0] and not _INTEGER.fullmatch(fields[1]):
         raise UserError(
             f"{list_path}:{number}: label {fields[1][:40]!r} is not an integer; {_FORMS}"
         )
     raise UserError(f"{list_path}:{number}: malformed line {shown!r}; {_FORMS}")
+
+
+def explain_missing(record: Record) -> str:
+    """Why a record's path does not exist, if the line is to be blamed for it; else "". Asks the disk."""
+    match = _WITH_START.fullmatch(record.path)
+    return _SEGMENTS if match and exists(resolve(match[1])) else ""
 
 
 def resolve(path: str) -> str:

@@ -5,7 +5,7 @@ from itertools import zip_longest
 import numpy as np
 
 from ops.data.datasets import Dataset
-from ops.data.lists import VideoList, check_files, read_list, resolve
+from ops.data.lists import VideoList, check_files, explain_missing, read_list, resolve
 from ops.data.readers import UnreadableVideo, open_reader
 from ops.errors import UserError
 
@@ -15,7 +15,7 @@ def read_checked(
 ) -> tuple[VideoList, int]:
     """The list that a data set names (field: "train_list" or "val_list") and how many of its videos are not on disk.
 
-    Raises UserError if the list is not given or not sound; if a video is missing and ``stop`` is set (``remedy`` says what
+    Raises UserError if the list is not given or not sound, which for "val_list" includes a video listed twice; if a video is missing and ``stop`` is set (``remedy`` says what
     else the user may do about it); and if all are missing. The list returned still holds the missing ones.
     """
     path = getattr(dataset, field)
@@ -26,10 +26,13 @@ def read_checked(
         root_path=dataset.root_path,
         num_class=dataset.num_class,
         multi_label=dataset.multi_label,
+        unique=field == "val_list",
     )
     missing = check_files(videos)
     if missing and (stop or len(missing) == len(videos)):
         first = missing[0]
+        if reason := explain_missing(first):
+            raise UserError(f"{path}:{first.line}: {reason}")
         raise UserError(
             f"{path}:{first.line}: {first.path} does not exist ({len(missing)} of {len(videos)} videos are "
             f"missing); mend the list or --root_path"

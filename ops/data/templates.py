@@ -53,6 +53,11 @@ def count_places(image_tmpl: str, modality: str = "RGB") -> int:
     return places
 
 
+def from_zero(image_tmpl: str) -> str:
+    """The template with the frame number, its last place, counting from 0; one that does already stays as it is."""
+    return re.sub(r"\{[0-9]?(:[^{}]*)?\}(?=[^{}]*$)", r"{zero\1}", image_tmpl)
+
+
 def file_namer(
     image_tmpl: str, folder: str, modality: str = "RGB"
 ) -> Callable[[int], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from lib.list_files import listed_per_frame, no_frames
-from ops.data.lists import Record, resolve
+from ops.data.lists import Record, explain_missing, resolve
 from ops.data.readers import Reader, UnreadableVideo, open_reader
 from ops.data.stored import exists, find
 from ops.errors import UserError
@@ -57,7 +57,7 @@ def check_video(rules: Rules, record: Record) -> tuple[str, list[Problem]]:
     none from its shard set."""
     place = resolve(record.path)
     try:
-        found = list(_problems(rules, place, record.num_frames))
+        found = list(_problems(rules, place, record))
     except UnreadableVideo as error:
         found = [_kind_of(error.reason, rules, place)]
     except UserError as error:
@@ -74,15 +74,16 @@ def check_video(rules: Rules, record: Record) -> tuple[str, list[Problem]]:
     return os.path.normpath(place), [Problem(record.line, record.id, *problem) for problem in clean]
 
 
-def _problems(rules: Rules, place: str, listed: int | None) -> Iterator[tuple[str, str]]:
+def _problems(rules: Rules, place: str, record: Record) -> Iterator[tuple[str, str]]:
+    listed = record.num_frames
     if not exists(place):
         try:
             os.stat(place)
         except FileNotFoundError:
-            yield (
-                "missing",
-                "a link to nothing" if os.path.islink(place) else "no such file or folder",
-            )
+            if os.path.islink(place):
+                yield "missing", "a link to nothing"
+            else:
+                yield "missing", explain_missing(record) or "no such file or folder"
             return
         except OSError:
             pass  # the reader says why
@@ -101,6 +102,8 @@ def _kind_of(reason: str, rules: Rules, place: str) -> tuple[str, str]:
     """The kind of problem that a reader's reason is, and of a folder without frames what else is in it."""
     if reason == "empty file":
         return "empty", reason
+    if "{zero" in reason:  # frames that count from 0 (ops.data.frame_folder.count_frames)
+        return "template", reason
     if reason != f"no frames named {rules.image_tmpl}":
         return "unreadable", reason
     stored = find(place)
