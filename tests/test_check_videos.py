@@ -461,7 +461,14 @@ def test_killed_run_leaves_what_it_found(tmp_path, root):
     (tmp_path / "list.txt").write_text("".join(lines))
     partial = tmp_path / "out.csv.partial"
     process = start(
-        "check_videos", tmp_path / "list.txt", "--root_path", root, "-j", 1, "--csv", tmp_path / "out.csv"
+        "check_videos",
+        tmp_path / "list.txt",
+        "--root_path",
+        root,
+        "-j",
+        1,
+        "--csv",
+        tmp_path / "out.csv",
     )
     wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) == 3)
     process.kill()

@@ -163,17 +163,17 @@ def test_folder_with_one_dataset_file_stands_for_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "data")
     assert resolve("dance").val_list == "dance/val.txt"
     (folder / "other.toml").write_text("num_class = 4\n")
-    with pytest.raises(UserError, match="2 dataset files.*dance.toml"):
+    with pytest.raises(UserError, match=r"2 dataset files.*dance.toml"):
         resolve(str(folder))
 
 
 def test_path_that_is_no_dataset_says_what_is_there(tmp_path):
-    with pytest.raises(UserError, match="data/mine/mine.tml: no such file"):
+    with pytest.raises(UserError, match=r"data/mine/mine.tml: no such file"):
         resolve("data/mine/mine.tml")
     with pytest.raises(UserError, match=f"{tmp_path}: no dataset file.*make_lists.py folder"):
         resolve(str(tmp_path))
     (tmp_path / "train.txt").write_text("a.mp4 0\n")
-    with pytest.raises(UserError, match="train.txt: not a dataset file"):
+    with pytest.raises(UserError, match=r"train.txt: not a dataset file"):
         resolve(str(tmp_path / "train.txt"))
     # With lists and classes given by flags any name is a name.
     assert resolve(str(tmp_path), val_list="v.txt", num_class=3).num_class == 3

@@ -1,4 +1,6 @@
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 from annotations import (
@@ -19,6 +21,7 @@ from fronts import refused
 
 from lib.list_sources import read_source
 from ops.data.class_names import flip_label_map, read_class_names
+from ops.data.label_orders import FOLDER
 from ops.data.sources import read_checked
 from ops.errors import UserError
 
@@ -177,6 +180,93 @@ def test_jester(tmp_path, capsys):
         and lines(tmp_path / "out/category.txt") == JESTER
     )
     assert "flip: 3 label pairs swapped, 0 classes never flipped" in capsys.readouterr().out
+
+
+def official(name, folder):
+    """Annotations with the official class names in their official order."""
+    names = read_class_names(FOLDER / f"{name}_official.txt")
+    prefix = "something-something-v1" if name == "something" else name
+    files = {
+        f"{prefix}-labels.csv": "\n".join(names),
+        f"{prefix}-train.csv": "\n".join(f"{i};{name}" for i, name in enumerate(names)),
+        f"{prefix}-validation.csv": f"1000;{names[0]}\n",
+    }
+    return write(folder, **files), names
+
+
+@pytest.mark.parametrize("name", ["something", "jester"])
+def test_order_of_the_classes(tmp_path, name):
+    folder, names = official(name, tmp_path / name)
+    by_order = {order: read_source(name, folder, {}, order) for order in ("sorted", "official")}
+    assert by_order["sorted"].classes == sorted(names) and by_order["official"].classes == names
+    assert read_source(name, folder, {}).classes == sorted(names)
+    assert [video.label for video in by_order["official"].splits["train"]] == list(
+        range(len(names))
+    )
+    for order, source in by_order.items():
+        assert source.classes == read_class_names(FOLDER / f"{name}_{order}.txt")
+        for video in source.splits["train"]:
+            assert source.classes[video.label] == names[int(video.names[0])]
+
+
+def test_given_labels_keep_their_order(tmp_path):
+    folder, names = official("jester", tmp_path / "jester")
+    mine = [*names[13:], *names[:13]]
+    given = {"labels": str(write(tmp_path, **{"mine.txt": "\n".join(mine)}) / "mine.txt")}
+    source = read_source("jester", folder, given)
+    assert source.classes == mine and source.splits["train"][13].label == 0
+    assert read_source("jester", folder, given, "sorted").classes == sorted(names)
+    assert read_source("jester", folder, given, "official").classes == names
+
+
+def test_order_is_printed_with_the_weights_it_fits(tmp_path, capsys):
+    folder, _ = official("something", tmp_path / "v1")
+    root = touch(tmp_path / "root", "0.webm", "1000.webm")
+    args = ["something", folder, "--root_path", root, "--out", tmp_path / "out", "--order"]
+    assert make(*args, "official") == 0
+    printed = next(line for line in capsys.readouterr().out.split("\n") if "class order" in line)
+    assert printed.index("MMAction2") < printed.index("TSM")
+    assert lines(tmp_path / "out/train_videofolder.txt") == ["0.webm 0"]
+    assert "--order" in refused(capsys, "make_lists", *args, "tsn")
+
+
+def test_order_of_tsn_for_hmdb51(tmp_path, capsys):
+    names = read_class_names(FOLDER / "hmdb51.txt")
+    files = {
+        f"{name}_test_split{split}.txt": f"{name}1.avi 1\n{name}2.avi 2\n"
+        for name in names
+        for split in (1, 2, 3)
+    }
+    folder = write(tmp_path / "splits", **files)
+    assert read_source("hmdb51", folder, {}).classes == names
+    tsn = read_source("hmdb51", folder, {}, "tsn").classes
+    assert [(label, tsn[label]) for label in range(51) if tsn[label] != names[label]] == [
+        (20, "kick_ball"),
+        (21, "kick"),
+        (44, "sword_exercise"),
+        (45, "sword"),
+    ]
+    # Each split has its command, which finds what was written.
+    root = touch(tmp_path / "root", *(f"{name}/{name}{i}.avi" for name in names for i in (1, 2)))
+    assert make("hmdb51", folder, "--root_path", root, "--out", tmp_path / "out") == 0
+    commands = [line for line in capsys.readouterr().out.split("\n") if "main.py" in line]
+    assert [line.split()[:2] for line in commands] == [["split", str(i)] for i in (1, 2, 3)]
+    for number, line in enumerate(commands, 1):
+        words = shlex.split(line)
+        for flag, part in (("--train_list", "train"), ("--val_list", "val")):
+            path = Path(words[words.index(flag) + 1])
+            assert path.exists() and path.name == f"hmdb51_rgb_{part}_split_{number}.txt"
+
+
+def test_ucf101_of_fewer_classes_takes_the_flag_that_is_suggested(tmp_path, capsys):
+    lists = {f"{stem}list0{i}.txt": "A/v_A.avi 1\n" for stem in ("train",) for i in (1, 2, 3)}
+    lists |= {f"testlist0{i}.txt": "B/v_B.avi\n" for i in (1, 2, 3)}
+    folder = write(tmp_path / "u", **{"classInd.txt": "1 A\n2 B\n"}, **lists)
+    root = touch(tmp_path / "root", "A/v_A.avi", "B/v_B.avi")
+    args = ["ucf101", folder, "--root_path", root, "--out", tmp_path / "out"]
+    assert "--num_class 2" in refused(capsys, "make_lists", *args)
+    assert make(*args, "--num_class", 2) == 0
+    assert "--num_class 2" in capsys.readouterr().out
 
 
 def test_kinetics_videos_in_parts(tmp_path):

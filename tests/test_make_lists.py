@@ -1,4 +1,5 @@
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from lib import list_files
 from ops.data.class_names import read_class_names
-from ops.data.datasets import resolve
+from ops.data.datasets import dataset_name, resolve
 from ops.data.lists import read_list
 from ops.errors import UserError
 
@@ -57,12 +58,12 @@ def test_own_folder(tmp_path, capsys):
     assert missing[1] == "-run/names\tno frames named img_{:05d}.jpg; {:06d}.png would fit"
     printed = capsys.readouterr().out
     assert (
-        "files that are no video: 1 (walk/notes.txt)" in printed
+        "files that are not videos: 1 (walk/notes.txt)" in printed
         and "warning: 1 classes without videos: one" in printed
     )
     command = next(line for line in printed.splitlines() if line.startswith("train with"))
-    assert f"python main.py {tmp_path / 'out/mine.toml'} RGB" in command
-    told = resolve(str(tmp_path / "out/mine.toml"))
+    assert f"python main.py {tmp_path / 'out/out.toml'} RGB" in command
+    told = resolve(str(tmp_path / "out/out.toml"))
     assert (
         told.num_class == 4
         and os.path.samefile(told.root_path, root)
@@ -93,7 +94,7 @@ def test_the_file_of_own_flow_and_of_strange_folders(tmp_path):
         )
         == 0
     )
-    told = resolve(str(tmp_path / "out/mine.toml"), "Flow")
+    told = resolve(str(tmp_path / "out/out.toml"), "Flow")
     assert (
         told.image_tmpl == "{}_{:03d}.png"
         and told.val_list is None
@@ -156,6 +157,84 @@ def test_own_folder_split_already(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Val", "Test"), ("train", "valid", "test"), ("TRAINING", "validation", "x")]
+)
+def test_folders_of_splits_by_other_names(tmp_path, names):
+    train, val, test = names
+    paths = [f"{train}/a/1.mp4", f"{train}/b/1.mp4", f"{val}/b/2.mp4"]
+    if test != "x":
+        paths.append(f"{test}/a/3.mp4")
+    root = touch(tmp_path / "root", *paths, "__MACOSX/a/1.mp4")
+    assert make("folder", root, "--out", tmp_path / "out") == 0
+    assert lines(tmp_path / "out/classes.txt") == ["a", "b"]
+    assert lines(tmp_path / "out/train.txt") == [f"{train}/a/1.mp4 0", f"{train}/b/1.mp4 1"]
+    assert lines(tmp_path / "out/val.txt") == [f"{val}/b/2.mp4 1"]
+    if test != "x":
+        assert lines(tmp_path / "out/test.txt") == [f"{test}/a/3.mp4 0"]
+
+
+def test_train_without_val_is_split_and_test_stays_apart(tmp_path, capsys):
+    root = touch(
+        tmp_path / "root", *(f"train/a/{i}.mp4" for i in range(10)), "test/a/7.mp4", "test/a/8.mp4"
+    )
+    assert make("folder", root, "--out", tmp_path / "out", "--val_share", 0.3) == 0
+    counts = [len(lines(tmp_path / f"out/{name}.txt")) for name in ("train", "val", "test")]
+    assert counts == [7, 3, 2] and lines(tmp_path / "out/classes.txt") == ["a"]
+    touch(root, "Training/a/1.mp4")
+    line = refused(capsys, "make_lists", "folder", root, "--out", tmp_path / "out")
+    assert "Training" in line and "train" in line
+
+
+def test_folders_that_are_no_classes(tmp_path, capsys):
+    root = touch(
+        tmp_path / "root",
+        *(f"{name}/v{i}.mp4" for name in ("walk", "run") for i in range(3)),
+        *("__MACOSX/walk/v0.mp4", "@eaDir/v.mp4", ".git/v.mp4", "walk/@eaDir/v0.mp4/thumb.jpg"),
+        "notes/readme.txt",
+    )
+    (root / "empty").mkdir()
+    assert make("folder", root, "--out", tmp_path / "out") == 0
+    assert lines(tmp_path / "out/classes.txt") == ["run", "walk"]
+    assert len(lines(tmp_path / "out/train.txt")) == 4
+    assert "folders without videos: 2 (empty, notes)" in capsys.readouterr().out
+    line = refused(capsys, "make_lists", "folder", root / "empty", "--out", tmp_path / "out2")
+    assert "no videos" in line
+    line = refused(capsys, "make_lists", "folder", root / "run/v0.mp4", "--out", tmp_path / "out2")
+    assert "run/v0.mp4: a file" in line
+
+
+def test_own_kinds_of_files(tmp_path):
+    names = ["a.gif", "b.f4v", "c.h264", "d.hevc", "e.MKV"]
+    root = touch(tmp_path / "root", *(f"walk/{name}" for name in names))
+    assert make("folder", root, "--out", tmp_path / "out", "--val_share", 0) == 0
+    assert lines(tmp_path / "out/train.txt") == [f"walk/{name} 0" for name in names]
+
+
+def test_frames_that_count_from_zero_keep_the_first(tmp_path, capsys):
+    root = tmp_path / "root"
+    for video in ("v", "w"):
+        frames(root / "walk" / video, 5, "img_{:05d}.jpg", first=0)
+    args = ["folder", root, "--out", tmp_path / "out", "--val_share", 0]
+    line = refused(capsys, "make_lists", *args)
+    assert "2 of 2 videos" in line and "--image_tmpl img_{zero:05d}.jpg" in line
+    assert make(*args, "--image_tmpl", "img_{zero:05d}.jpg") == 0
+    assert lines(tmp_path / "out/train.txt") == ["walk/v 5 0", "walk/w 5 0"]
+    assert resolve(str(tmp_path / "out")).image_tmpl == "img_{zero:05d}.jpg"
+
+
+def test_own_dataset_is_called_as_its_folder(tmp_path, capsys, monkeypatch):
+    root = touch(tmp_path / "root", "a/1.mp4", "a/2.mp4")
+    for out in ("data/dance", "data/dance 2/", "."):
+        monkeypatch.chdir(tmp_path)
+        assert make("folder", root, "--out", out) == 0
+        words = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("train with"))
+        assert words[:2] == ["python", "main.py"] and words[3:] == ["RGB"]
+        name = os.path.basename(os.path.abspath(out))
+        assert os.path.samefile(words[2], tmp_path / out / f"{name}.toml")
+        assert resolve(words[2]).name == dataset_name(words[2]) == name
+
+
 def test_own_classes_called_by_numbers(tmp_path):
     """Labels by value, and names that begin with numbers are not taken for labels."""
     root = touch(tmp_path / "root", *(f"{i}/{j}.mp4" for i in range(11) for j in range(2)))
@@ -198,7 +277,8 @@ def test_own_labels_and_kinds(tmp_path, capsys):
         tmp_path / "out/train.txt"
     ) == ["a/1 2 2"]
     write(tmp_path, names="b\n")
-    assert "'a' is not one of the 1 classes" in refused(capsys, "make_lists", *args)
+    line = refused(capsys, "make_lists", *args, "--kind", "videos")
+    assert "'a' is not one of the 1 classes" in line
 
 
 def test_nothing_is_written_before_all_is_checked(tmp_path, something, capsys):

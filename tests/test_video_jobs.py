@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.video_jobs import add_flags, atomic_folder, find_jobs, run
+from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
 from ops.errors import UserError
 
 
@@ -93,6 +93,20 @@ def test_list(tmp_path):
         find("--list", tmp_path / "list.txt", "--root_path", root, tmp_path / "out")
 
 
+def test_one_video_is_a_source(tmp_path):
+    src = touch(tmp_path / "src", "a/v.mp4", "a/w.mp4")
+    jobs = find(src / "a/v.mp4", src / "out")
+    assert jobs == [Job(str(src / "a/v.mp4"), str(src / "out/v"))]
+
+
+def test_folders_of_systems_are_passed_over_and_every_readable_kind_is_found(tmp_path):
+    names = ("v.gif", "w.f4v", "x.h264", "y.265", "z.MP4")
+    junk = ("__MACOSX/v.mp4", "@eaDir/v.mp4", ".hidden/v.mp4", "a/.v.mp4", "a/notes.txt")
+    src = touch(tmp_path / "src", *(f"a/{name}" for name in names), *junk)
+    jobs = find(src, tmp_path / "out")
+    assert [os.path.relpath(job.source, src) for job in jobs] == [f"a/{name}" for name in names]
+
+
 @pytest.mark.parametrize(
     "names, words",
     [
@@ -119,11 +133,10 @@ def test_refused_flags(tmp_path):
         with pytest.raises(UserError, match=r"lies in .*give another OUT"):
             find(src, out)
     for flags, words in (
-        ([src, tmp_path / "out", "--list", "l"], "either a folder SRC or --list"),
+        ([src, tmp_path / "out", "--list", "l"], "either SRC .* or --list"),
         (["out"], "either"),
         ([src, tmp_path / "out", "-j", 0], "-j 0 is too small"),
         ([tmp_path / "no", "out"], "no: No such file"),
-        ([src / "v.mp4", "out"], "v.mp4: Not a directory"),
         (["--list", "no.txt", "out"], "no.txt: no such"),
     ):
         with pytest.raises(UserError, match=words):

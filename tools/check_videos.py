@@ -67,8 +67,8 @@ COLUMNS = ("line", "id", "reason", "kind")  # of --csv
 
 def main() -> None:
     args = parser().parse_args()
-    # A list, so that every one is checked: any() would stop at the first with problems.
-    sys.exit(any([check_list(one) for one in lists_to_check(args)]))
+    have_problems = [check_list(one) for one in lists_to_check(args)]
+    sys.exit(any(have_problems))
 
 
 def lists_to_check(args: argparse.Namespace) -> list[argparse.Namespace]:
@@ -366,7 +366,9 @@ def unused_labels(
     if not absent:
         return []
     some = ", ".join(absent[:5]) + ", ..." * (len(absent) > 5)
-    return [Problem(0, "", "labels", f"{len(absent)} of {len(counts)} labels without videos: {some}")]
+    return [
+        Problem(0, "", "labels", f"{len(absent)} of {len(counts)} labels without videos: {some}")
+    ]
 
 
 def report(args: argparse.Namespace, problems: list[Problem], checked: str) -> None:

@@ -15,16 +15,22 @@ list, a line a video with the reason, and counted. Nothing is written before eve
     somethingv2  something-something-v2-labels.json, ...-train.json, ...-validation.json
     ucf101       classInd.txt, trainlist01.txt ... testlist03.txt: the lists of all three splits
     hmdb51       CLASS_test_split1.txt ...: the lists of all three splits
-    folder       ROOT/CLASS/video.mp4, ROOT/CLASS/video/img_00001.jpg; or the same below ROOT/train and ROOT/val
+    folder       ROOT/CLASS/video.mp4, ROOT/CLASS/video/img_00001.jpg; or the same below ROOT/train and ROOT/val (valid,
+                 validation) and ROOT/test. Hidden folders, those of systems (__MACOSX, @eaDir) and empty ones are no classes
 
-Without --out the lists and the class names are written where main.py looks for those of the data set. The classes are
-numbered as in the lists that the published weights were trained with.
+Without --out the lists and the class names are written where main.py looks for those of the dataset.
+
+The labels must be those of the weights that are tested or fine-tuned: in another order they score at chance. Classes are
+numbered in alphabetical order (UCF101 as in classInd.txt), as by almost all published weights. --order official: as the
+weights of MMAction2 for Something-Something V1 and Jester; --order tsn: as TSN's lists of HMDB51, where kick_ball stands
+before kick and sword_exercise before sword. --labels FILE: in the order of that file.
 """
 
 import argparse
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +51,8 @@ from lib.list_files import (
 )
 from lib.list_sources import FILES, Source, read_source
 from ops.data.class_names import flip_label_map, read_class_names
-from ops.data.datasets import KNOWN, Dataset, describe_flip, resolve
+from ops.data.datasets import KNOWN, Dataset, dataset_name, describe_flip, resolve
+from ops.data.label_orders import DEFAULT_ORDER, LABEL_ORDERS, describe_order
 from ops.data.lists import read_text
 from ops.data.templates import EXAMPLES, count_places
 from ops.errors import UserError, run_front
@@ -83,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
                 "--out",
                 required=True,
                 metavar="DIR",
-                help="folder to write the lists, classes.txt and mine.toml to",
+                help="folder to write to: the lists, classes.txt and NAME.toml, called as the folder is",
             )
             sub.add_argument(
                 "--val_share",
@@ -112,17 +119,24 @@ def parser() -> argparse.ArgumentParser:
                 if kind != "test"
                 else "also make a list of the test split (label 0 where it is not told)",
             )
-        if name != "ucf101":
+        if name in LABEL_ORDERS:
             sub.add_argument(
-                "--labels",
-                metavar="FILE",
-                help="class names, in label order where that is not alphabetical",
+                "--order",
+                choices=tuple(LABEL_ORDERS[name]),
+                help="of the classes: "
+                + "; ".join(f"{order}: {text}" for order, (_, text) in LABEL_ORDERS[name].items())
+                + f" (default: {DEFAULT_ORDER}, or that of --labels)",
             )
-            sub.add_argument(
-                "--num_class",
-                type=positive,
-                help="classes to expect (default: as many as the data set has)",
-            )
+        sub.add_argument(
+            "--labels",
+            metavar="FILE",
+            help="class names, in label order unless --order says otherwise",
+        )
+        sub.add_argument(
+            "--num_class",
+            type=positive,
+            help="classes to expect (default: as many as the dataset has)",
+        )
         sub.add_argument(
             "--image_tmpl", help="names of the frames in a folder (default: those of the data set)"
         )
@@ -156,10 +170,13 @@ def parser() -> argparse.ArgumentParser:
 
 def make(args: argparse.Namespace) -> None:
     """Read, look for, count, write and tell, in this order."""
+    notes = []
     if args.dataset == "folder":
-        dataset, classes, rows, ignored = own_data(args)
+        dataset, classes, rows, notes = own_data(args)
     else:
-        (dataset, classes, rows), ignored = known_data(args), []
+        dataset, classes, rows = known_data(args)
+        if order := describe_order(args.dataset, classes):
+            notes.append(f"{'class order':<16}{order}")
     places = (place for videos in rows.values() for _, place, _ in videos if place is not None)
     counts = count_folders(
         dataset.root_path, places, dataset.image_tmpl, args.modality, args.threads
@@ -168,11 +185,7 @@ def make(args: argparse.Namespace) -> None:
         [*classes, *(name for videos in rows.values() for name, _, _ in videos)], dataset.root_path
     )
     texts = {}
-    lines = (
-        [f"{'ignored':<16}files that are no video: {len(ignored)} ({some(ignored)})"]
-        if ignored
-        else []
-    )
+    lines = list(notes)
     for split, videos in rows.items():
         path = list_path(dataset, split)
         found, missing = divide(videos, counts)
@@ -199,11 +212,11 @@ def make(args: argparse.Namespace) -> None:
         )
     texts[dataset.class_names] = class_text(classes, numbered=args.dataset == "ucf101")
     if args.dataset == "folder":
-        texts[os.path.join(args.out, "mine.toml")] = described(
+        texts[own_file(args.out)] = described(
             args.root_path, args.out, rows, args.modality, args.image_tmpl
         )
     write(texts, dataset.class_names, classes, args.force)
-    print("\n".join([*lines, *describe_flips(dataset, classes), *usage(args, dataset)]))
+    print("\n".join([*lines, *describe_flips(dataset, classes), *usage(args, dataset, rows)]))
 
 
 def known_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows]:
@@ -213,8 +226,8 @@ def known_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows]:
         for name in ("labels", "train", "val", "test")
         if getattr(args, name, None)
     }
-    source = read_source(args.dataset, args.annotations, given)
-    expect(source.classes, getattr(args, "num_class", None), args.dataset, args.annotations)
+    source = read_source(args.dataset, args.annotations, given, getattr(args, "order", None))
+    expect(source.classes, args.num_class, args.dataset, args.annotations)
     fields = {
         "image_tmpl": args.image_tmpl,
         "root_path": args.root_path,
@@ -244,14 +257,21 @@ def known_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows]:
     )
 
 
+def own_file(out: str) -> str:
+    """The dataset file in a folder of one's own lists, called as the folder is: runs are named after it."""
+    name = os.path.basename(os.path.abspath(out)) or "dataset"
+    return os.path.join(out, f"{name}.toml")
+
+
 def own_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows, list[str]]:
-    """A folder of class folders as a data set, with its class names and videos, and the files in it that are no videos."""
+    """A folder of class folders as a dataset, with its class names and videos, and notes on what is in it besides."""
     names = read_class_names(args.labels) if args.labels else None
     found = read_classes(args.root_path, args.kind, names, args.val_share, args.seed)
-    expect(found.classes, args.num_class, "mine", args.root_path)
+    name = dataset_name(own_file(args.out))
+    expect(found.classes, args.num_class, "folder", args.root_path)
     files = (os.path.join(args.out, name) for name in ("train.txt", "val.txt", "classes.txt"))
     dataset = Dataset(
-        "mine",
+        name,
         len(found.classes),
         args.image_tmpl or EXAMPLES[args.modality],
         args.root_path,
@@ -262,7 +282,15 @@ def own_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows, list[s
         split: [(place.path, place, label) for place, label in videos]
         for split, videos in found.splits.items()
     }
-    return dataset, found.classes, rows, found.ignored
+    notes = [
+        f"{'ignored':<16}{what}: {len(paths)} ({some(paths)})"
+        for what, paths in (
+            ("files that are not videos", found.ignored),
+            ("folders without videos", found.empty),
+        )
+        if paths
+    ]
+    return dataset, found.classes, rows, notes
 
 
 def expect(classes: list[str], num_class: int | None, name: str, file: str) -> None:
@@ -380,29 +408,39 @@ def write(texts: dict[str, str], class_names: str, classes: list[str], force: bo
         )
 
 
-def usage(args: argparse.Namespace, dataset: Dataset) -> list[str]:
-    """The command that trains with what was written."""
+def usage(args: argparse.Namespace, dataset: Dataset, splits: Iterable[str]) -> list[str]:
+    """The commands that train with what was written: one, or one for each of the three splits of UCF101 and HMDB51."""
     if args.dataset == "folder":
-        return [
-            f"{'train with':<16}python main.py {shlex.quote(os.path.join(args.out, 'mine.toml'))} {args.modality}"
-        ]
-    given = {"root_path": args.root_path, "image_tmpl": args.image_tmpl}
-    if args.out:
-        given |= {
-            "train_list": list_path(dataset, "train"),
-            "val_list": dataset.val_list,
-            "class_names": dataset.class_names,
-        }
-    if dataset.name in KNOWN and dataset.num_class != KNOWN[dataset.name].num_class:
-        given |= {"num_class": dataset.num_class}
-    flags = (
-        f"--{name}={value}" if str(value).startswith("-") else f"--{name} {shlex.quote(str(value))}"
-        for name, value in given.items()
-        if value is not None
-    )
-    return [
-        f"{'train with':<16}{' '.join(['python main.py', dataset.name, args.modality, *flags])}"
-    ]
+        return [f"{'train with':<16}{command('python main.py', own_file(args.out), args.modality)}"]
+    numbers = [split.removeprefix("train") for split in splits if split.startswith("train")]
+    lines = []
+    for number in numbers:
+        flags = {"root_path": args.root_path, "image_tmpl": args.image_tmpl}
+        train_list = list_path(dataset, f"train{number}")
+        if args.out or train_list != dataset.train_list:
+            flags["train_list"] = train_list
+            flags["val_list"] = list_path(dataset, f"val{number}")
+        if args.out:
+            flags["class_names"] = dataset.class_names
+        if dataset.num_class != KNOWN[dataset.name].num_class:
+            flags["num_class"] = dataset.num_class
+        what = f"split {number[-1]} with" if number else "train with"
+        lines.append(f"{what:<16}{command('python main.py', dataset.name, args.modality, **flags)}")
+    return lines
+
+
+def command(start: str, *words: str, **flags: str | int | None) -> str:
+    """A command line to type; flags that are None are left out."""
+    parts = [start, *map(shlex.quote, words)]
+    for name, value in flags.items():
+        if value is None:
+            continue
+        text = str(value)
+        # A value that begins with a hyphen would be taken for a flag.
+        parts.append(
+            f"--{name}={shlex.quote(text)}" if text[0] == "-" else f"--{name} {shlex.quote(text)}"
+        )
+    return " ".join(parts)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,35 @@ from lib.list_files import ENDINGS, Place, entries, split_off
 from ops.data.templates import EXAMPLES
 from ops.errors import UserError
 
+# What the folders of the splits may be called, in lower or upper case.
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
 
 class ClassFolders(NamedTuple):
-    """The class names in label order; split -> videos with their labels, in order of their paths; files that are no video."""
+    """The class names in label order; split -> videos with their labels, in order of their paths; files that are not
+    videos; folders without videos, which are no classes."""
 
     classes: list[str]
     splits: dict[str, list[tuple[Place, int]]]
     ignored: list[str]
+    empty: list[str]
+
+
+class _Folder(NamedTuple):
+    """A folder of the videos of one class, in one split ("all" where they are not split yet)."""
+
+    split: str
+    class_name: str
+    path: str
+    videos: list[Place]
 
 
 def read_classes(
@@ -23,68 +45,100 @@ def read_classes(
 ) -> ClassFolders:
     """The videos ``root/class/video.mp4`` and folders of frames ``root/class/video/`` (kind: both, "videos" or "frames").
 
-    Without ``names`` the classes are the folders in alphabetical order, or in numerical order if all are called by numbers.
-    If ``root`` holds nothing but the folders train and val (and test), they are the splits; else ``share`` (0.2 if None) of
-    each class is split off for validation: which, depends on nothing but their names, ``share`` and ``seed``. Raises
-    UserError for folders that are no class, and for two videos of the same name in one of them.
+    Without ``names`` the classes are the folders that hold videos, in alphabetical order, or in numerical order if all are
+    called by numbers. If ``root`` holds nothing but folders of splits (train, val, test; also valid, Training, ...), they
+    are the splits. Videos that are not split, and those of train where there is no val, are: ``share`` (0.2 if None) of each
+    class goes to validation; which, depends on nothing but their names, ``share`` and ``seed``.
+
+    Raises UserError for folders that are no class, and for two videos of the same name in one of them.
     """
     tops = [entry.name for entry in entries(root) if entry.is_folder]
-    if {"train", "val"} <= set(tops) <= {"train", "val", "test"}:
-        if share is not None:
-            raise UserError(
-                f"{root}: it is split already, by its folders train and val; leave --val_share out"
-            )
-        folders = {
-            split: [(name, f"{split}/{name}") for name in _class_folders(f"{root}/{split}")]
-            for split in sorted(tops)
-        }
-    else:
-        folders = {"all": [(name, name) for name in tops]}
-    there = [name for name, _ in folders.get("train") or folders.get("all", [])]
-    if not there:
+    by_split = _split_folders(root, tops)
+    if "val" in by_split and share is not None:
         raise UserError(
-            f"{root}: no class folders in it; expected CLASS/video.mp4 or CLASS/video/frames below it"
+            f"{root}: it is split already, by its folders {' and '.join(by_split.values())}; leave --val_share out"
         )
-    classes = names or sorted(
-        there, key=int if all(name.isascii() and name.isdigit() for name in there) else str
-    )
-    labels = {name: label for label, name in enumerate(classes)}
     ignored = [
         entry.name for entry in entries(root) if not entry.is_folder and _is_video(entry.name)
     ]  # beside the classes
-    splits: dict[str, list[tuple[Place, int]]] = {}
-    for split, pairs in folders.items():
-        for name, path in pairs:
-            if name not in labels:
-                raise UserError(
-                    f"{root}/{path}: {name!r} is not one of the {len(labels)} classes; rename or move the folder"
-                )
-            places = _videos(root, path, kind, ignored)
-            by_stem = {
-                os.path.splitext(place.path)[0] if not place.is_folder else place.path: place
-                for place in places
-            }
-            val = (
-                split_off(list(by_stem), 0.2 if share is None else share, seed)
-                if split == "all"
-                else ()
-            )
-            for stem, place in by_stem.items():
-                target = split if split != "all" else "val" if stem in val else "train"
-                splits.setdefault(target, []).append((place, labels[name]))
-    if not splits.get("train"):
+    folders = []
+    for split, top in by_split.items():
+        above = f"{root}/{top}" if top else root
+        for entry in entries(above):
+            if entry.is_folder:
+                path = f"{top}/{entry.name}" if top else entry.name
+                videos = _videos(root, path, kind, ignored)
+                folders.append(_Folder(split, entry.name, path, videos))
+    if not any(folder.videos for folder in folders if folder.split in ("train", "all")):
         raise UserError(
-            f"{root}: no videos in its class folders; expected CLASS/video.mp4 or CLASS/video/frames below it"
+            f"{root}: no videos in class folders; expected CLASS/video.mp4 or CLASS/video/frames below it"
         )
+    filled = {folder.class_name for folder in folders if folder.videos}
+    classes = names or _in_label_order(
+        [
+            folder.class_name
+            for folder in folders
+            if folder.split in ("train", "all") and folder.class_name in filled
+        ]
+    )
+    labels = {name: label for label, name in enumerate(classes)}
+    splits: dict[str, list[tuple[Place, int]]] = {}
+    for folder in folders:
+        if not folder.videos:
+            continue
+        if folder.class_name not in labels:
+            raise UserError(
+                f"{root}/{folder.path}: {folder.class_name!r} is not one of the {len(labels)} classes; rename or "
+                "move the folder"
+            )
+        label = labels[folder.class_name]
+        if folder.split == "all" or (folder.split == "train" and "val" not in by_split):
+            train, val = _divided(folder.videos, 0.2 if share is None else share, seed)
+            splits.setdefault("train", []).extend((place, label) for place in train)
+            if val:
+                splits.setdefault("val", []).extend((place, label) for place in val)
+        else:
+            splits.setdefault(folder.split, []).extend((place, label) for place in folder.videos)
     return ClassFolders(
         classes,
         {split: splits[split] for split in ("train", "val", "test") if split in splits},
         ignored,
+        [folder.path for folder in folders if folder.class_name not in filled],
     )
 
 
-def _class_folders(folder: str) -> list[str]:
-    return [entry.name for entry in entries(folder) if entry.is_folder]
+def _split_folders(root: str, tops: list[str]) -> dict[str, str]:
+    """Split -> its folder, where ``root`` holds nothing but folders of splits; else "all" -> "", the root itself.
+
+    Raises UserError for two folders of one split.
+    """
+    by_split: dict[str, str] = {}
+    for name in tops:
+        split = _SPLIT_FOLDERS.get(name.lower())
+        if split is None:
+            return {"all": ""}
+        if split in by_split:
+            raise UserError(
+                f"{root}: both {by_split[split]} and {name} look like the folder of {split}; keep one of them"
+            )
+        by_split[split] = name
+    return by_split if "train" in by_split else {"all": ""}
+
+
+def _in_label_order(names: list[str]) -> list[str]:
+    numbers = all(name.isascii() and name.isdigit() for name in names)
+    return sorted(names, key=int if numbers else str)
+
+
+def _divided(videos: list[Place], share: float, seed: int) -> tuple[list[Place], list[Place]]:
+    """The videos of a class for training and for validation."""
+    by_stem = {
+        place.path if place.is_folder else os.path.splitext(place.path)[0]: place
+        for place in videos
+    }
+    chosen = split_off(list(by_stem), share, seed)
+    train = [place for stem, place in by_stem.items() if stem not in chosen]
+    return train, [place for stem, place in by_stem.items() if stem in chosen]
 
 
 def _is_video(name: str) -> bool:

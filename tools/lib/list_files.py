@@ -19,24 +19,57 @@ from ops.errors import UserError
 
 ENDINGS = frozenset(
     (
+        ".264",
+        ".265",
+        ".3g2",
         ".3gp",
         ".asf",
         ".avi",
         ".divx",
+        ".dv",
+        ".f4v",
         ".flv",
+        ".gif",
+        ".h264",
+        ".h265",
+        ".hevc",
+        ".ivf",
+        ".m1v",
         ".m2ts",
+        ".m2v",
         ".m4v",
+        ".mjpeg",
+        ".mjpg",
         ".mkv",
         ".mov",
         ".mp4",
+        ".mpe",
         ".mpeg",
         ".mpg",
         ".mts",
+        ".mxf",
+        ".nut",
+        ".ogm",
         ".ogv",
+        ".rm",
+        ".rmvb",
         ".ts",
         ".vob",
         ".webm",
         ".wmv",
+        ".y4m",
+    )
+)
+# Folders that systems add to those of a user: macOS archives, Synology and QNAP servers, Windows and Linux disks.
+_SYSTEM_FOLDERS = frozenset(
+    (
+        "__MACOSX",
+        "@eaDir",
+        "#recycle",
+        "@Recycle",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
     )
 )
 KINDS = ("auto", "videos", "frames")
@@ -102,8 +135,13 @@ def _is_new(link: str, known: set[str]) -> bool:
     return True
 
 
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that a system adds to a user's."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
 def entries(folder: str) -> list[Entry]:
-    """What is in a folder, hidden entries left out, by name. Raises UserError if it cannot be listed."""
+    """What is in a folder, by name, without what is_passed_over. Raises UserError if it cannot be listed."""
 
     def is_folder(entry: os.DirEntry) -> bool:
         try:
@@ -116,8 +154,10 @@ def entries(folder: str) -> list[Entry]:
             return sorted(
                 Entry(entry.name, is_folder(entry), entry.is_symlink())
                 for entry in there
-                if entry.name[0] != "."
+                if not is_passed_over(entry.name)
             )
+    except NotADirectoryError:
+        raise UserError(f"{folder}: a file; give the folder that the videos lie in") from None
     except OSError as error:
         raise UserError(
             f"{folder}: {error.strerror}; give the folder that the videos lie in"

@@ -1,14 +1,16 @@
 """What the authors of a data set publish about it -> the videos of each split, with their labels; nothing is looked up on
 the disk but these files.
 
-The order of the classes is that of the original generators (TSM and TAM tools/gen_label_*.py): Something-Something and
-Jester in alphabetical order, UCF101 by classInd.txt, Kinetics by its label map or else in alphabetical order.
+Without another order the classes are numbered as by the original generators (TSM and TAM tools/gen_label_*.py):
+Something-Something, Jester and HMDB51 in alphabetical order, UCF101 by classInd.txt, Kinetics by its label map or else in
+alphabetical order. ops/data/label_orders.py has the others.
 """
 
 import csv
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from lib.list_records import (
@@ -21,6 +23,7 @@ from lib.list_records import (
     text_lines,
 )
 from ops.data.class_names import read_class_names
+from ops.data.label_orders import DEFAULT_ORDER, LABEL_ORDERS, in_order
 from ops.data.lists import read_text
 from ops.errors import UserError
 
@@ -36,9 +39,13 @@ FILES = {
 _OPTIONAL = ("kinetics", "labels")
 
 
-def read_source(dataset: str, folder: str | Path, given: dict[str, str]) -> Source:
-    """The videos of a data set in FILES; given: "labels", "train", "val" or "test" -> a file that is called otherwise, or lies
-    elsewhere. The test split is read only if it is given, and has label 0 throughout where its file tells none.
+def read_source(
+    dataset: str, folder: str | Path, given: dict[str, str], order: str | None = None
+) -> Source:
+    """The videos of a dataset in FILES; given: "labels", "train", "val" or "test" -> a file that is called otherwise, or lies
+    elsewhere. The test split is read only if it is given, and has label 0 throughout where its file contains none.
+
+    order: of the classes, one of ``LABEL_ORDERS[dataset]``; None: that of a file of labels that is given, else sorted.
 
     Raises UserError with ``file:line``: a file that is not there or not of the expected form, an unknown class, a video
     twice in a split or in two splits of which one must not know the other.
@@ -49,7 +56,12 @@ def read_source(dataset: str, folder: str | Path, given: dict[str, str]) -> Sour
         if kind not in given
     }
     files = {kind: path for kind, path in (files | given).items() if path}
-    source = _READERS[dataset](files, Path(folder))
+    if dataset in LABEL_ORDERS:
+        if order is None and "labels" not in given:
+            order = DEFAULT_ORDER
+        source = _READERS[dataset](files, Path(folder), order)
+    else:
+        source = _READERS[dataset](files, Path(folder))
     for split, videos in source.splits.items():
         if not videos:
             raise UserError(
@@ -185,9 +197,11 @@ def _plain(name: str) -> str:
     return name.replace("[", "").replace("]", "")
 
 
-def _numbered_csv(files: dict[str, str], folder: Path) -> Source:
-    """Something-Something V1 and Jester: rows ``id;label``."""
-    names = sorted(class_lines(files["labels"]))
+def _numbered_csv(dataset: str, files: dict[str, str], folder: Path, order: str | None) -> Source:
+    """Something-Something V1 and Jester: lines ``id;label``."""
+    names = class_lines(files["labels"])
+    if order is not None:
+        names = in_order(dataset, order, names)
     labels = label_table(names, files["labels"])
     splits: dict[str, list[Video]] = {}
     for split in (split for split in ("train", "val", "test") if split in files):
@@ -274,7 +288,7 @@ def _ucf101_video(labels: dict[str, int], path: str, number: int, line: str) -> 
     return Video((match[2],), label, path, number)
 
 
-def _hmdb51(files: dict[str, str], folder: Path) -> Source:
+def _hmdb51(files: dict[str, str], folder: Path, order: str | None) -> Source:
     tables = {
         path: re.fullmatch(r"(.+)_test_split([123])\.txt", path.name)
         for path in folder.glob("*_test_split?.txt")
@@ -289,6 +303,8 @@ def _hmdb51(files: dict[str, str], folder: Path) -> Source:
         raise UserError(
             f"{folder}: no file is called CLASS_test_split1.txt; give the folder of the official splits"
         )
+    if order is not None:
+        names = in_order("hmdb51", order, names)
     labels = label_table(names, files.get("labels", str(folder)))
     splits: dict[str, list[Video]] = {
         f"{split}_split_{number}": [] for number in (1, 2, 3) for split in ("train", "val")
@@ -319,9 +335,9 @@ def _hmdb51_line(
 
 _READERS = {
     "kinetics": _kinetics,
-    "something": _numbered_csv,
+    "something": partial(_numbered_csv, "something"),
     "somethingv2": _somethingv2,
-    "jester": _numbered_csv,
+    "jester": partial(_numbered_csv, "jester"),
     "ucf101": _ucf101,
     "hmdb51": _hmdb51,
 }

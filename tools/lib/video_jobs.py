@@ -23,7 +23,7 @@ from typing import NamedTuple
 import av
 from tqdm import tqdm
 
-from lib.list_files import ENDINGS
+from lib.list_files import ENDINGS, is_passed_over
 from lib.sturdy_pool import Lost, run_jobs
 from ops.data.lists import read_list, resolve
 from ops.data.reader_base import UnreadableVideo
@@ -50,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser, result: str) -> None:
         nargs="?",
         type=Path,
         metavar="SRC",
-        help="folder of videos, searched with all its folders",
+        help="folder of videos, searched with all its folders, or one video",
     )
     parser.add_argument(
         "out", type=Path, metavar="OUT", help=f"folder for the {result}; made if it is not there"
@@ -82,11 +82,11 @@ def find_jobs(
     """The videos that the flags of ``add_flags`` name, sorted by path in a folder, in list order otherwise. With
     ``frames_tmpl``, folders of frames so named instead of video files.
 
-    Hidden files and folders are passed over. Raises UserError if there is none, if two would have the same result or one
-    the result of another as its folder, or if OUT is in SRC.
+    Hidden files and folders, and those that a system adds, are passed over. Raises UserError if there is none, if two
+    would have the same result or one the result of another as its folder, or if OUT is in SRC.
     """
     if (args.src is None) == (args.list is None):
-        raise UserError("give either a folder SRC or --list FILE, and OUT after it")
+        raise UserError("give either SRC (a folder or a video) or --list FILE, and OUT after it")
     if args.processes < 1:
         raise UserError(f"-j {args.processes} is too small; give 1 or more")
     root = str(args.root_path or ".") if args.src is None else str(args.src)
@@ -95,6 +95,9 @@ def find_jobs(
             args.list, root_path=args.root_path, num_class=10**18
         )  # labels do not matter here
         sources = dict.fromkeys(resolve(record.path) for record in records)
+    elif args.src.is_file() and frames_tmpl is None:
+        root = str(args.src.parent)
+        sources = [str(args.src)]
     else:
         if args.out.resolve().is_relative_to(args.src.resolve()):
             raise UserError(
@@ -144,7 +147,7 @@ def _search(root: str, frames_tmpl: str | None) -> list[str]:
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
+            if not is_passed_over(name) and not here.is_relative_to((here / name).resolve())
         )  # a link to a folder above never ends
         if frames_tmpl is not None:
             found += [folder] * os.path.exists(os.path.join(folder, first))

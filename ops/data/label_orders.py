@@ -1,0 +1,79 @@
+"""The orders in which published lists and weights number the classes of a dataset: the class-name files that ship.
+
+Weights and lists of different orders fit together without an error and score at chance, so that whoever makes lists or
+tests weights compares them. The files lie beside the dataset files, in ``known``.
+"""
+
+from pathlib import Path
+
+from ops.data.class_names import read_class_names
+from ops.errors import UserError
+
+FOLDER = Path(__file__).parent / "known"
+DEFAULT_ORDER = "sorted"
+# Dataset -> order -> (file of class names, which weights and lists have this order).
+LABEL_ORDERS = {
+    "something": {
+        "sorted": ("something_sorted.txt", "weights of TSM, TAM, TIN and TDN"),
+        "official": ("something_official.txt", "weights of MMAction2"),
+    },
+    "jester": {
+        "sorted": ("jester_sorted.txt", "weights of TSM's online demo"),
+        "official": ("jester_official.txt", "weights of MMAction2"),
+    },
+    "hmdb51": {
+        "sorted": ("hmdb51.txt", "weights of MMAction2"),
+        "tsn": ("hmdb51_tsn.txt", "lists and Caffe weights of TSN"),
+    },
+}
+
+
+def in_order(dataset: str, order: str, names: list[str]) -> list[str]:
+    """Class names in one of the orders of ``LABEL_ORDERS[dataset]``; other names than the official ones keep their order
+    for "official".
+
+    Raises UserError if the order is only known for the official names, and these are others.
+    """
+    if order == "sorted":
+        return sorted(names)
+    file, _ = LABEL_ORDERS[dataset][order]
+    known = read_class_names(FOLDER / file)
+    if set(known) != set(names):
+        if order == "official":
+            return list(names)
+        other = min(set(known) ^ set(names))
+        raise UserError(
+            f"--order {order}: is known for the {len(known)} official classes of {dataset} only (first difference: "
+            f"{other!r}); give the class names in their order as --labels FILE"
+        )
+    return known
+
+
+def describe_order(dataset: str, names: list[str]) -> str | None:
+    """Which weights and lists number the classes of a dataset in this order; None for an order that is not known."""
+    for order, (file, users) in LABEL_ORDERS.get(dataset, {}).items():
+        if read_class_names(FOLDER / file) == names:
+            others = [
+                f"--order {other} for {text}"
+                for other, (_, text) in LABEL_ORDERS[dataset].items()
+                if other != order
+            ]
+            return f"{order}, as {users} ({', '.join(others)})"
+    return None
+
+
+def moved_labels(file: str, names: list[str]) -> int:
+    """How many of ``names`` have another label than in a shipped file; 0 if they are the same, or other classes.
+
+    Upper and lower case, quotes, brackets and underscores do not matter: lists of the same classes differ in them.
+    """
+    known = [_plain(name) for name in read_class_names(FOLDER / file)]
+    own = [_plain(name) for name in names]
+    if sorted(known) != sorted(own):
+        return 0
+    return sum(mine != theirs for mine, theirs in zip(own, known, strict=True))
+
+
+def _plain(name: str) -> str:
+    text = name.lower().replace("_", " ")
+    return "".join(letter for letter in text if letter not in "\"'()[]")
