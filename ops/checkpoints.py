@@ -59,7 +59,7 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
     overrides (arguments of :class:`ops.models.TSN`; None is not given) win over what the file says and supply what it
     cannot tell: a published file does not hold T (its name may; else 8 is assumed, and said so). A num_class other than the
     file's gives a new head. The network has the file's precision if that is float64, else float32. ``model.report`` is the
-    line this prints unless quiet, and ``model.class_names`` the file's class names or None.
+    line this prints unless quiet, ``model.class_names`` the file's class names or None, ``model.layout`` its layout.
 
     Raises UserError if the layout is unknown, if the file's name contradicts its weights, or if any weight is missing,
     unexpected or of another shape.
@@ -100,6 +100,7 @@ def load_model(source, num_segments=None, *, quiet=False, **overrides):
     filled = fill(model, file.state, file.name, file.spec["num_class"])
     model.report = f"{file.name}: {file.layout} layout, {describe(model.spec)}{assumed}; {filled}"
     model.class_names = file.class_names
+    model.layout = file.layout
     if not quiet:
         print(model.report)
     return model.eval()

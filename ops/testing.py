@@ -21,6 +21,7 @@ from ops.score.score_folder import FILE_NAME, Facts, check_same, read_facts
 from ops.score.scoring_run import Test, save_views, score, source_of
 from ops.score.submission import write_submission
 from ops.temporal import MODULES
+from ops.weights.class_order import order_warning
 
 
 def run(args):
@@ -121,6 +122,10 @@ def prepare(args, own, folder, quiet):
     )
     names = load_class_names(data)
     check_class_names(model.class_names, names, own.weights, data.class_names)
+    if model.class_names is None and not quiet:
+        warning = order_warning(own.weights, model.layout, data.name, names, data.class_names)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
     videos, _ = read_checked(
         data,
         "val_list",

@@ -8,6 +8,7 @@ from ops.data.label_orders import (
     describe_order,
     in_order,
     moved_labels,
+    same_classes,
 )
 from ops.errors import UserError
 
@@ -56,6 +57,8 @@ def test_moved_labels():
     assert moved_labels("kinetics400.txt", spelled) == 0
     spelled[3], spelled[9] = spelled[9], spelled[3]
     assert moved_labels("kinetics400.txt", spelled) == 2
-    assert moved_labels("kinetics400.txt", names[:399]) == 0  # other classes
+    assert same_classes("kinetics400.txt", spelled)
+    assert not same_classes("kinetics400.txt", names[:399])
+    assert not same_classes("kinetics400.txt", [*names[:399], "another"])
     official = read_class_names(FOLDER / "something_official.txt")
     assert moved_labels("something_sorted.txt", official) > 160

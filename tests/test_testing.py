@@ -7,6 +7,7 @@ import torch
 from fronts import call, launch, make_flow, make_motion, refused
 
 from ops.checkpoints import export_state_dict, save_checkpoint
+from ops.data.label_orders import FOLDER
 from ops.models import TSN
 from ops.score.score_folder import read_facts
 
@@ -187,6 +188,23 @@ def test_any_number_of_processes_gives_the_same_files(data, weights, tmp_path):
     assert (tmp_path / "one" / "0_crop0.pkl").read_bytes() == (
         tmp_path / "two" / "0_crop0.pkl"
     ).read_bytes()
+
+
+@pytest.mark.parametrize(("order", "warned"), [("sorted", False), ("official", True)])
+def test_weights_of_another_label_order_are_warned_of(data, tmp_path, capsys, order, warned):
+    """TDN sorts the classes of Something-Something V1, MMAction2 does not."""
+    model = TSN(174, 2, arch="resnet18", module="tdn")
+    weights = tmp_path / "published.pth"
+    torch.save({"state_dict": export_state_dict(model, "tdn")}, weights)
+    args = ["something", *data[:2], "--val_list", data[1] / "val.txt", "--weights", weights]
+    names = FOLDER / f"something_{order}.txt"
+    flags = ["--class_names", names, "--test_segments", 2, "--dry_run"]
+    assert call("test_models_center_crop", *args, *flags, "--output_dir", tmp_path / "out") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(lines) == warned
+    if warned:
+        assert "something_sorted.txt" in lines[0] and str(names) in lines[0]
+        assert "--order sorted" in lines[0]
 
 
 def test_published_layout_scores_the_same(data, weights, tmp_path):

@@ -8,7 +8,9 @@ from small_models import saved
 
 from ops.backbones import ARCHS
 from ops.checkpoints import export_state_dict, save_checkpoint
+from ops.data.class_names import read_class_names
 from ops.data.datasets import KNOWN
+from ops.data.label_orders import FOLDER
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.layouts import LAYOUTS
 from ops.models import MODALITIES, TSN
@@ -29,6 +31,7 @@ FIELDS = [
     "T",
     "dataset",
     "num_class",
+    "class_names",
     "options",
     "published",
     "sha256",
@@ -60,6 +63,7 @@ def test_row_of_the_manifest(row):
     assert row["module"] in LAYOUTS[row["layout"]].modules
     assert row["arch"] is None or row["arch"] in ARCHS
     assert row["num_class"] == KNOWN[row["dataset"]].num_class
+    read_class_names(FOLDER / row["class_names"], row["num_class"])
     assert row["T"] is None or row["T"] in (3, 5, 8, 16)
     assert set(row["options"]) <= {*MODULES[row["module"]].options, "non_local", "dense"}
     assert row["sha256"] is None  # nobody publishes one
@@ -77,6 +81,18 @@ def test_row_of_the_manifest(row):
             "MMAction2 1.x",
             "MMAction2 0.x",
         )
+
+
+def test_rows_of_one_dataset_in_several_orders():
+    orders = {(row["dataset"], row["class_names"]) for row in ROWS}
+    assert {name for dataset, name in orders if dataset == "something"} == {
+        "something_sorted.txt",
+        "something_official.txt",
+    }
+    assert {name for dataset, name in orders if dataset == "jester"} == {
+        "jester_sorted.txt",
+        "jester_official.txt",
+    }
 
 
 def test_no_row_comes_twice():

@@ -257,6 +257,8 @@ def print_rows(rows: list[dict]) -> None:
     for row in rows:
         if row["caveat"]:
             print(f"{row['id']}: {row['caveat']}")
+    for names in dict.fromkeys(row["class_names"] for row in rows):
+        print(f"classes in the order of ops/data/known/{names}")
     for place in dict.fromkeys(row["published"] for row in rows):
         print(f"published by {place}")
 

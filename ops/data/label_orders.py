@@ -62,16 +62,19 @@ def describe_order(dataset: str, names: list[str]) -> str | None:
     return None
 
 
-def moved_labels(file: str, names: list[str]) -> int:
-    """How many of ``names`` have another label than in a shipped file; 0 if they are the same, or other classes.
+def same_classes(file: str, names: list[str]) -> bool:
+    """Whether ``names`` are the classes of a shipped file, in any order.
 
     Upper and lower case, quotes, brackets and underscores do not matter: lists of the same classes differ in them.
     """
-    known = [_plain(name) for name in read_class_names(FOLDER / file)]
-    own = [_plain(name) for name in names]
-    if sorted(known) != sorted(own):
-        return 0
-    return sum(mine != theirs for mine, theirs in zip(own, known, strict=True))
+    known = read_class_names(FOLDER / file)
+    return sorted(map(_plain, known)) == sorted(map(_plain, names))
+
+
+def moved_labels(file: str, names: list[str]) -> int:
+    """How many of ``names`` have another label than in a shipped file of the same classes."""
+    pairs = zip(names, read_class_names(FOLDER / file), strict=True)
+    return sum(_plain(name) != _plain(known) for name, known in pairs)
 
 
 def _plain(name: str) -> str:
