@@ -370,7 +370,7 @@ def test_ctrl_c_shows_what_was_found(tmp_path, root):
         and "Traceback" not in errors
     )
     assert (
-        " of 20001 videos checked when interrupted, 1 problems" in printed and "text.mp4" in printed
+        " of 20001 videos checked when interrupted, 1 problem" in printed and "text.mp4" in printed
     )
     assert "text.mp4" in out[0].read_text() and not out[1].exists()
     wait_until(lambda: not any(map(is_running, workers)))
@@ -438,6 +438,11 @@ def test_segments_and_frames_from_zero(tmp_path, root):
     assert [(row[0], row[3]) for row in rows] == [("1", "missing"), ("2", "template")]
     assert "segments are not supported" in rows[0][2] and "img_{zero:05d}.jpg" in rows[1][2]
     assert check(tmp_path, tmp_path, "zero 5 0\n", "--image_tmpl", "img_{zero:05d}.jpg")[0] == 0
+
+
+def test_what_is_no_list_says_what_to_give(tmp_path, root, capsys):
+    assert "good.mp4 0" in refused(capsys, "check_videos", root / "good.mp4")
+    assert "make_lists.py folder" in refused(capsys, "check_videos", tmp_path)
 
 
 def test_dataset_file_checks_both_lists(tmp_path, root, capsys):

@@ -57,7 +57,7 @@ def test_something_v1(tmp_path, something, capsys, monkeypatch):
         "train           3 videos (3 folders of frames), 1 missing: data/something/train_videofolder.txt"
         in printed
     )
-    assert "174 classes of 0 to 1 videos, median 0\n" in printed
+    assert "174 classes with 0 to 1 videos, median 0\n" in printed
     assert "warning: 171 classes without videos: Holding 001, Holding 002," in printed
     assert "flip: 3 label pairs swapped, 0 classes never flipped\n" in printed
     assert all(f"{a} {PAIRS[a]} / {a + 1} {PAIRS[a + 1]}\n" in printed for a in (86, 93, 166))

@@ -58,8 +58,8 @@ def test_own_folder(tmp_path, capsys):
     assert missing[1] == "-run/names\tno frames named img_{:05d}.jpg; {:06d}.png would fit"
     printed = capsys.readouterr().out
     assert (
-        "files that are not videos: 1 (walk/notes.txt)" in printed
-        and "warning: 1 classes without videos: one" in printed
+        "1 file that is not a video (walk/notes.txt)" in printed
+        and "warning: 1 class without videos: one" in printed
     )
     command = next(line for line in printed.splitlines() if line.startswith("train with"))
     assert f"python main.py {tmp_path / 'out/out.toml'} RGB" in command
@@ -197,7 +197,7 @@ def test_folders_that_are_no_classes(tmp_path, capsys):
     assert make("folder", root, "--out", tmp_path / "out") == 0
     assert lines(tmp_path / "out/classes.txt") == ["run", "walk"]
     assert len(lines(tmp_path / "out/train.txt")) == 4
-    assert "folders without videos: 2 (empty, notes)" in capsys.readouterr().out
+    assert "2 folders without videos (empty, notes)" in capsys.readouterr().out
     line = refused(capsys, "make_lists", "folder", root / "empty", "--out", tmp_path / "out2")
     assert "no videos" in line
     line = refused(capsys, "make_lists", "folder", root / "run/v0.mp4", "--out", tmp_path / "out2")
@@ -299,7 +299,7 @@ def test_nothing_is_written_before_all_is_checked(tmp_path, something, capsys):
         path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()
     }
     frames(tmp_path / "root/9", 3)
-    assert "train_videofolder.txt is there and differs (1 files in all)" in refused(
+    assert "train_videofolder.txt already exists with other content (1 file)" in refused(
         capsys, "make_lists", *args
     )
     assert {
@@ -308,7 +308,7 @@ def test_nothing_is_written_before_all_is_checked(tmp_path, something, capsys):
     assert make(*args, "--force") == 0
     assert lines(tmp_path / "out/missing_train.txt") == ["100218\tno file or folder of this name"]
     (tmp_path / "out/category.txt").write_text("other\nnames\n")
-    assert "category.txt is there and differs" in refused(capsys, "make_lists", *args)
+    assert "category.txt already exists" in refused(capsys, "make_lists", *args)
 
 
 def test_videos_at_wrong_places(tmp_path, capsys):

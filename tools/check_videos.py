@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.list_files import ENDINGS
 from lib.sturdy_pool import Lost, run_jobs
 from lib.video_checks import (
     FRAMES,
@@ -53,7 +54,7 @@ from lib.video_checks import (
 )
 from ops.data.class_names import read_class_names
 from ops.data.dataset_files import MOST_CLASSES
-from ops.data.datasets import dataset_file, resolve
+from ops.data.datasets import dataset_file, not_a_dataset, resolve
 from ops.data.lists import VideoList, read_list
 from ops.data.readers import DECODERS
 from ops.data.templates import EXAMPLES, count_places
@@ -78,6 +79,12 @@ def lists_to_check(args: argparse.Namespace) -> list[argparse.Namespace]:
     """
     file = dataset_file(args.list)
     if file is None:
+        if os.path.isdir(args.list):
+            raise not_a_dataset(args.list)
+        if os.path.splitext(args.list)[1].lower() in ENDINGS:
+            raise UserError(
+                f"{args.list}: a video, and not a list; write a list of one line: {args.list} 0"
+            )
         return [args]
     for flag in ("other", "other_root", "csv", "clean"):
         if getattr(args, flag) is not None:
@@ -374,7 +381,8 @@ def unused_labels(
 def report(args: argparse.Namespace, problems: list[Problem], checked: str) -> None:
     """Print the problems by kind, the first of each, and write all to --csv."""
     problems = sorted(problems, key=lambda problem: (problem.line, KINDS.index(problem.kind)))
-    lines = [f"{args.list}: {checked}, {len(problems) or 'no'} problems"]
+    count = "1 problem" if len(problems) == 1 else f"{len(problems) or 'no'} problems"
+    lines = [f"{args.list}: {checked}, {count}"]
     for kind in KINDS:
         same = [problem for problem in problems if problem.kind == kind]
         for number, problem in enumerate(same[:SHOWN]):

@@ -283,10 +283,10 @@ def own_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows, list[s
         for split, videos in found.splits.items()
     }
     notes = [
-        f"{'ignored':<16}{what}: {len(paths)} ({some(paths)})"
-        for what, paths in (
-            ("files that are not videos", found.ignored),
-            ("folders without videos", found.empty),
+        f"{'ignored':<16}{counted(len(paths), one, several)} ({some(paths)})"
+        for one, several, paths in (
+            ("file that is not a video", "files that are not videos", found.ignored),
+            ("folder without videos", "folders without videos", found.empty),
         )
         if paths
     ]
@@ -352,12 +352,16 @@ def describe_classes(classes: list[str], labels: list[int]) -> list[str]:
     """How many videos the classes have."""
     counts = np.bincount(labels, minlength=len(classes))
     absent = [classes[label] for label in np.flatnonzero(counts == 0)]
-    lines = [
-        f"{'':<16}{len(classes)} classes of {counts.min()} to {counts.max()} videos, median {np.median(counts):g}"
-    ]
-    return lines + (
-        [f"{'':<16}warning: {len(absent)} classes without videos: {some(absent)}"] if absent else []
-    )
+    least, most = counts.min(), counts.max()
+    if least == most:
+        videos = f"{counted(most, 'video')} each"
+    else:
+        videos = f"{least} to {most} videos, median {np.median(counts):g}"
+    lines = [f"{'':<16}{counted(len(classes), 'class', 'classes')} with {videos}"]
+    if absent:
+        kind = counted(len(absent), "class", "classes")
+        lines.append(f"{'':<16}warning: {kind} without videos: {some(absent)}")
+    return lines
 
 
 def describe_flips(dataset: Dataset, classes: list[str]) -> list[str]:
@@ -371,6 +375,11 @@ def describe_flips(dataset: Dataset, classes: list[str]) -> list[str]:
     never = [classes[label] for label in np.flatnonzero(labels < 0)]
     lines = [describe_flip(dataset, labels), *(f"{'':<16}{pair}" for pair in pairs)]
     return lines + ([f"{'':<16}never: {some(never)}"] if never else [])
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """ "1 video", "2 videos"."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def some(names: list[str]) -> str:
@@ -391,7 +400,8 @@ def write(texts: dict[str, str], class_names: str, classes: list[str], force: bo
     ]
     if differing and not force:
         raise UserError(
-            f"{differing[0]} is there and differs ({len(differing)} files in all); give another --out, or --force"
+            f"{differing[0]} already exists with other content ({counted(len(differing), 'file')}); choose another "
+            "--out, or overwrite with --force"
         )
     for path, text in texts.items():
         try:

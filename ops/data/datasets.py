@@ -167,8 +167,8 @@ def _unknown(name: str, modality: str, given: dict) -> Dataset:
         missing.append("--train_list or --val_list")
     if not ("num_class" in given or "class_names" in given):
         missing.append("--num_class or --class_names")
-    if missing and os.path.basename(name) != name:
-        raise _not_a_dataset(name)
+    if missing and (os.path.basename(name) != name or os.path.isdir(name)):
+        raise not_a_dataset(name)
     if missing:
         near = difflib.get_close_matches(name.lower(), KNOWN, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -181,7 +181,7 @@ def _unknown(name: str, modality: str, given: dict) -> Dataset:
     return replace(Dataset(name, 0, EXAMPLES[modality], "", None, None, None), **given)
 
 
-def _not_a_dataset(path: str) -> UserError:
+def not_a_dataset(path: str) -> UserError:
     """Why a path is no dataset, and what to do."""
     if not os.path.exists(path):
         return UserError(f"{path}: no such file; give a dataset file NAME.toml, or its folder")
