@@ -434,6 +434,8 @@ def usage(args: argparse.Namespace, dataset: Dataset, splits: Iterable[str]) -> 
             flags["class_names"] = dataset.class_names
         if dataset.num_class != KNOWN[dataset.name].num_class:
             flags["num_class"] = dataset.num_class
+        if number:
+            flags["suffix"] = number[1:]  # a run of its own for each split
         what = f"split {number[-1]} with" if number else "train with"
         lines.append(f"{what:<16}{command('python main.py', dataset.name, args.modality, **flags)}")
     return lines
