@@ -77,7 +77,7 @@ def test_flags(videos, tmp_path):
         f"{i:06d}.png" for i in range(22)
     ]
     for name, shape in (("a/turned", (48, 32, 3)), ("b c/v", (32, 48, 3))):
-        with open_reader(tmp_path / "out" / name, image_tmpl="{:06d}.png") as reader:
+        with open_reader(tmp_path / "out" / name, image_tmpl="{zero:06d}.png") as reader:
             assert reader.get([0]).shape[1:] == shape
     assert len(read_list(tmp_path / "list.txt", num_class=2)) == 2
     assert call(*args, videos / "a", tmp_path / "tsn", "--size", "34x26") == 0

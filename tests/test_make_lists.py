@@ -217,7 +217,7 @@ def test_frames_that_count_from_zero_keep_the_first(tmp_path, capsys):
         frames(root / "walk" / video, 5, "img_{:05d}.jpg", first=0)
     args = ["folder", root, "--out", tmp_path / "out", "--val_share", 0]
     line = refused(capsys, "make_lists", *args)
-    assert "2 of 2 videos" in line and "--image_tmpl img_{zero:05d}.jpg" in line
+    assert "2 of 2 videos" in line and "img_{zero:05d}.jpg" in line and "--image_tmpl" in line
     assert make(*args, "--image_tmpl", "img_{zero:05d}.jpg") == 0
     assert lines(tmp_path / "out/train.txt") == ["walk/v 5 0", "walk/w 5 0"]
     assert resolve(str(tmp_path / "out")).image_tmpl == "img_{zero:05d}.jpg"

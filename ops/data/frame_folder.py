@@ -53,7 +53,7 @@ def count_frames(
     if number and zero_template != image_tmpl and there.issuperset(names_of(0)):
         raise UnreadableVideo(
             folder,
-            f"{names_of(0)[0]} is there: frames count from 0, and --image_tmpl {zero_template} reads them",
+            f"{names_of(0)[0]} is there: frames count from 0; give the template {zero_template}",
         )
     for name in sorted(there):
         for digits in re.findall(
