@@ -55,11 +55,13 @@ def save_checkpoint(
 def load_model(source, num_segments=None, *, quiet=False, **overrides):
     """A ready network in eval mode from any known file or state dict.
 
-    source: path of a checkpoint, or a state dict (name -> tensor) or checkpoint dict already in memory. num_segments and
-    overrides (arguments of :class:`ops.models.TSN`; None is not given) win over what the file says and supply what it
-    cannot tell: a published file does not hold T (its name may; else 8 is assumed, and said so). A num_class other than the
-    file's gives a new head. The network has the file's precision if that is float64, else float32. ``model.report`` is the
-    line this prints unless quiet, ``model.class_names`` the file's class names or None, ``model.layout`` its layout.
+    source: path of a checkpoint, or a state dict (name -> tensor) or checkpoint dict already in
+    memory. num_segments and overrides (arguments of :class:`ops.models.TSN`; None is not given) win
+    over what the file says and supply what it cannot tell: a published file does not hold T (its
+    name may; else 8 is assumed, and said so). A num_class other than the file's gives a new head.
+    The network has the file's precision if that is float64, else float32. ``model.report`` is the
+    line this prints unless quiet, ``model.class_names`` the file's class names or None,
+    ``model.layout`` its layout.
 
     Raises UserError if the layout is unknown, if the file's name contradicts its weights, or if any weight is missing,
     unexpected or of another shape.

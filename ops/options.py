@@ -47,7 +47,8 @@ def base_parser(description):
     parser = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
     parser.add_argument(
         "dataset",
-        help=f"{', '.join(KNOWN)}, a file NAME.toml or its folder, or another name with the list flags below",
+        help=f"{', '.join(KNOWN)}, a file NAME.toml or its folder, or another name with the list "
+        "flags below",
     )
     return parser
 

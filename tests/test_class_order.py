@@ -41,7 +41,8 @@ def test_no_warning_where_nothing_is_known():
     assert order_warning("w.pth", "ours", "something", official, "c.txt") is None
     other = [f"class {label}" for label in range(174)]
     assert order_warning("w.pth", "tdn", "something", other, "c.txt") is None
-    # Both orders are published in this layout, and the name of the dataset does not say which is meant.
+    # Both orders are published in this layout, and the name of the dataset does not say which is
+    # meant.
     assert order_warning("w.pth", "mmaction2", "mine", official, "c.txt") is None
     spelled = [name.replace(" ", "_").upper() for name in names_of("kinetics400.txt")]
     assert order_warning("w.pth", "tsm", "kinetics", spelled, "c.txt") is None

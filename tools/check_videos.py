@@ -18,9 +18,10 @@ first, middle and last frame are decoded. Found are
     leak        a video that --other has as well, by its path or, with --content, by its bytes
     labels      labels without videos
 
-The list itself must be sound: a malformed line or a label out of range is an error that names the line. The exit status
-is 0 if nothing is wrong, 1 if there are problems, 2 after an error. Ctrl-C shows what was found until then, and --csv OUT
-writes problems to OUT.partial as they are found, so that a killed run leaves them there.
+The list itself must be sound: a malformed line or a label out of range is an error that names the
+line. The exit status is 0 if nothing is wrong, 1 if there are problems, 2 after an error. Ctrl-C
+shows what was found until then, and --csv OUT writes problems to OUT.partial as they are found, so
+that a killed run leaves them there.
 """
 
 import argparse
@@ -169,9 +170,11 @@ def check_list(args: argparse.Namespace) -> bool:
 
 
 class Findings:
-    """The problems found, also written one by one to ``PATH.partial``, so that a killed run leaves what it found.
+    """The problems found, also written one by one to ``PATH.partial``, so that a killed run leaves
+    what it found.
 
-    The file under the final name is only ever a whole report; once that is written, the partial one is removed.
+    The file under the final name is only ever a whole report; once that is written, the partial one
+    is removed.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -219,7 +222,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "list",
         metavar="LIST",
-        help="list to check, as --train_list and --val_list; or a dataset file NAME.toml, for its lists",
+        help="list to check, as --train_list and --val_list; or a dataset file NAME.toml or its "
+        "folder, for its lists",
     )
     top.add_argument(
         "--root_path",
@@ -361,8 +365,9 @@ def repeated(
 def unused_labels(
     videos: VideoList, names: list[str] | None, num_class: int | None
 ) -> list[Problem]:
-    """One problem of the list as a whole, if there are labels that no line has. Without a number of classes, those below
-    the highest label count (at most MOST_CLASSES: read_list refuses others)."""
+    """One problem of the list as a whole, if there are labels that no line has. Without a number of
+    classes, those below the highest label count (at most MOST_CLASSES: read_list refuses
+    others)."""
     if videos.labels.ndim == 2:
         counts = videos.labels.sum(0)
     else:

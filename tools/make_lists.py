@@ -16,14 +16,17 @@ list, a line a video with the reason, and counted. Nothing is written before eve
     ucf101       classInd.txt, trainlist01.txt ... testlist03.txt: the lists of all three splits
     hmdb51       CLASS_test_split1.txt ...: the lists of all three splits
     folder       ROOT/CLASS/video.mp4, ROOT/CLASS/video/img_00001.jpg; or the same below ROOT/train and ROOT/val (valid,
-                 validation) and ROOT/test. Hidden folders, those of systems (__MACOSX, @eaDir) and empty ones are no classes
+                 validation) and ROOT/test. Hidden folders, those of systems (__MACOSX, @eaDir) and
+                 empty ones are no classes
 
-Without --out the lists and the class names are written where main.py looks for those of the dataset.
+Without --out the lists and the class names are written where main.py looks for those of the
+dataset.
 
-The labels must be those of the weights that are tested or fine-tuned: in another order they score at chance. Classes are
-numbered in alphabetical order (UCF101 as in classInd.txt), as by almost all published weights. --order official: as the
-weights of MMAction2 for Something-Something V1 and Jester; --order tsn: as TSN's lists of HMDB51, where kick_ball stands
-before kick and sword_exercise before sword. --labels FILE: in the order of that file.
+The labels must be those of the weights that are tested or fine-tuned: in another order they score
+at chance. Classes are numbered in alphabetical order (UCF101 as in classInd.txt), as by almost all
+published weights. --order official: as the weights of MMAction2 for Something-Something V1 and
+Jester; --order tsn: as TSN's lists of HMDB51, where kick_ball stands before kick and sword_exercise
+before sword. --labels FILE: in the order of that file.
 """
 
 import argparse
@@ -90,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
                 "--out",
                 required=True,
                 metavar="DIR",
-                help="folder to write to: the lists, classes.txt and NAME.toml, called as the folder is",
+                help="folder to write to: the lists, classes.txt and NAME.toml, called as the "
+                "folder is",
             )
             sub.add_argument(
                 "--val_share",
@@ -258,13 +262,15 @@ def known_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows]:
 
 
 def own_file(out: str) -> str:
-    """The dataset file in a folder of one's own lists, called as the folder is: runs are named after it."""
+    """The dataset file in a folder of one's own lists, called as the folder is: runs are named
+    after it."""
     name = os.path.basename(os.path.abspath(out)) or "dataset"
     return os.path.join(out, f"{name}.toml")
 
 
 def own_data(args: argparse.Namespace) -> tuple[Dataset, list[str], Rows, list[str]]:
-    """A folder of class folders as a dataset, with its class names and videos, and notes on what is in it besides."""
+    """A folder of class folders as a dataset, with its class names and videos, and notes on what is
+    in it besides."""
     names = read_class_names(args.labels) if args.labels else None
     found = read_classes(args.root_path, args.kind, names, args.val_share, args.seed)
     name = dataset_name(own_file(args.out))
@@ -400,8 +406,8 @@ def write(texts: dict[str, str], class_names: str, classes: list[str], force: bo
     ]
     if differing and not force:
         raise UserError(
-            f"{differing[0]} already exists with other content ({counted(len(differing), 'file')}); choose another "
-            "--out, or overwrite with --force"
+            f"{differing[0]} already exists with other content ({counted(len(differing), 'file')}); "
+            "choose another --out, or overwrite with --force"
         )
     for path, text in texts.items():
         try:
@@ -419,7 +425,8 @@ def write(texts: dict[str, str], class_names: str, classes: list[str], force: bo
 
 
 def usage(args: argparse.Namespace, dataset: Dataset, splits: Iterable[str]) -> list[str]:
-    """The commands that train with what was written: one, or one for each of the three splits of UCF101 and HMDB51."""
+    """The commands that train with what was written: one, or one for each of the three splits of
+    UCF101 and HMDB51."""
     if args.dataset == "folder":
         return [f"{'train with':<16}{command('python main.py', own_file(args.out), args.modality)}"]
     numbers = [split.removeprefix("train") for split in splits if split.startswith("train")]

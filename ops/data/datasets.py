@@ -67,11 +67,12 @@ def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> 
     """The data set of this name as ``modality`` ("RGB", "Flow", "RGBDiff") sees it, with flags applied; an override that
     is None is a flag that was not given.
 
-    A name that ends with ".toml" is a file, and the dataset is called as the file is; a folder that holds one such file
-    stands for it. Another unknown name needs
-    ``train_list`` or ``val_list``, and ``num_class`` or a ``class_names`` file (whose length is then the number of
-    classes); its ``image_tmpl`` is "img_{:05d}.jpg" ("flow_{}_{:05d}.jpg" for flow) and its root the working directory
-    unless given. Raises UserError that says what is missing or wrong, for a file with its line.
+    A name that ends with ".toml" is a file, and the dataset is called as the file is; a folder that
+    holds one such file stands for it. Another unknown name needs ``train_list`` or ``val_list``,
+    and ``num_class`` or a ``class_names`` file (whose length is then the number of classes); its
+    ``image_tmpl`` is "img_{:05d}.jpg" ("flow_{}_{:05d}.jpg" for flow) and its root the working
+    directory unless given. Raises UserError that says what is missing or wrong, for a file with its
+    line.
     """
     given = {field: value for field, value in overrides.items() if value is not None}
     file = dataset_file(name)
@@ -99,7 +100,8 @@ def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> 
 
 
 def dataset_file(name: str) -> str | None:
-    """The TOML file that a name stands for: itself, or the only one in the folder of this name; None for other names."""
+    """The TOML file that a name stands for: itself, or the only one in the folder of this name;
+    None for other names."""
     if name.endswith(".toml") and not os.path.isdir(name):
         return name
     if name in KNOWN or not os.path.isdir(name):
@@ -113,7 +115,8 @@ def _files_in(folder: str) -> list[str]:
 
 
 def dataset_name(name: str) -> str:
-    """What a dataset is called in the names of runs: its name, or that of its file without the ending."""
+    """What a dataset is called in the names of runs: its name, or that of its file without the
+    ending."""
     file = dataset_file(name)
     return name if file is None else Path(file).stem
 

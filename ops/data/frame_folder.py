@@ -29,10 +29,10 @@ def count_frames(
     """The number of frames in `folder`, files named by `image_tmpl` (see ops/data/templates.py) with no gap. `there` are the
     files in it, in place of asking the disk.
 
-    Raises UnreadableVideo naming the first absent file where a later one is there, or where its twin is (x and y of a
-    flow), where a file of number 0 shows that the names count from 0 and the template does not, and if `folder` cannot be
-    listed; UserError for a template that does not name the frames of this modality.
-    Files that do not fit the template do not matter.
+    Raises UnreadableVideo naming the first absent file where a later one is there, or where its
+    twin is (x and y of a flow), where a file of number 0 shows that the names count from 0 and the
+    template does not, and if `folder` cannot be listed; UserError for a template that does not name
+    the frames of this modality. Files that do not fit the template do not matter.
     """
     folder = os.fspath(folder)
     names_of = file_namer(image_tmpl, folder, modality)

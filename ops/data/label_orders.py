@@ -1,7 +1,9 @@
-"""The orders in which published lists and weights number the classes of a dataset: the class-name files that ship.
+"""The orders in which published lists and weights number the classes of a dataset: the class-name
+files that ship.
 
-Weights and lists of different orders fit together without an error and score at chance, so that whoever makes lists or
-tests weights compares them. The files lie beside the dataset files, in ``known``.
+Weights and lists of different orders fit together without an error and score at chance, so that
+whoever makes lists or tests weights compares them. The files lie beside the dataset files, in
+``known``.
 """
 
 from pathlib import Path
@@ -29,8 +31,8 @@ LABEL_ORDERS = {
 
 
 def in_order(dataset: str, order: str, names: list[str]) -> list[str]:
-    """Class names in one of the orders of ``LABEL_ORDERS[dataset]``; other names than the official ones keep their order
-    for "official".
+    """Class names in one of the orders of ``LABEL_ORDERS[dataset]``; other names than the official
+    ones keep their order for "official".
 
     Raises UserError if the order is only known for the official names, and these are others.
     """
@@ -43,14 +45,15 @@ def in_order(dataset: str, order: str, names: list[str]) -> list[str]:
             return list(names)
         other = min(set(known) ^ set(names))
         raise UserError(
-            f"--order {order}: is known for the {len(known)} official classes of {dataset} only (first difference: "
-            f"{other!r}); give the class names in their order as --labels FILE"
+            f"--order {order}: is known for the {len(known)} official classes of {dataset} only "
+            f"(first difference: {other!r}); give the class names in their order as --labels FILE"
         )
     return known
 
 
 def describe_order(dataset: str, names: list[str]) -> str | None:
-    """Which weights and lists number the classes of a dataset in this order; None for an order that is not known."""
+    """Which weights and lists number the classes of a dataset in this order; None for an order that
+    is not known."""
     for order, (file, users) in LABEL_ORDERS.get(dataset, {}).items():
         if read_class_names(FOLDER / file) == names:
             others = [
@@ -65,7 +68,8 @@ def describe_order(dataset: str, names: list[str]) -> str | None:
 def same_classes(file: str, names: list[str]) -> bool:
     """Whether ``names`` are the classes of a shipped file, in any order.
 
-    Upper and lower case, quotes, brackets and underscores do not matter: lists of the same classes differ in them.
+    Upper and lower case, quotes, brackets and underscores do not matter: lists of the same classes
+    differ in them.
     """
     known = read_class_names(FOLDER / file)
     return sorted(map(_plain, known)) == sorted(map(_plain, names))

@@ -11,7 +11,8 @@ A list is a UTF-8 text file with one video a line, in one of two forms, told apa
   path that ends in an integer (``take 12``) therefore needs tabs.
 * In a multi-label list a label may be several, joined by commas: ``path/to/video.mp4 3,17``.
 * Segments of a video (``video start end label``) are not supported: separated by spaces such a line already means ``end``
-  frames of the folder ``video start``, and scores are kept by video. Cut each segment into a file of its own.
+  frames of the folder ``video start``, and scores are kept by video. Cut each segment into a file
+  of its own.
 * Blank lines, Windows line ends and a byte order mark are allowed.
 """
 
@@ -33,11 +34,12 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LABELS = re.compile(r"-?[0-9]{1,18}(?:,-?[0-9]{1,18})*")
 _SPACED = re.compile(rf"(.*?[^ ]) +(?:(-?[0-9]{{1,18}}) +)?({_LABELS.pattern})")
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-# What is left as the path of `video start end label`: with `end` taken for num_frames, or not (where it is no integer).
+# What is left as the path of `video start end label`: with `end` taken for num_frames, or not
+# (where it is no integer).
 _WITH_START = re.compile(rf"(.+?) +{_NUMBER}(?: +{_NUMBER})?")
 _SEGMENTS = (
-    "looks like a segment of a video, `video start end label`, and segments are not supported; cut each into a file "
-    "of its own and list that"
+    "looks like a segment of a video, `video start end label`, and segments are not supported; "
+    "cut each into a file of its own and list that"
 )
 _FORMS = "expected `video label` or `folder num_frames label`, separated by spaces or by tabs"
 
@@ -201,8 +203,8 @@ def read_list(
             if first != number:
                 joined = "; several labels of a video are joined by commas" if multi_label else ""
                 raise UserError(
-                    f"{list_path}:{number}: {video_id} is also at {list_path}:{first}, and would count twice; "
-                    f"remove one of the two lines{joined}"
+                    f"{list_path}:{number}: {video_id} is also at {list_path}:{first}, and would "
+                    f"count twice; remove one of the two lines{joined}"
                 )
         ids.append(video_id)
         counts.append(-1 if count is None else int(count))
@@ -225,7 +227,8 @@ def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoRetu
 
 
 def explain_missing(record: Record) -> str:
-    """Why a record's path does not exist, if the line is to be blamed for it; else "". Asks the disk."""
+    """Why a record's path does not exist, if the line is to be blamed for it; else "". Asks the
+    disk."""
     match = _WITH_START.fullmatch(record.path)
     return _SEGMENTS if match and exists(resolve(match[1])) else ""
 

@@ -15,8 +15,9 @@ def read_checked(
 ) -> tuple[VideoList, int]:
     """The list that a data set names (field: "train_list" or "val_list") and how many of its videos are not on disk.
 
-    Raises UserError if the list is not given or not sound, which for "val_list" includes a video listed twice; if a video
-    is missing and ``stop`` is set (``remedy`` says what else the user may do about it); and if all are missing. The list
+    Raises UserError if the list is not given or not sound, which for "val_list" includes a video
+    listed twice; if a video is missing and ``stop`` is set (``remedy`` says what else the user may
+    do about it); and if all are missing. The list
     returned still holds the missing ones.
     """
     path = getattr(dataset, field)

@@ -54,7 +54,8 @@ def count_places(image_tmpl: str, modality: str = "RGB") -> int:
 
 
 def from_zero(image_tmpl: str) -> str:
-    """The template with the frame number, its last place, counting from 0; one that does already stays as it is."""
+    """The template with the frame number, its last place, counting from 0; one that does already
+    stays as it is."""
     return re.sub(r"\{[0-9]?(:[^{}]*)?\}(?=[^{}]*$)", r"{zero\1}", image_tmpl)
 
 

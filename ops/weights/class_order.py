@@ -1,6 +1,7 @@
 """Whether the labels of a list are in the order that published weights were trained with.
 
-Published files contain no class names; ``pretrained/manifest.json`` knows the order of their labels.
+Published files contain no class names; ``pretrained/manifest.json`` knows the order of their
+labels.
 """
 
 import json
@@ -25,8 +26,8 @@ def order_warning(
         names_file: where these are.
 
     Returns:
-        One line, or None: nothing is published in this layout, or the names are in the order of the weights, or are other
-        classes.
+        One line, or None: nothing is published in this layout, or the names are in the order of the
+        weights, or are other classes.
     """
     if names is None:
         return None
@@ -44,13 +45,15 @@ def order_warning(
         return None
     file, count = next(iter(moved.items()))
     return (
-        f"{weights}: published weights of this kind number their classes as {FOLDER / file} does, but {names_file} has "
-        f"another order ({count} of {len(names)} labels differ), so that scores would be at chance; {_fix(dataset, file)}"
+        f"{weights}: published weights of this kind number their classes as {FOLDER / file} does, "
+        f"but {names_file} has another order ({count} of {len(names)} labels differ), so that scores "
+        f"would be at chance; {_fix(dataset, file)}"
     )
 
 
 def _fix(dataset: str, file: str) -> str:
     for order, (of_order, _) in LABEL_ORDERS.get(dataset, {}).items():
         if of_order == file:
-            return f"make the lists again: python tools/make_lists.py {dataset} ANNOTATIONS --order {order}"
+            command = f"python tools/make_lists.py {dataset} ANNOTATIONS --order {order}"
+            return f"make the lists again: {command}"
     return "number the classes of the lists in that order"

@@ -22,8 +22,8 @@ _SPLIT_FOLDERS = {
 
 
 class ClassFolders(NamedTuple):
-    """The class names in label order; split -> videos with their labels, in order of their paths; files that are not
-    videos; folders without videos, which are no classes."""
+    """The class names in label order; split -> videos with their labels, in order of their paths;
+    files that are not videos; folders without videos, which are no classes."""
 
     classes: list[str]
     splits: dict[str, list[tuple[Place, int]]]
@@ -45,18 +45,21 @@ def read_classes(
 ) -> ClassFolders:
     """The videos ``root/class/video.mp4`` and folders of frames ``root/class/video/`` (kind: both, "videos" or "frames").
 
-    Without ``names`` the classes are the folders that hold videos, in alphabetical order, or in numerical order if all are
-    called by numbers. If ``root`` holds nothing but folders of splits (train, val, test; also valid, Training, ...), they
-    are the splits. Videos that are not split, and those of train where there is no val, are: ``share`` (0.2 if None) of each
-    class goes to validation; which, depends on nothing but their names, ``share`` and ``seed``.
+    Without ``names`` the classes are the folders that hold videos, in alphabetical order, or in
+    numerical order if all are called by numbers. If ``root`` holds nothing but folders of splits
+    (train, val, test; also valid, Training, ...), they are the splits. Videos that are not split,
+    and those of train where there is no val, are: ``share`` (0.2 if None) of each class goes to
+    validation; which, depends on nothing but their names, ``share`` and ``seed``.
 
-    Raises UserError for folders that are no class, and for two videos of the same name in one of them.
+    Raises UserError for folders that are no class, and for two videos of the same name in one of
+    them.
     """
     tops = [entry.name for entry in entries(root) if entry.is_folder]
     by_split = _split_folders(root, tops)
     if "val" in by_split and share is not None:
         raise UserError(
-            f"{root}: it is split already, by its folders {' and '.join(by_split.values())}; leave --val_share out"
+            f"{root}: it is split already, by its folders {' and '.join(by_split.values())}; leave "
+            "--val_share out"
         )
     ignored = [
         entry.name for entry in entries(root) if not entry.is_folder and _is_video(entry.name)
@@ -71,7 +74,8 @@ def read_classes(
                 folders.append(_Folder(split, entry.name, path, videos))
     if not any(folder.videos for folder in folders if folder.split in ("train", "all")):
         raise UserError(
-            f"{root}: no videos in class folders; expected CLASS/video.mp4 or CLASS/video/frames below it"
+            f"{root}: no videos in class folders; expected CLASS/video.mp4 or CLASS/video/frames "
+            "below it"
         )
     filled = {folder.class_name for folder in folders if folder.videos}
     classes = names or _in_label_order(
@@ -88,8 +92,8 @@ def read_classes(
             continue
         if folder.class_name not in labels:
             raise UserError(
-                f"{root}/{folder.path}: {folder.class_name!r} is not one of the {len(labels)} classes; rename or "
-                "move the folder"
+                f"{root}/{folder.path}: {folder.class_name!r} is not one of the {len(labels)} "
+                "classes; rename or move the folder"
             )
         label = labels[folder.class_name]
         if folder.split == "all" or (folder.split == "train" and "val" not in by_split):
@@ -108,7 +112,8 @@ def read_classes(
 
 
 def _split_folders(root: str, tops: list[str]) -> dict[str, str]:
-    """Split -> its folder, where ``root`` holds nothing but folders of splits; else "all" -> "", the root itself.
+    """Split -> its folder, where ``root`` holds nothing but folders of splits; else "all" -> "",
+    the root itself.
 
     Raises UserError for two folders of one split.
     """
@@ -119,7 +124,8 @@ def _split_folders(root: str, tops: list[str]) -> dict[str, str]:
             return {"all": ""}
         if split in by_split:
             raise UserError(
-                f"{root}: both {by_split[split]} and {name} look like the folder of {split}; keep one of them"
+                f"{root}: both {by_split[split]} and {name} look like the folder of {split}; keep "
+                "one of them"
             )
         by_split[split] = name
     return by_split if "train" in by_split else {"all": ""}

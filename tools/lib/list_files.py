@@ -60,7 +60,8 @@ ENDINGS = frozenset(
         ".y4m",
     )
 )
-# Folders that systems add to those of a user: macOS archives, Synology and QNAP servers, Windows and Linux disks.
+# Folders that systems add to those of a user: macOS archives, Synology and QNAP servers, Windows
+# and Linux disks.
 _SYSTEM_FOLDERS = frozenset(
     (
         "__MACOSX",
@@ -141,7 +142,8 @@ def is_passed_over(name: str) -> bool:
 
 
 def entries(folder: str) -> list[Entry]:
-    """What is in a folder, by name, without what is_passed_over. Raises UserError if it cannot be listed."""
+    """What is in a folder, by name, without what is_passed_over. Raises UserError if it cannot be
+    listed."""
 
     def is_folder(entry: os.DirEntry) -> bool:
         try:

@@ -1,9 +1,10 @@
 """What the authors of a data set publish about it -> the videos of each split, with their labels; nothing is looked up on
 the disk but these files.
 
-Without another order the classes are numbered as by the original generators (TSM and TAM tools/gen_label_*.py):
-Something-Something, Jester and HMDB51 in alphabetical order, UCF101 by classInd.txt, Kinetics by its label map or else in
-alphabetical order. ops/data/label_orders.py has the others.
+Without another order the classes are numbered as by the original generators (TSM and TAM
+tools/gen_label_*.py): Something-Something, Jester and HMDB51 in alphabetical order, UCF101 by
+classInd.txt, Kinetics by its label map or else in alphabetical order. ops/data/label_orders.py has
+the others.
 """
 
 import csv
@@ -42,10 +43,12 @@ _OPTIONAL = ("kinetics", "labels")
 def read_source(
     dataset: str, folder: str | Path, given: dict[str, str], order: str | None = None
 ) -> Source:
-    """The videos of a dataset in FILES; given: "labels", "train", "val" or "test" -> a file that is called otherwise, or lies
-    elsewhere. The test split is read only if it is given, and has label 0 throughout where its file contains none.
+    """The videos of a dataset in FILES; given: "labels", "train", "val" or "test" -> a file that is
+    called otherwise, or lies elsewhere. The test split is read only if it is given, and has label 0
+    throughout where its file contains none.
 
-    order: of the classes, one of ``LABEL_ORDERS[dataset]``; None: that of a file of labels that is given, else sorted.
+    order: of the classes, one of ``LABEL_ORDERS[dataset]``; None: that of a file of labels that is
+    given, else sorted.
 
     Raises UserError with ``file:line``: a file that is not there or not of the expected form, an unknown class, a video
     twice in a split or in two splits of which one must not know the other.

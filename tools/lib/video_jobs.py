@@ -82,8 +82,9 @@ def find_jobs(
     """The videos that the flags of ``add_flags`` name, sorted by path in a folder, in list order otherwise. With
     ``frames_tmpl``, folders of frames so named instead of video files.
 
-    Hidden files and folders, and those that a system adds, are passed over. Raises UserError if there is none, if two
-    would have the same result or one the result of another as its folder, or if OUT is in SRC.
+    Hidden files and folders, and those that a system adds, are passed over. Raises UserError if
+    there is none, if two would have the same result or one the result of another as its folder, or
+    if OUT is in SRC.
     """
     if (args.src is None) == (args.list is None):
         raise UserError("give either SRC (a folder or a video) or --list FILE, and OUT after it")
