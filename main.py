@@ -5,8 +5,8 @@
     torchrun --nproc_per_node 8 main.py something RGB ...           eight GPUs (or CPUs); --batch-size is per process
     python main.py mine.toml RGB ...                                data of your own (docs/data.md)
 
-Writes to --output_dir: args.json, log.txt, log.jsonl, tensorboard/, last.pth and best.pth. Start the same command with
---resume auto to go on after a stop.
+Writes to --output_dir: args.json, log.txt, log.jsonl, tensorboard/, last.pth and best.pth. A stopped run is resumed by the
+same command with --resume auto. A folder that holds a training is refused unless --resume or --overwrite is given.
 """
 
 from functools import partial
@@ -26,7 +26,7 @@ from ops.optim import learning_rate, parameter_groups, rate_for
 from ops.options import OPTIONS, training_arguments
 from ops.train.mixing import mixer
 from ops.train.run_facts import digest, write_settings
-from ops.train.run_files import newest
+from ops.train.run_files import check_unused, newest
 from ops.train.sync_norm import synchronise
 
 
@@ -37,6 +37,9 @@ def main():
 
 
 def train(args, world):
+    folder = Path(args.output_dir)
+    if world.is_main and not args.evaluate:
+        check_folder(args, folder)
     data = resolve(
         args.dataset,
         args.modality,
@@ -71,7 +74,7 @@ def train(args, world):
         return
     recipe = {**vars(args), "dataset": data.name, "total_batch": total}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
-    folder, auto = Path(args.output_dir), args.resume == "auto" and world.is_main
+    auto = args.resume == "auto" and world.is_main
     checkpoint, damaged = distributed.from_main(
         newest(folder) if auto else (args.resume, [])
     )  # one for all
@@ -97,7 +100,7 @@ def train(args, world):
         model = torch.nn.parallel.DistributedDataParallel(
             model, device_ids=[world.device.index] if world.device.type == "cuda" else None
         )
-    with RunLog(folder, world.is_main, start.epoch) as log:
+    with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
         if world.is_main:
             write_settings(
                 folder,
@@ -151,6 +154,15 @@ def train(args, world):
             ),
         )
         log.say(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
+
+
+def check_folder(args, folder):
+    """Refuse an output folder whose training this run would replace without being asked to."""
+    if args.overwrite or args.resume == "auto":
+        return
+    if args.resume and Path(args.resume).resolve().parent == folder.resolve():
+        return  # continues the training of this very folder
+    check_unused(folder)
 
 
 def make_network(args, data, names, world):

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ops.files import atomic_write
 from ops.jobs.locks import sole_user
+from ops.train.run_files import remove_training
 
 
 class RunLog:
@@ -17,10 +18,11 @@ class RunLog:
 
     folder: output directory, which is made, and which no other run can use meanwhile (UserError), or None; is_main: whether
     this process writes. Files are appended to, so a resumed run keeps its history; but what ``log.jsonl`` says of epochs after
-    ``epochs``, those done, goes: they will be done again.
+    ``epochs``, those done, goes: they will be done again. With ``overwrite`` the files of an earlier training are removed
+    first, once no other process is using the folder.
     """
 
-    def __init__(self, folder, is_main, epochs=0):
+    def __init__(self, folder, is_main, epochs=0, *, overwrite=False):
         self.is_main = is_main
         self.writer = self.text = self.lines = None
         self._lock = contextlib.ExitStack()
@@ -28,6 +30,8 @@ class RunLog:
             self._lock.enter_context(sole_user(folder, "training", "--output_dir"))
             from tensorboardX import SummaryWriter  # slow to import, and not wanted by every front
 
+            if overwrite:
+                remove_training(folder)
             _drop_rows(Path(folder) / "log.jsonl", epochs)
             self.text = open(Path(folder) / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
             self.lines = open(Path(folder) / "log.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115

@@ -435,6 +435,11 @@ def training_parser(description):
         help="auto (the last checkpoint of output_dir, if any) or a file",
     )
     group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start anew in an output_dir that holds a training, and remove that training's files",
+    )
+    group.add_argument(
         "--save_every",
         type=interval,
         metavar="N|Nm",
@@ -510,6 +515,8 @@ def training_arguments(description, argv=None):
     args.lr_policy = args.lr_policy or row.lr_policy
     if args.scale_lr and not args.lr_batch:
         raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr is meant for")
+    if args.overwrite and args.resume:
+        raise UserError("--overwrite starts anew and --resume continues a run: give one of them")
     if args.multi_label and args.label_smoothing:
         raise UserError(
             "--label_smoothing is of one label a video: leave it out with --multi_label"

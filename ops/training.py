@@ -298,14 +298,17 @@ def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
         isinstance(content.get(key), kind) for key, kind in _STATE.items()
     ):
         raise UserError(f"--resume {path}: holds no training state (only weights?)")
+    free = set(FREE_FIELDS)
+    if not content.get("step_in_epoch"):
+        # At the start of an epoch the same total batch may be split otherwise: 4 processes x 2 videos x 2 accumulated
+        # are 8 x 2 x 1 or 4 x 4 x 1. total_batch, which is part of the recipe, has to be the same.
+        free.add("batch_size")
     for what, old, new in (
         ("model", content["model"], net.spec),
         ("recipe", content["recipe"], recipe),
     ):
         differing = [
-            key
-            for key in new
-            if key not in FREE_FIELDS and key in old and not _same(old[key], new[key])
+            key for key in new if key not in free and key in old and not _same(old[key], new[key])
         ]
         if differing:
             changes = ", ".join(f"{key} {shown(old[key])} -> {new[key]}" for key in differing)

@@ -3,7 +3,15 @@ import torch
 
 from ops.errors import UserError
 from ops.files import atomic_write
-from ops.train.run_files import damage, earlier, newest, rotate
+from ops.train.run_files import (
+    check_unused,
+    damage,
+    earlier,
+    newest,
+    remove_training,
+    rotate,
+    training_files,
+)
 
 
 def save(folder, value, keep=3):
@@ -56,3 +64,33 @@ def test_damage_is_seen_and_passed_over(tmp_path, change):
         earlier(tmp_path, age).write_bytes(b"")
     with pytest.raises(UserError, match="all 3 checkpoints are damaged"):
         newest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["best.pth", "last.pth", "last.2.pth", "log.jsonl"])
+def test_a_folder_with_a_training_is_refused(tmp_path, name):
+    check_unused(tmp_path / "absent")
+    check_unused(tmp_path)
+    (tmp_path / name).write_text("content")
+    with pytest.raises(UserError, match=r"--resume auto.*--output_dir.*--overwrite") as error:
+        check_unused(tmp_path)
+    assert str(tmp_path) in str(error.value) and name in str(error.value)
+
+
+def test_a_run_that_failed_at_its_start_may_be_started_again(tmp_path):
+    for name in ("args.json", "log.txt"):
+        (tmp_path / name).write_text("content")
+    (tmp_path / "log.jsonl").touch()
+    check_unused(tmp_path)
+
+
+def test_only_files_of_the_training_are_removed(tmp_path):
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "scores").mkdir()
+    files = ["args.json", "best.pth", "last.pth", "last.1.pth", "log.jsonl", "log.txt"]
+    kept = ["notes.txt", "scores/0_crop0.pkl", "epoch_10.pth"]
+    for name in [*files, *kept, "tensorboard/events.1"]:
+        (tmp_path / name).write_text("content")
+    assert {path.name for path in training_files(tmp_path)} == {*files, "tensorboard"}
+    remove_training(tmp_path)
+    left = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert left == sorted(tmp_path / name for name in kept)

@@ -280,3 +280,50 @@ def test_the_weights_of_bn_inception_are_named_in_the_environment(stand_ins, tmp
 def test_an_unknown_mode_is_refused(row):
     run = run_script(row, "tset")
     assert run.returncode == 2 and f"tset is not one of {', '.join(modes_of(row))}" in run.stderr
+
+
+@pytest.mark.parametrize("row", ["tdn/sthv1_r50_8f.sh", "tdn/k400_r101_16f.sh"])
+@pytest.mark.parametrize("form", [["--output_dir", "my scores"], ["--output_dir=my scores"]])
+def test_results_are_read_from_the_folder_of_the_test(row, form, stand_ins, tmp_path):
+    scored, printed = commands(row, stand_ins, tmp_path, "test", "--weights", "other.pth", *form)
+    assert scored[-len(form) :] == form
+    assert value_of(printed, "--output_dir") == "my scores"
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ("tdn/sthv2_r50_8f16f.sh", ["8f", "16f"]),
+        ("tdn/sthv2_r101_8f16f_3crops.sh", ["8f", "16f"]),
+        ("tsn/ucf101_rgb_flow.sh", ["rgb", "flow"]),
+    ],
+)
+def test_an_ensemble_has_a_folder_for_each_network(row, names, stand_ins, tmp_path):
+    started = commands(row, stand_ins, tmp_path, "--output_dir", "scores here")
+    folders = [f"scores here/{name}" for name in names]
+    scored = [command for command in started if "pkl_to_results.py" not in command]
+    last_folders = []
+    for command in scored:
+        positions = [i for i, word in enumerate(command) if word == "--output_dir"]
+        last_folders.append(command[positions[-1] + 1])  # argparse takes the last one
+    assert last_folders == folders
+    assert set(folders) <= set(started[-1])
+    run = run_script(row, "--weights", "one.pth", PATH=f"{stand_ins}:{os.environ['PATH']}")
+    assert run.returncode == 2 and "--weights" in run.stderr
+
+
+def test_without_torchrun_there_is_one_line(tmp_path):
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+    (tmp_path / "scripts" / "tsn").mkdir(parents=True)
+    row = "tsn/k400_r50_8f.sh"
+    for name in (row, "recipe.sh"):
+        (tmp_path / "scripts" / name).write_text((ROOT / "scripts" / name).read_text())
+    run = subprocess.run(
+        ["bash", tmp_path / "scripts" / row, "train"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2 and "torchrun" in run.stderr
+    assert len(run.stderr.splitlines()) == 1

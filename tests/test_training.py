@@ -254,3 +254,45 @@ def test_what_is_no_state_of_this_run_is_refused(data, tmp_path_factory, changes
         folder / "changed.pth",
     )
     assert re.search(message, line) and "\n" not in line
+
+
+def test_another_training_is_not_overwritten(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(data, out, "--epochs", 1) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    new = ["main", "motion", "RGB", *data, *TINY, "--output_dir", out, "--lr", 0.02]
+    for flags in ([], ["--dry_run"]):
+        line = refused(capsys, *new, *flags)
+        assert str(out) in line and "--resume auto" in line and "--overwrite" in line
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert "--overwrite" in refused(capsys, *new, "--overwrite", "--resume", "auto")
+    assert run(data, out, "--epochs", 1, "--lr", 0.02, "--overwrite") == 0
+    assert json.loads((out / "args.json").read_text())["lr"] == 0.02
+    assert len((out / "log.jsonl").read_text().splitlines()) == 1
+    assert len(list((out / "tensorboard").iterdir())) == 1
+
+
+def test_a_checkpoint_of_another_folder_does_not_overwrite(data, tmp_path, capsys):
+    for name in ("a", "b"):
+        assert run(data, tmp_path / name, "--epochs", 1) == 0
+    resumed = ["--resume", tmp_path / "a" / "last.pth"]
+    line = refused(
+        capsys, "main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "b", *resumed
+    )
+    assert "--overwrite" in line
+    assert run(data, tmp_path / "a", *resumed) == 0  # the training of this very folder
+    assert run(data, tmp_path / "c", *resumed) == 0
+
+
+def test_the_total_batch_may_be_split_otherwise_at_the_start_of_an_epoch(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(data, out, "--epochs", 1) == 0
+    split = ["--batch-size", 2, "--accumulate", 2]
+    assert run(data, out, "--resume", "auto", *split) == 0
+    assert load(out / "last.pth")["step"] == 8
+
+    part = tmp_path / "part"
+    assert run(data, part, "--epochs", 1) == 0
+    torch.save({**load(part / "last.pth"), "step_in_epoch": 1}, part / "last.pth")
+    new = ["main", "motion", "RGB", *data, *TINY, "--output_dir", part, "--resume", "auto"]
+    assert "batch_size 4 -> 2" in refused(capsys, *new, *split)

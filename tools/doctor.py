@@ -36,6 +36,7 @@ FREE = {
     "flow_prefix",
     "image_tmpl",
     "decoder",
+    "overwrite",
     "workers",
     "timeout",
     "output_dir",

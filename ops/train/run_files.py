@@ -1,7 +1,11 @@
-"""The checkpoints of a run: ``last.pth`` and the ones before it, ``last.1.pth``, ``last.2.pth``; any of them can be damaged."""
+"""The files of a training run in its folder.
+
+The checkpoints are ``last.pth`` and the ones before it, ``last.1.pth``, ``last.2.pth``; any of them can be damaged.
+"""
 
 import contextlib
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,6 +13,65 @@ from ops.errors import UserError
 from ops.untrusted.safe_pickle import shown
 
 LAST = "last.pth"
+# What a training writes. Other files in its folder, such as the scores of a test, are not the training's.
+_WRITTEN = (
+    "args.json",
+    "log.txt",
+    "log.jsonl",
+    "tensorboard",
+    "best.pth",
+    "last*.pth",
+    "last*.tmp",
+)
+
+
+def training_files(folder: str | Path) -> list[Path]:
+    """List what a training has left in a folder.
+
+    Args:
+        folder: output directory of a run; it need not exist.
+
+    Returns:
+        The paths of its checkpoints, logs and settings, sorted; empty if no training has used the folder.
+    """
+    found = []
+    for pattern in _WRITTEN:
+        found.extend(Path(folder).glob(pattern))
+    return sorted(found)
+
+
+def check_unused(folder: str | Path) -> None:
+    """Refuse a folder that holds a training, whose checkpoints and log a new one would replace.
+
+    A run that failed before its first checkpoint has left settings and a log of its start. They are no reason to refuse
+    the same command once its cause is fixed.
+
+    Args:
+        folder: output directory of the run that is about to start.
+
+    Raises:
+        UserError: if the folder holds a checkpoint or the record of an epoch.
+    """
+    for path in training_files(folder):
+        is_record = path.suffix == ".pth" or (path.name == "log.jsonl" and path.stat().st_size > 0)
+        if is_record:
+            raise UserError(
+                f"{folder}: already holds a training ({path.name}); continue it with --resume "
+                "auto, choose another --output_dir, or replace it with --overwrite"
+            )
+
+
+def remove_training(folder: str | Path) -> None:
+    """Remove the files of a training, so that those of the next one do not mix with them.
+
+    Args:
+        folder: output directory; files that no training writes stay.
+    """
+    for path in training_files(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def earlier(folder: str | Path, age: int) -> Path:

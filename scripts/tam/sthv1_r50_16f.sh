@@ -6,7 +6,7 @@
 #   bash scripts/tam/sthv1_r50_16f.sh train [flags of main.py]
 #   bash scripts/tam/sthv1_r50_16f.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tam_sthv1_r50_16f
 mode=${1:?train or test}
 shift

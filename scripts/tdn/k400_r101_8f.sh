@@ -7,7 +7,7 @@
 #   bash scripts/tdn/k400_r101_8f.sh test [flags of the test front, such as --weights released.pth.tar] all 30 views
 #   bash scripts/tdn/k400_r101_8f.sh test1 [...] one view, a quick look
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tdn_k400_r101_8f
 mode=${1:?train, test or test1}
 shift
@@ -20,12 +20,14 @@ train)
 test)
     python test_models_three_crops.py kinetics --archs resnet101 --weights $run/best.pth --test_segments 8 \
         --test_crops 3 --clips 10 --full_res --output_dir $run/scores "$@"
-    [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 10 --test_crops 3 --output_dir $run/scores
+    [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 10 --test_crops 3 \
+        --output_dir "$(output_dir $run/scores "$@")"
     ;;
 test1)
     python test_models_center_crop.py kinetics --archs resnet101 --weights $run/best.pth --test_segments 8 --test_sampling center \
         --test_crops 1 --output_dir $run/scores1 "$@"
-    [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 --output_dir $run/scores1
+    [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 \
+        --output_dir "$(output_dir $run/scores1 "$@")"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test, test1" >&2

@@ -6,7 +6,7 @@
 #   bash scripts/tdn/sthv2_r50_16f.sh train [flags of main.py]
 #   bash scripts/tdn/sthv2_r50_16f.sh test [flags of the test front, such as --weights released.pth.tar]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tdn_sthv2_r50_16f
 mode=${1:?train or test}
 shift
@@ -19,7 +19,8 @@ train)
 test)
     python test_models_center_crop.py somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16 \
         --test_crops 1 --output_dir $run/scores "$@"
-    [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 --output_dir $run/scores
+    [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 \
+        --output_dir "$(output_dir $run/scores "$@")"
     ;;
 *)
     echo "error: $0: $mode is not one of train, test" >&2

@@ -6,7 +6,7 @@
 #   bash scripts/tin/k400_r50_8f.sh train [flags of main.py, such as --tune_from FILE]
 #   bash scripts/tin/k400_r50_8f.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tin_k400_r50_8f
 mode=${1:?train or test}
 shift

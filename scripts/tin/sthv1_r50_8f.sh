@@ -7,7 +7,7 @@
 #   bash scripts/tin/sthv1_r50_8f.sh train [flags of main.py]
 #   bash scripts/tin/sthv1_r50_8f.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tin_sthv1_r50_8f
 mode=${1:?train or test}
 shift

@@ -8,7 +8,7 @@
 #   bash scripts/tin/sthv1_r50_8f_pretrained.sh train [flags of main.py, such as --tune_from FILE]
 #   bash scripts/tin/sthv1_r50_8f_pretrained.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tin_sthv1_r50_8f_pretrained
 mode=${1:?train or test}
 shift

@@ -6,7 +6,7 @@
 #   bash scripts/tsm/k400_mobilenetv2_8f_dense.sh train [flags of main.py]
 #   bash scripts/tsm/k400_mobilenetv2_8f_dense.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tsm_k400_mobilenetv2_8f_dense
 mode=${1:?train or test}
 shift

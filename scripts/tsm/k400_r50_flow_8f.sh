@@ -8,7 +8,7 @@
 #   bash scripts/tsm/k400_r50_flow_8f.sh train [flags of main.py]
 #   bash scripts/tsm/k400_r50_flow_8f.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 flow=(--image_tmpl "flow_{}_{:05d}.jpg" --root_path data/kinetics/flow
     --val_list data/kinetics/labels/val_videofolder_flow.txt)
 run=runs/tsm_k400_r50_flow_8f

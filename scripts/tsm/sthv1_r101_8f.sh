@@ -8,7 +8,7 @@
 #   bash scripts/tsm/sthv1_r101_8f.sh test [flags of the test front, such as --weights FILE] full resolution, 2 clips
 #   bash scripts/tsm/sthv1_r101_8f.sh test1 [...] one center crop
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tsm_sthv1_r101_8f
 mode=${1:?train, test or test1}
 shift

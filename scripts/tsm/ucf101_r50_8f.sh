@@ -8,7 +8,7 @@
 #   SPLIT=1 bash scripts/tsm/ucf101_r50_8f.sh test [flags of the test front, such as --weights FILE] full resolution, 2 clips
 #   SPLIT=1 bash scripts/tsm/ucf101_r50_8f.sh test1 [...] one center crop
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 split=${SPLIT:-1}
 [[ $split == [123] ]] || { echo "error: $0: SPLIT=$split is not 1, 2 or 3" >&2; exit 2; }
 lists=data/ucf101/file_list/ucf101_rgb

@@ -8,7 +8,7 @@
 #   bash scripts/tsn/k400_r50_8f.sh test [flags of the test front, such as --weights FILE] ten crops
 #   bash scripts/tsn/k400_r50_8f.sh test1 [...] one crop
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tsn_k400_r50_8f
 mode=${1:?train, test or test1}
 shift

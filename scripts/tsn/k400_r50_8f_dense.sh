@@ -6,7 +6,7 @@
 #   bash scripts/tsn/k400_r50_8f_dense.sh train [flags of main.py]
 #   bash scripts/tsn/k400_r50_8f_dense.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 run=runs/tsn_k400_r50_8f_dense
 mode=${1:?train or test}
 shift

@@ -8,7 +8,7 @@
 #   SPLIT=1 bash scripts/tsn/ucf101_rgbdiff.sh train [flags of main.py]
 #   SPLIT=1 bash scripts/tsn/ucf101_rgbdiff.sh test [flags of the test front, such as --weights FILE]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../recipe.sh"
 split=${SPLIT:-1}
 [[ $split == [123] ]] || { echo "error: $0: SPLIT=$split is not 1, 2 or 3" >&2; exit 2; }
 lists=data/ucf101/file_list/ucf101_rgb
