@@ -1,5 +1,6 @@
 """Small synthetic videos for the tests: plain functions over PyAV."""
 
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +40,7 @@ def encode(
     open_gop: bool = False,
     pts: list[int] | None = None,
     rotation: int = 0,
+    hflip: bool = False,
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
@@ -47,7 +49,7 @@ def encode(
     """Encode uint8 ``[n, H, W, 3]`` into `path` (container from its suffix) and return it as a Path.
 
     `pts` are in units of ``1 / (1000 * fps)`` s and make a variable frame rate; `rotation` is a display matrix in
-    degrees counter-clockwise; `options` go to the encoder and win over `bframes` and `open_gop`; with `audio` half a
+    degrees counter-clockwise, and `hflip` mirrors what it gives; `options` go to the encoder and win over `bframes` and `open_gop`; with `audio` half a
     second of silence is interleaved. Skips the test where the wheel lacks the encoder.
     """
     try:
@@ -78,8 +80,8 @@ def encode(
         stream.bit_rate = 2_000_000
         if pts is not None:
             stream.codec_context.time_base = Fraction(1, 1000 * fps)
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or hflip:
+            stream.set_display_rotation(rotation, hflip=hflip)
         if audio:
             _add_silence(container)
         for i in range(n):
@@ -150,10 +152,46 @@ def damage_packet(path: Path, frame: int) -> None:
 
 
 def decode_all(path: Path | str) -> np.ndarray:
-    """The truth: every frame in the order a plain sequential decode gives, uint8 ``[n, H, W, 3]``, rotated as shown."""
+    """The truth: every frame in the order a plain sequential decode gives, uint8 ``[n, H, W, 3]``, rotated as shown.
+
+    Mirroring is not applied. The pixels are those of ``ffmpeg -vf setfield=prog,format=FORMAT``,
+    where FORMAT is that of the video with 8 bits per sample.
+    """
     with av.open(str(path)) as container:
-        frames = [(f.to_ndarray(format="rgb24"), f.rotation) for f in container.decode(video=0)]
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        graph = rgb_graph(stream)
+        frames = [(filtered(graph, f), f.rotation) for f in container.decode(video=0)]
     return np.stack([np.rot90(image, rotation // 90) for image, rotation in frames])
+
+
+def rgb_graph(stream: av.video.stream.VideoStream) -> av.filter.Graph:
+    """FFmpeg's filters from frames of a stream to RGB, by way of 8 bits per sample."""
+    context = stream.codec_context
+    shallow = re.sub(r"p(9|1[0-9])(le|be)$", "p", context.pix_fmt)
+    graph = av.filter.Graph()
+    source = (
+        f"video_size={context.width}x{context.height}:pix_fmt={context.pix_fmt}"
+        f":time_base={stream.time_base}:colorspace={int(context.colorspace)}"
+        f":range={int(context.color_range)}"
+    )
+    nodes = [
+        graph.add("buffer", source),
+        graph.add("setfield", "mode=prog"),
+        graph.add("scale", "flags=bilinear"),
+        graph.add("format", shallow),
+        graph.add("scale", "flags=bilinear"),
+        graph.add("format", "rgb24"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def filtered(graph: av.filter.Graph, frame: av.VideoFrame) -> np.ndarray:
+    """The RGB pixels of a frame, uint8 ``[H, W, 3]``."""
+    graph.push(frame)
+    return graph.pull().to_ndarray()
 
 
 def check(reader_class, path, truth, samples):

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.video_frames import FrameStream, coded_size, parse_size, turned
 from lib.video_jobs import Job, add_flags, find_jobs, run
+from ops.data.orientation import orientation_of
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import UnreadableVideo
 from ops.errors import UserError, run_front
@@ -34,8 +35,6 @@ from ops.files import atomic_write
 # In x264 the macroblock tree depends on what was in the memory before; without it the same video gives the same bytes. A
 # pyramid would make frames that nothing refers to rarer, and those are what a reader skips.
 X264 = {"preset": "fast", "tune": "fastdecode", "x264-params": "mbtree=0:b-pyramid=none"}
-# Filters by quarter turns counterclockwise.
-TURNS = ((), [("transpose", "cclock")], [("hflip",), ("vflip",)], [("transpose", "clock")])
 
 
 def main() -> None:
@@ -127,11 +126,10 @@ def picture_filter(frame: av.VideoFrame, stream: FrameStream, size: str) -> Grap
         f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={stream.time_base}:"
         f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}"
     )
-    turn = TURNS[round(frame.rotation / 90) % 4]
     nodes = [
         graph.add("buffer", source),
         graph.add("scale", f"{width}:{height}:flags=bicubic"),
-        *(graph.add(*step) for step in turn),
+        *(graph.add(name, arguments) for name, arguments in orientation_of(frame).filters()),
         graph.add("format", "yuv420p"),
         graph.add("buffersink"),
     ]

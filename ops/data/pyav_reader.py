@@ -2,9 +2,9 @@
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from operator import attrgetter
 from typing import BinaryIO, NamedTuple
 
@@ -13,6 +13,9 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
+from ops.data.orientation import orientation_of
+from ops.data.packets import Content, content_reader, decoded_in_order
+from ops.data.pictures import to_rgb
 from ops.data.reader_base import Reader, UnreadableVideo, check_file
 
 # What one reader may hold of packets, or of decoded frames, to save a second pass through the file.
@@ -21,6 +24,7 @@ KEPT_BYTES = 256 * 2**20
 # Elsewhere packets lack exact times (AVI, MPEG-PS), or hold no picture or two (VP8, packed MPEG-4).
 _INDEXED_CONTAINERS = ("mov", "matroska")
 _INDEXED_CODECS = ("h264", "hevc", "vp9", "libdav1d")
+_REORDERING_CODECS = ("h264", "hevc")
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
 
 
@@ -61,11 +65,15 @@ class _Index(NamedTuple):
 
 
 class PyAVReader(Reader):
-    """A video file through FFmpeg (PyAV), on one thread, rotated as the file says.
+    """A video file through FFmpeg (PyAV), on one thread, rotated and mirrored as the file says.
 
     Frame i is the i-th frame of a plain sequential decode. mov, mp4, matroska and webm with H.264, HEVC, VP9 or AV1
     are indexed from their packets, and of those only the ones that the frames asked for depend on are decoded; all
-    other files are decoded from the start, and as a whole to count their frames.
+    other files are decoded from the start, and as a whole to count their frames. So are files whose times do not
+    give the order in which the decoder puts out the frames.
+
+    A damaged stretch is decoded from the start of the file, too, because what conceals the damage depends on all
+    frames before it: a frame has the same pixels however it is read.
 
     The frames that a truncated mov or mp4 has lost still count, and raise UnreadableVideo when asked for; a truncated
     file of another kind is as long as what is left of it. With `file`, what it opens is read, and `path` only a name.
@@ -79,6 +87,7 @@ class PyAVReader(Reader):
         # None, not a level: a decoder that logs to Python while it is freed may wait for the GIL for ever (PyAV #751).
         av.logging.set_level(None)
         self._container = None
+        self._is_strict: bool | None = None
         self._packets: list[av.Packet] | None = None
         self._frames: list[av.VideoFrame] | None = None
         self._reformatter = VideoReformatter()
@@ -120,11 +129,20 @@ class PyAVReader(Reader):
             # To the decoder an empty packet means the end of the stream.
             yield from filter(attrgetter("size"), self._container.demux(self._stream))
 
-    def _all_packets(self) -> Iterable[av.Packet]:
-        if self._packets is not None:
+    def _all_packets(self, strict: bool = False) -> Iterable[av.Packet]:
+        """All packets from the first one on, and a decoder for them.
+
+        Args:
+            strict: whether the decoder is to stop at damage, in place of concealing it.
+        """
+        if self._packets is not None and self._decoder.is_open and self._is_strict == strict:
             return self._packets
-        self._open()
-        return self._demux()
+        if self._packets is None or self._decoder.is_open:
+            self._open()
+        self._is_strict = strict
+        if strict:
+            self._decoder.options = {"err_detect": "explode"}
+        return self._demux() if self._packets is None else self._packets
 
     def _read_index(self) -> _Index | None:
         """The index, keeping the packets if they fit; None if the file must be decoded from the start."""
@@ -134,6 +152,7 @@ class PyAVReader(Reader):
         # Two packets may be the fields of one interlaced frame; before 18.1 PyAV does not tell.
         if codec == "h264" and getattr(self._decoder, "field_order", _PROGRESSIVE) != _PROGRESSIVE:
             return None
+        content_of = content_reader(codec, self._decoder.extradata)
         all_pts, keys, shown, position, packets, size = [], [], [], {}, [], 0
         for i, packet in enumerate(self._demux()):
             pts = packet.pts
@@ -142,7 +161,10 @@ class PyAVReader(Reader):
             all_pts.append(pts)
             if packet.is_keyframe:
                 keys.append(i)
-            if not packet.is_discard:
+            content = content_of(packet)
+            if content is Content.PART:
+                return None
+            if content is Content.PICTURE and not packet.is_discard:
                 shown.append(pts)
                 if not packet.is_corrupt:
                     position[pts] = i
@@ -155,6 +177,9 @@ class PyAVReader(Reader):
             return None
         shown.sort()
         self._packets, length = packets, len(shown)
+        if codec in _REORDERING_CODECS and not self._has_display_times(all_pts, keys):
+            self._packets = None
+            return None
         if family == "mov" and len(self._stream.index_entries) > len(all_pts):
             entries, end = self._stream.index_entries, self._container.size
             lost = [
@@ -165,6 +190,30 @@ class PyAVReader(Reader):
                 # A lost frame may come before any frame that is shown later than its packet was due.
                 shown = shown[: bisect_left(shown, lost[0].timestamp)]
         return _Index(all_pts, keys, shown, position, length)
+
+    def _has_display_times(self, all_pts: list[int], keys: list[int]) -> bool:
+        """Whether the order of the packets' times is the one in which the decoder puts out frames.
+
+        Copied without their times, H.264 and HEVC have times in decoding order. Only groups of
+        pictures whose times ascend in a stream that may reorder pictures are suspect.
+        """
+        if not self._decoder.has_b_frames:
+            return True
+        suspects = []
+        for first, end in pairwise([*keys, len(all_pts)]):
+            group = all_pts[first:end]
+            if len(group) > 1 and all(before < after for before, after in pairwise(group)):
+                suspects.append((first, end))
+        if not suspects:
+            return True
+        packets = iter(self._all_packets())
+        position = 0
+        for first, end in suspects:
+            group = islice(packets, first - position, end - position)
+            position = end
+            if not decoded_in_order(self._whole(group), self._stream):
+                return False
+        return True
 
     def _count(self) -> int:
         """Decode the whole file, keeping the frames if they fit."""
@@ -179,29 +228,56 @@ class PyAVReader(Reader):
         self._frames = frames
         return number
 
-    def _decode(
-        self, packets: Iterable[av.Packet], only: dict[int, int] | None = None
-    ) -> Iterator[av.VideoFrame]:
-        """The frames of consecutive packets that start at a key; with `only`, frames of other pts may be left out."""
-        # Of H.264 only: a non-reference picture of HEVC may still serve a higher temporal layer.
-        skip = only is not None and self._decoder.name == "h264"
+    def _whole(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+        """The packets that are not cut off by the end of the file."""
+        # Where transport streams were joined, a whole packet is flagged for its continuity counter.
+        if self._container.format.name == "mpegts":
+            return iter(packets)
+        return (packet for packet in packets if not packet.is_corrupt)
+
+    def _decode(self, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
+        """The frames of consecutive packets that start at a key, in the order of the decoder."""
         self._decoder.flush_buffers()
         self._decoder.skip_frame = "DEFAULT"
-        for packet in chain(packets, (None,)):
-            if packet is not None:
-                if packet.is_corrupt:
-                    continue
-                if skip:
-                    self._decoder.skip_frame = "DEFAULT" if packet.pts in only else "NONREF"
+        for packet in chain(self._whole(packets), (None,)):
             try:
                 yield from self._decoder.decode(packet)
             except av.FFmpegError as error:
                 self._error = f" ({error.strerror})"
 
-    def _decode_runs(self, rows: dict[int, int]) -> Iterator[av.VideoFrame]:
-        packets = iter(self._all_packets()) if self._packets is None else None
+    def _decode_run(
+        self, packets: Iterable[av.Packet], only: Collection[int], key: int
+    ) -> Iterator[av.VideoFrame]:
+        """Some frames of consecutive packets.
+
+        Args:
+            packets: the packets, the first one a key.
+            only: pts of the wanted frames; others may be left out.
+            key: pts of the first packet.
+
+        Raises:
+            av.FFmpegError: at damage that may show in a frame at or after the key.
+        """
+        # Of H.264 only: a non-reference picture of HEVC may still serve a higher temporal layer.
+        skip = self._decoder.name == "h264"
+        self._decoder.flush_buffers()
+        self._decoder.skip_frame = "DEFAULT"
+        for packet in chain(self._whole(packets), (None,)):
+            if packet is not None and skip:
+                self._decoder.skip_frame = "DEFAULT" if packet.pts in only else "NONREF"
+            try:
+                yield from self._decoder.decode(packet)
+            except av.FFmpegError:
+                # A picture shown before the key may depend on those before the run; no later one depends on it.
+                if packet is None or packet.pts >= key:
+                    raise
+
+    def _decode_runs(self, wanted: Collection[int]) -> Iterator[av.VideoFrame]:
+        """The frames with the pts `wanted`, and others. Raises av.FFmpegError at damage, as `_decode_run` does."""
+        all_packets = self._all_packets(strict=True)
+        packets = iter(all_packets) if self._packets is None else None
         done = 0
-        for first, last in self._index.runs(rows):
+        for first, last in self._index.runs(wanted):
             if packets is None:
                 run = self._packets[first : last + 1]
             else:
@@ -209,10 +285,35 @@ class PyAVReader(Reader):
                 done = last + 1
             key = self._index.pts[first]
             clean = key not in self._index.position  # hidden by an edit list or damaged: no telling
-            for frame in self._decode(run, only=rows):
+            for frame in self._decode_run(run, wanted, key):
                 clean |= frame.pts == key
                 if clean:  # else this key only begins an intra refresh, and what follows depends on frames before it
                     yield frame
+
+    def _decode_undamaged(self, wanted: Iterable[int]) -> Iterator[av.VideoFrame]:
+        """Those of the frames with the pts `wanted` that no damage shows in, and others.
+
+        A non-reference picture is decoded only if it is wanted, and damage in it may show in what
+        comes after it. So where a run of several frames meets damage, each is tried on its own:
+        what a frame is like does not depend on what else is wanted.
+        """
+        groups = [set(wanted)]
+        while groups:
+            group = groups.pop()
+            missing = set(group)
+            try:
+                for frame in self._decode_runs(group):
+                    missing.discard(frame.pts)
+                    yield frame
+            except av.FFmpegError:
+                self._is_strict = None  # not even a flush makes this decoder as good as new
+                if not missing or len(group) == 1:
+                    continue
+                first, last = self._index.runs(missing)[0]
+                damaged = {pts for pts in missing if first <= self._index.position[pts] <= last}
+                if missing != damaged:
+                    groups.append(missing - damaged)
+                groups.extend({pts} for pts in damaged)
 
     def _name(self, index: int) -> int:
         """What tells frame `index` from the others while decoding: its pts, or without an index its number."""
@@ -227,8 +328,8 @@ class PyAVReader(Reader):
         if self._index is None:
             yield enumerate(self._frames or self._decode(self._all_packets()))
         else:
-            yield ((frame.pts, frame) for frame in self._decode_runs(rows))
-            # What a start at a key withholds, a decode from the first packet may still give.
+            yield ((frame.pts, frame) for frame in self._decode_undamaged(rows))
+            # What a start at a key withholds or finds damaged, a decode from the first packet may still give.
             yield ((frame.pts, frame) for frame in self._decode(self._all_packets()))
 
     def _read(self, wanted: list[int]) -> np.ndarray:
@@ -255,8 +356,4 @@ class PyAVReader(Reader):
 
     def _image(self, frame: av.VideoFrame) -> np.ndarray:
         """uint8 ``[H, W, 3]``, a view of memory that FFmpeg owns."""
-        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        plane = rgb.planes[0]
-        lines = np.frombuffer(plane, np.uint8).reshape(rgb.height, plane.line_size)
-        image = lines[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
-        return np.rot90(image, round(frame.rotation / 90))
+        return orientation_of(frame).apply(to_rgb(frame, self._reformatter))

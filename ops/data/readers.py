@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ops.data.frame_folder import FlowFolder, FrameFolder, count_frames
+from ops.data.orientation import orientation_of_file
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import Reader, UnreadableVideo, check_file
 from ops.data.stored import find
@@ -64,6 +65,14 @@ class DecordReader(Reader):
             raise UnreadableVideo(self.path, self._reason(error)) from None
         if not len(self._video):
             raise UnreadableVideo(self.path, "no frame can be decoded")
+        self._mirrored_axis = self._find_mirrored_axis()
+
+    def _find_mirrored_axis(self) -> int | None:
+        """The axis of ``[n, H, W, C]`` to reverse: of a display matrix decord applies the rotation alone."""
+        orientation = orientation_of_file(self._file())
+        if not orientation.mirrored:
+            return None
+        return 2 if orientation.transposed else 1
 
     def _open(self) -> Any:
         return self._reader(self._file(), num_threads=1)
@@ -94,7 +103,10 @@ class DecordReader(Reader):
                 frames.append(self._video.get_batch(list(chunk)).asnumpy()[picks])
         except self._errors as error:
             raise UnreadableVideo(self.path, self._reason(error)) from None
-        return np.concatenate(frames)
+        images = np.concatenate(frames)
+        if self._mirrored_axis is None:
+            return images
+        return np.ascontiguousarray(np.flip(images, self._mirrored_axis))
 
 
 DECODERS: dict[str, Callable[..., Reader]] = {"pyav": PyAVReader, "decord": DecordReader}

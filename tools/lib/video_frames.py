@@ -12,6 +12,8 @@ import simplejpeg
 from PIL import Image
 
 from ops.data.frame_folder import count_frames, decode_image
+from ops.data.orientation import orientation_of
+from ops.data.pictures import prepare
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import file_namer
@@ -52,7 +54,7 @@ def coded_size(frame: av.VideoFrame, size: str, step: int = 1) -> tuple[int, int
 
 def turned(frame: av.VideoFrame) -> bool:
     """Whether a frame is shown turned by a quarter, to the left or to the right."""
-    return bool(round(frame.rotation / 90) % 2)
+    return orientation_of(frame).transposed
 
 
 class FrameStream(PyAVReader):
@@ -95,11 +97,15 @@ class FrameStream(PyAVReader):
     def _image(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = coded_size(frame, self._size)
         if (width, height) != (frame.width, frame.height):
-            rotation = frame.rotation
             small = self._reformatter.reformat(
-                frame, width, height, "rgb24", interpolation="BICUBIC", threads=1
+                prepare(frame, self._reformatter),
+                width,
+                height,
+                "rgb24",
+                interpolation="BICUBIC",
+                threads=1,
             )
-            return np.rot90(small.to_ndarray(), round(rotation / 90))
+            return orientation_of(frame).apply(small.to_ndarray())
         return super()._image(frame)
 
 
