@@ -48,9 +48,10 @@ def encode(
 ) -> Path:
     """Encode uint8 ``[n, H, W, 3]`` into `path` (container from its suffix) and return it as a Path.
 
-    `pts` are in units of ``1 / (1000 * fps)`` s and make a variable frame rate; `rotation` is a display matrix in
-    degrees counter-clockwise, and `hflip` mirrors what it gives; `options` go to the encoder and win over `bframes` and `open_gop`; with `audio` half a
-    second of silence is interleaved. Skips the test where the wheel lacks the encoder.
+    `pts` are in units of ``1 / (1000 * fps)`` s and make a variable frame rate; `rotation` is a
+    display matrix in degrees counter-clockwise, and `hflip` mirrors what it gives; `options` go to
+    the encoder and win over `bframes` and `open_gop`; with `audio` half a second of silence is
+    interleaved. Skips the test where the wheel lacks the encoder.
     """
     try:
         av.codec.Codec(codec, "w")

@@ -1,10 +1,9 @@
 """What the packets of a video stream hold, seen without decoding them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import av
@@ -88,26 +87,41 @@ def _vp9_content(packet: av.Packet) -> Content:
     return Content.PICTURE if first & shows_existing_or_new else Content.NOTHING
 
 
-def decoded_in_order(packets: Iterable[av.Packet], stream: VideoStream) -> bool:
+def shown_in_order(
+    packets: Iterable[av.Packet], compared: Container[int], stream: VideoStream
+) -> bool:
     """Whether pictures of H.264 or HEVC are shown in the order in which they are decoded.
 
     Args:
-        packets: the consecutive packets of a group of pictures, the first one a key.
+        packets: consecutive packets, the first one a key. Some tens of them after the last one
+            of interest make it surer that a picture shown early is found.
+        compared: numbers of the packets, from 0, to compare with the packet before them.
         stream: the stream that they are of.
 
     Returns:
-        False if a picture is shown before one that is decoded before it. Pictures after damage do
-        not count.
+        False if a compared picture is shown before the one that is decoded before it. Pictures
+        after damage do not count.
     """
-    order: list[int] = []
+    before = -1
     with suppress(av.FFmpegError):
-        # Gives each packet the place of its picture among those of its group (picture order count).
-        place = BitStreamFilterContext("dts2pts", stream)
-        for number, packet in enumerate(packets):
-            copy = av.Packet(bytes(packet))
-            copy.dts = number
-            copy.time_base = packet.time_base
-            copy.is_keyframe = packet.is_keyframe
-            order.extend(done.pts for done in place.filter(copy) if done.pts is not None)
-        order.extend(done.pts for done in place.filter(None) if done.pts is not None)
-    return all(before < after for before, after in pairwise(order))
+        for number, place in _places(packets, stream):
+            if place is None:
+                continue
+            if number in compared and place < before:
+                return False
+            before = place
+    return True
+
+
+def _places(packets: Iterable[av.Packet], stream: VideoStream) -> Iterator[tuple[int, int | None]]:
+    """Number of each packet, and the place of its picture by its picture order count, if known."""
+    orders = BitStreamFilterContext("dts2pts", stream)
+    for number, packet in enumerate(packets):
+        copy = av.Packet(bytes(packet))
+        copy.dts = number
+        copy.time_base = packet.time_base
+        copy.is_keyframe = packet.is_keyframe
+        for placed in orders.filter(copy):
+            yield placed.dts, placed.pts
+    for placed in orders.filter(None):
+        yield placed.dts, placed.pts

@@ -14,7 +14,7 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from ops.data.orientation import orientation_of
-from ops.data.packets import Content, content_reader, decoded_in_order
+from ops.data.packets import Content, content_reader, shown_in_order
 from ops.data.pictures import to_rgb
 from ops.data.reader_base import Reader, UnreadableVideo, check_file
 
@@ -26,6 +26,7 @@ _INDEXED_CONTAINERS = ("mov", "matroska")
 _INDEXED_CODECS = ("h264", "hevc", "vp9", "libdav1d")
 _REORDERING_CODECS = ("h264", "hevc")
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
+_CONTEXT = 20  # packets; more than the 16 pictures that may wait to be shown
 
 
 @contextmanager
@@ -62,6 +63,34 @@ class _Index(NamedTuple):
         ):  # a leading picture of an open GOP depends on the GOP before, too
             key -= 1
         return self.keys[key]
+
+
+def _suspect_stretches(pts: list[int], keys: list[int]) -> Iterator[tuple[int, int, set[int]]]:
+    """The groups of pictures whose times do not show that any picture is reordered.
+
+    Args:
+        pts: of the packet at each position.
+        keys: the positions that begin a group.
+
+    Returns:
+        Stretches ``(first, end, compared)`` of positions: groups and some packets after them,
+        which may be groups of another kind; `compared` are the packets of the groups, without
+        the first one of each, counted from `first`.
+    """
+    first = end = 0
+    compared: set[int] = set()
+    for start, stop in pairwise([*keys, len(pts)]):
+        group = pts[start:stop]
+        if len(group) < 2 or any(before > after for before, after in pairwise(group)):
+            continue
+        if start >= end:
+            if compared:
+                yield first, end, compared
+            first, compared = start, set()
+        end = min(stop + _CONTEXT, len(pts))
+        compared.update(range(start + 1 - first, stop - first))
+    if compared:
+        yield first, end, compared
 
 
 class PyAVReader(Reader):
@@ -199,19 +228,12 @@ class PyAVReader(Reader):
         """
         if not self._decoder.has_b_frames:
             return True
-        suspects = []
-        for first, end in pairwise([*keys, len(all_pts)]):
-            group = all_pts[first:end]
-            if len(group) > 1 and all(before < after for before, after in pairwise(group)):
-                suspects.append((first, end))
-        if not suspects:
-            return True
         packets = iter(self._all_packets())
         position = 0
-        for first, end in suspects:
-            group = islice(packets, first - position, end - position)
+        for first, end, compared in _suspect_stretches(all_pts, keys):
+            stretch = self._whole(islice(packets, first - position, end - position))
             position = end
-            if not decoded_in_order(self._whole(group), self._stream):
+            if not shown_in_order(stretch, compared, self._stream):
                 return False
         return True
 
