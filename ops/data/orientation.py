@@ -63,19 +63,20 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     return Orientation(False, a < 0, d < 0)
 
 
-def orientation_of_file(source: str | BinaryIO) -> Orientation:
-    """The orientation of the first frame of a video.
+def probe_orientation(source: str | BinaryIO) -> tuple[Orientation, str]:
+    """The orientation of the first frame of a video, and the container that it is in.
 
     Args:
         source: the file, or its path.
 
     Returns:
-        Its orientation; upright where FFmpeg cannot read the file.
+        The orientation and FFmpeg's name of the container; upright and "" where FFmpeg cannot
+        read the file.
     """
     if isinstance(source, str):
         source = f"file:{source}"  # else FFmpeg takes what stands before a colon for a protocol
     with suppress(av.FFmpegError, IndexError), av.open(source, metadata_errors="replace") as video:
         video.streams.video[0].codec_context.thread_count = 1
         for frame in video.decode(video=0):
-            return orientation_of(frame)
-    return _UPRIGHT
+            return orientation_of(frame), video.format.name
+    return _UPRIGHT, ""

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
-from enum import Enum
-from functools import partial
 from typing import NamedTuple
 
 import av
@@ -11,32 +9,22 @@ from av.bitstream import BitStreamFilterContext
 from av.video.stream import VideoStream
 
 
-class Content(Enum):
-    """What a packet gives when it is decoded."""
-
-    PICTURE = "one picture, or an error"
-    NOTHING = "parameters, messages or a hidden picture: no frame"
-    PART = "a part of a picture that another packet begins"
-
-
 class _SliceSyntax(NamedTuple):
     """Where a NAL unit says that it holds a slice, and that the slice is the first of a picture."""
 
-    type_shift: int
-    type_mask: int
-    slice_types: frozenset[int]
+    slice_headers: frozenset[int]  # values of the first byte
     header_size: int  # after it comes the slice header, whose first bit is set in the first slice
 
 
 _SLICE_SYNTAX = {
-    "h264": _SliceSyntax(0, 31, frozenset((1, 2, 5)), 1),
-    "hevc": _SliceSyntax(1, 63, frozenset(range(32)), 2),
+    "h264": _SliceSyntax(frozenset(byte for byte in range(256) if byte & 31 in (1, 2, 5)), 1),
+    "hevc": _SliceSyntax(frozenset(byte for byte in range(256) if byte >> 1 & 63 < 32), 2),
 }
 # The byte of the avcC or hvcC record that ends in the size of a NAL unit's length, minus 1.
 _LENGTH_SIZE_BYTE = {"h264": 4, "hevc": 21}
 
 
-def content_reader(codec: str, extradata: bytes | None) -> Callable[[av.Packet], Content]:
+def picture_test(codec: str, extradata: bytes | None) -> Callable[[av.Packet], bool]:
     """The function that inspects the packets of a stream.
 
     Args:
@@ -44,47 +32,53 @@ def content_reader(codec: str, extradata: bytes | None) -> Callable[[av.Packet],
         extradata: the decoder's configuration record.
 
     Returns:
-        A function from a packet to its content. A packet that is damaged, or of a kind that it
-        does not know, counts as a picture.
+        A function that says of a packet whether it begins a picture that is shown. False for one
+        of parameters, messages, a hidden picture or the rest of a picture. A packet that is
+        damaged, or of a kind that the function does not know, counts as a picture.
     """
     if codec == "vp9":
-        return _vp9_content
+        return _is_vp9_picture
     record = extradata or b""
     length_size_byte = _LENGTH_SIZE_BYTE.get(codec)
     if length_size_byte is None or len(record) <= length_size_byte or record[0] != 1:
-        return lambda packet: Content.PICTURE
+        return lambda packet: True
     length_size = (record[length_size_byte] & 3) + 1
-    return partial(_nal_content, length_size=length_size, syntax=_SLICE_SYNTAX[codec])
+    return _nal_picture_test(length_size, _SLICE_SYNTAX[codec])
 
 
-def _nal_content(packet: av.Packet, length_size: int, syntax: _SliceSyntax) -> Content:
-    """The content of NAL units that each follow their length."""
-    data = memoryview(packet)
-    content = Content.NOTHING
-    start = length_size
-    while start + syntax.header_size < len(data):
-        if data[start] >> syntax.type_shift & syntax.type_mask in syntax.slice_types:
-            if data[start + syntax.header_size] & 0x80:
-                return Content.PICTURE
-            content = Content.PART
-        length = int.from_bytes(data[start - length_size : start], "big")
-        if length == 0 or start + length > len(data):
-            return Content.PICTURE
-        start += length + length_size
-    return content
+def _nal_picture_test(length_size: int, syntax: _SliceSyntax) -> Callable[[av.Packet], bool]:
+    """The function that inspects packets of NAL units that each follow their length."""
+    slice_headers, header_size = syntax
+
+    def is_picture(packet: av.Packet) -> bool:
+        data = memoryview(packet)
+        start = length_size
+        last_header = len(data) - header_size - 1
+        while start < len(data):
+            is_slice = data[start] in slice_headers and start <= last_header
+            if is_slice and data[start + header_size] > 127:
+                return True
+            length = int.from_bytes(data[start - length_size : start], "big")
+            if length == 0 or start + length > len(data):
+                return True
+            start += length + length_size
+        is_whole = start == len(data) + length_size
+        return not is_whole
+
+    return is_picture
 
 
-def _vp9_content(packet: av.Packet) -> Content:
+def _is_vp9_picture(packet: av.Packet) -> bool:
     data = memoryview(packet)
     first = data[0]
     is_superframe = data[-1] & 0xE0 == 0xC0
     if is_superframe or first >> 6 != 2:
-        return Content.PICTURE
+        return True
     # After the marker and two bits of the profile (and a reserved bit if both are set) come
     # show_existing_frame, frame_type and show_frame.
     is_profile_3 = first & 0x30 == 0x30
     shows_existing_or_new = 0b0101 if is_profile_3 else 0b1010
-    return Content.PICTURE if first & shows_existing_or_new else Content.NOTHING
+    return bool(first & shows_existing_or_new)
 
 
 def shown_in_order(
@@ -119,7 +113,6 @@ def _places(packets: Iterable[av.Packet], stream: VideoStream) -> Iterator[tuple
     for number, packet in enumerate(packets):
         copy = av.Packet(bytes(packet))
         copy.dts = number
-        copy.time_base = packet.time_base
         copy.is_keyframe = packet.is_keyframe
         for placed in orders.filter(copy):
             yield placed.dts, placed.pts

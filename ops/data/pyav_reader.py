@@ -14,14 +14,14 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from ops.data.orientation import orientation_of
-from ops.data.packets import Content, content_reader, shown_in_order
+from ops.data.packets import picture_test, shown_in_order
 from ops.data.pictures import to_rgb
 from ops.data.reader_base import Reader, UnreadableVideo, check_file
 
 # What one reader may hold of packets, or of decoded frames, to save a second pass through the file.
 KEPT_BYTES = 256 * 2**20
 
-# Elsewhere packets lack exact times (AVI, MPEG-PS), or hold no picture or two (VP8, packed MPEG-4).
+# Elsewhere packets lack exact times (AVI, MPEG-PS), or often hold no picture or two (VP8, packed MPEG-4).
 _INDEXED_CONTAINERS = ("mov", "matroska")
 _INDEXED_CODECS = ("h264", "hevc", "vp9", "libdav1d")
 _REORDERING_CODECS = ("h264", "hevc")
@@ -98,8 +98,8 @@ class PyAVReader(Reader):
 
     Frame i is the i-th frame of a plain sequential decode. mov, mp4, matroska and webm with H.264, HEVC, VP9 or AV1
     are indexed from their packets, and of those only the ones that the frames asked for depend on are decoded; all
-    other files are decoded from the start, and as a whole to count their frames. So are files whose times do not
-    give the order in which the decoder puts out the frames.
+    other files are decoded from the start, and as a whole to count their frames. So are files with packets
+    that hold no picture, and files whose times do not give the order in which the decoder puts out the frames.
 
     A damaged stretch is decoded from the start of the file, too, because what conceals the damage depends on all
     frames before it: a frame has the same pixels however it is read.
@@ -181,19 +181,16 @@ class PyAVReader(Reader):
         # Two packets may be the fields of one interlaced frame; before 18.1 PyAV does not tell.
         if codec == "h264" and getattr(self._decoder, "field_order", _PROGRESSIVE) != _PROGRESSIVE:
             return None
-        content_of = content_reader(codec, self._decoder.extradata)
+        is_picture = picture_test(codec, self._decoder.extradata)
         all_pts, keys, shown, position, packets, size = [], [], [], {}, [], 0
         for i, packet in enumerate(self._demux()):
             pts = packet.pts
-            if pts is None or (all_pts and pts < all_pts[0]):
+            if pts is None or (all_pts and pts < all_pts[0]) or not is_picture(packet):
                 return None
             all_pts.append(pts)
             if packet.is_keyframe:
                 keys.append(i)
-            content = content_of(packet)
-            if content is Content.PART:
-                return None
-            if content is Content.PICTURE and not packet.is_discard:
+            if not packet.is_discard:
                 shown.append(pts)
                 if not packet.is_corrupt:
                     position[pts] = i

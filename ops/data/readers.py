@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ops.data.frame_folder import FlowFolder, FrameFolder, count_frames
-from ops.data.orientation import orientation_of_file
+from ops.data.orientation import Orientation, probe_orientation
 from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import Reader, UnreadableVideo, check_file
 from ops.data.stored import find
@@ -69,7 +69,10 @@ class DecordReader(Reader):
 
     def _find_mirrored_axis(self) -> int | None:
         """The axis of ``[n, H, W, C]`` to reverse: of a display matrix decord applies the rotation alone."""
-        orientation = orientation_of_file(self._file())
+        orientation, container = probe_orientation(self._file())
+        if orientation != Orientation() and not container.startswith("mov"):
+            reason = "decord reads display matrices of mov and mp4 only; use --decoder pyav"
+            raise UnreadableVideo(self.path, reason)
         if not orientation.mirrored:
             return None
         return 2 if orientation.transposed else 1
