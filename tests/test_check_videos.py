@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from processes import is_running, start, wait_until
-from videos import damage_packet, encode, textured_frames
+from videos import copy_without_times, damage_packet, encode, textured_frames
 
 from lib import sturdy_pool, video_checks
 from lib.sturdy_pool import Lost, run_jobs
@@ -149,6 +149,13 @@ def test_sound_list(tmp_path, root, capsys):
         tmp_path, root, "good.mp4 0\nwith blank.mp4\t1\nframes 9 2\nshort 2\n", "--num_class", 3
     )
     assert (status, rows) == (0, []) and "4 videos checked" in capsys.readouterr().out
+
+
+def test_times_in_decoding_order_are_no_problem(tmp_path):
+    source = encode(tmp_path / "source.mp4", textured_frames(20))
+    copy_without_times(source, tmp_path / "lost.mp4")
+    status, rows = check(tmp_path, tmp_path, "lost.mp4 0\n", "--num_class", 1, "--frames", "all")
+    assert (status, rows) == (0, [])
 
 
 def test_frames_that_are_decoded(tmp_path, root):

@@ -5,7 +5,10 @@ import re
 import shutil
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
@@ -16,11 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from videos import (
     check,
     copy_from_key,
+    copy_with_messages,
+    copy_without_times,
     damage_packet,
     decode_all,
     encode,
     encode_audio,
     end_of_packet,
+    flip_bits,
     hide_frames,
     standard_samples,
     textured_frames,
@@ -31,6 +37,7 @@ from ops.data.pyav_reader import PyAVReader, _Index
 from ops.data.readers import DECODERS, DecordReader, UnreadableVideo, open_reader
 from ops.errors import UserError
 
+CASE_FILES = Path(__file__).parent / "cases"
 FRAMES = 60
 JITTERED = [1000 * i + 37 * i * i % 900 for i in range(FRAMES)]
 X265 = "bframes=4:b-pyramid=1:open-gop={}:scenecut=0:log-level=none:pools=none"
@@ -225,6 +232,93 @@ def test_names_that_ffmpeg_would_take_for_something_else(video, tmp_path, monkey
         check(PyAVReader, name, truth, [[5, 9]])
 
 
+# Files whose packets do not give the order or the number of their frames
+
+REORDERED = {  # arguments of encode
+    "closed": {},
+    "open": {"open_gop": True, "bframes": 3},
+    "short": {"gop": 3},
+    "one group": {"gop": 1000},
+    "adaptive": {"options": {"x264-params": "bframes=3:b-adapt=2:keyint=8"}},
+    "hevc": {"codec": "libx265"},
+    "hevc pyramid": {"codec": "libx265", "options": {"x265-params": X265.format(1)}},
+}
+
+
+def grey_levels(frames):
+    return [round(float(frame.mean())) for frame in frames]
+
+
+def test_times_in_decoding_order_of_a_small_case():
+    """The number of a frame is the width of its bar."""
+    truth = decode_all(CASE_FILES / "order" / "bar.mp4")
+    assert grey_levels(truth) == sorted(grey_levels(truth))
+    check(PyAVReader, CASE_FILES / "order" / "bar.mp4", truth, standard_samples(len(truth)))
+    with DecordReader(CASE_FILES / "order" / "bar.mp4") as reader:
+        np.testing.assert_array_equal(reader.get(range(len(truth))), truth)
+
+
+@pytest.mark.parametrize("kept", [3000, 2**20])
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("name", REORDERED)
+def test_times_in_decoding_order(name, suffix, kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    path = encode(tmp_path / "sound.mp4", textured_frames(40), **REORDERED[name])
+    truth = decode_all(path)
+    lost = copy_without_times(path, tmp_path / f"lost.{suffix}")
+    check(PyAVReader, lost, truth, [range(40), [17], range(3, 40, 9)])
+
+
+def test_times_in_decoding_order_after_a_sound_part(tmp_path):
+    path = encode(tmp_path / "sound.mkv", textured_frames(48))
+    truth = decode_all(path)
+    target = tmp_path / "half.mkv"
+    with av.open(str(path)) as source, av.open(str(target), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        times = sorted(packet.pts for packet in packets)
+        for number, packet in enumerate(packets):
+            if number >= 24:
+                packet.pts = packet.dts = times[number]
+            packet.stream = stream
+            copy.mux(packet)
+    check(PyAVReader, target, truth, [range(48), [25], [40]])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_without_reordered_pictures_the_index_is_kept(codec, tmp_path):
+    path = encode(tmp_path / "v.mp4", textured_frames(40), codec=codec, bframes=0)
+    lost = copy_without_times(path, tmp_path / "lost.mp4")
+    with PyAVReader(lost) as reader:
+        assert reader._index is not None
+    check(PyAVReader, lost, decode_all(path), [range(40), [17]])
+
+
+@pytest.mark.parametrize("kwargs", [{"codec": "libx264"}, {"codec": "mpeg2video", "bframes": 0}])
+def test_joined_transport_streams(kwargs, tmp_path):
+    parts = [
+        encode(tmp_path / f"{seed}.ts", textured_frames(20 + seed, seed=seed), **kwargs)
+        for seed in range(3)
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with av.open(str(joined)) as container:
+        assert any(packet.is_corrupt for packet in container.demux(video=0))
+    truth = decode_all(joined)
+    assert len(truth) == 63
+    check(PyAVReader, joined, truth, [range(63), [19, 20, 21], [62]])
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_packets_without_a_picture_do_not_count(codec, suffix, tmp_path):
+    path = encode(tmp_path / "sound.mp4", textured_frames(40), codec=codec)
+    padded = copy_with_messages(path, tmp_path / f"padded.{suffix}")
+    with av.open(str(padded)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) == 45
+    check(PyAVReader, padded, decode_all(path), [range(40), [17], range(3, 40, 9)])
+
+
 # Broken files
 
 BAD = ("missing", "folder", "empty", "text", "table_cut_off", "sound_only", "noise")
@@ -314,6 +408,75 @@ def test_an_unreadable_video_keeps_its_type_on_the_way_out_of_a_worker(tmp_path)
         "no video stream",
         "a/b.mp4: no video stream",
     )
+
+
+def each_alone(path, indices):
+    """Index -> frame, each read by a reader of its own; without those that cannot be read."""
+    frames = {}
+    for index in indices:
+        with PyAVReader(path) as reader, suppress(UnreadableVideo):
+            frames[index] = reader.get([index])[0]
+    return frames
+
+
+def check_company(path, samples):
+    """A frame is the same alone and with others."""
+    with PyAVReader(path) as reader:
+        alone = each_alone(path, range(len(reader)))
+        for indices in samples:
+            readable = [index for index in indices if index in alone]
+            if readable:
+                expected = np.stack([alone[index] for index in readable])
+                np.testing.assert_array_equal(reader.get(readable), expected)
+
+
+@pytest.mark.parametrize("kept", [3000, 2**20])
+def test_damage_looks_the_same_in_any_company(kept, monkeypatch):
+    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    path = CASE_FILES / "damaged" / "noisy2.mp4"
+    truth = decode_all(path)
+    assert len(truth) == 60
+    ten = range(4, 60, 6)
+    alone = each_alone(path, [16, *ten])
+    with PyAVReader(path) as reader:
+        for indices in (range(60), ten, [15, 16, 17], [16]):
+            np.testing.assert_array_equal(reader.get(indices), truth[indices])
+    for index, frame in alone.items():
+        np.testing.assert_array_equal(frame, truth[index])
+
+
+DAMAGED = {  # arguments of encode
+    "h264.mp4": {},
+    "h264_pyramid.mkv": {
+        "gop": 20,
+        "options": {"x264-params": "bframes=3:b-pyramid=normal:ref=4:keyint=20"},
+    },
+    "h264_open_gop.mp4": {"open_gop": True, "bframes": 3},
+    "h264_cavlc_slices.mp4": {"options": {"x264-params": "cabac=0:bframes=2:slices=3"}},
+    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": X265.format(1)}},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "mpeg4.mp4": {"codec": "mpeg4"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", DAMAGED)
+def test_flipped_bits_look_the_same_in_any_company(name, seed, tmp_path):
+    path = encode(tmp_path / name, textured_frames(36), **DAMAGED[name])
+    damaged = flip_bits(path, tmp_path / f"damaged_{name}", seed)
+    check_company(damaged, [range(36), range(1, 36, 4), range(10, 20)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DAMAGED)
+def test_any_damage_looks_the_same_in_any_company(name, tmp_path):
+    path = encode(tmp_path / name, textured_frames(36), **DAMAGED[name])
+    for seed in range(100, 130):
+        damaged = flip_bits(path, tmp_path / f"damaged_{name}", seed, damages=1 + seed % 6)
+        rng = np.random.default_rng(seed)
+        sample = np.sort(rng.choice(36, 10, replace=False)).tolist()
+        check_company(damaged, [range(36), sample])
 
 
 @pytest.mark.parametrize("packets", [1, 14, 15, 16, 17, 18, 19, 40, 57])

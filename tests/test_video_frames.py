@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from videos import damage_packet, decode_all, encode, hide_frames, textured_frames
+from videos import (
+    copy_without_times,
+    damage_packet,
+    decode_all,
+    encode,
+    hide_frames,
+    textured_frames,
+)
 
 from lib.video_frames import (
     FrameStream,
@@ -16,6 +23,7 @@ from lib.video_frames import (
     write_picture,
 )
 from ops.data.frame_folder import decode_image
+from ops.data.pyav_reader import PyAVReader
 from ops.data.reader_base import UnreadableVideo
 from ops.errors import UserError
 
@@ -90,6 +98,45 @@ def test_the_frames_of_a_sequential_decode(name, kwargs, frames, tmp_path):
     )
     distance = [np.abs(image.astype(float) - expected).mean((1, 2, 3)).argmin() for image in small]
     assert distance == list(range(len(truth)))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"hflip": True},
+        {"rotation": 90, "hflip": True},
+        {"pix_fmt": "yuv420p10le"},
+        {"options": {"x264-params": "interlaced=1"}},
+    ],
+    ids=str,
+)
+def test_the_frames_of_the_reader(kwargs, frames, tmp_path):
+    path = encode(tmp_path / "v.mp4", frames, **kwargs)
+    with PyAVReader(path) as reader:
+        expected = reader.get(range(len(frames)))
+    with FrameStream(path) as stream:
+        assert np.array_equal(np.stack(list(stream)), expected)
+    with FrameStream(path, "40") as stream:
+        small = np.stack(list(stream)).astype(float)
+    height, width = small.shape[1:3]
+    expected = np.stack(
+        [
+            Image.fromarray(np.ascontiguousarray(image)).resize((width, height), 3)
+            for image in expected
+        ]
+    )
+    nearest = [np.abs(expected - image).mean((1, 2, 3)).argmin() for image in small]
+    assert nearest == list(range(len(frames)))
+
+
+def test_times_in_decoding_order(tmp_path):
+    path = encode(tmp_path / "v.mp4", textured_frames(30))
+    truth = decode_all(path)
+    lost = copy_without_times(path, tmp_path / "lost.mp4")
+    with FrameStream(lost) as stream:
+        assert np.array_equal(np.stack(list(stream)), truth)
+        times = [frame.pts for frame in stream.frames()]
+    assert (np.diff(times) > 0).all()
 
 
 def test_hidden_frames_and_long_files(frames, tmp_path, monkeypatch):

@@ -135,6 +135,40 @@ def copy_from_key(path: Path, target: Path, key: int) -> Path:
     return target
 
 
+def copy_without_times(path: Path, target: Path) -> Path:
+    """Copy the packets with their times in decoding order, as from a raw stream; returns `target`."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as copy:
+        video = source.streams.video[0]
+        step = round(1 / (video.average_rate * video.time_base))
+        stream = copy.add_stream_from_template(video)
+        packets = (packet for packet in source.demux(video) if packet.size)
+        for number, packet in enumerate(packets):
+            packet.pts = packet.dts = number * step
+            packet.stream = stream
+            copy.mux(packet)
+    return target
+
+
+def copy_with_messages(path: Path, target: Path, every: int = 7) -> Path:
+    """Copy the packets, with one that holds only a message after each `every`; returns `target`."""
+    messages = {"h264": b"\x06\x05\x01\x00\x80", "hevc": b"\x4e\x01\x05\x01\x00\x80"}
+    with av.open(str(path)) as source, av.open(str(target), "w") as copy:
+        video = source.streams.video[0]
+        step = round(1 / (video.average_rate * video.time_base))
+        unit = messages[video.codec_context.name]
+        stream = copy.add_stream_from_template(video)
+        packets = (packet for packet in source.demux(video) if packet.size)
+        for number, packet in enumerate(packets, 1):
+            message = av.Packet(len(unit).to_bytes(4, "big") + unit)
+            message.pts, message.dts = packet.pts + step // 2, packet.dts + step // 2
+            message.time_base = packet.time_base
+            packet.stream = message.stream = stream
+            copy.mux(packet)
+            if number % every == 0:
+                copy.mux(message)
+    return target
+
+
 def end_of_packet(path: Path, count: int) -> int:
     """Where in the file the `count`-th packet of the picture, in decoding order, ends."""
     with av.open(str(path)) as container:
@@ -150,6 +184,19 @@ def damage_packet(path: Path, frame: int) -> None:
     data = bytearray(path.read_bytes())
     data[position : position + size] = b"\xff" * size
     path.write_bytes(data)
+
+
+def flip_bits(path: Path, target: Path, seed: int, damages: int = 4) -> Path:
+    """Copy a video with some bits flipped in the pictures' data; returns `target`."""
+    rng = np.random.default_rng(seed)
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size > 16]
+    data = bytearray(path.read_bytes())
+    for _ in range(damages):
+        position, size = packets[rng.integers(len(packets))]
+        data[position + rng.integers(8, size)] ^= 1 << int(rng.integers(8))
+    target.write_bytes(data)
+    return target
 
 
 def decode_all(path: Path | str) -> np.ndarray:
