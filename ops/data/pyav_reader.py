@@ -37,6 +37,10 @@ def _ffmpeg_errors(path: str) -> Iterator[None]:
         raise UnreadableVideo(path, error.strerror) from None
 
 
+class _Damaged(Exception):
+    """The decoder has met damage."""
+
+
 class _Index(NamedTuple):
     """What the packets tell of the frames before any is decoded. A position is a place in decoding order."""
 
@@ -275,7 +279,7 @@ class PyAVReader(Reader):
             key: pts of the first packet.
 
         Raises:
-            av.FFmpegError: at damage that may show in a frame at or after the key.
+            _Damaged: at damage that may show in a frame at or after the key.
         """
         # Of H.264 only: a non-reference picture of HEVC may still serve a higher temporal layer.
         skip = self._decoder.name == "h264"
@@ -285,14 +289,20 @@ class PyAVReader(Reader):
             if packet is not None and skip:
                 self._decoder.skip_frame = "DEFAULT" if packet.pts in only else "NONREF"
             try:
-                yield from self._decoder.decode(packet)
+                frames = self._decoder.decode(packet)
             except av.FFmpegError:
                 # A picture shown before the key may depend on those before the run; no later one depends on it.
                 if packet is None or packet.pts >= key:
-                    raise
+                    raise _Damaged from None
+                continue
+            for frame in frames:
+                # The decoder has concealed that a part of it is missing.
+                if frame.is_corrupt and frame.pts is not None and frame.pts >= key:
+                    raise _Damaged
+                yield frame
 
     def _decode_runs(self, wanted: Collection[int]) -> Iterator[av.VideoFrame]:
-        """The frames with the pts `wanted`, and others. Raises av.FFmpegError at damage, as `_decode_run` does."""
+        """The frames with the pts `wanted`, and others. Raises _Damaged as `_decode_run` does."""
         all_packets = self._all_packets(strict=True)
         packets = iter(all_packets) if self._packets is None else None
         done = 0
@@ -324,7 +334,7 @@ class PyAVReader(Reader):
                 for frame in self._decode_runs(group):
                     missing.discard(frame.pts)
                     yield frame
-            except av.FFmpegError:
+            except _Damaged:
                 self._is_strict = None  # not even a flush makes this decoder as good as new
                 if not missing or len(group) == 1:
                     continue
