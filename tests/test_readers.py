@@ -76,8 +76,8 @@ CASES = {  # file name -> arguments of encode
     "mpeg4.avi": {"codec": "mpeg4"},
     "mpeg4.mp4": {"codec": "mpeg4"},
 }
-# decord gives other pixels of half lines and odd widths, and loses frames of a transport stream.
-DECORD_LOST = r"interlaced|vp9_odd|\.ts$"
+# decord gives other pixels of odd widths, and loses frames of a transport stream.
+DECORD_LOST = r"vp9_odd|\.ts$"
 # Where packets do not tell the frames reliably; everything else is indexed.
 FROM_THE_START = r"mpeg4|vp8|one_time|\.ts$|\.avi$"
 if hasattr(VideoCodecContext, "field_order"):

@@ -2,6 +2,7 @@
 
 import os
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, islice, pairwise
@@ -229,13 +230,17 @@ class PyAVReader(Reader):
         """
         if not self._decoder.has_b_frames:
             return True
+        stretches = list(_suspect_stretches(all_pts, keys))
+        if not stretches:
+            return True
         packets = iter(self._all_packets())
         position = 0
-        for first, end, compared in _suspect_stretches(all_pts, keys):
+        for first, end, compared in stretches:
             stretch = self._whole(islice(packets, first - position, end - position))
-            position = end
             if not shown_in_order(stretch, compared, self._stream):
                 return False
+            deque(stretch, maxlen=0)  # what damage has left of it
+            position = end
         return True
 
     def _count(self) -> int:
@@ -289,20 +294,14 @@ class PyAVReader(Reader):
             if packet is not None and skip:
                 self._decoder.skip_frame = "DEFAULT" if packet.pts in only else "NONREF"
             try:
-                frames = self._decoder.decode(packet)
+                yield from self._decoder.decode(packet)
             except av.FFmpegError:
                 # A picture shown before the key may depend on those before the run; no later one depends on it.
                 if packet is None or packet.pts >= key:
                     raise _Damaged from None
-                continue
-            for frame in frames:
-                # The decoder has concealed that a part of it is missing.
-                if frame.is_corrupt and frame.pts is not None and frame.pts >= key:
-                    raise _Damaged
-                yield frame
 
     def _decode_runs(self, wanted: Collection[int]) -> Iterator[av.VideoFrame]:
-        """The frames with the pts `wanted`, and others. Raises _Damaged as `_decode_run` does."""
+        """The frames with the pts `wanted`, and others. Raises _Damaged where one may not be as it should."""
         all_packets = self._all_packets(strict=True)
         packets = iter(all_packets) if self._packets is None else None
         done = 0
@@ -316,8 +315,13 @@ class PyAVReader(Reader):
             clean = key not in self._index.position  # hidden by an edit list or damaged: no telling
             for frame in self._decode_run(run, wanted, key):
                 clean |= frame.pts == key
-                if clean:  # else this key only begins an intra refresh, and what follows depends on frames before it
-                    yield frame
+                if not clean:
+                    # This key only begins an intra refresh, and what follows depends on frames before it.
+                    continue
+                is_leading = frame.pts is not None and frame.pts < key
+                if frame.is_corrupt and not is_leading:
+                    raise _Damaged  # the decoder has concealed that a part of it is missing
+                yield frame
 
     def _decode_undamaged(self, wanted: Iterable[int]) -> Iterator[av.VideoFrame]:
         """Those of the frames with the pts `wanted` that no damage shows in, and others.

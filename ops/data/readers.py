@@ -35,11 +35,16 @@ __all__ = [
 class DecordReader(Reader):
     """A video file through decord 0.6, on one thread, always from the first frame to the last one asked for.
 
-    decord's own seeking gives neighbours of the frame asked for, up to a GOP away, in a video with open GOPs, intra
-    refresh or B-frames in MPEG-4; a plain run through the frames does not. Left are: an edit list that hides part of a mov or
-    mp4 (the hidden frames count, and the last shown one stands in their place), packets without a picture (which count), a frame that cannot be decoded (silently the
-    one before it), and other pixels than PyAVReader's of interlaced videos, of odd widths and of more than 8 bits, and lost
-    frames of transport streams.
+    decord's own seeking gives neighbours of the frame asked for, up to a GOP away, in a video with
+    open GOPs, intra refresh or B-frames in MPEG-4; a plain run through the frames does not. These
+    differences are left:
+
+    * an edit list that hides part of a mov or mp4: the hidden frames count, and the last shown one
+      stands in their place; packets without a picture count, too
+    * a frame that cannot be decoded: silently the one before it
+    * other pixels than PyAVReader's of odd widths and of more than 8 bits
+    * lost frames of transport streams
+
     A truncated mov or mp4 is refused as a whole, and so are AV1 and a display matrix outside of mov and mp4.
     """
 
