@@ -14,7 +14,7 @@ from ops.layouts import LAYOUTS, from_ours
 from ops.models import TSN
 from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
 from ops.untrusted.safe_pickle import shown
-from ops.weights.released import read_weights
+from ops.weights.released import WeightFile, read_weights
 
 _GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of what moved into a slot
 FORMAT = 1  # raised when a reader of today could no longer understand the file
@@ -59,7 +59,7 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
 
     Args:
         source: path of a checkpoint or of a run's folder (its best.pth), or a state dict (name -> tensor) or checkpoint dict
-            already in memory.
+            already in memory, or the :class:`ops.weights.released.WeightFile` of one.
         num_segments: T; wins over the file's. A published file does not contain T (its name, or a record of
             tools/weights.py, may); else 8 is assumed, and reported.
         weights_key: which of several sets of weights in the file to take, such as "state_dict_ema".
@@ -77,7 +77,7 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
         UserError: the layout is unknown, the file's name contradicts its weights, the temporal module of a bare state
             dict is not given, or any weight is missing, unexpected or of another shape.
     """
-    file = read_weights(source, weights_key)
+    file = source if isinstance(source, WeightFile) else read_weights(source, weights_key)
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if num_segments is not None:
         overrides["num_segments"] = num_segments

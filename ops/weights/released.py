@@ -84,12 +84,13 @@ class WeightFile(NamedTuple):
     published: dict | None = None
 
 
-def read_weights(source, weights_key=None):
+def read_weights(source, weights_key=None, *, use_records=True):
     """Read and identify a weight file.
 
     Args:
         source: path of a checkpoint or of a run's folder, or a state dict or checkpoint dict already in memory.
         weights_key: which of several sets of weights in the file to take (``ops.weights.weight_files.find_weights``).
+        use_records: whether what the user has recorded of the file counts.
 
     Returns:
         :class:`WeightFile`.
@@ -123,7 +124,7 @@ def read_weights(source, weights_key=None):
         dataset = recipe.get("dataset") if isinstance(recipe, dict) else None
         average = _average_of_origin(ours.get("converted_from"))
         return WeightFile(name, layout, state, spec, names, dataset, found.note, average)
-    published = published_entry(source) if is_path else None
+    published = published_entry(source) if is_path and use_records else None
     facts = facts_of_name(source) if is_path else {}
     origin = "its name"
     if published:
