@@ -25,6 +25,7 @@ from ops.logs import RunLog
 from ops.models import TSN
 from ops.optim import learning_rate, parameter_groups, rate_for
 from ops.options import OPTIONS, training_arguments
+from ops.temporal import MODULES
 from ops.train.mixing import mixer
 from ops.train.run_facts import digest, write_settings
 from ops.train.run_files import check_unused, newest
@@ -264,6 +265,7 @@ def make_loaders(args, data, lists, labels, net, world):
         "seed": args.seed,
         "modality": args.modality,
         "compat": args.sampling_compat,
+        "dense_stride": MODULES[args.module].dense_stride,
     }
     finish = partial(
         make_loader,

@@ -186,7 +186,7 @@ def prepare(args, own, folder, quiet):
     }
     facts = Facts(
         protocol,
-        {"file": own.weights, "sha256": sha256(own.weights)},
+        weights_facts(own.weights, weights_key=own.weights_key, **options),
         files,
         names or model.class_names,
         list(dataset.clips),
@@ -199,6 +199,15 @@ def prepare(args, own, folder, quiet):
         if old:
             check_same(path / FILE_NAME, old, facts, clips=same_clips)
     return Test(model, data, dataset, facts, folder)
+
+
+def weights_facts(path, **options):
+    """What identifies the tested network in ``scores.json``: the file, and the flags that made another network of it."""
+    facts = {"file": path, "sha256": sha256(path)}
+    given = {name: value for name, value in options.items() if value is not None}
+    if given:
+        facts["options"] = given
+    return facts
 
 
 def default_sampling(model, entry, data):

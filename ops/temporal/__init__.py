@@ -36,8 +36,9 @@ class TemporalModule:
     without a guest in backbones with 23 blocks or more in the third stage; stem: ``(first_conv, stage, num_segments) ->
     nn.Module``, the guest of the stem; frames_per_segment: L of RGB; modalities: what it can see; lr_policy: "groups" (the lr
     and decay multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; average: what they
-    average over the views of a video, "logits" or "softmax"; long_sampling: how they test long videos (Kinetics) if not told
-    otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of a key that only
+    average over the views of a video, "logits" or "softmax"; dense_stride: distance of the frames of a clip of dense
+    sampling in their training, None: a window of 64 whatever T is; long_sampling: how they test long videos (Kinetics) if
+    not told otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of a key that only
     this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is frozen into them,
     options.
     """
@@ -53,6 +54,7 @@ class TemporalModule:
     lr_policy: str = "groups"
     partial_bn: bool = True
     average: str = "logits"
+    dense_stride: int | None = None
     long_sampling: str = "center"
     head_rate: bool = False
     mark: str = ""
@@ -108,6 +110,7 @@ MODULES = {
         make=TemporalInterlace,
         options={"shift_div": 4},
         average="softmax",
+        dense_stride=2,  # TIN ops/dataset.py trains so, though its test.py has windows of 64
         mark="before_conv1.offset_conv.",
         read=_read_tin,
     ),
