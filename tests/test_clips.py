@@ -294,7 +294,7 @@ def test_flow_that_is_not_there(root, tmp_path):
 
 def test_dense_stride_reaches_training_and_validation(root, tmp_path):
     """TIN's windows are of 2T frames."""
-    videos = videos_of(root, tmp_path, "v5.mp4 1")
+    videos = videos_of(root, tmp_path, "v5.mp4 2")
     truth = decode_all(root / "v5.mp4")
     n = len(truth)
     dataset = TrainDataset(videos, **TRAIN, sampling="dense", dense_stride=2)

@@ -143,9 +143,9 @@ class TrainDataset(_VideoDataset):
 
     ``modality`` is "RGB", "Flow" or "RGBDiff" (whose differences the model takes); ``sampling`` is "uniform"
     (sampling.train_offsets) or "dense" (sampling.dense_train_offsets, with ``dense_stride``). ``flip_map`` (int64
-    ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped, whatever the modality; None flips nothing. Of several labels
-    each follows it. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label after the flip. Raises UserError if
-    the sampling cannot give T frames.
+    ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped, whatever the modality; None
+    flips nothing. Of several labels each follows it. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label
+    after the flip. Raises UserError if the sampling cannot give T frames.
     """
 
     def __init__(

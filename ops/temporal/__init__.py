@@ -38,9 +38,9 @@ class TemporalModule:
     and decay multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; average: what they
     average over the views of a video, "logits" or "softmax"; dense_stride: distance of the frames of a clip of dense
     sampling in their training, None: a window of 64 whatever T is; long_sampling: how they test long videos (Kinetics) if
-    not told otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of a key that only
-    this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is frozen into them,
-    options.
+    not told otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of
+    a key that only this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is
+    frozen into them, options.
     """
 
     slot: str = ""
