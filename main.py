@@ -20,14 +20,17 @@ from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
+from ops.jobs.meeting import variable
 from ops.logs import RunLog
 from ops.models import TSN
 from ops.optim import learning_rate, parameter_groups, rate_for
 from ops.options import OPTIONS, training_arguments
+from ops.temporal import MODULES
 from ops.train.mixing import mixer
 from ops.train.run_facts import digest, write_settings
 from ops.train.run_files import check_unused, newest
 from ops.train.sync_norm import synchronise
+from ops.weights.pretrained import fetch
 
 
 def main():
@@ -57,7 +60,13 @@ def train(args, world):
     )
     for warning in warnings * world.is_main:
         print(f"warning: {warning}")
-    net, groups = make_network(args, data, names, world)
+    module_note = vars(args).pop("module_note")
+    if world.is_main and module_note:
+        print(module_note)
+    checkpoint, damaged = find_checkpoint(args, world)
+    if args.evaluate and not checkpoint:
+        raise UserError("-e needs --resume with the checkpoint to evaluate")
+    net, groups = make_network(args, data, names, world, replaced=checkpoint is not None)
     total = world.size * args.batch_size * args.accumulate
     lr, rate = rate_for(total, args.lr, args.lr_batch, args.scale_lr)
     optimizer = torch.optim.SGD(groups, lr, momentum=args.momentum)
@@ -74,14 +83,17 @@ def train(args, world):
         return
     recipe = {**vars(args), "dataset": data.name, "total_batch": total}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
-    auto = args.resume == "auto" and world.is_main
-    checkpoint, damaged = distributed.from_main(
-        newest(folder) if auto else (args.resume, [])
-    )  # one for all
+    resume = partial(
+        training.resume,
+        checkpoint,
+        net,
+        optimizer,
+        scaler,
+        class_names=names,
+        names_file=data.class_names,
+    )
     if args.evaluate:
-        if not checkpoint:
-            raise UserError("-e needs --resume with the checkpoint to evaluate")
-        training.resume(checkpoint, net, optimizer, scaler, {}, world.size)
+        resume({}, world.size)
         result = training.validate(
             net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size
         )
@@ -89,11 +101,7 @@ def train(args, world):
             print(training.validation_line(result, loaders[-1].dataset))
         return
     ema = training.averaged(net, args.ema) if args.ema else None
-    start = (
-        training.resume(checkpoint, net, optimizer, scaler, recipe, world.size, ema)
-        if checkpoint
-        else training.Start()
-    )
+    start = resume(recipe, world.size, ema) if checkpoint else training.Start()
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = torch.compile(net) if args.compile else net
     if world.size > 1:
@@ -165,14 +173,56 @@ def check_folder(args, folder):
     check_unused(folder)
 
 
-def make_network(args, data, names, world):
-    """The TSN on its device (of a dry run on none), and the parameter groups of its optimiser."""
+def find_checkpoint(args, world):
+    """The checkpoint that ``--resume`` means, the same on every process.
+
+    Args:
+        args: the arguments of ``main.py``.
+        world: of ``ops.distributed``.
+
+    Returns:
+        (path or None, a line for each damaged checkpoint that was passed over).
+
+    Raises:
+        UserError: a file that does not exist, or a folder whose checkpoints are all damaged.
+    """
+    if args.resume and args.resume != "auto":
+        if not Path(args.resume).is_file():
+            raise UserError(f"--resume {args.resume}: no such checkpoint file")
+        return args.resume, []
+    found = (None, [])
+    if args.resume and world.is_main:
+        found = newest(args.output_dir)
+    return distributed.from_main(found)
+
+
+def make_network(args, data, names, world, *, replaced):
+    """The network to be trained.
+
+    Args:
+        args: the arguments of ``main.py``.
+        data: the dataset.
+        names: its class names, or None.
+        world: of ``ops.distributed``.
+        replaced: whether a checkpoint will replace all weights, so that no pretrained ones are read or downloaded.
+
+    Returns:
+        The TSN on its device (of a dry run without memory), and the parameter groups of its optimizer.
+    """
+    pretrain = "none" if args.dry_run or replaced else args.pretrain
+    if pretrain == "imagenet" and world.size > 1:
+        local_rank = args.local_rank
+        if local_rank is None:
+            local_rank = variable("LOCAL_RANK", 0)
+        if local_rank == 0:
+            fetch(args.arch)  # the others find it in the cache of this machine
+        distributed.barrier()
     torch.manual_seed(args.seed)  # the same initial weights on every process
     with torch.device("meta" if args.dry_run else "cpu"):
         net = TSN(
             data.num_class,
             consensus=args.consensus_type,
-            pretrain="none" if args.dry_run else args.pretrain,
+            pretrain=pretrain,
             **some(
                 args,
                 "module num_segments arch modality dropout partial_bn non_local temporal_pool stochastic_depth input_size",
@@ -180,9 +230,14 @@ def make_network(args, data, names, world):
             **some(args, " ".join(OPTIONS)),
         )
     head_kept = False
-    if args.tune_from and not args.dry_run:
+    if args.tune_from:
         report, head_kept = checkpoints.tune(
-            net, args.tune_from, dataset=data.name, class_names=names
+            net,
+            args.tune_from,
+            dataset=data.name,
+            class_names=names,
+            weights_key=args.weights_key,
+            dry_run=args.dry_run,
         )
         if world.is_main:
             print(report)
@@ -210,6 +265,7 @@ def make_loaders(args, data, lists, labels, net, world):
         "seed": args.seed,
         "modality": args.modality,
         "compat": args.sampling_compat,
+        "dense_stride": MODULES[args.module].dense_stride,
     }
     finish = partial(
         make_loader,

@@ -1,6 +1,6 @@
 """Translate state dicts between the names of published files and ours, by the tables of ``ops.weights.layout_tables``.
 
-``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile) are stripped before.
+``module.`` (DataParallel), ``_orig_mod.`` (torch.compile) and ``model.`` (Lightning) are stripped before.
 """
 
 import re
@@ -20,8 +20,10 @@ _FOLDED_CONVS = re.compile(
 
 
 def strip_wrappers(state):
-    """State dict without the prefixes that DataParallel and torch.compile put before every key."""
-    while state and (match := re.match(r"module\.|_orig_mod\.", next(iter(state)))):
+    """State dict without the prefixes that DataParallel, torch.compile and Lightning put before every key."""
+    while state and (
+        match := re.match(r"(module|_orig_mod|model|net|network)\.", next(iter(state)))
+    ):
         prefix = match[0]
         if not all(key.startswith(prefix) for key in state):
             break

@@ -127,6 +127,7 @@ class TSN(nn.Module):
             non_local=non_local,
             temporal_pool=temporal_pool,
             stochastic_depth=stochastic_depth,
+            pretrained=pretrain != "none",
             arch=arch,
             **options,
         )

@@ -23,6 +23,7 @@ from ops.flag_types import (
 from ops.models import CONSENSUS, MODALITIES
 from ops.optim import POLICIES, SCHEDULERS
 from ops.temporal import DIRECTIONS, MODULES, PLACES, resolve_options
+from ops.weights.released import read_weights
 
 AMP = ("none", "bf16", "fp16")
 
@@ -130,6 +131,9 @@ def add_module_options(group):
         choices=DIRECTIONS,
         help="both, or past for a network that can run online (default: both for tsm)",
     )
+
+
+WEIGHTS_KEY_HELP = "key of the weights to take from files that hold several, such as state_dict_ema"
 
 
 def _add_train_sampling(parser):
@@ -271,9 +275,10 @@ def training_parser(description):
     group.add_argument(
         "--tune_from",
         metavar="FILE",
-        help="fine-tune this checkpoint, ours or a published one, in place of --pretrain; its classifier is "
-        "taken over where its classes are known to be the same",
+        help="fine-tune this checkpoint, ours or a published one, in place of --pretrain; without --module its "
+        "module is used; its classifier is taken over for the classes that are known to be the same",
     )
+    group.add_argument("--weights_key", metavar="NAME", help=WEIGHTS_KEY_HELP)
     group.add_argument(
         "--npb",
         "--no_partialbn",
@@ -489,14 +494,76 @@ def file_template(image_tmpl, flow_prefix, modality):
     )
 
 
+def use_module_of_checkpoint(args):
+    """Set ``module`` and its options, where no flag names them, to those of the ``--tune_from`` checkpoint.
+
+    Args:
+        args: the parsed arguments of ``main.py``, without a module.
+
+    Returns:
+        A line that says what was chosen, None if the checkpoint is an image classifier and decides nothing.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or does not contain its module.
+    """
+    file = read_weights(args.tune_from, args.weights_key)
+    if file.layout == "torchvision":
+        return None
+    if "module" not in file.spec:
+        raise UserError(
+            f"--tune_from {file.name}: does not contain its temporal module; name the one to train with --module"
+        )
+    args.module = file.spec["module"]
+    for name in MODULES[args.module].options:
+        if getattr(args, name) is None:
+            setattr(args, name, file.spec.get(name))
+    return (
+        f"module {args.module}, that of {args.tune_from}; choose another one with "
+        f"--module {{{','.join(MODULES)}}}"
+    )
+
+
+# Every backbone halves the sides of its input five times.
+BACKBONE_STRIDE = 32
+
+
+def check_norm_batch(args):
+    """Raise UserError if a BatchNorm would have a single value per channel to train on.
+
+    Args:
+        args: the arguments of ``main.py``, resolved.
+    """
+    if args.sync_bn:  # the values of all processes count
+        return
+    frames = args.batch_size * args.num_segments
+    if args.module == "tam":  # its own BatchNorms see one value per video and channel, and segment
+        values = frames
+        remedy = "give a larger --batch-size, or more --num_segments"
+    elif args.partial_bn:
+        return
+    else:
+        values = frames * (-(-args.input_size // BACKBONE_STRIDE)) ** 2
+        remedy = "give a larger --batch-size, --num_segments or --input_size, or --partial_bn"
+    if values < 2:
+        raise UserError(
+            f"--batch-size {args.batch_size} with --num_segments {args.num_segments}: a BatchNorm of "
+            f"{args.module} cannot be trained on a single value per channel; {remedy}"
+        )
+
+
 def training_arguments(description, argv=None):
     """Parse the flags of ``main.py``, those of this process without ``argv``, and settle what depends on others, so that it is
     saved and printed as used.
 
-    ``fc_lr5`` stays None where it depends on the checkpoint to be tuned. Raises UserError for flags that exclude each other.
+    ``fc_lr5`` stays None where it depends on the checkpoint to be tuned; ``module_note`` says whether that chose the module.
+    Raises UserError for flags that exclude each other.
     """
     args = training_parser(description).parse_args(argv)
-    named = {*vars(args).pop("aliases", ()), *([args.module] if args.module else [])}
+    aliases = vars(args).pop("aliases", ())
+    args.module_note = None
+    if args.tune_from and not args.module and not aliases:
+        args.module_note = use_module_of_checkpoint(args)
+    named = {*aliases, *([args.module] if args.module else [])}
     if len(named) > 1:
         raise UserError(
             f"the flags name several temporal modules ({', '.join(sorted(named))}); give one"
@@ -512,6 +579,8 @@ def training_arguments(description, argv=None):
         args.pretrain = "none"
     if args.partial_bn is None:
         args.partial_bn = row.partial_bn and (args.pretrain != "none" or args.tune_from is not None)
+    if not args.evaluate:
+        check_norm_batch(args)
     args.lr_policy = args.lr_policy or row.lr_policy
     if args.scale_lr and not args.lr_batch:
         raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr is meant for")

@@ -22,6 +22,7 @@ from ops.score.scoring_run import Test, save_views, score, source_of
 from ops.score.submission import write_submission
 from ops.temporal import MODULES
 from ops.weights.class_order import order_warning
+from ops.weights.manifest import published_sampling
 
 
 def run(args):
@@ -93,8 +94,16 @@ def prepare(args, own, folder, quiet):
     """The :class:`Test` of one network. own: the flags that are its own. Raises UserError for what does not fit together."""
     options = {name: getattr(args, name) for name in OPTIONS}
     model = load_model(
-        own.weights, own.test_segments, quiet=quiet, module=args.module, consensus="avg", **options
+        own.weights,
+        own.test_segments,
+        weights_key=own.weights_key,
+        quiet=quiet,
+        module=args.module,
+        consensus="avg",
+        **options,
     )
+    if model.published and not quiet:
+        print_published(model.published)
     for flag, given, held in (
         ("archs", own.archs, model.spec["arch"]),
         ("modality", own.modality, model.modality),
@@ -117,9 +126,7 @@ def prepare(args, own, folder, quiet):
             f"give the right checkpoint, data set or --num_class"
         )
     row = MODULES[model.spec["module"]]
-    sampling = own.test_sampling or (
-        row.long_sampling if data.test_sampling == "random" else data.test_sampling
-    )
+    sampling = own.test_sampling or default_sampling(model, row, data)
     names = load_class_names(data)
     check_class_names(model.class_names, names, own.weights, data.class_names)
     if model.class_names is None and not quiet:
@@ -169,7 +176,7 @@ def prepare(args, own, folder, quiet):
         "scale_size": scale,
         "seed": args.seed,
         "amp": args.amp,
-        "average": args.average or ("logits" if data.multi_label else row.average),
+        "average": args.average or default_average(model, row, data),
     }
     files = {
         "list": str(data.val_list),
@@ -179,7 +186,7 @@ def prepare(args, own, folder, quiet):
     }
     facts = Facts(
         protocol,
-        {"file": own.weights, "sha256": sha256(own.weights)},
+        weights_facts(own.weights, weights_key=own.weights_key, **options),
         files,
         names or model.class_names,
         list(dataset.clips),
@@ -192,6 +199,50 @@ def prepare(args, own, folder, quiet):
         if old:
             check_same(path / FILE_NAME, old, facts, clips=same_clips)
     return Test(model, data, dataset, facts, folder)
+
+
+def weights_facts(path, **options):
+    """What identifies the tested network in ``scores.json``: the file, and the flags that made another network of it."""
+    facts = {"file": path, "sha256": sha256(path)}
+    given = {name: value for name, value in options.items() if value is not None}
+    if given:
+        facts["options"] = given
+    return facts
+
+
+def default_sampling(model, entry, data):
+    """The sampling that the network's results were published with, else that of its module's authors for this dataset."""
+    if model.published and model.published["dataset"] == data.name:
+        sampling = published_sampling(model.published)
+        if sampling:
+            return sampling
+    if data.test_sampling == "random":
+        return entry.long_sampling
+    return data.test_sampling
+
+
+def default_average(model, entry, data):
+    """What the authors of the network average over the views of a video."""
+    if data.multi_label:
+        return "logits"
+    return model.average or entry.average
+
+
+def print_published(entry):
+    """Print the protocols and the accuracies that a recorded file was published with, one per line."""
+    for result in entry["expected"]:
+        words = [
+            f"{result[name]} {name}"
+            for name in ("frames", "crops", "clips")
+            if result[name] is not None
+        ]
+        words += [str(result[name]) for name in ("size", "sampling") if result[name] is not None]
+        accuracies = [
+            f"Prec@{k} {result[f'top{k}']}" for k in (1, 5) if result[f"top{k}"] is not None
+        ]
+        print(
+            f"published: {entry['id']}: {', '.join(words)}: {', '.join(accuracies)} ({result['source']})"
+        )
 
 
 def report(args, tests, sources):

@@ -1,12 +1,20 @@
 """The flags of the two test fronts."""
 
 import argparse
+import os
 
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.errors import UserError
 from ops.flag_types import count, positive, rate
-from ops.options import add_data, add_module_options, add_runtime, base_parser
+from ops.options import (
+    WEIGHTS_KEY_HELP,
+    add_data,
+    add_module_options,
+    add_runtime,
+    base_parser,
+)
 from ops.temporal import MODULES
+from ops.weights.weight_files import weight_file
 
 
 def testing_parser(description, crops):
@@ -28,7 +36,10 @@ def testing_parser(description, crops):
     group.add_argument(
         "--weights",
         metavar="FILE[,FILE]",
-        help="checkpoints, ours or published; several are an ensemble",
+        help="checkpoints, ours or published, or folders of runs (their best.pth); several are an ensemble",
+    )
+    group.add_argument(
+        "--weights_key", type=_each(str), metavar="NAME", help=f"{WEIGHTS_KEY_HELP} [,]"
     )
     group.add_argument(
         "--coeff",
@@ -117,8 +128,8 @@ def testing_parser(description, crops):
     group.add_argument(
         "--average",
         choices=AVERAGES,
-        help="what is averaged over the views of a video (default: logits, softmax for tdn and tin, as "
-        "their authors do)",
+        help="what is averaged over the views of a video (default: logits; softmax for tdn and tin and for "
+        "files of MMAction2, as their authors do)",
     )
     group.add_argument(
         "--softmax",
@@ -201,7 +212,7 @@ def testing_arguments(description, crops, argv=None):
         raise UserError(
             f"--clip_index {args.clip_index}: of {args.clips} clips the last is {args.clips - 1}"
         )
-    weights = args.weights.split(",")
+    weights = [str(weight_file(path)) for path in split_paths(args.weights)]
     own = {
         "weights": weights,
         "coeff": args.coeff or [1.0],
@@ -224,8 +235,28 @@ def testing_arguments(description, crops, argv=None):
     return args
 
 
-EACH = ("archs", "test_segments", "modality", "test_crops", "test_sampling")
+EACH = ("archs", "test_segments", "modality", "test_crops", "test_sampling", "weights_key")
 AVERAGES = ("logits", "softmax")
+
+
+def split_paths(text):
+    """Split paths that are separated by commas, of which each may contain commas itself.
+
+    Args:
+        text: one path or several.
+
+    Returns:
+        The longest parts, from the left, that exist; a part that does not exist ends at its first comma.
+    """
+    parts = text.split(",")
+    paths = []
+    while parts:
+        length = len(parts)
+        while length > 1 and not os.path.exists(",".join(parts[:length])):
+            length -= 1
+        paths.append(",".join(parts[:length]))
+        parts = parts[length:]
+    return paths
 
 
 def _each(kind):

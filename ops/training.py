@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ops import distributed, metrics
 from ops.checkpoints import save_checkpoint
 from ops.data.loader import loader_errors
+from ops.data.sources import check_class_names
 from ops.errors import UserError
 from ops.jobs.stopping import Stopped, StopRequest
 from ops.score.scoring import score_videos
@@ -66,6 +67,7 @@ def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
     if scored is None:
         return None
     logits = scored.logits.mean(axis=1)
+    _check_finite(logits, loader.dataset.video_list, amp)
     failed = np.isin(np.arange(len(logits)), [failure.index for failure in scored.failures])
     loss = video_loss(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
     listed = len(scored.labels)
@@ -75,6 +77,17 @@ def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
         "videos": listed - len(scored.failures),
         "listed": listed,
     }
+
+
+def _check_finite(logits, videos, amp):
+    """Raises UserError, naming the first video, for scores that are not finite: any accuracy of them would be invented."""
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if broken.size:
+        record = videos[int(broken[0])]
+        raise UserError(
+            f"{videos.path}:{record.line}: {record.id}: its scores are not finite ({broken.size} of {len(logits)} videos); "
+            f"the weights are broken, or their numbers too large for --amp {amp}"
+        )
 
 
 # What a checkpoint must hold for a run to go on, and of what kind.
@@ -87,6 +100,7 @@ _STATE = {
     "best": int | float,
     "step_in_epoch": int | None,
     "meters": list | None,
+    "class_names": list | None,
 }
 
 
@@ -286,12 +300,34 @@ def validation_line(result, dataset):
     )
 
 
-def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
+def resume(
+    path,
+    net,
+    optimizer,
+    scaler,
+    recipe,
+    processes=1,
+    ema=None,
+    *,
+    class_names=None,
+    names_file=None,
+):
     """Continue a run: fill net, optimizer, scaler and ema from one of our checkpoints.
 
-    recipe: the options of this run; processes: of this run, which must be as many where it goes on within an epoch. Returns
-    the :class:`Start`. Raises UserError if the file is not a training checkpoint of this very recipe; the message names what
-    differs.
+    Args:
+        path: the checkpoint.
+        net, optimizer, scaler, ema: to be filled; scaler and ema may be None.
+        recipe: the options of this run; empty for a run that only evaluates.
+        processes: of this run, which must be as many where it resumes within an epoch.
+        class_names: those of this run's dataset in label order, or None.
+        names_file: the file that they are from, for the message.
+
+    Returns:
+        The :class:`Start`.
+
+    Raises:
+        UserError: the file is not a training checkpoint of this very recipe, or its class names are others; the message
+            names what differs.
     """
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not all(
@@ -316,6 +352,7 @@ def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
                 f"--resume {path}: was trained with another {what} ({changes}); give the same flags, or another "
                 f"--output_dir to start anew"
             )
+    check_class_names(content.get("class_names"), class_names, f"--resume {path}", names_file)
     meters = content.get("meters")
     if recipe and meters and len(meters) != processes:
         raise UserError(

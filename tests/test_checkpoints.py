@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from small_models import assert_same_weights, refused, saved, small
 from ops.checkpoints import export_state_dict, fill, load_model, save_checkpoint, tune
 from ops.errors import UserError
 from ops.models import TSN
-from ops.weights.weight_files import read_checkpoint
+from ops.weights.weight_files import WEIGHT_KEYS, read_checkpoint
 
 # Files of this project.
 
@@ -98,9 +99,105 @@ def test_number_of_segments(tmp_path):
     assert load_model(tmp_path / "a.pth", quiet=True).num_segments == 4
     assert load_model(tmp_path / "a.pth", num_segments=16, quiet=True).num_segments == 16
     bare = load_model(model.state_dict(), quiet=True)
-    assert bare.num_segments == 8 and "8 segments (assumed: the file does not tell)" in bare.report
+    assert bare.num_segments == 8 and "assumed num_segments 8" in bare.report
     told = load_model(model.state_dict(), num_segments=8, quiet=True)
-    assert "8 segments; " in told.report and told.class_names is None
+    assert "assumed" not in told.report and told.class_names is None
+
+
+def test_a_bare_state_dict_of_ours_needs_its_module():
+    """Its keys do not show a shift: it would load as a TSN without a word."""
+    model = small("tsm")
+    refused(model.state_dict(), "--module")
+    loaded = load_model(model.state_dict(), 4, module="tsm", quiet=True)
+    assert loaded.spec == model.spec | {"dropout": loaded.spec["dropout"]}
+    assert "assumed shift_div 8, shift_place blockres, shift_direction both" in loaded.report
+    assert_same_weights(loaded, model)
+
+
+def test_assumptions_about_a_published_file_are_reported():
+    """tonylins' MobileNetV2 files show no shift, and hold image classifiers as well."""
+    state = export_state_dict(small("tsn").to("cpu"), "torchvision")
+    assert "assumed num_segments 8 " in load_model(state, quiet=True).report
+    torch.manual_seed(0)
+    mobile = TSN(5, 4, arch="mobilenetv2", module="tsm").eval()
+    report = load_model(export_state_dict(mobile, "mobilenetv2"), quiet=True).report
+    assert "assumed module tsn, num_segments 8 " in report
+
+
+# Files with several sets of weights.
+
+
+def test_raw_and_averaged_weights():
+    raw, averaged = small("tdn", seed=0), small("tdn", seed=1)
+    content = {
+        "model": raw.state_dict(),
+        "model_ema": {"n_averaged": torch.tensor(3), **_prefixed(averaged, "module.")},
+        "criterion": {"weight": torch.ones(5)},
+    }
+    loaded = load_model(content, 4, quiet=True)
+    assert_same_weights(loaded, raw)
+    assert "weights model (not model_ema; --weights_key" in loaded.report
+    chosen = load_model(content, 4, weights_key="model_ema", quiet=True)
+    assert_same_weights(chosen, averaged)
+    assert "weights model_ema (not model; --weights_key" in chosen.report
+    refused(content, "--weights_key state_dict", "model, model_ema", weights_key="state_dict")
+
+
+def test_weights_key_of_our_own_checkpoints(tmp_path):
+    averaged, trained = small("tsm", seed=0), small("tsm", seed=1)
+    path = tmp_path / "a.pth"
+    save_checkpoint(path, averaged, trained_state_dict=trained.state_dict())
+    assert_same_weights(load_model(path, quiet=True), averaged)
+    loaded = load_model(path, weights_key="trained_state_dict", quiet=True)
+    assert_same_weights(loaded, trained)
+    assert loaded.spec == trained.spec
+
+
+@pytest.mark.parametrize("key", [*WEIGHT_KEYS, "anything"])
+def test_weights_under_the_keys_of_other_tools(key):
+    model = small("tdn")
+    content = {"epoch": 3, key: _prefixed(model, "model."), "optimizer": {"state": {}}}
+    loaded = load_model(content, 4, quiet=True)
+    assert_same_weights(loaded, model)
+    assert "--weights_key" not in loaded.report
+
+
+def test_several_unknown_sets_of_weights_are_not_guessed():
+    state = small("tdn").state_dict()
+    refused({"one": state, "two": state}, "one, two", "--weights_key")
+
+
+def _prefixed(model, prefix):
+    return {prefix + key: value for key, value in model.state_dict().items()}
+
+
+# Networks that look like a TSM and are none.
+
+
+@pytest.mark.parametrize("conv", ["conv2", "conv1"])
+def test_shifts_at_other_places_are_refused(conv):
+    """--shift of the TIN repository: before conv2 as well; or in another choice of blocks."""
+    state = export_state_dict(small("tsm"), "tsm")
+    changed = {}
+    for key, value in state.items():
+        if conv == "conv1":  # one block without its shift
+            key = key.replace("layer3.1.conv1.net.", "layer3.1.conv1.")
+        else:
+            key = key.replace(".conv2.", ".conv2.net.")
+        changed[key] = value
+    refused(changed, "not supported", "TIN repository" if conv == "conv2" else "shifts 7 blocks")
+
+
+def test_every_block_of_a_deep_network_shifted_is_no_tsm():
+    """n_round 1, as the TIN repository has it; TSM shifts every second block there."""
+    torch.manual_seed(0)
+    state = export_state_dict(TSN(3, 4, arch="resnet101", module="tsm"), "tsm")
+    assert load_model(state, 4, quiet=True).spec["module"] == "tsm"
+    everywhere = {
+        re.sub(r"(layer\d\.\d+\.conv1)\.(net\.)?weight", r"\1.net.weight", key): value
+        for key, value in state.items()
+    }
+    refused(everywhere, "shifts 33 blocks", "TSM shifts 18")
 
 
 @pytest.mark.parametrize("layout", ["ours", "tdn"])
@@ -283,7 +380,6 @@ def test_tuning_takes_the_backbone_and_leaves_a_head_of_other_classes():
     ("names", "theirs", "kept"),
     [
         ("abcde", "abcde", True),
-        ("abcde", "abced", False),
         ("abcde", None, False),
         (None, None, False),
     ],
@@ -295,6 +391,44 @@ def test_tuning_keeps_the_head_of_the_same_class_names(tmp_path, names, theirs, 
     report, head_kept, _ = tuned(model, tmp_path / "a.pth", class_names=names and list(names))
     assert head_kept == kept and torch.equal(model.head.weight, source.head.weight) == kept
     assert ("head taken over" in report) == kept and ("head new (5 -> 5): " in report) != kept
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "labels", "text"),
+    [
+        ("abcde", "abced", [0, 1, 2, 4, 3], "head of all 5 classes"),
+        ("abcde", "abcdef", [0, 1, 2, 3, 4, None], "head of 5 of 6 classes"),
+        ("abcde", "xeay", [None, 4, 0, None], "head of 2 of 4 classes"),
+        ("aacde", "abcde", [None, None, 2, 3, 4], "head of 3 of 5 classes"),
+        ("abcde", "vwxyz", [None] * 5, "head new (5 -> 5): other classes"),
+        ("abcde", "vwxyzu", [None] * 6, "head new (5 -> 6)"),
+    ],
+)
+def test_tuning_keeps_the_rows_of_the_same_class_names(tmp_path, theirs, ours, labels, text):
+    source = small("tsm", seed=1)
+    torch.nn.init.normal_(source.head.bias)
+    save_checkpoint(tmp_path / "a.pth", source, class_names=theirs)
+    model = small("tsm", num_class=len(ours))
+    before = model.head.weight.detach().clone()
+    report, head_kept, _ = tuned(model, tmp_path / "a.pth", class_names=list(ours))
+    assert text in report and head_kept == (None not in labels)
+    for label, theirs_label in enumerate(labels):
+        if theirs_label is None:
+            assert torch.equal(model.head.weight[label], before[label])
+            assert model.head.bias[label] == 0
+        else:
+            assert torch.equal(model.head.weight[label], source.head.weight[theirs_label])
+            assert model.head.bias[label] == source.head.bias[theirs_label]
+
+
+def test_a_dry_run_of_tuning_changes_nothing(tmp_path):
+    save_checkpoint(tmp_path / "a.pth", small("tsm", seed=1))
+    with torch.device("meta"):
+        model = TSN(5, 4, arch="resnet18", module="tsm")
+    report, _ = tune(model, tmp_path / "a.pth", dataset="ucf101", class_names=None, dry_run=True)
+    assert "tsm resnet18; loaded 120, head new (5 -> 5)" in report
+    with pytest.raises(UserError, match="no such checkpoint file"):
+        tune(model, tmp_path / "b.pth", dataset="ucf101", class_names=None, dry_run=True)
 
 
 @pytest.mark.parametrize(("dataset", "kept"), [("something", False), ("somethingv2", True)])

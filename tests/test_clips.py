@@ -290,3 +290,21 @@ def test_flow_that_is_not_there(root, tmp_path):
         "flow_x_00013.jpg: No such file"
     )
     assert dataset[0, 2].reason == "No such file or directory"
+
+
+def test_dense_stride_reaches_training_and_validation(root, tmp_path):
+    """TIN's windows are of 2T frames."""
+    videos = videos_of(root, tmp_path, "v5.mp4 2")
+    truth = decode_all(root / "v5.mp4")
+    n = len(truth)
+    dataset = TrainDataset(videos, **TRAIN, sampling="dense", dense_stride=2)
+    rng = clip_rng(0, 0, f"{videos[0].id}:1", 0)
+    rng.random()
+    offsets = dense_train_offsets(n, TRAIN["num_segments"], rng, stride=2)
+    expected = TrainTransform(32)(truth, frame_indices(offsets, 2, n), rng, False)
+    assert torch.equal(dataset[0, 0].clip, expected)
+    views = test_views(TestDataset(videos, **TEST, sampling="dense", num_clips=1, dense_stride=2))
+    offsets = dense_offsets(n, 4, 0, 1, stride=2)
+    assert not np.array_equal(offsets, dense_offsets(n, 4, 0, 1))
+    expected = views_of(TestTransform(40, 32, 1), truth, frame_indices(offsets[None], 2, n))
+    assert torch.equal(views, expected.reshape(views.shape))

@@ -147,7 +147,7 @@ def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
     ],
 )
 def test_fate_of_every_key_of_the_published_files(golden, layout, folded, dropped):
-    state = tool.find_state_dict(load(golden)[2], golden)
+    state = tool.find_weights(load(golden)[2], golden).state
     fates = tool.follow_keys(list(state), layout)
     assert list(fates) == list(state)
     assert sum(fate.startswith("folded into backbone.") for fate in fates.values()) == folded
@@ -235,6 +235,7 @@ def test_a_file_that_differs_when_loaded_again_is_not_kept(tmp_path, capsys, mon
         "other system",
         "names for theirs",
         "name of OUT",
+        "ending of OUT",
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
@@ -242,7 +243,7 @@ def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
     if case == "missing":
         source, expected = tmp_path / "none.pth", "none.pth: no such checkpoint file"
     elif case == "text":
-        source.write_text("<html>not found</html>")
+        source.write_text("not found")
         expected = "not a readable checkpoint"
     elif case == "cut":
         source.write_bytes(source.read_bytes()[:100000])
@@ -282,6 +283,9 @@ def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
             ["--to", "tsm"],
             f"{out}: its name says arch resnet50, its weights are of arch resnet18",
         )
+    elif case == "ending of OUT":
+        source, out = tmp_path / "not read.pth", tmp_path / "x.onnx"
+        expected = f"{out}: only PyTorch checkpoints are written"
     assert expected in refused(capsys, "convert_checkpoint", source, out, *flags)
     assert not out.is_file() and {path.name for path in tmp_path.iterdir()} <= {
         TSM_NAME,

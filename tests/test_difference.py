@@ -310,3 +310,18 @@ def test_half_precision_is_close_and_learns():
     assert all(
         p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters()
     )
+
+
+def test_convs_start_as_those_of_the_original():
+    """N(0, 2 / (kh * kw * out_channels)) in every Conv2d, the depthwise one included."""
+    torch.manual_seed(0)
+    module = LongTermDifference(2048, 8)
+    convs = {name: conv for name, conv in module.named_modules() if isinstance(conv, nn.Conv2d)}
+    assert set(convs) == {"squeeze", "spatial", "coarse", "fine", "expand"}
+    for name, conv in convs.items():
+        expected = (2 / (conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels)) ** 0.5
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.1), name
+        assert abs(conv.weight.mean().item()) < 0.15 * expected, name
+    for name, bn in module.named_modules():
+        if isinstance(bn, nn.BatchNorm2d):
+            assert (bn.weight == 1).all() and (bn.bias == 0).all(), name

@@ -117,7 +117,7 @@ def test_export_and_load_again_is_the_same_model(module, arch, layout):
     exported = export_state_dict(model, layout)
     stripped = strip_wrappers(exported)
     assert recognise(stripped) == layout
-    again = load_model(exported, None if module in ("tam", "tin") else 4, quiet=True)
+    again = load_model(exported, None if module in ("tam", "tin") else 4, module=module, quiet=True)
     assert (again.num_segments, again.spec["module"], again.spec["arch"], again.num_class) == (
         4,
         module,

@@ -1,9 +1,15 @@
 import json
 import shutil
+from urllib.error import URLError
 
 import pytest
 import torch
+import torchvision
 from fronts import call, launch, make_flow, make_motion, refused
+
+from ops.checkpoints import save_checkpoint
+from ops.models import TSN
+from ops.weights import pretrained
 
 TINY = [
     "--module",
@@ -515,3 +521,128 @@ def test_adaptive_and_interlaced_networks_train(data, tmp_path, capsys, module):
         4,
     )
     assert f"holds a {module} of 2 segments" in line
+
+
+def run_tiny(data, *flags):
+    """Status of a small run; later flags win over those of TINY."""
+    return call("main", "motion", "RGB", *data, *TINY, *flags)
+
+
+def swapped_names(data, tmp_path):
+    """The flags of the dataset with two class names exchanged."""
+    names = (data[1] / "classes.txt").read_text().splitlines()
+    path = tmp_path / "swapped.txt"
+    path.write_text("\n".join([names[1], names[0], *names[2:]]))
+    return with_list(data, "--class_names", path)
+
+
+def test_class_names_of_another_order_are_refused(data, trained, tmp_path, capsys):
+    """The weights have learned the names of the checkpoint."""
+    shutil.copytree(trained, tmp_path / "out")
+    swapped = swapped_names(data, tmp_path)
+    command = ["main", "motion", "RGB", *swapped, *TINY, "--output_dir", tmp_path / "out"]
+    for flags in (["--resume", "auto", "--epochs", 3], ["-e", "--resume", trained / "last.pth"]):
+        message = refused(capsys, *command, *flags)
+        assert "last.pth" in message and "class names differ" in message and "2 labels" in message
+    assert load(tmp_path / "out" / "last.pth")["epoch"] == 2
+
+
+def test_resuming_and_evaluating_need_no_pretrained_weights(data, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def refuse(url, *args, **kwargs):
+        asked.append(url)
+        raise URLError("no network")
+
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "pretrained")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    file = tmp_path / "pretrained" / "resnet18-f37072fd.pth"
+    file.parent.mkdir()
+    torch.save(torchvision.models.resnet18().state_dict(), file)
+    flags = ["--pretrain", "imagenet", "--output_dir", tmp_path / "out"]
+    assert run_tiny(data, *flags, "--epochs", 1) == 0
+    file.unlink()
+    last = tmp_path / "out" / "last.pth"
+    assert run_tiny(data, *flags, "-e", "--resume", last) == 0
+    assert run_tiny(data, *flags, "--resume", "auto") == 0
+    assert load(last)["epoch"] == 2 and not asked
+    new = ["--pretrain", "imagenet", "--output_dir", tmp_path / "new"]
+    assert "resnet18-f37072fd.pth" in refused(capsys, "main", "motion", "RGB", *data, *TINY, *new)
+    assert len(asked) == 1
+
+
+@pytest.mark.slow
+def test_one_process_downloads_and_the_others_find_the_file(data, tmp_path):
+    """Two processes ask for pretrained weights: the file is fetched once, from a local server."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import os, sys
+sys.path.insert(0, ".")
+import torch, torchvision
+import main
+from ops.weights import pretrained
+
+pretrained.FOLDER = pretrained.Path(sys.argv[1]) / "none"
+torch.hub.set_dir(sys.argv[1])
+
+def download(url, path, *args, **kwargs):
+    print("downloaded", flush=True)
+    torch.manual_seed(1)
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+
+torch.hub.download_url_to_file = download
+sys.argv[1:] = sys.argv[2:]
+main.main()
+"""
+    )
+    flags = [*TINY, "--pretrain", "imagenet", "--epochs", 1, "--output_dir", tmp_path / "out"]
+    two = ["-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29683]
+    run = launch(*two, program, tmp_path / "hub", "motion", "RGB", *data, *flags)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.count("downloaded") == 1
+
+
+def test_the_checkpoint_to_be_tuned_decides_about_the_module(data, tmp_path, capsys):
+    torch.manual_seed(0)
+    options = {"module": "tsm", "shift_div": 4, "shift_direction": "past"}
+    save_checkpoint(tmp_path / "tsm.pth", TSN(8, 4, arch="resnet18", **options))
+    command = ["motion", "RGB", *data, *TINY[2:], "--tune_from", tmp_path / "tsm.pth", "--dry_run"]
+    assert call("main", *command) == 0
+    printed = capsys.readouterr().out
+    assert "module tsm" in printed and "--module" in printed
+    assert "loaded 120, head new" in printed and "shift 1/4 blockres, past only" in printed
+    assert call("main", *command, "--module", "tdn") == 0
+    printed = capsys.readouterr().out
+    assert "tdn resnet18" in printed and "module tsm, that of" not in printed
+
+
+def test_a_checkpoint_to_be_tuned_that_cannot_be_is_found_by_a_dry_run(data, tmp_path, capsys):
+    command = ["main", "motion", "RGB", *data, *TINY[2:], "--dry_run", "--tune_from"]
+    assert "none.pth" in refused(capsys, *command, tmp_path / "none.pth")
+    assert "none.pth" in refused(capsys, *command, tmp_path / "none.pth", "--module", "tsn")
+    torch.manual_seed(0)
+    torch.save(TSN(8, 4, arch="resnet18", module="tsm").state_dict(), tmp_path / "bare.pth")
+    assert "--module" in refused(capsys, *command, tmp_path / "bare.pth")
+    message = refused(
+        capsys, *command, tmp_path / "bare.pth", "--module", "tsm", "--arch", "resnet34"
+    )
+    assert "--arch resnet18" in message
+
+
+def test_weights_that_are_not_finite_are_not_evaluated(data, trained, tmp_path, capsys):
+    content = load(trained / "last.pth")
+    content["state_dict"]["head.bias"][3] = float("nan")
+    torch.save(content, tmp_path / "broken.pth")
+    command = ["main", "motion", "RGB", *data, *TINY, "-e", "--resume", tmp_path / "broken.pth"]
+    message = refused(capsys, *command)
+    assert "val.txt:1: " in message and "not finite" in message and "8 of 8 videos" in message
+    assert "100.00%" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--module", "tam"], ["--module", "tsn", "--npb"]])
+def test_a_batch_with_one_value_per_channel_is_refused_before_training(data, flags, capsys):
+    command = ["main", "motion", "RGB", *data, *TINY, *flags, "--num_segments", 1]
+    message = refused(capsys, *command, "--batch-size", 1)
+    assert "--batch-size 1" in message and "--num_segments 1" in message and "BatchNorm" in message

@@ -117,11 +117,31 @@ def test_long_term_modules_sit_in_stages_2_to_4():
             assert isinstance(block.before_conv2, nn.Identity) == (number == 1)
 
 
-def test_second_stage1_is_a_copy_of_its_own():
+def test_second_stage1_has_weights_of_its_own():
+    """Drawn independently, as by the original, which builds two ResNets; pretrained weights are in both."""
     model = small(module="tdn")
-    stage, copied = model.backbone.layer1, model.backbone.stem.stage
-    for p, q in zip(stage.parameters(), copied.parameters(), strict=True):
-        assert torch.equal(p, q) and p is not q and p.data_ptr() != q.data_ptr()
+    stage, second = model.backbone.layer1, model.backbone.stem.stage
+    assert list(stage.state_dict()) == list(second.state_dict())
+    for p, q in zip(stage.parameters(), second.parameters(), strict=True):
+        assert p.shape == q.shape and p.data_ptr() != q.data_ptr()
+        assert torch.equal(p, q) == (p.dim() == 1)
+    mean = model.backbone.conv1.weight.mean(dim=1)
+    assert not torch.equal(model.backbone.stem.conv.weight[:, 0], mean)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_a_new_tdn_starts_from_the_weights_of_the_original(arch):
+    """Every Conv2d is N(0, 2 / (kh * kw * out_channels)), but for the difference stem, a mean over RGB of such weights."""
+    model = small(module="tdn", arch=arch)
+    for name, conv in model.backbone.named_modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        variance = 2 / (conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels)
+        if name == "stem.conv":
+            variance /= 3
+        count = conv.weight.numel() / (12 if name == "stem.conv" else 1)
+        tolerance = max(0.03, 4 / (2 * count) ** 0.5)
+        assert conv.weight.std().item() == pytest.approx(variance**0.5, rel=tolerance), name
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -189,3 +189,22 @@ def test_unknown_flags_abbreviations_and_impossible_values_are_errors(flags, cap
 def test_every_flag_has_help(parser):
     assert all(action.help for action in parser._actions)
     assert "default: " in parser.format_help()
+
+
+def test_a_comma_in_a_path_of_weights(tmp_path, monkeypatch):
+    """A path that exists as a whole is one file; a part that exists with its comma, too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0,01").mkdir()
+    for path in ("lr=0,01/best.pth", "b.pth"):
+        (tmp_path / path).write_text("")
+
+    def weights(text):
+        return [model.weights for model in for_test(f"something --weights {text}").models]
+
+    assert weights("lr=0,01/best.pth") == ["lr=0,01/best.pth"]
+    assert weights("lr=0,01/best.pth,b.pth") == ["lr=0,01/best.pth", "b.pth"]
+    assert weights("b.pth,lr=0,01/best.pth") == ["b.pth", "lr=0,01/best.pth"]
+    assert weights("lr=0,01,b.pth") == ["lr=0,01/best.pth", "b.pth"]  # a folder of a run
+    assert weights("x.pth,y.pth") == ["x.pth", "y.pth"]  # there is neither
+    with pytest.raises(UserError, match="without best"):
+        weights(str(tmp_path))

@@ -196,6 +196,22 @@ def test_dense_training_reaches_every_window_and_compat_all_but_the_last():
         assert dense_train_offsets(64, 8, source, compat=compat)[0] == 0
 
 
+@pytest.mark.parametrize(("n", "t"), [(100, 8), (20, 8), (16, 8), (10, 8), (300, 100)])
+def test_dense_training_of_tin(n, t):
+    """TIN ops/dataset.py: every second frame of a window of 2T, from 1-based starts that leave room for it."""
+    positions = max(1, 1 + n - 2 * t)
+    source, starts = rng(), set()
+    for _ in range(300):
+        offsets = dense_train_offsets(n, t, source, stride=2)
+        starts.add(int(offsets[0]))
+        assert offsets.tolist() == [(2 * i + offsets[0]) % n for i in range(t)]
+    assert max(starts) < positions and (len(starts) == positions or positions > 50)
+    middle = dense_offsets(n, t, 0, 1, stride=2)
+    assert middle[0] == positions // 2
+    if t > 64:
+        assert check_sampling("dense", t, clips=[0], num_clips=1, stride=2) == 1
+
+
 def test_dense_needs_a_frame_for_every_segment():
     assert dense_offsets(100, 64, 0, 10).tolist() == list(range(64))
     for call in (

@@ -139,7 +139,7 @@ def test_row(row, stand_ins, lists, released, tmp_path, capsys):
         assert not any("pkl_to_results.py" in command for command in started)
         for command in started:
             if "main.py" in command:
-                check_training(row, comment, command, lists, capsys)
+                check_training(row, comment, command, lists, released, capsys)
             else:
                 check_test(row, comment, command, lists, released, capsys)
                 folders.append(value_of(command, "--output_dir"))
@@ -157,7 +157,7 @@ def modality_of(folder):
     return next((modality for modality in ("Flow", "RGBDiff") if modality.lower() in folder), "RGB")
 
 
-def check_training(row, comment, command, lists, capsys):
+def check_training(row, comment, command, lists, released, capsys):
     dataset, modality, *flags = command[command.index("main.py") + 1 :]
     assert (
         command[:3] == ["torchrun", "--nproc_per_node", "8"]
@@ -173,7 +173,9 @@ def check_training(row, comment, command, lists, capsys):
         comment,
     )
     assert int(value_of(flags, "--lr_batch")) == 8 * batch
-    stand_in = lists[modality == "Flow"]
+    stand_in = list(lists[modality == "Flow"])
+    if "--tune_from" in flags:  # a dry run reads it
+        stand_in += ["--tune_from", released(400, module="tsm", arch="resnet50")]
     assert (
         call(
             "main",

@@ -1,5 +1,6 @@
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ from fronts import call, launch, make_flow, make_motion, refused
 
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.data.label_orders import FOLDER
+from ops.layouts import from_ours
 from ops.models import TSN
 from ops.score.score_folder import read_facts
+from ops.temporal import MODULES
+from ops.testing import default_sampling, print_published
+from ops.weights.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -496,3 +501,69 @@ def test_networks_that_do_not_go_together(data, networks, tmp_path, capsys):
     )
     assert "twice sampling" in error("--weights", networks["rgb"], "--twice_sample", "--clips", 3)
     assert not list((tmp_path / "out").glob("*.pkl"))
+
+
+def bare(path, layout, **options):
+    """A file in a published layout, of a network for the data."""
+    torch.manual_seed(0)
+    model = TSN(8, 2, arch="resnet18", **options)
+    torch.nn.init.normal_(model.head.weight)
+    state = from_mmaction2(model) if layout == "mmaction2" else export_state_dict(model, layout)
+    torch.save({"state_dict": state}, path)
+    return path
+
+
+def from_mmaction2(model):
+    """The names of MMAction2, by the table backwards."""
+    return from_ours(model.state_dict(), "mmaction2")
+
+
+def test_mmaction2_files_average_probabilities(data, tmp_path, capsys):
+    """The default of their authors; after a conversion as well, and --average still decides."""
+    command = ["test_models_center_crop", "motion", *data, "--dry_run", "--test_segments", 2]
+    theirs = bare(tmp_path / "mm.pth", "mmaction2", module="tsn")
+    converted = tmp_path / "ours.pth"
+    assert call("convert_checkpoint", theirs, converted, "--num_segments", 2) == 0
+    again = tmp_path / "again.pth"
+    assert call("convert_checkpoint", converted, again) == 0
+    tsm = bare(tmp_path / "tsm.pth", "tsm", module="tsn")
+    for path, flags, is_softmax in (
+        (theirs, [], True),
+        (converted, [], True),
+        (again, [], True),
+        (theirs, ["--average", "logits"], False),
+        (tsm, [], False),
+    ):
+        capsys.readouterr()
+        assert call(*command, "--weights", path, *flags) == 0
+        assert ("softmax per view" in capsys.readouterr().out) == is_softmax
+
+
+def test_published_protocols_of_a_recorded_file(data, weights, capsys):
+    model = SimpleNamespace(published=None, average=None)
+    tsm = next(entry for entry in read_manifest() if entry["id"] == "tsm-k400-tsn-r50-dense")
+    kinetics = SimpleNamespace(name="kinetics", test_sampling="random", multi_label=False)
+    assert default_sampling(model, MODULES["tsn"], kinetics) == "center"
+    model.published = tsm
+    assert default_sampling(model, MODULES["tsn"], kinetics) == "dense"
+    kinetics.name = "other"
+    assert default_sampling(model, MODULES["tsn"], kinetics) == "center"
+    print_published(tsm)
+    assert "10 clips" in (printed := capsys.readouterr().out) and "Prec@1 70.6" in printed
+
+
+def test_weights_by_key_and_by_folder(data, tmp_path, capsys):
+    first, second = (TSN(8, 2, arch="resnet18", input_size=32) for _ in range(2))
+    run = tmp_path / "run"
+    run.mkdir()
+    save_checkpoint(run / "best.pth", first, trained_state_dict=second.state_dict())
+    command = ["test_models_center_crop", "motion", *data, "-j", 0, "--output_dir", tmp_path / "a"]
+    assert call(*command, "--weights", run) == 0
+    assert f"{run / 'best.pth'}: " in capsys.readouterr().out
+    command[-1] = tmp_path / "b"
+    assert call(*command, "--weights", run, "--weights_key", "trained_state_dict") == 0
+    assert "weights trained_state_dict (not state_dict" in capsys.readouterr().out
+    folders = [read(tmp_path / name / "0_crop0.pkl") for name in "ab"]
+    assert not np.array_equal(folders[0][0][0], folders[1][0][0])
+    # The other weights of the same file are another network: their scores are not those that are there.
+    assert "weights_key" in refused(capsys, *command, "--weights", run)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small_models import assert_same_weights, refused, saved, small
 from torch import nn
 
-from ops.checkpoints import export_state_dict, load_model
+from ops.checkpoints import export_state_dict, load_model, save_checkpoint
 from ops.errors import UserError
 from ops.layouts import strip_wrappers
 from ops.weights.weight_files import read_checkpoint, read_state_dict
@@ -133,16 +133,41 @@ def test_a_malicious_file_runs_nothing(tmp_path, function, legacy):
 
 def test_a_missing_file(tmp_path):
     refused(tmp_path / "none.pth", tmp_path / "none.pth", "no such checkpoint file")
-    refused(str(tmp_path), "no such checkpoint file")
+    refused(str(tmp_path), tmp_path, "folder without best.pth")
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"not a checkpoint\n", b"<!DOCTYPE html><html>", b"PK\x03\x04", bytes(1000)]
-)
+def test_a_folder_of_a_run_means_its_best_checkpoint(tmp_path):
+    model = small()
+    save_checkpoint(tmp_path / "last.pth", small(seed=1))
+    refused(tmp_path, "folder without best.pth", "last.pth")
+    save_checkpoint(tmp_path / "best.pth", model)
+    loaded = load_model(tmp_path, quiet=True)
+    assert_same_weights(loaded, model)
+    assert loaded.report.startswith(f"{tmp_path / 'best.pth'}: ")
+
+
+@pytest.mark.parametrize("data", [b"", b"not a checkpoint\n", b"{}", b"PK\x03\x04", bytes(1000)])
 def test_a_file_that_is_no_checkpoint(tmp_path, data):
     path = tmp_path / "model.pth"
     path.write_bytes(data)
     refused(path, path, "not a readable checkpoint", "is the download complete?")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("<!DOCTYPE html><html>", "web page"),
+        ("\n <HTML lang=en>", "web page"),
+        ("<!-- a\ncomment --><html>", "web page"),
+        ("<?xml version='1.0'?><Error>AccessDenied</Error>", "web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+def test_what_a_download_leaves_in_place_of_the_file(tmp_path, name, text, word):
+    path = tmp_path / name
+    path.write_text(text)
+    refused(path, path, word)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -271,10 +271,10 @@ def test_check_lists_what_a_file_can_be(name, layout, num_class, options, ids, t
     assert weights("check", path, "--records", tmp_path / "sha256.json") == 0
     printed, listed = found(capsys)
     assert listed == ids
-    assert (
-        f"{path}: {layout} layout, {options['module']} {options.get('arch', 'resnet50')}, "
-        in printed
-    )
+    module = options["module"]
+    if layout == "mobilenetv2":  # whose keys show no shift
+        module = "module not in the file,"
+    assert f"{path}: {layout} layout, {module} {options.get('arch', 'resnet50')}, " in printed
     assert ("fits " + (ids[0] if len(ids) == 1 else f"{len(ids)} rows")) in printed
 
 

@@ -25,10 +25,13 @@ from ops.data.class_names import read_class_names
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
 from ops.layouts import LAYOUTS, to_ours
-from ops.options import OPTIONS, add_module_options, positive
+from ops.options import OPTIONS, WEIGHTS_KEY_HELP, add_module_options, positive
 from ops.temporal import MODULES
 from ops.weights.released import read_weights
-from ops.weights.weight_files import find_state_dict, read_checkpoint
+from ops.weights.weight_files import find_weights, read_checkpoint, weight_file
+
+# What torch.save writes is called; any other ending names a format that this tool does not write.
+ENDINGS = (".pth", ".pt", ".pth.tar", ".pt.tar", ".ckpt")
 
 
 def main() -> None:
@@ -39,22 +42,25 @@ def main() -> None:
         )
     if os.path.isdir(args.out) or (os.path.exists(args.out) and not args.force):
         raise UserError(f"{args.out} exists; give another OUT, or --force to replace a file")
+    check_ending(args.out)
     given = {
         name: getattr(args, name)
         for name in ("num_segments", "module", *OPTIONS)
         if getattr(args, name) is not None
     }
-    model = load_model(args.source, quiet=True, **given)
+    args.source = weight_file(args.source)
+    file = read_weights(args.source, args.weights_key)
+    model = load_model(file, quiet=True, **given)
     if args.class_names:
         model.class_names = read_class_names(args.class_names, model.num_class)
-    file, content = read_weights(args.source), read_checkpoint(args.source)
+    content = read_checkpoint(args.source)
     tellers = {
-        **dict.fromkeys(read_weights(content).spec, "the file"),
+        **dict.fromkeys(read_weights(content, args.weights_key).spec, "the file"),
         **dict.fromkeys(given, "a flag"),
     }
     print_recognised(args.source, file, model, tellers)
     if args.keys:
-        print_keys(find_state_dict(content, args.source), file.layout, model)
+        print_keys(find_weights(content, args.source, args.weights_key).state, file.layout, model)
     recipe = (file.layout == "ours" and content.get("recipe")) or (
         {"dataset": file.dataset} if file.dataset else {}
     )
@@ -63,13 +69,32 @@ def main() -> None:
         model,
         args.to,
         recipe=recipe,
-        converted_from={"file": args.source.name, "layout": file.layout},
+        converted_from=origin(args.source, file.layout, content),
     )
     print(
         f"written     {args.out}, {args.to} layout: the same {len(model.state_dict())} tensors when loaded again"
     )
     if untold:
         print(f"not told    by that file: {', '.join(untold)}; give them when you use it")
+
+
+def check_ending(out: Path) -> None:
+    """Raise UserError for a file name whose ending promises another format than torch's."""
+    if out.name.lower().endswith(ENDINGS):
+        return
+    raise UserError(
+        f"{out}: only PyTorch checkpoints are written, whose names end in {', '.join(ENDINGS)}; give another OUT"
+    )
+
+
+def origin(source: Path, layout: str, content) -> dict:
+    """What a converted file says of its origin: the first file, where the source is a converted one itself."""
+    first = (
+        content.get("converted_from") if layout == "ours" and isinstance(content, dict) else None
+    )
+    if isinstance(first, dict) and isinstance(first.get("layout"), str):
+        return first
+    return {"file": source.name, "layout": layout}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--keys", action="store_true", help="also print what became of every key")
     top.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    top.add_argument("--weights_key", metavar="NAME", help=WEIGHTS_KEY_HELP)
     group = top.add_argument_group("what IN does not tell")
     group.add_argument(
         "--class_names", metavar="FILE", help="class names, one a line, in label order"
@@ -109,15 +135,18 @@ def print_recognised(source: Path, file, model, tellers: dict[str, str]) -> None
     """What was found, and who told it (tellers: argument of the model -> who); else it was the name, if in ``file.spec``."""
     assumed = [
         name
-        for name in ("num_segments", *MODULES[model.spec["module"]].options)
+        for name in ("module", "num_segments", *MODULES[model.spec["module"]].options)
         if name not in tellers and name not in file.spec
     ]
+    source_of_facts = "the record" if file.published else "the file's name"
     teller = tellers.get(
-        "num_segments", "assumed" if "num_segments" in assumed else "the file's name"
+        "num_segments", "assumed" if "num_segments" in assumed else source_of_facts
     )
     print(
         f"read        {source}, {file.layout} layout{f', data set {file.dataset}' if file.dataset else ''}"
     )
+    if file.note:
+        print(f"weights     {file.note.removeprefix('weights ')}")
     print(f"model       {describe(model.spec)}")
     print(f"T           {model.num_segments} ({teller})")
     print(

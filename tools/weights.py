@@ -21,10 +21,9 @@ from lib.measure import table
 from ops.checkpoints import load_model
 from ops.errors import UserError, run_front
 from ops.files import atomic_write, sha256
-from ops.layouts import LAYOUTS
+from ops.weights.manifest import RECORDS, read_manifest, read_records
 from ops.weights.released import facts_of_name, read_weights
 
-MANIFEST = Path(__file__).resolve().parents[1] / "pretrained" / "manifest.json"
 FILTERS = ("system", "module", "dataset")
 HEADER = (
     "id",
@@ -87,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     one = verb(
         "record",
         record,
-        "write down which row a file is, by its sha256, so that check knows it from then on",
+        "write down which row a file is, by its sha256, so that check, the test scripts and --tune_from know it",
     )
     one.add_argument(
         "file", type=Path, metavar="FILE", help="a file that you know, fresh from its authors"
@@ -104,7 +103,7 @@ def add_records(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--records",
         type=Path,
-        default=MANIFEST.with_name("sha256.json"),
+        default=RECORDS,
         metavar="FILE",
         help="where record writes (default: pretrained/sha256.json)",
     )
@@ -149,7 +148,8 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
         )
     seen = look(path)
     spec = seen.spec
-    kind = f"{spec['module']} {spec['arch']}, {spec.get('modality', 'RGB')}, {spec['num_class']} classes"
+    module = spec.get("module", "module not in the file,")
+    kind = f"{module} {spec['arch']}, {spec.get('modality', 'RGB')}, {spec['num_class']} classes"
     print(f"{path}: {seen.layout} layout, {kind}, T {spec.get('num_segments', 'not told')}")
     known = {row["sha256"]: row["id"] for row in rows if row["sha256"]} | {
         one["sha256"]: one["id"] for one in records.values()
@@ -207,8 +207,8 @@ def record(args: argparse.Namespace) -> None:
 
 def look(path: Path) -> Seen:
     """Read a weight file. Raises UserError, also if it does not load strictly."""
-    file = read_weights(path)
-    load_model(path, quiet=True)
+    file = read_weights(path, use_records=False)  # or a wrong record could not be corrected
+    load_model(file, quiet=True)
     names = [
         name
         for name in (path.name, path.resolve().parent.name)
@@ -220,7 +220,7 @@ def look(path: Path) -> Seen:
 
 def fits(row: dict, seen: Seen) -> bool:
     """Whether nothing that a file tells speaks against a row; what either of the two does not tell speaks not."""
-    options, spec, layout = row["options"], seen.spec, LAYOUTS[seen.layout]
+    options, spec = row["options"], seen.spec
     told = {
         "layout": seen.layout,
         "dataset": seen.dataset,
@@ -228,10 +228,8 @@ def fits(row: dict, seen: Seen) -> bool:
         "arch": spec["arch"],
         "modality": spec.get("modality", "RGB"),
         "num_class": spec["num_class"],
-        "module": spec["module"],
+        "module": spec.get("module"),
     }
-    if spec["module"] == "tsn" and len(layout.modules) > 1 and not layout.wrappers:
-        told["module"] = None  # no key would show a shift
     pairs = [(row[name], value) for name, value in told.items()]
     pairs += [(options.get(name), spec.get(name)) for name in options if name != "dense"] + [
         (options.get("dense"), seen.dense)
@@ -265,26 +263,6 @@ def print_rows(rows: list[dict]) -> None:
 
 def cell(value: object) -> str:
     return "-" if value is None else str(value)
-
-
-def read_manifest() -> list[dict]:
-    return json.loads(MANIFEST.read_text(encoding="utf-8"))
-
-
-def read_records(path: Path) -> dict[str, dict]:
-    """File name -> {"id", "sha256"}, as ``record`` wrote it; nothing if it never did. Raises UserError."""
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        if all(
-            isinstance(one["id"], str) and isinstance(one["sha256"], str)
-            for one in records.values()
-        ):
-            return records
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        pass
-    raise UserError(f"{path}: not a file that record wrote; move it away")
 
 
 if __name__ == "__main__":

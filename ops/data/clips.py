@@ -18,12 +18,12 @@ from ops.data.sampling import (
     TRAIN_SAMPLINGS,
     check_sampling,
     clip_rng,
-    dense_stride,
     dense_train_offsets,
     frame_indices,
     test_offsets,
     train_offsets,
 )
+from ops.data.sampling import dense_stride as check_dense
 from ops.data.transforms import TRAIN_SCALES, TestTransform, TrainTransform
 from ops.errors import UserError
 
@@ -77,6 +77,7 @@ class _VideoDataset(Dataset, ABC):
         modality: str,
         sampling: str,
         compat: bool,
+        dense_stride: int | None,
     ) -> None:
         self.video_list = video_list
         self.num_segments = num_segments
@@ -87,6 +88,7 @@ class _VideoDataset(Dataset, ABC):
         self.modality = modality
         self.sampling = sampling
         self.compat = compat
+        self.dense_stride = dense_stride
 
     def __len__(self) -> int:
         return len(self.video_list)
@@ -140,10 +142,10 @@ class TrainDataset(_VideoDataset):
     """Training clips: random offsets, MultiScaleCrop, and a flip of half of the clips with their labels.
 
     ``modality`` is "RGB", "Flow" or "RGBDiff" (whose differences the model takes); ``sampling`` is "uniform"
-    (sampling.train_offsets) or "dense" (sampling.dense_train_offsets). ``flip_map`` (int64 ``[num_class]``) is the label
-    after a flip, or -1 for a class that must not be flipped, whatever the modality; None flips nothing. Of several labels
-    each follows it. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label after the flip. Raises UserError if
-    the sampling cannot give T frames.
+    (sampling.train_offsets) or "dense" (sampling.dense_train_offsets, with ``dense_stride``). ``flip_map`` (int64
+    ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped, whatever the modality; None
+    flips nothing. Of several labels each follows it. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label
+    after the flip. Raises UserError if the sampling cannot give T frames.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class TrainDataset(_VideoDataset):
         modality: str = "RGB",
         sampling: str = "uniform",
         compat: bool = False,
+        dense_stride: int | None = None,
     ) -> None:
         super().__init__(
             video_list,
@@ -171,11 +174,12 @@ class TrainDataset(_VideoDataset):
             modality=modality,
             sampling=sampling,
             compat=compat,
+            dense_stride=dense_stride,
         )
         if sampling not in TRAIN_SAMPLINGS:
             raise ValueError(f"sampling is {sampling!r}, not one of {', '.join(TRAIN_SAMPLINGS)}")
         if sampling == "dense":
-            dense_stride(num_segments)  # or the first clip would raise
+            check_dense(num_segments, dense_stride)  # or the first clip would raise
         self.transform = TrainTransform(crop_size, TRAIN_SCALES[modality], flow=modality == "Flow")
         self.flip_map = flip_map
 
@@ -190,7 +194,9 @@ class TrainDataset(_VideoDataset):
 
         def choose(n: int) -> np.ndarray:
             if self.sampling == "dense":
-                return dense_train_offsets(n, self.num_segments, rng, compat=self.compat)
+                return dense_train_offsets(
+                    n, self.num_segments, rng, compat=self.compat, stride=self.dense_stride
+                )
             return train_offsets(
                 n, self.num_segments, self.frames_per_segment, rng, compat=self.compat
             )
@@ -230,6 +236,7 @@ class TestDataset(_VideoDataset):
         seed: int = 0,
         modality: str = "RGB",
         compat: bool = False,
+        dense_stride: int | None = None,
     ) -> None:
         super().__init__(
             video_list,
@@ -241,8 +248,11 @@ class TestDataset(_VideoDataset):
             modality=modality,
             sampling=sampling,
             compat=compat,
+            dense_stride=dense_stride,
         )
-        self.num_clips = check_sampling(sampling, num_segments, clips=clips, num_clips=num_clips)
+        self.num_clips = check_sampling(
+            sampling, num_segments, clips=clips, num_clips=num_clips, stride=dense_stride
+        )
         self.clips = tuple(clips)
         self.transform = TestTransform(scale_size, crop_size, crops, flow=modality == "Flow")
 
@@ -260,6 +270,7 @@ class TestDataset(_VideoDataset):
                         seed=self.seed,
                         video=record.id,
                         compat=self.compat,
+                        stride=self.dense_stride,
                     )
                     for clip in self.clips
                 ]

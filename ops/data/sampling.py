@@ -102,8 +102,11 @@ def caffe_offsets(n: int, T: int, L: int) -> np.ndarray:
     return np.arange(T) * max((n - L) // max(T - 1, 1), 0)
 
 
-def dense_stride(T: int) -> int:
-    """The distance of the T frames of a clip of dense sampling. Raises UserError if ``T > 64``."""
+def dense_stride(T: int, stride: int | None = None) -> int:
+    """The distance of the T frames of a clip of dense sampling: ``stride`` if given, else 64 // T. Raises UserError if
+    then ``T > 64``."""
+    if stride is not None:
+        return stride
     if T > WINDOW:
         raise UserError(
             f"dense sampling spreads at most {WINDOW} segments, not {T}; give fewer --num_segments (in a test, "
@@ -113,29 +116,34 @@ def dense_stride(T: int) -> int:
 
 
 def dense_train_offsets(
-    n: int, T: int, rng: np.random.Generator, *, compat: bool = False
+    n: int, T: int, rng: np.random.Generator, *, compat: bool = False, stride: int | None = None
 ) -> np.ndarray:
     """T frames spread over a random window of 64 (TSM ``dense_sample``, I3D), whatever L is.
 
     Shorter videos begin anew at their end, so that the offsets are not ascending, as there. ``compat``: the last window
-    is never drawn. Returns int64 ``[T]`` in ``[0, n)``. Raises UserError if ``T > 64``, ValueError if ``n < 1``.
+    is never drawn. ``stride``: distance of the frames, whose window is then T times that (TIN ops/dataset.py: 2).
+    Returns int64 ``[T]`` in ``[0, n)``. Raises UserError if ``T > 64``, ValueError if ``n < 1``.
     """
     _check(n)
-    last = max(0, n - WINDOW)
-    return _window(n, T, int(rng.integers(max(1, last) if compat else last + 1)))
+    last = max(0, n - _span(T, stride))
+    return _window(n, T, int(rng.integers(max(1, last) if compat else last + 1)), stride)
 
 
-def dense_offsets(n: int, T: int, clip: int, clips: int) -> np.ndarray:
+def dense_offsets(
+    n: int, T: int, clip: int, clips: int, *, stride: int | None = None
+) -> np.ndarray:
     """T frames spread over a window of 64: number ``clip`` of ``clips`` windows evenly spread over the video (TSM
     ``_get_test_indices``); a single one lies in the middle, where TSM's validation drew it at random.
 
-    Returns int64 ``[T]`` in ``[0, n)``, of short videos as dense_train_offsets. Raises as it does.
+    ``stride`` as there. Returns int64 ``[T]`` in ``[0, n)``, of short videos as dense_train_offsets. Raises as it does.
     """
     _check(n)
-    last = max(0, n - WINDOW)
-    return _window(
-        n, T, (last + 1) // 2 if clips == 1 else int(np.linspace(0, last, clips, dtype=int)[clip])
-    )
+    last = max(0, n - _span(T, stride))
+    if clips == 1:
+        start = (last + 1) // 2
+    else:
+        start = int(np.linspace(0, last, clips, dtype=int)[clip])
+    return _window(n, T, start, stride)
 
 
 def test_offsets(
@@ -149,20 +157,21 @@ def test_offsets(
     seed: int,
     video: str,
     compat: bool = False,
+    stride: int | None = None,
 ) -> np.ndarray:
     """Offsets of clip number ``clip`` of the ``clips`` of a test, int64 ``[T]`` in ``[0, n)``. ``sampling``:
 
     "center": center_offsets. "random": the training formula, as TDN tests Kinetics, drawn from (seed, video, clip)
     alone. "dense": dense_offsets. "twice": center_offsets, then edge_offsets. "uniform": uniform_offsets. "caffe":
     caffe_offsets. "center+random": center_offsets for clip 0, the others as "random": TIN test.py, which draws them anew
-    in every run.
+    in every run. ``stride``: of dense_offsets.
     Raises ValueError for another sampling or if ``n < 1``, UserError as check_sampling does.
     """
     check_sampling(sampling, T, clips=[clip], num_clips=clips)
     if sampling == "random" or (sampling == "center+random" and clip > 0):
         return train_offsets(n, T, L, clip_rng(seed, 0, video, clip), compat=compat)
     if sampling == "dense":
-        return dense_offsets(n, T, clip, clips)
+        return dense_offsets(n, T, clip, clips, stride=stride)
     if sampling == "uniform":
         return uniform_offsets(n, T, L, clip, clips, compat=compat)
     if sampling == "caffe":
@@ -174,7 +183,14 @@ def test_offsets(
     )  # TSM's "twice" has no other rule
 
 
-def check_sampling(sampling: str, T: int, *, clips: Sequence[int], num_clips: int | None) -> int:
+def check_sampling(
+    sampling: str,
+    T: int,
+    *,
+    clips: Sequence[int],
+    num_clips: int | None,
+    stride: int | None = None,
+) -> int:
     """How many clips a test of this sampling has: ``num_clips``, or what is usual if that is None.
 
     Raises ValueError for another sampling; UserError if it has not so many clips, no clips of the numbers ``clips``, or
@@ -183,7 +199,7 @@ def check_sampling(sampling: str, T: int, *, clips: Sequence[int], num_clips: in
     if sampling not in TEST_SAMPLINGS:
         raise ValueError(f"sampling is {sampling!r}, not one of {', '.join(TEST_SAMPLINGS)}")
     if sampling == "dense":
-        dense_stride(T)
+        dense_stride(T, stride)
     usual = TEST_SAMPLINGS[sampling]
     count = usual if num_clips is None else num_clips
     if count < 1 or (
@@ -209,8 +225,13 @@ def frame_indices(offsets: np.ndarray, L: int, n: int) -> np.ndarray:
     return np.clip(np.asarray(offsets, dtype=np.int64)[..., None] + np.arange(L), 0, n - 1)
 
 
-def _window(n: int, T: int, start: int) -> np.ndarray:
-    return (start + np.arange(T) * dense_stride(T)) % n
+def _span(T: int, stride: int | None) -> int:
+    """Frames of a window of dense sampling."""
+    return WINDOW if stride is None else T * stride
+
+
+def _window(n: int, T: int, start: int, stride: int | None) -> np.ndarray:
+    return (start + np.arange(T) * dense_stride(T, stride)) % n
 
 
 def _starts(n: int, L: int) -> int:

@@ -6,7 +6,7 @@ one video a line::
 
     {"format": 1,
     "protocol": {"num_segments": 8, "crops": 3, "crop_size": 256, "average": "logits", "dataset": "something", ...},
-    "weights": {"file": "runs/tsm/best.pth", "sha256": "..."},
+    "weights": {"file": "runs/tsm/best.pth", "sha256": "..."},  # "options": flags that make another network of it
     "files": {"list": "val.txt", "root_path": "frames", "image_tmpl": "{:05d}.jpg", "modality": "RGB"},
     "class_names": ["Approaching something with your camera", ...],
     "clips": [0, 1],
@@ -206,6 +206,7 @@ def check_same(path: str | Path, old: Facts, new: Facts, clips: bool = False) ->
     keys = [key for key in {**old.protocol, **new.protocol} if key not in FREE]
     pairs += [(key, old.protocol.get(key), new.protocol.get(key)) for key in keys]
     pairs.append(("weights", old.weights.get("sha256"), new.weights["sha256"]))
+    pairs.append(("options", old.weights.get("options"), new.weights.get("options")))
     changes = [
         f"{shown(key)} {_brief(before)} -> {_brief(after)}"
         for key, before, after in pairs

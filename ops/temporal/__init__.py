@@ -8,7 +8,12 @@ from torch import nn
 
 from ops.errors import UserError
 from ops.temporal.adaptive import TemporalAdaptive
-from ops.temporal.difference import FRAMES, LongTermDifference, ShortTermDifference
+from ops.temporal.difference import (
+    FRAMES,
+    LongTermDifference,
+    ShortTermDifference,
+    initialize_convs,
+)
 from ops.temporal.interlace import TemporalInterlace
 from ops.temporal.non_local import NonLocal
 from ops.temporal.pooling import TemporalPool
@@ -31,10 +36,11 @@ class TemporalModule:
     without a guest in backbones with 23 blocks or more in the third stage; stem: ``(first_conv, stage, num_segments) ->
     nn.Module``, the guest of the stem; frames_per_segment: L of RGB; modalities: what it can see; lr_policy: "groups" (the lr
     and decay multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; average: what they
-    average over the views of a video, "logits" or "softmax"; long_sampling: how they test long videos (Kinetics) if not told
-    otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of a key that only
-    this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is frozen into them,
-    options.
+    average over the views of a video, "logits" or "softmax"; dense_stride: distance of the frames of a clip of dense
+    sampling in their training, None: a window of 64 whatever T is; long_sampling: how they test long videos (Kinetics) if
+    not told otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of
+    a key that only this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is
+    frozen into them, options.
     """
 
     slot: str = ""
@@ -48,6 +54,7 @@ class TemporalModule:
     lr_policy: str = "groups"
     partial_bn: bool = True
     average: str = "logits"
+    dense_stride: int | None = None
     long_sampling: str = "center"
     head_rate: bool = False
     mark: str = ""
@@ -103,6 +110,7 @@ MODULES = {
         make=TemporalInterlace,
         options={"shift_div": 4},
         average="softmax",
+        dense_stride=2,  # TIN ops/dataset.py trains so, though its test.py has windows of 64
         mark="before_conv1.offset_conv.",
         read=_read_tin,
     ),
@@ -143,6 +151,7 @@ def insert(
     non_local=False,
     temporal_pool=False,
     stochastic_depth=0.0,
+    pretrained=False,
     arch="this backbone",
     **options,
 ):
@@ -151,8 +160,9 @@ def insert(
     Weights that a guest takes over from the backbone are those the backbone has now: load pretrained ones first.
     non_local: also every second block of the second and third stage gets a non-local block (TSM ops/non_local.py, which
     lists R50's blocks 0, 2 and 0, 2, 4); temporal_pool: half the frames from the second stage on; stochastic_depth: probability
-    that a clip skips the last block, falling linearly to the first (section 3 of its paper). Raises UserError, with the
-    reason, for a backbone that cannot take a guest.
+    that a clip skips the last block, falling linearly to the first (section 3 of its paper); pretrained: whether the
+    backbone's weights are trained ones, which a stem then starts from, too; else it draws its own. Raises UserError, with
+    the reason, for a backbone that cannot take a guest.
     """
     row = MODULES[module]
     slot = PLACES[options.pop("shift_place")] if "shift_place" in options else row.slot
@@ -172,7 +182,12 @@ def insert(
     if row.stem:
         if not hasattr(backbone, "stem"):
             raise UserError(f"{module} needs a ResNet: {arch} has no slot around its first stage")
-        backbone.stem = row.stem(backbone.conv1, copy.deepcopy(backbone.layer1), num_segments)
+        first_conv = copy.deepcopy(backbone.conv1)
+        stage = copy.deepcopy(backbone.layer1)
+        if not pretrained:
+            initialize_convs(first_conv)
+            initialize_convs(stage)
+        backbone.stem = row.stem(first_conv, stage, num_segments)
     if row.make:
         step = 2 if row.skips_when_deep and slot != "before_block" and len(stages[2]) >= DEEP else 1
         for number in row.stages or range(1, len(stages) + 1):

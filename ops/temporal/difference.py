@@ -18,8 +18,8 @@ class ShortTermDifference(nn.Module):
     """S-TDM: the middle frame of each segment, enriched by the differences of its neighbours.
 
     Args:
-        first_conv: first conv of the backbone (3 -> 64); the difference conv starts from its mean over RGB.
-        stage: a first stage of its own, 64 -> C channels, usually a copy of the backbone's.
+        first_conv: a first conv (3 -> 64); the difference conv starts from its mean over RGB.
+        stage: a first stage of its own, 64 -> C channels.
         num_segments: T. The two paths are mixed 1:1 at T = 8 and 3:1 at every other T, as in the original.
     """
 
@@ -51,6 +51,20 @@ class ShortTermDifference(nn.Module):
         return torch.lerp(x, F.interpolate(d, size=x.shape[-2:], mode="nearest"), self.beta)
 
 
+def initialize_convs(module):
+    """Draw every Conv2d of a module anew from N(0, 2 / (kh * kw * out_channels)), in place.
+
+    TDN's ResNet initializes all its convs so, those of the L-TDM included, before the ImageNet weights replace the
+    trunk's. PyTorch counts the outputs of a depthwise conv as the original does: ``out_channels``, not one per group.
+
+    Args:
+        module: any module; parameters other than the weights of Conv2d stay.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
 class LongTermDifference(nn.Module):
     """L-TDM and the learned temporal convolution: ``[N, C, H, W]`` to the same shape.
 
@@ -74,6 +88,7 @@ class LongTermDifference(nn.Module):
         self.fine_bn = nn.BatchNorm2d(c)
         self.expand = nn.Conv2d(c, channels, 1, bias=False)
         self.expand_bn = nn.BatchNorm2d(channels)
+        initialize_convs(self)
         self.temporal = TemporalConv(channels, num_segments)
 
     def forward(self, x):

@@ -16,7 +16,8 @@ class Layout:
     around a layer, where we have none; unused: patterns of their entries that no forward pass reads, with the key of ours that
     an export fills them from (None: zeros); conv_bias: their convs before a BatchNorm carry a bias; bias_free: ends of our
     biases that they do not have, a BatchNorm following; written: whether an export to it is offered; prefix: what an export
-    puts before every key.
+    puts before every key; average: what that project averages over the views of a video ("softmax"), None: what the
+    authors of the temporal module do.
     """
 
     signature: str
@@ -28,6 +29,7 @@ class Layout:
     bias_free: tuple[str, ...] = ()
     written: bool = True
     prefix: str = ""
+    average: str | None = None
 
 
 # tonylins/pytorch-mobilenet-v2, whose blocks are flat lists, to torchvision, whose blocks are lists of conv, BN, ReLU.
@@ -153,6 +155,7 @@ LAYOUTS = {
         wrappers=("net",),
         unused=_MM_PIXELS,
         written=False,
+        average="softmax",
     ),
     "mmaction2": Layout(
         r"backbone\.(layer1\.0\.)?conv1\.(conv|bn)\.|cls_head\.fc_cls\.",
@@ -162,6 +165,7 @@ LAYOUTS = {
         unused=_MM_PIXELS,
         bias_free=("after_block.expand.bias",),
         written=False,
+        average="softmax",
     ),
     # Files of this project.
     "ours": Layout(r"backbone\.", (), (("", ""),)),

@@ -27,16 +27,9 @@ def load_pretrained(backbone, arch, source):
     Raises UserError if the file is missing, cannot be downloaded, or does not fit.
     """
     if source == "imagenet":
-        name = TORCHVISION_NAMES.get(arch, arch)
-        if name is None:
-            raise UserError(
-                f"--pretrain imagenet: torchvision has no {arch}; give a file of its ImageNet weights with "
-                f"tsn-pytorch's names (conv1_7x7_s2.weight, ...) as --pretrain FILE, or train with --pretrain none"
-            )
-        weights = get_model_weights(name).IMAGENET1K_V1
-        local = FOLDER / weights.url.rsplit("/", 1)[-1]
-        source = local if local.is_file() else source
-    state = _download(weights) if source == "imagenet" else read_state_dict(source)
+        source, state = _imagenet(arch)
+    else:
+        state = read_state_dict(source)
     own = backbone.state_dict()
     state = {
         key: _fitted(value, own.get(key), key == f"{backbone.first_conv}.weight")
@@ -53,6 +46,35 @@ def load_pretrained(backbone, arch, source):
             f"another shape; {len(wrong)} in all)"
         )
     backbone.load_state_dict({**own, **state})
+
+
+def fetch(arch):
+    """Download torchvision's ImageNet weights of a backbone, unless they are on this machine already.
+
+    For one process per machine to call before the others load them: else each would download the file.
+
+    Args:
+        arch: name of the backbone.
+
+    Raises:
+        UserError: torchvision has none, or they cannot be downloaded.
+    """
+    _imagenet(arch)
+
+
+def _imagenet(arch):
+    """(the file in ``pretrained/`` or "imagenet", state dict) of torchvision's weights."""
+    name = TORCHVISION_NAMES.get(arch, arch)
+    if name is None:
+        raise UserError(
+            f"--pretrain imagenet: torchvision has no {arch}; give a file of its ImageNet weights with "
+            f"tsn-pytorch's names (conv1_7x7_s2.weight, ...) as --pretrain FILE, or train with --pretrain none"
+        )
+    weights = get_model_weights(name).IMAGENET1K_V1
+    local = FOLDER / weights.url.rsplit("/", 1)[-1]
+    if local.is_file():
+        return local, read_state_dict(local)
+    return "imagenet", _download(weights)
 
 
 def _fitted(value, own, is_first):

@@ -9,8 +9,9 @@ from ops.data.class_names import check_names
 from ops.errors import UserError
 from ops.layouts import LAYOUTS, recognise, to_ours
 from ops.models import MODALITIES
-from ops.temporal import MODULES
-from ops.weights.weight_files import find_state_dict, read_checkpoint
+from ops.temporal import DEEP, MODULES
+from ops.weights.manifest import published_entry, published_spec
+from ops.weights.weight_files import find_weights, read_checkpoint, weight_file
 
 # The names that TSM's main.py gives its runs (store_name), for example
 # TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50[_cos][_dense][_nl]
@@ -57,8 +58,20 @@ def facts_of_name(path):
 
 
 class WeightFile(NamedTuple):
-    """A weight file: its name for messages, layout, state dict with our names, arguments of TSN that it tells, class names and
-    data set (None where it does not say)."""
+    """A weight file and what it contains.
+
+    Attributes:
+        name: for messages.
+        layout: key of ``LAYOUTS``.
+        state: state dict with our names.
+        spec: arguments of ``ops.models.TSN`` that the file, its entry in the manifest or its name contain; without
+            "module" where nothing does.
+        class_names: in label order, or None.
+        dataset: name, or None.
+        note: which of several sets of weights was taken, or nothing.
+        average: what the authors of such files average over the views of a video ("softmax"), None: as the module's.
+        published: entry of the manifest, or None.
+    """
 
     name: str
     layout: str
@@ -66,17 +79,32 @@ class WeightFile(NamedTuple):
     spec: dict
     class_names: list | None
     dataset: str | None
+    note: str = ""
+    average: str | None = None
+    published: dict | None = None
 
 
-def read_weights(source):
-    """A :class:`WeightFile` from the path of a checkpoint, or from a state dict or checkpoint dict already in memory.
+def read_weights(source, weights_key=None, *, use_records=True):
+    """Read and identify a weight file.
 
-    Raises UserError if the file cannot be read, if no known layout or backbone fits, or if its name contradicts its weights.
+    Args:
+        source: path of a checkpoint or of a run's folder, or a state dict or checkpoint dict already in memory.
+        weights_key: which of several sets of weights in the file to take (``ops.weights.weight_files.find_weights``).
+        use_records: whether what the user has recorded of the file counts.
+
+    Returns:
+        :class:`WeightFile`.
+
+    Raises:
+        UserError: the file cannot be read, no known layout or backbone fits, or its name contradicts its weights.
     """
     is_path = isinstance(source, (str, Path))
+    if is_path:
+        source = weight_file(source)
     name = str(source) if is_path else "state dict"
     content = read_checkpoint(source) if is_path else source
-    raw = find_state_dict(content, name)
+    found = find_weights(content, name, weights_key)
+    raw = found.state
     layout = recognise(raw)
     if layout is None:
         raise UserError(
@@ -93,24 +121,30 @@ def read_weights(source):
     if isinstance(spec, dict) and "num_class" in spec:
         names, recipe = ours.get("class_names"), ours.get("recipe")
         _check_told(name, state, spec, names)
-        return WeightFile(
-            name,
-            layout,
-            state,
-            spec,
-            names,
-            recipe.get("dataset") if isinstance(recipe, dict) else None,
-        )
+        dataset = recipe.get("dataset") if isinstance(recipe, dict) else None
+        average = _average_of_origin(ours.get("converted_from"))
+        return WeightFile(name, layout, state, spec, names, dataset, found.note, average)
+    published = published_entry(source) if is_path and use_records else None
     facts = facts_of_name(source) if is_path else {}
+    origin = "its name"
+    if published:
+        facts = published_spec(published)
+        origin = f"the record of it ({published['id']})"
     dataset = facts.pop("dataset", None)
     try:
-        return WeightFile(
-            name, layout, state, _infer_spec(raw, state, layout, name, facts), None, dataset
-        )
+        spec = _infer_spec(raw, state, layout, name, facts, origin)
     except LookupError:  # a weight that its module always has, or a dimension
         raise UserError(
             f"{name}: looks like the {layout} layout, but weights are missing or of another shape"
         ) from None
+    average = LAYOUTS[layout].average
+    return WeightFile(name, layout, state, spec, None, dataset, found.note, average, published)
+
+
+def _average_of_origin(converted_from):
+    """The average of the layout that a checkpoint of ours was converted from, if any."""
+    layout = converted_from.get("layout") if isinstance(converted_from, dict) else None
+    return LAYOUTS[layout].average if isinstance(layout, str) and layout in LAYOUTS else None
 
 
 def _check_told(name, state, spec, names):
@@ -136,10 +170,11 @@ def _check_told(name, state, spec, names):
     check_names(name, names or [])
 
 
-def _infer_spec(raw, state, layout, name, facts):
-    """Arguments of TSN that keys and shapes tell, completed by what the file's name tells.
+def _infer_spec(raw, state, layout, name, facts, origin):
+    """Arguments of TSN inferred from keys and shapes, completed by facts.
 
-    raw: state dict with the file's own keys; state: with ours. Raises UserError if the two contradict each other.
+    raw: state dict with the file's own keys; state: with ours; facts: what ``origin``, the file's name or record, says.
+    Raises UserError if the two contradict each other, or for a network that is none of ours.
     """
     shapes = {
         key.removeprefix("backbone."): tuple(value.shape)
@@ -184,11 +219,41 @@ def _infer_spec(raw, state, layout, name, facts):
             (place for place, mark in places.items() if any(re.search(mark, key) for key in raw)),
             None,
         )
+        if place == "blockres":
+            _check_shifts(name, raw, shapes)
         seen["temporal_pool"] = any(".layer2.net." in key for key in raw)
         seen.update({"module": "tsm", "shift_place": place} if place else {"module": "tsn"})
     for key, value in seen.items():
         if facts.get(key, value) != value:
+            remedy = "rename the file" if origin == "its name" else "correct the record"
             raise UserError(
-                f"{name}: its name says {key} {facts[key]}, its weights are of {key} {value}; rename the file"
+                f"{name}: {origin} says {key} {facts[key]}, its weights are of {key} {value}; {remedy}"
             )
-    return {"module": "tsn", **facts, **seen}
+    return {**facts, **seen}
+
+
+_SHIFTED = re.compile(r"layer(\d)\.(?:net\.)?(\d+)\.(?:block\.)?(conv\d)\.(?:conv\.)?net\.")
+
+
+def _check_shifts(name, raw, shapes):
+    """Raises UserError unless exactly those convs of a ResNet are shifted that TSM shifts.
+
+    The weights themselves are the same whether a shift sits before them or not, so that another choice of blocks would
+    load without a complaint and give other scores.
+    """
+    shifted = {match.groups() for key in raw if (match := _SHIFTED.search(key))}
+    if any(conv != "conv1" for _, _, conv in shifted):
+        raise UserError(
+            f"{name}: a network that shifts before conv2 as well, as --shift of the TIN repository builds it; it is "
+            f"another network than TSM, and is not supported"
+        )
+    blocks = {
+        tuple(re.match(r"layer(\d)\.(\d+)\.", key).groups()) for key in shapes if "layer" in key
+    }
+    step = 2 if len([stage for stage, _ in blocks if stage == "3"]) >= DEEP else 1
+    expected = {(stage, block, "conv1") for stage, block in blocks if int(block) % step == 0}
+    if shifted != expected:
+        raise UserError(
+            f"{name}: shifts {len(shifted)} blocks, where TSM shifts {len(expected)} of this backbone; it is another "
+            f"network than TSM, and is not supported"
+        )
