@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.measure import table
 from ops.checkpoints import load_model
 from ops.errors import UserError, run_front
-from ops.files import atomic_write, sha256
+from ops.files import atomic_write, read_regular, sha256
 from ops.layouts import LAYOUTS
 from ops.weights.released import facts_of_name, read_weights
 
@@ -274,7 +274,7 @@ def read_manifest() -> list[dict]:
 def read_records(path: Path) -> dict[str, dict]:
     """File name -> {"id", "sha256"}, as ``record`` wrote it; nothing if it never did. Raises UserError."""
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = json.loads(read_regular(path).decode())
         if all(
             isinstance(one["id"], str) and isinstance(one["sha256"], str)
             for one in records.values()

@@ -14,10 +14,12 @@ from ops.data.reader_base import Reader, UnreadableVideo
 from ops.data.stored import Stored
 from ops.data.templates import file_namer, from_zero
 from ops.errors import UserError
+from ops.files import read_regular
 
 # What PIL may take a file for: not EPS, for instance, of which it lets another program draw the picture.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _PIXELS = 2**23  # a picture of 4K has that many, and may be small
+_MOST_BYTES = 2**28  # of a picture's file
 
 
 def count_frames(
@@ -97,8 +99,7 @@ def decode_image(
     """
     if data is None:
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                data = file.read()
+            data = read_regular(os.path.join(folder, name), _MOST_BYTES)
         except OSError as error:
             raise UnreadableVideo(folder, f"{name}: {error.strerror}") from None
     if data.startswith(b"\xff\xd8"):

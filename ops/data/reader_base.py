@@ -1,11 +1,12 @@
 """What all frame readers share."""
 
 import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
+
+from ops.files import check_regular
 
 
 class UnreadableVideo(Exception):
@@ -62,10 +63,9 @@ class Reader(ABC):
 def check_file(path: str) -> None:
     """Raises UnreadableVideo unless `path` is a regular file with something in it."""
     try:
-        status = os.stat(path)
+        check_regular(path)
+        size = os.stat(path).st_size
     except OSError as error:
         raise UnreadableVideo(path, error.strerror) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableVideo(path, "not a file")
-    if not status.st_size:
+    if not size:
         raise UnreadableVideo(path, "empty file")

@@ -7,7 +7,7 @@ import torch
 from ops.errors import UserError
 from ops.layouts import strip_wrappers
 from ops.untrusted.safe_checkpoint import STAND_INS, RefusedCheckpoint, foreign_names
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 
 class _Inert:
@@ -42,7 +42,7 @@ def read_checkpoint(path):
         # torch wraps the reason in advice on how to switch the protection off.
         reason = (str(error.__context__ or error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path}: not a readable checkpoint ({shown(reason)}); is the download complete?"
+            f"{path}: not a readable checkpoint ({printable(reason)}); is the download complete?"
         ) from None
 
 
