@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from ops.files import atomic_write
+from ops.errors import UserError
+from ops.files import atomic_write, open_regular, read_regular, sha256
 
 
 @pytest.mark.parametrize("mode, content", [("wb", b"\0\r\n\xff"), ("w", "caf\u00e9\n")])
@@ -98,3 +99,47 @@ def test_wrong_mode_and_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "no" / "a"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def make_special(path, kind):
+    """What is no regular file, and has no end or waits for ever."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link to a fifo":
+        os.mkfifo(f"{path}.fifo")
+        path.symlink_to(f"{path}.fifo")
+    elif kind == "link to zeros":
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link to a fifo", "link to zeros", "folder"])
+def test_only_regular_files_are_opened(tmp_path, kind):
+    path = make_special(tmp_path / "a.txt", kind)
+    start = time.perf_counter()
+    for read in (open_regular, read_regular):
+        with pytest.raises(OSError) as caught:
+            read(path)
+        assert caught.value.filename == str(path) and caught.value.strerror
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read"):
+        sha256(path)
+    assert time.perf_counter() - start < 1
+
+
+def test_regular_files_and_links_to_them_are_read(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"\0\r\n")
+    (tmp_path / "link").symlink_to(tmp_path / "a.bin")
+    assert read_regular(tmp_path / "link") == b"\0\r\n"
+    with open_regular(tmp_path / "a.bin") as file:
+        assert file.read() == b"\0\r\n"
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")
+
+
+def test_a_file_larger_than_what_is_read_at_once(tmp_path):
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(OSError, match="too large"):
+        read_regular(tmp_path / "sparse")

@@ -59,6 +59,7 @@ _FORMATS = (
     "hevc",
     "ingenient",
     "m4v",
+    "jpeg_pipe",
     "mjpeg",
     "mjpeg_2000",
     "mpegvideo",
