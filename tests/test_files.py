@@ -9,8 +9,18 @@ import time
 
 import pytest
 
+from ops.data.class_names import read_class_names
+from ops.data.dataset_files import read_dataset_file
+from ops.data.lists import read_list
+from ops.data.shards import ShardSet
 from ops.errors import UserError
 from ops.files import atomic_write, open_regular, read_regular, sha256
+from ops.logs import RunLog
+from ops.score.npz_scores import load_npz
+from ops.score.score_folder import read_facts
+from ops.scores import load_scores
+from ops.train.run_files import newest
+from ops.weights.weight_files import read_checkpoint
 
 
 @pytest.mark.parametrize("mode, content", [("wb", b"\0\r\n\xff"), ("w", "caf\u00e9\n")])
@@ -143,3 +153,36 @@ def test_a_file_larger_than_what_is_read_at_once(tmp_path):
         file.truncate(2**40)
     with pytest.raises(OSError, match="too large"):
         read_regular(tmp_path / "sparse")
+
+
+READERS = {
+    "list": lambda path: read_list(str(path), num_class=3),
+    "class names": lambda path: read_class_names(str(path)),
+    "dataset": lambda path: read_dataset_file(str(path)),
+    "scores": load_scores,
+    "npz scores": load_npz,
+    "scores.json": lambda path: read_facts(path.parent),
+    "checkpoint": read_checkpoint,
+    "checkpoint of a run": lambda path: newest(path.parent),
+    "shard set": lambda path: ShardSet(str(path.parent)),
+    "log of a run": lambda path: RunLog(path.parent, is_main=True),
+}
+NAMES = {
+    "scores.json": "scores.json",
+    "checkpoint of a run": "last.pth",
+    "shard set": "index.tsv",
+    "log of a run": "log.jsonl",
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", ["fifo", "link to zeros"])
+def test_what_a_user_names_is_read_only_if_regular(tmp_path, reader, kind):
+    folder = tmp_path / "k.shards"
+    folder.mkdir()
+    path = make_special(folder / NAMES.get(reader, "a.txt"), kind)
+    start = time.perf_counter()
+    with pytest.raises(UserError) as caught:
+        READERS[reader](path)
+    assert time.perf_counter() - start < 5
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -5,6 +5,7 @@ SDP, ...) name other files and addresses, which it would read in their place.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 import av
@@ -79,6 +80,7 @@ _NO_PROTOCOL = "none"
 
 # Where FFmpeg looks for what a file is (its PROBE_BUF_MAX).
 _PROBED_BYTES = 2**20
+_FIRST_BYTES = 2**12
 _PLAYLIST_STARTS = (
     b"#extm3u",
     b"#vobsub",
@@ -118,8 +120,9 @@ def open_container(path: str, file: Opener | None = None) -> av.container.InputC
             container_options=_OPTIONS | {"protocol_whitelist": protocol},
         )
     except av.FFmpegError as error:
-        if is_playlist(path, file):
-            raise UnreadableVideo(path, _PLAYLIST) from None
+        with suppress(OSError):  # a file that cannot be read: FFmpeg's error says so
+            if is_playlist(path, file):
+                raise UnreadableVideo(path, _PLAYLIST) from None
         if isinstance(error, av.ArgumentError):  # the format is not on the list
             raise UnreadableVideo(path, "not in the format of a video file") from None
         raise
@@ -128,7 +131,9 @@ def open_container(path: str, file: Opener | None = None) -> av.container.InputC
 def is_playlist(path: str, file: Opener | None = None) -> bool:
     """Whether the content of a file can be taken for a text that names other files or addresses."""
     with open_regular(path) if file is None else file() as content:
-        head = content.read(_PROBED_BYTES)
+        head = content.read(_FIRST_BYTES)
+        if b"\0" not in _without_id3(head):  # most formats have one there: 1 MB may be slow to get
+            head += content.read(_PROBED_BYTES - _FIRST_BYTES)
     text = _without_id3(head).partition(b"\0")[0].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return text.startswith(_PLAYLIST_STARTS) or any(part in text for part in _PLAYLIST_PARTS)
 
@@ -155,9 +160,9 @@ def check_video(path: str, file: Opener | None = None) -> None:
         UnreadableVideo: `open_container` would not open it, or an older FFmpeg may take it for a
             playlist.
     """
-    if is_playlist(path, file):
-        raise UnreadableVideo(path, _PLAYLIST)
     try:
+        if is_playlist(path, file):
+            raise UnreadableVideo(path, _PLAYLIST)
         open_container(path, file).close()
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(path, error.strerror) from None
