@@ -13,7 +13,7 @@ from ops.files import atomic_write
 from ops.layouts import LAYOUTS, from_ours
 from ops.models import TSN
 from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 from ops.weights.released import WeightFile, read_weights
 
 _GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of what moved into a slot
@@ -90,7 +90,7 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
     try:
         model = TSN(**spec)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = shown(str(error))
+        reason = printable(str(error))
         raise UserError(
             f"{file.name}: its model needs an option this version does not know ({reason})"
         ) from None

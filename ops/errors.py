@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from ops.jobs.stopping import STATUS, Stopped
+from ops.utils.text import escape_controls, protect_output
 
 _FULL = (
     errno.ENOSPC,
@@ -28,19 +29,24 @@ def explain(error: BaseException) -> tuple[str, int]:
     if _is_interrupt(error):
         return "interrupted", 130
     if isinstance(error, UserError):
-        return f"error: {error}", 2
+        return f"error: {_one_line(str(error))}", 2
     if isinstance(error, Stopped):
         return str(error), STATUS
     if isinstance(error, BrokenPipeError):
         return "the reader of its output has left", 141
     if isinstance(error, OSError) and error.errno in _FULL:
+        path = _one_line(str(error.filename or "a file"))
         return (
-            f"error: {error.filename or 'a file'}: {error.strerror}; what was written before is whole: make room, and give "
+            f"error: {path}: {error.strerror}; what was written before is whole: make room, and give "
             f"the same command again (a training: with --resume auto)"
         ), 2
     if isinstance(error, SystemExit):
         return f"ended with status {error.code}", error.code if isinstance(error.code, int) else 1
     return "".join(traceback.format_exception(error)).rstrip(), 1
+
+
+def _one_line(message: str) -> str:
+    return escape_controls(message).replace("\n", "\\n")
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
@@ -52,7 +58,9 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 def run_front(main: Callable[[], None]) -> None:
     """Run ``main``; a ``UserError`` becomes ``error: <line>`` and exit status 2, Ctrl-C becomes exit status 130, a closed
-    pipe (``... | head``) 141, a run that was asked to stop and has saved its state 75."""
+    pipe (``... | head``) 141, a run that was asked to stop and has saved its state 75. Whatever the process prints from here on
+    is safe for the terminal (``protect_output``)."""
+    protect_output()
     try:
         main()
     except BrokenPipeError:

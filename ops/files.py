@@ -1,14 +1,20 @@
-"""Atomic file writes: after a crash or a kill the old file or the new one is there, whole, and never a part. Digests."""
+"""Atomic file writes: after a crash or a kill the old file or the new one is there, whole, and never a part. Reading regular
+files only. Digests."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, BinaryIO, Literal
 
 from ops.errors import UserError
+
+# What is read at once: more than any list or table of scores has, and less than memory.
+_MOST_BYTES = 2**30
 
 
 @contextlib.contextmanager
@@ -51,11 +57,63 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
             os.close(folder)
 
 
+def check_regular(path: str | os.PathLike) -> None:
+    """Check that a path leads to a regular file, also by way of links.
+
+    Raises:
+        OSError: there is none, or it is something else: opening a FIFO waits for a writer, and
+            ``/dev/zero`` has no end. ``strerror`` says what is wrong in a few words.
+    """
+    _check_kind(os.stat(path), path)
+
+
+def _check_kind(status: os.stat_result, path: str | os.PathLike) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Open a file that a user or a stranger names, for reading bytes.
+
+    Raises:
+        OSError: as `check_regular` does, or the file cannot be opened.
+    """
+    check_regular(path)
+    # Not to block, should it have become a FIFO in the meantime.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check_kind(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: str | os.PathLike, most: int = _MOST_BYTES) -> bytes:
+    """The content of a file that a user or a stranger names.
+
+    Args:
+        path: a regular file, or a link to one.
+        most: the bytes that the file may have.
+
+    Raises:
+        OSError: as `open_regular` does, or the file is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EINVAL, f"too large: {size} bytes", os.fspath(path))
+        return file.read()
+
+
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal. Raises ``UserError`` if it cannot be read."""
     total = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             while part := file.read(2**20):
                 total.update(part)
     except OSError as error:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ops.files import atomic_write
+from ops.errors import UserError
+from ops.files import atomic_write, read_regular
 from ops.jobs.locks import sole_user
 from ops.train.run_files import remove_training
+from ops.utils.text import escape_controls
 
 
 class RunLog:
@@ -38,7 +40,8 @@ class RunLog:
             self.writer = SummaryWriter(str(Path(folder) / "tensorboard"))
 
     def say(self, message):
-        """One line to the screen (above a progress bar) and to ``log.txt``."""
+        """One line to the screen (above a progress bar) and to ``log.txt``, without control characters of names in it."""
+        message = escape_controls(message)
         if self.is_main:
             tqdm.write(message)
         _write(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
@@ -78,9 +81,15 @@ def _write(file, text):
 
 def _drop_rows(path, epochs):
     """Leave the rows of the first epochs, and no broken line that a killed run may have left at the end."""
-    if not path.exists():
+    try:
+        text = read_regular(path).decode(errors="replace")
+    except FileNotFoundError:
         return
-    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); remove it, or give another --output_dir"
+        ) from None
+    lines = text.splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and _epoch(line) <= epochs]
     if kept != lines:
         with atomic_write(path, "w") as file:

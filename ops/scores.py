@@ -16,10 +16,11 @@ from typing import IO
 import numpy as np
 
 from ops.errors import UserError
-from ops.files import atomic_write
+from ops.files import atomic_write, open_regular
 from ops.labels import as_array, differing, of_row
 from ops.score.score_folder import Facts
-from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_load, shown
+from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_load
+from ops.utils.text import printable
 
 
 def score_path(directory: str | Path, clip: int, crop: int) -> Path:
@@ -127,7 +128,7 @@ def load_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     not finite and labels outside ``[0, classes)``.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             logits, labels = _to_arrays(safe_load(file), os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -155,7 +156,9 @@ def _to_arrays(rows, size: int) -> tuple[np.ndarray, np.ndarray]:
             raise RefusedPickle("is not a score file: it is smaller than its scores")
         # The last axis has all the scores, so the other axes have length 1.
         if score.size != width or row[0].shape[-1:] != (width,):
-            raise RefusedPickle(f"{at} has scores of shape {shown(row[0].shape)}, not (1, {width})")
+            raise RefusedPickle(
+                f"{at} has scores of shape {printable(row[0].shape)}, not (1, {width})"
+            )
         labels.append(_label(row[1], width, at))
     try:
         labels = as_array(labels, width)
@@ -186,7 +189,7 @@ def _label(value, classes: int, at: str) -> int | tuple[int, ...]:
             )
         if type(label) is not int or not 0 <= label < classes:
             raise RefusedPickle(
-                f"{at} has the label {shown(label)}, not an integer in [0, {classes})"
+                f"{at} has the label {printable(label)}, not an integer in [0, {classes})"
             )
         own.append(label)
     return tuple(own) if isinstance(value, list) else own[0]

@@ -21,7 +21,7 @@ from ops.score.scoring import score_videos
 from ops.train.meters import Meters, advice
 from ops.train.run_files import rotate
 from ops.train.steps import train_one_epoch, video_loss
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 from ops.weights.weight_files import read_checkpoint
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
@@ -347,7 +347,7 @@ def resume(
             key for key in new if key not in free and key in old and not _same(old[key], new[key])
         ]
         if differing:
-            changes = ", ".join(f"{key} {shown(old[key])} -> {new[key]}" for key in differing)
+            changes = ", ".join(f"{key} {printable(old[key])} -> {new[key]}" for key in differing)
             raise UserError(
                 f"--resume {path}: was trained with another {what} ({changes}); give the same flags, or another "
                 f"--output_dir to start anew"
@@ -372,7 +372,7 @@ def resume(
             scaler.load_state_dict(content["scaler"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
-            f"--resume {path}: its training state is not one of this model ({shown(str(error))}); give another "
+            f"--resume {path}: its training state is not one of this model ({printable(str(error))}); give another "
             f"file"
         ) from None
     return Start(content["epoch"], content.get("step_in_epoch", 0), meters, content["best"])

@@ -15,6 +15,11 @@ from ops.files import atomic_write
     "error, status, shown",
     [
         (UserError("a.txt:3: no label"), 2, "error: a.txt:3: no label\n"),
+        (
+            UserError("a\x1b[2J\u202e\r\n.txt: no label"),
+            2,
+            "error: a\\x1b[2J\\u202e\\r\\n.txt: no label\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

@@ -9,7 +9,18 @@ import time
 
 import pytest
 
-from ops.files import atomic_write
+from ops.data.class_names import read_class_names
+from ops.data.dataset_files import read_dataset_file
+from ops.data.lists import read_list
+from ops.data.shards import ShardSet
+from ops.errors import UserError
+from ops.files import atomic_write, open_regular, read_regular, sha256
+from ops.logs import RunLog
+from ops.score.npz_scores import load_npz
+from ops.score.score_folder import read_facts
+from ops.scores import load_scores
+from ops.train.run_files import newest
+from ops.weights.weight_files import read_checkpoint
 
 
 @pytest.mark.parametrize("mode, content", [("wb", b"\0\r\n\xff"), ("w", "caf\u00e9\n")])
@@ -98,3 +109,80 @@ def test_wrong_mode_and_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "no" / "a"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def make_special(path, kind):
+    """What is no regular file, and has no end or waits for ever."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link to a fifo":
+        os.mkfifo(f"{path}.fifo")
+        path.symlink_to(f"{path}.fifo")
+    elif kind == "link to zeros":
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link to a fifo", "link to zeros", "folder"])
+def test_only_regular_files_are_opened(tmp_path, kind):
+    path = make_special(tmp_path / "a.txt", kind)
+    start = time.perf_counter()
+    for read in (open_regular, read_regular):
+        with pytest.raises(OSError) as caught:
+            read(path)
+        assert caught.value.filename == str(path) and caught.value.strerror
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read"):
+        sha256(path)
+    assert time.perf_counter() - start < 1
+
+
+def test_regular_files_and_links_to_them_are_read(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"\0\r\n")
+    (tmp_path / "link").symlink_to(tmp_path / "a.bin")
+    assert read_regular(tmp_path / "link") == b"\0\r\n"
+    with open_regular(tmp_path / "a.bin") as file:
+        assert file.read() == b"\0\r\n"
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")
+
+
+def test_a_file_larger_than_what_is_read_at_once(tmp_path):
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(OSError, match="too large"):
+        read_regular(tmp_path / "sparse")
+
+
+READERS = {
+    "list": lambda path: read_list(str(path), num_class=3),
+    "class names": lambda path: read_class_names(str(path)),
+    "dataset": lambda path: read_dataset_file(str(path)),
+    "scores": load_scores,
+    "npz scores": load_npz,
+    "scores.json": lambda path: read_facts(path.parent),
+    "checkpoint": read_checkpoint,
+    "checkpoint of a run": lambda path: newest(path.parent),
+    "shard set": lambda path: ShardSet(str(path.parent)),
+    "log of a run": lambda path: RunLog(path.parent, is_main=True),
+}
+NAMES = {
+    "scores.json": "scores.json",
+    "checkpoint of a run": "last.pth",
+    "shard set": "index.tsv",
+    "log of a run": "log.jsonl",
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", ["fifo", "link to zeros"])
+def test_what_a_user_names_is_read_only_if_regular(tmp_path, reader, kind):
+    folder = tmp_path / "k.shards"
+    folder.mkdir()
+    path = make_special(folder / NAMES.get(reader, "a.txt"), kind)
+    start = time.perf_counter()
+    with pytest.raises(UserError) as caught:
+        READERS[reader](path)
+    assert time.perf_counter() - start < 5
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)

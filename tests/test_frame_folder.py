@@ -1,5 +1,8 @@
 """Folders of pictures and of flow against PIL, and against damaged files."""
 
+import os
+import struct
+
 import numpy as np
 import pytest
 import simplejpeg
@@ -55,6 +58,98 @@ def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
     np.testing.assert_allclose(
         frames[2].astype(int), truth[2], atol=1
     )  # PIL rounds CMYK in its own way
+
+
+LEVELS = np.linspace(0, 65535, 48 * 80).astype(np.uint16).reshape(48, 80)
+
+
+def write_tiff12(path, values):
+    """A TIFF of 12 bits a pixel, from uint16 ``[H, W]`` of at most 4095, W even."""
+    pairs = values.reshape(-1, 2).astype(int)
+    data = bytearray()
+    for first, second in pairs:
+        data += bytes([first >> 4, (first & 15) << 4 | second >> 8, second & 255])
+    data += bytes(len(data) % 2)
+    tags = {256: values.shape[1], 257: values.shape[0], 258: 12, 259: 1, 262: 1, 273: 8}
+    tags |= {277: 1, 278: values.shape[0], 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    path.write_bytes(head + data + struct.pack("<H", len(tags)) + entries + bytes(4))
+
+
+@pytest.mark.parametrize("kind", ["grey.png", "grey.tif", "big.tif", "grey.pgm", "bits12.tif"])
+def test_grey_of_16_bits_is_its_upper_8(tmp_path, kind):
+    truth = LEVELS >> 8
+    if kind == "bits12.tif":
+        write_tiff12(tmp_path / kind, LEVELS >> 4)
+    elif kind == "big.tif":
+        big = Image.frombytes("I;16B", LEVELS.shape[::-1], LEVELS.astype(">u2").tobytes())
+        big.save(tmp_path / kind)
+    else:
+        Image.fromarray(LEVELS).save(tmp_path / kind)
+    np.testing.assert_array_equal(decode_image(str(tmp_path), kind, "L"), truth)
+    image = decode_image(str(tmp_path), kind)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.stack([truth] * 3, axis=-1))
+
+
+def test_frames_of_16_bits_through_a_reader(tmp_path):
+    for number in range(1, 4):
+        Image.fromarray(LEVELS // number).save(tmp_path / f"img_{number:05d}.png")
+    frames = FrameFolder(tmp_path, "img_{:05d}.png", 3).get([0, 1, 2])
+    for index in range(3):
+        np.testing.assert_array_equal(frames[index, ..., 0], (LEVELS // (index + 1)) >> 8)
+
+
+@pytest.mark.parametrize("values, named", [(np.float32, "floating-point"), (np.int32, "32 bits")])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_pixels_without_a_known_range_are_refused(tmp_path, values, named, mode):
+    Image.fromarray(LEVELS.astype(values)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableVideo, match=f"a.tif: .*{named}"):
+        decode_image(str(tmp_path), "a.tif", mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_every_other_mode_is_converted_as_pil_does(tmp_path, mode, suffix):
+    image = Image.fromarray((LEVELS >> 8).astype(np.uint8)).convert("RGB").convert(mode)
+    try:
+        image.save(tmp_path / f"a.{suffix}")
+    except OSError:
+        pytest.skip(f"{suffix} has no mode {mode}")
+    truth = np.asarray(image.convert("RGB"))
+    assert truth.min() < 10 and truth.max() > 245
+    np.testing.assert_array_equal(decode_image(str(tmp_path), f"a.{suffix}"), truth)
+
+
+@pytest.mark.parametrize("size", [(2**20, 1), (1, 2**20)])
+@pytest.mark.parametrize("kind", ["a.png", "a.tif", "a.gif"])
+def test_a_picture_of_extreme_shape_is_refused(tmp_path, size, kind):
+    if kind == "a.gif":
+        size = tuple(min(side, 65535) for side in size)
+    Image.new("L", size).save(tmp_path / kind)
+    with pytest.raises(UnreadableVideo, match=f"{kind}: .*{size[0]}x{size[1]}"):
+        decode_image(str(tmp_path), kind)
+
+
+def test_a_long_picture_is_read(tmp_path):
+    Image.new("L", (3200, 32)).save(tmp_path / "a.png")
+    assert decode_image(str(tmp_path), "a.png").shape == (32, 3200, 3)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "zeros", "folder"])
+def test_a_frame_that_is_no_regular_file(tmp_path, kind):
+    write_images(tmp_path / "video", 3)
+    path = tmp_path / "video" / TMPL.format(2)
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "zeros":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(UnreadableVideo, match=r"img_00002\.jpg: "):
+        FrameFolder(tmp_path / "video", TMPL, 3).get([0, 1, 2])
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,11 @@ def test_other_processes_write_nothing(tmp_path, capsys):
         log.record(epoch=1)
         log.curves(1, a=1.0)
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
+
+
+def test_control_characters_are_escaped(tmp_path, capsys):
+    with RunLog(tmp_path, is_main=True) as log:
+        log.say("warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable")
+    escaped = r"warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable"
+    assert capsys.readouterr().out == escaped + "\n"
+    assert (tmp_path / "log.txt").read_text("utf-8").split(" ", 2)[2] == escaped + "\n"

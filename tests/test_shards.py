@@ -1,6 +1,7 @@
 """Indexes that lie, and what is read of the shards."""
 
 import json
+import os
 import random
 import tracemalloc
 import zlib
@@ -280,3 +281,16 @@ def test_errors_of_the_file_system_are_one_line(tmp_path, monkeypatch):
         UserError, match=r"Install s3fs to access S3; pip install fsspec, and s3fs for s3://"
     ):
         ShardSet("s3://bucket/k.shards")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "zeros"])
+def test_a_shard_that_is_no_regular_file(tmp_path, kind):
+    root = write_set(tmp_path / "k.shards", "")
+    shard = tmp_path / "k.shards" / "shard-000000.tar"
+    shard.unlink()
+    if kind == "fifo":
+        os.mkfifo(shard)
+    else:
+        shard.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"shard-000000\.tar: .*not a regular file"):
+        ShardSet(root).read("v", 0, [part(5, 5)])

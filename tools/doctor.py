@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.recipes import UNKNOWN, find_recipe, reached, read_recipe, read_run
 from ops.errors import run_front
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 MATTERS = 5  # findings of this weight or more make the exit status 1
 SHARE = 0.01  # of the videos, that may be missing or unreadable before it matters
@@ -94,7 +94,7 @@ def flag_of(option, value):
 def say(value):
     """A value on one line."""
     word = {"None": "none", "True": "yes", "False": "no"}.get(str(value))
-    return f"{value:g}" if isinstance(value, float) else word or shown(value)
+    return f"{value:g}" if isinstance(value, float) else word or printable(value)
 
 
 def start(options):
@@ -365,7 +365,7 @@ def tested(recipe, run):
             why = f"another protocol than that of the number: test as `{mode}` of the recipe does"
             findings.append(
                 Finding(
-                    f"{name}: {key}", f"{recipe.tests[mode][key]}", shown(used.get(key)), why, 5
+                    f"{name}: {key}", f"{recipe.tests[mode][key]}", printable(used.get(key)), why, 5
                 )
             )
         if mode is not None and not apart[mode]:
@@ -454,7 +454,7 @@ def main():
         ):
             lines += ["", title, *table(some)] if some else []
         told = f"{len(same)} settings are as in the recipe{'; not known: ' if unknown else ''}{', '.join(unknown)}"
-        used = (f"{key} {shown(value)}" for key, value in more["versions"].items() if value)
+        used = (f"{key} {printable(value)}" for key, value in more["versions"].items() if value)
         print(*lines, "", told, *notes, f"versions: {', '.join(used)}", sep="\n")
     sys.exit(matters > 0)
 

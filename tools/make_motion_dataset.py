@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.sturdy_pool import Lost, run_jobs
 from ops.errors import UserError, run_front
-from ops.files import atomic_write
+from ops.files import atomic_write, read_regular
 
 # What changes and in which direction: x to the right, y downwards, zoom to larger, turn clockwise.
 CLASSES = {
@@ -200,8 +200,8 @@ def claim(out: Path, about: Path, unfinished: Path, arguments: dict[str, int], f
         out.mkdir(parents=True, exist_ok=True)
     else:
         try:
-            there = dict(json.loads(record.read_text()))
-        except (ValueError, TypeError):
+            there = dict(json.loads(read_regular(record).decode()))
+        except (OSError, ValueError, TypeError):
             raise UserError(f"{record}: not a file of this tool; give another --out") from None
         if there == arguments:
             return

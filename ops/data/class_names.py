@@ -8,7 +8,7 @@ import numpy as np
 
 from ops.data.lists import read_text
 from ops.errors import UserError
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 
 def read_class_names(path: str, num_class: int | None = None) -> list[str]:
@@ -47,7 +47,7 @@ def check_names(path: str | os.PathLike, names: list[str]) -> None:
     wrong = next(filter(re.compile("[\n\r\0\ud800-\udfff]").search, names), None)
     if wrong is not None:
         raise UserError(
-            f"{path}: the class name {shown(wrong)} holds a line break or what is no text; correct it"
+            f"{path}: the class name {printable(wrong)} holds a line break or what is no text; correct it"
         )
 
 

@@ -32,7 +32,7 @@ from ops.data.lists import read_text
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.data.templates import EXAMPLES, count_places
 from ops.errors import UserError
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 FLIPS = ("names", "pairs", "none")
 _PATHS = ("root_path", "train_list", "val_list", "class_names")
@@ -237,6 +237,6 @@ class _File:
 
 def _shown(value: Any) -> str:
     text = (
-        repr(value) if isinstance(value, str) else shown(value)
+        repr(value) if isinstance(value, str) else printable(value)
     )  # dotted keys can be nested very deeply
     return text if len(text) <= 60 else text[:57] + "..."

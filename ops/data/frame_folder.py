@@ -8,16 +8,21 @@ from io import BytesIO
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
-from ops.data.reader_base import Reader, UnreadableVideo
+from ops.data.reader_base import Reader, UnreadableVideo, check_aspect_ratio
 from ops.data.stored import Stored
 from ops.data.templates import file_namer, from_zero
 from ops.errors import UserError
+from ops.files import read_regular
 
 # What PIL may take a file for: not EPS, for instance, of which it lets another program draw the picture.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _PIXELS = 2**23  # a picture of 4K has that many, and may be small
+_MOST_BYTES = 2**28  # of a picture's file
+# Where mode I holds 16 unsigned bits: PGM, and PNG before Pillow 11. In TIFF it holds 32 bits, or a sign.
+_GREY16_AS_I = ("PNG", "PPM")
+_NO_RANGE = {"I": "integers of 32 bits or with a sign", "F": "floating-point numbers"}
 
 
 def count_frames(
@@ -73,6 +78,7 @@ def _check_pixels(folder: str, name: str, width: int, height: int, data: bytes) 
         raise UnreadableVideo(
             folder, f"{name}: {len(data)} bytes are no picture of {width}x{height}"
         )
+    check_aspect_ratio(folder, width, height, name)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -87,6 +93,43 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     ) % 2**14
 
 
+def _convert(image: Image.Image, mode: str, folder: str, name: str) -> np.ndarray:
+    """The pixels of a picture as PIL converts them, and of 16-bit grey the upper 8 bits.
+
+    PIL itself cuts off at 255 what is larger, so that all but the darkest greys become white.
+
+    Args:
+        image: in any mode of PIL.
+        mode: "RGB" or "L".
+        folder, name: of the file, for the message.
+
+    Returns:
+        uint8 ``[H, W, 3]`` or ``[H, W]``.
+
+    Raises:
+        UnreadableVideo: the values of the pixels have no known range.
+    """
+    is_grey16 = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in _GREY16_AS_I
+    )
+    if is_grey16:
+        grey = (np.asarray(image) >> (_bits(image) - 8)).astype(np.uint8)
+        return grey if mode == "L" else np.repeat(grey[..., np.newaxis], 3, axis=2)
+    if image.mode in _NO_RANGE:
+        raise UnreadableVideo(
+            folder,
+            f"{name}: its pixels are {_NO_RANGE[image.mode]}; save it with 8 or 16 unsigned bits",
+        )
+    return np.asarray(image.convert(mode))
+
+
+def _bits(image: Image.Image) -> int:
+    """The bits of a pixel of a picture of 16-bit grey: a TIFF may have 12 in the place of 16."""
+    if image.format != "TIFF":
+        return 16
+    return image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0]
+
+
 def decode_image(
     folder: str, name: str, mode: str = "RGB", data: bytes | None = None
 ) -> np.ndarray:
@@ -97,8 +140,7 @@ def decode_image(
     """
     if data is None:
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                data = file.read()
+            data = read_regular(os.path.join(folder, name), _MOST_BYTES)
         except OSError as error:
             raise UnreadableVideo(folder, f"{name}: {error.strerror}") from None
     if data.startswith(b"\xff\xd8"):
@@ -120,7 +162,7 @@ def decode_image(
                 _check_pixels(folder, name, *_webp_size(data), data)
             image = Image.open(BytesIO(data), formats=_FORMATS)
             _check_pixels(folder, name, *image.size, data)
-            return np.asarray(image.convert(mode))
+            return _convert(image, mode, folder, name)
     except UnreadableVideo:
         raise
     except Exception as error:  # PIL's plugins raise much more than OSError on damaged files

@@ -27,6 +27,7 @@ import numpy as np
 
 from ops.data.stored import exists
 from ops.errors import UserError
+from ops.files import read_regular
 from ops.labels import as_array, of_row
 
 # 18 digits fit an int64 whatever they are.
@@ -119,8 +120,7 @@ def read_text(path: str) -> str:
     Raises UserError if the file is missing, unreadable or not UTF-8 text.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_regular(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; put it there or give another path") from None
     except OSError as error:

@@ -14,6 +14,7 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
+from ops.data.containers import open_container
 from ops.data.orientation import orientation_of
 from ops.data.packets import picture_test, shown_in_order
 from ops.data.pictures import to_rgb
@@ -126,6 +127,13 @@ class PyAVReader(Reader):
         self._frames: list[av.VideoFrame] | None = None
         self._reformatter = VideoReformatter()
         self._error = ""
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()  # or the garbage collector decides how long the file stays open
+            raise
+
+    def _prepare(self) -> None:
         with _ffmpeg_errors(self.path):
             self._open()
             self._index = self._read_index()
@@ -144,10 +152,7 @@ class PyAVReader(Reader):
     def _open(self) -> None:
         if self._container is not None:
             self._container.close()
-        # "file:" because FFmpeg would take what stands before a colon in the name for a protocol.
-        self._container = av.open(
-            self._file() if self._file else f"file:{self.path}", metadata_errors="replace"
-        )
+        self._container = open_container(self.path, self._file)
         self._stream = self._container.streams.best("video")
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise UnreadableVideo(self.path, "no video stream")

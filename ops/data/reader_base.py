@@ -1,11 +1,14 @@
 """What all frame readers share."""
 
 import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
+
+from ops.files import check_regular
+
+_MAX_ASPECT_RATIO = 100
 
 
 class UnreadableVideo(Exception):
@@ -47,7 +50,7 @@ class Reader(ABC):
         the x and y of a flow.
 
         Each distinct frame is decoded once. Raises IndexError for an index outside ``[0, len(self))`` and
-        UnreadableVideo for a frame that cannot be decoded or differs in size from the others.
+        UnreadableVideo for a frame that cannot be decoded, differs in size from the others or cannot be scaled.
         """
         wanted, rows = np.unique(np.asarray(indices), return_inverse=True)
         if not len(wanted):
@@ -56,16 +59,36 @@ class Reader(ABC):
             if not 0 <= index < len(self):
                 raise IndexError(f"{self.path}: frame {index} of {len(self)}")
         frames = self._read(wanted.tolist())
+        check_aspect_ratio(self.path, frames.shape[2], frames.shape[1])
         return frames if np.array_equal(rows, np.arange(len(wanted))) else frames[rows]
+
+
+def check_aspect_ratio(path: str, width: int, height: int, name: str = "") -> None:
+    """Check that a frame can be scaled: 2^20 x 1 pixels would become 268 million x 256.
+
+    Args:
+        path: of the video.
+        width, height: in pixels.
+        name: of the frame's file, for the message.
+
+    Raises:
+        UnreadableVideo: one side is more than 100 times as long as the other one.
+    """
+    if max(width, height) > _MAX_ASPECT_RATIO * min(width, height):
+        frame = f"{name}: " if name else ""
+        raise UnreadableVideo(
+            path,
+            f"{frame}frames of {width}x{height} cannot be scaled: one side is more than "
+            f"{_MAX_ASPECT_RATIO} times the other one",
+        )
 
 
 def check_file(path: str) -> None:
     """Raises UnreadableVideo unless `path` is a regular file with something in it."""
     try:
-        status = os.stat(path)
+        check_regular(path)
+        size = os.stat(path).st_size
     except OSError as error:
         raise UnreadableVideo(path, error.strerror) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableVideo(path, "not a file")
-    if not status.st_size:
+    if not size:
         raise UnreadableVideo(path, "empty file")

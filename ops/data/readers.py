@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ops.data.containers import check_video
 from ops.data.frame_folder import FlowFolder, FrameFolder, count_frames
 from ops.data.orientation import Orientation, probe_orientation
 from ops.data.pyav_reader import PyAVReader
@@ -52,7 +53,8 @@ class DecordReader(Reader):
 
     def __init__(self, path: str | os.PathLike, file: Callable[[], BinaryIO] | None = None) -> None:
         super().__init__(path)
-        self._file = file or (lambda: self.path)
+        # Absolute: decord would take what stands before a colon in the name for a protocol.
+        self._file = file or (lambda: os.path.abspath(self.path))
         if file is None:
             check_file(self.path)
         try:
@@ -62,6 +64,7 @@ class DecordReader(Reader):
                 "--decoder decord needs the package decord: pip install decord"
             ) from None
         decord.logging.set_level(decord.logging.QUIET)
+        check_video(self.path, file)
         self._errors = (RuntimeError, decord.DECORDError)
         self._reader = decord.VideoReader
         try:

@@ -27,6 +27,7 @@ import numpy as np
 
 from ops.data.reader_base import UnreadableVideo
 from ops.errors import UserError
+from ops.files import check_regular
 
 INDEX = "index.tsv"
 BLOCK = 512  # bytes of a block of a tar file (POSIX ustar)
@@ -78,6 +79,7 @@ class ShardSet:
         self._sizes: dict[int, int] = {}
         files = self._files()
         with self._errors(INDEX):
+            self._check_local(files, INDEX)
             self._data = files.cat_file(f"{self._base}/{INDEX}")
         self._shards, starts, last = self._read_header(), [], b""
         start = self._data.index(b"\n") + 1
@@ -144,6 +146,7 @@ class ShardSet:
         files, name = self._files(), shard_name(shard)
         with self._errors(name):
             if shard not in self._sizes:
+                self._check_local(files, name)
                 size = files.size(f"{self._base}/{name}")
                 self._sizes[shard] = self._shards[shard] if size is None else size
         there = self._sizes[shard]
@@ -179,6 +182,13 @@ class ShardSet:
                 raise UnreadableVideo(video, f"{name} is damaged at byte {part.offset}")
             found.append(data)
         return found
+
+    def _check_local(self, files: Any, name: str) -> None:
+        """Raises OSError for a file on a disk that is not a regular one, such as a FIFO."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        if isinstance(files, LocalFileSystem):
+            check_regular(f"{self._base}/{name}")
 
     def _files(self) -> Any:
         """The file system of this process; sets ``_base``, the folder in it."""

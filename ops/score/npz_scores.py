@@ -17,9 +17,10 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from ops.errors import UserError
-from ops.files import atomic_write
+from ops.files import atomic_write, open_regular
 from ops.score.video_ids import check_ids
-from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
+from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads
+from ops.utils.text import printable
 
 _PIECE = 2**20
 # A member may unpack to so many times the size of the file, or to so many bytes: scores hardly compress.
@@ -75,7 +76,7 @@ def load_npz(path: str | Path) -> NpzScores:
     anything but such scores, labels that disagree or lie outside ``[0, classes)``, and scores that are not finite.
     """
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             limit = max(_ALWAYS_ADMITTED, _LARGEST_RATIO * os.fstat(file.fileno()).st_size)
             content = {
                 key: _read_member(archive, f"{key}.npy", limit)
@@ -116,7 +117,7 @@ def _read_member(
         loaded = safe_loads(data, objects=True)
         if isinstance(loaded, PickledArray) and loaded.shape != shape:
             raise RefusedPickle(
-                f"{name} has the shape {shown(shape)} in its header, but {shown(loaded.shape)} inside"
+                f"{name} has the shape {printable(shape)} in its header, but {printable(loaded.shape)} inside"
             )
         return loaded
     if (
@@ -125,7 +126,7 @@ def _read_member(
         or math.prod(shape) * dtype.itemsize != len(data)
     ):
         raise RefusedPickle(
-            f"{name} has {len(data)} bytes of {dtype}, which do not fill the shape {shown(shape)}"
+            f"{name} has {len(data)} bytes of {dtype}, which do not fill the shape {printable(shape)}"
         )
     return np.ndarray(shape, dtype, data, order="F" if fortran else "C")
 
@@ -147,7 +148,7 @@ def _scores(path: str | Path, content: dict) -> NpzScores:
         raise RefusedPickle("holds no scores; those of TSN and of our tests do")
     if isinstance(scores, np.ndarray):
         if scores.dtype.kind not in "fiu" or scores.ndim != 4 or not scores.size:
-            got = f"{scores.dtype} {shown(scores.shape)}"
+            got = f"{scores.dtype} {printable(scores.shape)}"
             raise RefusedPickle(f"has scores {got}, not numbers [videos, frames, crops, classes]")
         with np.errstate(over="ignore"):
             videos = scores.astype(np.float32, copy=False)
@@ -169,11 +170,11 @@ def _agreed(labels: list | None, own: list | None, videos: int, classes: int) ->
     for row, (label, other) in enumerate(zip(labels, own or labels, strict=True), 1):
         if type(label) is not int or not 0 <= label < classes:
             raise RefusedPickle(
-                f"row {row} of {videos} has the label {shown(label)}, not an integer in [0, {classes})"
+                f"row {row} of {videos} has the label {printable(label)}, not an integer in [0, {classes})"
             )
         if label != other:
             raise RefusedPickle(
-                f"row {row} of {videos} has the label {label} in labels, but {shown(other)} beside its scores"
+                f"row {row} of {videos} has the label {label} in labels, but {printable(other)} beside its scores"
             )
     return labels
 
@@ -210,7 +211,7 @@ def _arrays(rows: list[tuple]) -> list[np.ndarray]:
         shape = array.shape if isinstance(array.shape, tuple) else ()
         if len(shape) != 3 or 0 in shape or shape[2] != (classes := classes or shape[2]):
             raise RefusedPickle(
-                f"{at} has scores of shape {shown(array.shape)}, not [frames, crops, {classes or 'classes'}]"
+                f"{at} has scores of shape {printable(array.shape)}, not [frames, crops, {classes or 'classes'}]"
             )
         with np.errstate(over="ignore"):
             videos.append(array.array().astype(np.float32, copy=False))
@@ -222,7 +223,7 @@ def _labels(labels: np.ndarray | PickledArray | list | None) -> list | None:
     if isinstance(labels, np.ndarray):
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise RefusedPickle(
-                f"has labels {labels.dtype} {shown(labels.shape)}, not integers [videos]"
+                f"has labels {labels.dtype} {printable(labels.shape)}, not integers [videos]"
             )
         return labels.tolist()
     labels = labels.objects() if isinstance(labels, PickledArray) else labels

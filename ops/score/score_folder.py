@@ -26,10 +26,10 @@ import numpy as np
 
 from ops.data.class_names import check_names
 from ops.errors import UserError
-from ops.files import atomic_write
+from ops.files import atomic_write, read_regular
 from ops.labels import as_array, differing, of_row
 from ops.score.video_ids import check_ids
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 FILE_NAME = "scores.json"
 FORMAT = 1
@@ -95,10 +95,14 @@ def read_facts(directory: str | Path) -> Facts | None:
     """What ``scores.json`` says, or None where there is no such file. Raises ``UserError`` for one that is not of this kind."""
     path = Path(directory) / FILE_NAME
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_regular(path).decode())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); run the test again, or remove it"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be read as JSON ({type(error).__name__}); run the test again, or remove it"
         ) from None
@@ -129,7 +133,7 @@ def read_facts(directory: str | Path) -> Facts | None:
         )
     want(
         protocol.get("average") in ("logits", "softmax"),
-        f"average is {shown(protocol.get('average'))}, neither logits nor softmax",
+        f"average is {printable(protocol.get('average'))}, neither logits nor softmax",
     )
     want(isinstance(protocol.get("dataset"), str), "has no text dataset in its protocol")
     want(
@@ -208,7 +212,7 @@ def check_same(path: str | Path, old: Facts, new: Facts, clips: bool = False) ->
     pairs.append(("weights", old.weights.get("sha256"), new.weights["sha256"]))
     pairs.append(("options", old.weights.get("options"), new.weights.get("options")))
     changes = [
-        f"{shown(key)} {_brief(before)} -> {_brief(after)}"
+        f"{printable(key)} {_brief(before)} -> {_brief(after)}"
         for key, before, after in pairs
         if before != after
     ]
@@ -218,7 +222,7 @@ def check_same(path: str | Path, old: Facts, new: Facts, clips: bool = False) ->
         row = next(
             row for row, pair in enumerate(zip(old.ids, new.ids, strict=True)) if pair[0] != pair[1]
         )
-        changes.append(f"video {row + 1} {shown(old.ids[row])} -> {shown(new.ids[row])}")
+        changes.append(f"video {row + 1} {printable(old.ids[row])} -> {printable(new.ids[row])}")
     elif old.labels.shape != new.labels.shape or len(differing(old.labels, new.labels)):
         changes.append("labels of the videos")
     if changes:
@@ -229,5 +233,5 @@ def check_same(path: str | Path, old: Facts, new: Facts, clips: bool = False) ->
 
 
 def _brief(value: object) -> str:
-    text = shown(value)
+    text = printable(value)
     return text[:12] if isinstance(value, str) and len(value) == 64 else text

@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 from ops.errors import UserError
-from ops.untrusted.safe_pickle import shown
+from ops.files import open_regular
+from ops.utils.text import printable
 
 LAST = "last.pth"
 # What a training writes. Other files in its folder, such as the scores of a test, are not the training's.
@@ -115,8 +116,8 @@ def newest(folder: str | Path) -> tuple[Path | None, list[str]]:
 def damage(path: str | Path) -> str | None:
     """What is wrong with a checkpoint file, None if its checksums are right. (``torch.load`` does not look at them.)"""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             wrong = archive.testzip()
     except Exception as error:  # a damaged file can raise nearly anything
-        return shown(str(error)) or type(error).__name__
-    return f"checksum of {shown(wrong)}" if wrong else None
+        return printable(str(error)) or type(error).__name__
+    return f"checksum of {printable(wrong)}" if wrong else None

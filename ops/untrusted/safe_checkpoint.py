@@ -17,8 +17,9 @@ from typing import ClassVar
 
 import torch
 
-from ops.untrusted.safe_pickle import shown
+from ops.files import open_regular
 from ops.untrusted.zip_members import RefusedCheckpoint, members
+from ops.utils.text import printable
 
 
 def foreign_names(path):
@@ -26,14 +27,14 @@ def foreign_names(path):
 
     Raises RefusedCheckpoint for a file that would take more memory than it holds or is damaged, and OSError.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _zip_names(data) if data[:4] == b"PK\x03\x04" else _legacy_names(data)
         except RefusedCheckpoint:
             raise
         except Exception as error:  # a damaged or hostile pickle can raise nearly anything
             raise RefusedCheckpoint(
-                f"damaged, {type(error).__name__}: {shown(str(error))}"
+                f"damaged, {type(error).__name__}: {printable(str(error))}"
             ) from None
 
 
@@ -182,7 +183,7 @@ class _Walk(pickle._Unpickler):
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if module == "torch" or module.startswith(_TORCH):
-            raise RefusedCheckpoint(f"holds {shown(full)}, which weights do not need")
+            raise RefusedCheckpoint(f"holds {printable(full)}, which weights do not need")
         self.foreign |= {
             full,
             written,
@@ -205,12 +206,12 @@ class _Walk(pickle._Unpickler):
         self._once(key, (None, storage.itemsize, size))
         if self.records is not None and size > self.records[f"{self.folder}/data/{key}"]:
             raise RefusedCheckpoint(
-                f"storage {shown(key)} has {size} bytes, more than the file has of it"
+                f"storage {printable(key)} has {size} bytes, more than the file has of it"
             )
         if view and view[0] is not None:
             key_of_view, offset, count = view[0]
             if type(key_of_view) is not str or not 0 <= offset <= offset + count <= numel:
-                raise RefusedCheckpoint(f"storage {shown(key)} has a part that is not in it")
+                raise RefusedCheckpoint(f"storage {printable(key)} has a part that is not in it")
             self._once(key_of_view, (key, offset, count))
             size = count * storage.itemsize
         return _Storage(size, storage.itemsize)
@@ -220,7 +221,7 @@ class _Walk(pickle._Unpickler):
         if key not in self.storages and facts[0] is None:
             self.stored += facts[2]
         if self.storages.setdefault(key, facts) != facts:
-            raise RefusedCheckpoint(f"says two things of storage {shown(key)}")
+            raise RefusedCheckpoint(f"says two things of storage {printable(key)}")
 
     def _tensor(self, storage, offset, size, stride, requires_grad=False, hooks=(), metadata=None):
         if (
@@ -238,11 +239,11 @@ class _Walk(pickle._Unpickler):
         )
         if (offset + extent) * storage.itemsize > storage.size:
             raise RefusedCheckpoint(
-                f"holds a tensor {shown(tuple(size))} that is not in its {storage.size} bytes"
+                f"holds a tensor {printable(tuple(size))} that is not in its {storage.size} bytes"
             )
         if math.prod(max(1, n) for n in size) * storage.itemsize > max(storage.size, _SMALL):
             raise RefusedCheckpoint(
-                f"holds a tensor {shown(tuple(size))} spread out from {storage.size} bytes"
+                f"holds a tensor {printable(tuple(size))} spread out from {storage.size} bytes"
             )
         return _Tensor()
 
@@ -276,7 +277,7 @@ class _Walk(pickle._Unpickler):
             raise RefusedCheckpoint("asks for bytes by their number")
         self.room -= len(text)
         if self.room < 0 or (isinstance(text, str) and encoding not in ("latin1", "latin-1")):
-            raise RefusedCheckpoint(f"encodes text as {shown(encoding)}")
+            raise RefusedCheckpoint(f"encodes text as {printable(encoding)}")
         return text.encode("latin1") if isinstance(text, str) else bytes(text)
 
     def _tuple(self, count):

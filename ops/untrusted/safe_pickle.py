@@ -11,10 +11,11 @@ import mmap
 import os
 import pickle
 import re
-import reprlib
 from typing import BinaryIO
 
 import numpy as np
+
+from ops.utils.text import printable
 
 
 class RefusedPickle(Exception):
@@ -54,7 +55,9 @@ class PickledArray:
             or not isinstance(self.raw, list)
             or len(self.raw) != size
         ):
-            raise RefusedPickle(f"holds no objects that fill an array of shape {shown(self.shape)}")
+            raise RefusedPickle(
+                f"holds no objects that fill an array of shape {printable(self.shape)}"
+            )
         return self.raw
 
     def array(self) -> np.ndarray:
@@ -62,7 +65,7 @@ class PickledArray:
         try:
             return self.values().reshape(self.shape, order="F" if self.fortran else "C")
         except ValueError:  # more axes than numpy has, or an empty array of absurd sizes
-            raise RefusedPickle(f"holds an array of shape {shown(self.shape)}") from None
+            raise RefusedPickle(f"holds an array of shape {printable(self.shape)}") from None
 
     def values(self) -> np.ndarray:
         """The numbers, 1-D, in the order of the file. Raises ``RefusedPickle`` when they do not fill ``shape``."""
@@ -76,7 +79,7 @@ class PickledArray:
                 raise RefusedPickle("holds an array whose data are not bytes") from None
         if len(raw) != size * self.dtype.numpy.itemsize:
             raise RefusedPickle(
-                f"holds an array of shape {shown(self.shape)} with {len(raw)} bytes of data"
+                f"holds an array of shape {printable(self.shape)} with {len(raw)} bytes of data"
             )
         return np.frombuffer(raw, self.dtype.numpy)
 
@@ -89,7 +92,7 @@ class _DType:
     def __init__(self, code, *_):
         if not isinstance(code, str) or not re.fullmatch("[fiu][248]|[iu]1", code):
             raise RefusedPickle(
-                f"holds an array of type {shown(code)}, not of numbers, and was not loaded"
+                f"holds an array of type {printable(code)}, not of numbers, and was not loaded"
             )
         self.numpy = np.dtype(code)
 
@@ -127,7 +130,7 @@ class _Global:
 
 def _encode(text, encoding):
     if encoding != "latin1":
-        raise RefusedPickle(f"encodes text as {shown(encoding)} and was not loaded")
+        raise RefusedPickle(f"encodes text as {printable(encoding)} and was not loaded")
     return text  # encoded in PickledArray.values, when it is used: a file could ask for it a million times
 
 
@@ -156,7 +159,7 @@ class _Unpickler(pickle.Unpickler):
             return self.admitted[module, name]
         kind = "torch objects" if module.split(".")[0] == "torch" else "code"
         raise RefusedPickle(
-            f"holds {kind} ({shown(f'{module}.{name}')}) and was not loaded; only numpy arrays are"
+            f"holds {kind} ({printable(f'{module}.{name}')}) and was not loaded; only numpy arrays are"
         )
 
 
@@ -205,16 +208,6 @@ def _check_opcodes(data: bytes | mmap.mmap) -> None:
         raise RefusedPickle("is truncated" if data else "is empty")
     if at < len(data) - 1:
         raise RefusedPickle(f"has {len(data) - 1 - at} bytes after its end")
-
-
-def shown(value) -> str:
-    """A value out of a file, on one line, short and printable, for a message."""
-    if isinstance(value, str):
-        return repr(value[:100])[1:-1]
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # an integer of more digits than Python converts
-        return f"<{type(value).__name__}>"
 
 
 def safe_loads(data: bytes, objects: bool = False) -> object:

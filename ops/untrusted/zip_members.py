@@ -6,7 +6,7 @@ file, its directory lies directly before that, and all members are stored as the
 
 import struct
 
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 
 class RefusedCheckpoint(Exception):
@@ -55,7 +55,9 @@ def members(data):
             or begin + sizes[0] > len(data)
             or text.lower() in places
         ):
-            raise RefusedCheckpoint(f"{shown(text)} in it is compressed, cut short or there twice")
+            raise RefusedCheckpoint(
+                f"{printable(text)} in it is compressed, cut short or there twice"
+            )
         places[text.lower()] = text, begin, sizes[0]
     if (
         at != place

@@ -4,13 +4,11 @@ Published files contain no class names; ``pretrained/manifest.json`` knows the o
 labels.
 """
 
-import json
 from pathlib import Path
 
 from ops.data.datasets import KNOWN
 from ops.data.label_orders import FOLDER, LABEL_ORDERS, moved_labels, same_classes
-
-_MANIFEST = Path(__file__).resolve().parents[2] / "pretrained" / "manifest.json"
+from ops.weights.manifest import read_manifest
 
 
 def order_warning(
@@ -33,7 +31,7 @@ def order_warning(
         return None
     entries = [
         entry
-        for entry in json.loads(_MANIFEST.read_text(encoding="utf-8"))
+        for entry in read_manifest()
         if entry["layout"] == layout and entry["num_class"] == len(names)
     ]
     entries = [entry for entry in entries if entry["file"] == Path(weights).name] or [

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from ops.errors import UserError
-from ops.files import sha256
+from ops.files import read_regular, sha256
 
 MANIFEST = Path(__file__).resolve().parents[2] / "pretrained" / "manifest.json"
 RECORDS = MANIFEST.with_name("sha256.json")
@@ -33,7 +33,7 @@ def read_records(path: Path | None = None) -> dict[str, dict]:
     """
     path = path or RECORDS
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = json.loads(read_regular(path).decode())
         if all(
             isinstance(one["id"], str) and isinstance(one["sha256"], str)
             for one in records.values()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 LENGTH_BYTES = 8
 LARGEST_HEADER = 100 * 2**20  # the limit of the format's own library
@@ -80,7 +80,9 @@ def _parse_header(text):
     except RecursionError:
         raise InvalidSafetensors("its header is nested too deeply") from None
     except ValueError as error:
-        raise InvalidSafetensors(f"its header is not valid JSON ({shown(str(error))})") from None
+        raise InvalidSafetensors(
+            f"its header is not valid JSON ({printable(str(error))})"
+        ) from None
     if not isinstance(header, dict):
         raise InvalidSafetensors("its header is not a JSON object")
     return header
@@ -96,16 +98,18 @@ def _unique_keys(pairs):
 def _place(name, entry):
     """(dtype, shape, first byte, end) of one header entry."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise InvalidSafetensors(f"tensor {shown(name)}: not dtype, shape and data_offsets")
+        raise InvalidSafetensors(f"tensor {printable(name)}: not dtype, shape and data_offsets")
     dtype = entry["dtype"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise InvalidSafetensors(f"tensor {shown(name)}: dtype {shown(str(dtype))} is unknown here")
+        raise InvalidSafetensors(
+            f"tensor {printable(name)}: dtype {printable(str(dtype))} is unknown here"
+        )
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        raise InvalidSafetensors(f"tensor {shown(name)}: its shape or offsets are no sizes")
+        raise InvalidSafetensors(f"tensor {printable(name)}: its shape or offsets are no sizes")
     first, last = offsets
     if last - first != math.prod(shape) * DTYPES[dtype].itemsize:
-        raise InvalidSafetensors(f"tensor {shown(name)}: its shape does not fit its data")
+        raise InvalidSafetensors(f"tensor {printable(name)}: its shape does not fit its data")
     return DTYPES[dtype], shape, first, last
 
 

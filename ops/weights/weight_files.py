@@ -9,7 +9,7 @@ import torch
 from ops.errors import UserError
 from ops.layouts import strip_wrappers
 from ops.untrusted.safe_checkpoint import STAND_INS, RefusedCheckpoint, foreign_names
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 from ops.weights.safetensors_reader import InvalidSafetensors, is_safetensors, read_safetensors
 
 # What training tools call the weights in their checkpoints, in the order of preference: ours and most others, then
@@ -111,7 +111,7 @@ def read_checkpoint(path):
         # torch wraps the reason in advice on how to switch the protection off.
         reason = (str(error.__context__ or error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path}: not a readable checkpoint ({shown(reason)}); is the download complete?"
+            f"{path}: not a readable checkpoint ({printable(reason)}); is the download complete?"
         ) from None
 
 
@@ -167,7 +167,7 @@ def find_weights(content, source, weights_key=None):
     known = [key for key in WEIGHT_KEYS if key in groups]
     if weights_key is not None:
         if weights_key not in groups:
-            has = f"it has {', '.join(map(shown, groups))}" if groups else "it has no such keys"
+            has = f"it has {', '.join(map(printable, groups))}" if groups else "it has no such keys"
             raise UserError(f"{source}: holds no weights under --weights_key {weights_key}; {has}")
         chosen = weights_key
     elif known:
@@ -176,7 +176,7 @@ def find_weights(content, source, weights_key=None):
         return Weights(_stripped(_tensors(content)), None, ())
     elif len(groups) > 1:
         raise UserError(
-            f"{source}: holds several sets of tensors ({', '.join(map(shown, groups))}); choose the weights with "
+            f"{source}: holds several sets of tensors ({', '.join(map(printable, groups))}); choose the weights with "
             f"--weights_key NAME"
         )
     elif groups:

@@ -20,7 +20,8 @@ from ops.score.score_folder import check_same, read_facts
 from ops.score.score_log import Finished, ScoreLog
 from ops.scores import load_scores, save_scores
 from ops.train.run_files import damage
-from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads, shown
+from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads
+from ops.utils.text import printable
 from ops.weights.weight_files import read_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -170,7 +171,7 @@ def arrays_of(value):
         value.objects() if value.size() and value.dtype.numpy.hasobject else value.array()
     elif isinstance(value, list | tuple):
         for item in value[:10]:
-            arrays_of(item) if isinstance(item, PickledArray) else shown(item)
+            arrays_of(item) if isinstance(item, PickledArray) else printable(item)
 
 
 PICKLES = [

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ops.data.datasets import dataset_name, load_class_names, resolve
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.errors import UserError
+from ops.files import read_regular
 from ops.metrics import TITLES
 from ops.optim import rate_for
 from ops.options import training_arguments
@@ -23,7 +24,7 @@ from ops.score.score_folder import Facts, read_facts
 from ops.temporal import MODULES
 from ops.testing_options import testing_arguments
 from ops.train.run_facts import digest
-from ops.untrusted.safe_pickle import shown
+from ops.utils.text import printable
 
 ROWS = Path(__file__).resolve().parents[2] / "scripts"
 STAND_INS = ("python", "python3", "torchrun", "srun", "sbatch")
@@ -100,7 +101,7 @@ def read_run(folder: str | Path) -> Run:
     when it wrote one count as not used."""
     path = Path(folder) / "args.json"
     try:
-        options = json.loads(path.read_text("utf-8"))
+        options = json.loads(read_regular(path).decode())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder}: has no args.json; give the --output_dir of a run of main.py"
@@ -123,7 +124,7 @@ def read_run(folder: str | Path) -> Run:
             or (batch and (type(value) is not int or value < 1))
         ):
             raise UserError(
-                f"{path}: {key} is {shown(value)}, which main.py does not write; give the --output_dir of a run"
+                f"{path}: {key} is {printable(value)}, which main.py does not write; give the --output_dir of a run"
             )
     scores = {
         place.parent.name: read_facts(place.parent)
@@ -209,7 +210,7 @@ def read_recipe(script: str | Path) -> Recipe:
 
 def _text(script):
     try:
-        return Path(script).read_text("utf-8")
+        return read_regular(script).decode()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not text"
         raise UserError(f"{script}: cannot be read as a script ({why}); {EXAMPLE}") from None

@@ -6,12 +6,11 @@ import tarfile
 import zlib
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ops.data.shards import BLOCK, padded
 from ops.errors import UserError
-from ops.files import atomic_write, sha256
+from ops.files import atomic_write, open_regular, sha256
 
 _TABLE_ENTRY = 100  # bytes of the JSON, more than usual names of frames need
 
@@ -93,7 +92,8 @@ def write_sample(file: BinaryIO, video: Video) -> None:
         offset = BLOCK + padded(len(contents[0][1]))
     is_folder = os.path.isdir(video.path)
     for name, path in files_of(video.path):
-        data = Path(path).read_bytes()
+        with open_regular(path) as content:
+            data = content.read()
         header = len(_header(video, _extension(name, is_folder), len(data)))
         parts.append((name, offset + header, len(data), zlib.crc32(data)))
         contents.append((_extension(name, is_folder), data))

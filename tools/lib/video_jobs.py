@@ -29,7 +29,7 @@ from ops.data.lists import read_list, resolve
 from ops.data.reader_base import UnreadableVideo
 from ops.data.templates import file_namer
 from ops.errors import UserError
-from ops.files import atomic_write
+from ops.files import atomic_write, read_regular
 from ops.jobs.locks import sole_user
 
 _OWN = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # in OUT itself
@@ -264,8 +264,8 @@ def _claim(record: Path, arguments: dict, jobs: list[Job]) -> None:
             file.write(json.dumps(arguments, indent=2) + "\n")
         return
     try:
-        there = dict(json.loads(record.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+        there = dict(json.loads(read_regular(record).decode()))
+    except (OSError, ValueError, TypeError):
         raise UserError(f"{record}: not a file of this tool; give another OUT") from None
     if there != arguments:
         changes = ", ".join(
