@@ -47,10 +47,8 @@ FREE_FIELDS = {
     "val_list",
     "class_names",
     "missing",
+    "accumulate",  # the total batch may not differ
 }
-# How the total batch is split: free at the start of an epoch, where only the total batch may not differ. Within an
-# epoch each process continues with its own part of the videos.
-SPLIT_FIELDS = {"batch_size", "accumulate"}
 
 
 def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
@@ -292,31 +290,24 @@ def validation_line(result, dataset):
 def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
     """Continue a run: fill net, optimizer, scaler and ema from one of our checkpoints.
 
-    At the start of an epoch the total batch may be split in another way (processes x videos x accumulated batches), which
-    gives the same steps up to rounding and to the batches that the BatchNorms see. Within an epoch the split must be the same.
-
-    Args:
-        path: the checkpoint.
-        recipe: the options of this run; empty to read the weights only, for an evaluation.
-        processes: how many this run has.
-
-    Returns:
-        The :class:`Start`.
-
-    Raises:
-        UserError: if the file is not a training checkpoint of this very recipe; the message names what differs.
+    recipe: the options of this run; processes: of this run, which must be as many where it goes on within an epoch. Returns
+    the :class:`Start`. Raises UserError if the file is not a training checkpoint of this very recipe; the message names what
+    differs.
     """
     content = read_checkpoint(path)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), kind) for key, kind in _STATE.items()
     ):
         raise UserError(f"--resume {path}: holds no training state (only weights?)")
+    free = set(FREE_FIELDS)
+    if not content.get("step_in_epoch") and "total_batch" in content["recipe"]:
+        # At the start of an epoch the same total batch may be split otherwise: 4 processes x 2 videos x 2 accumulated
+        # are 8 x 2 x 1 or 4 x 4 x 1. total_batch, which is part of the recipe, has to be the same.
+        free.add("batch_size")
     for what, old, new in (
         ("model", content["model"], net.spec),
         ("recipe", content["recipe"], recipe),
     ):
-        # A checkpoint without a total batch can be compared by its parts only.
-        free = FREE_FIELDS | SPLIT_FIELDS if "total_batch" in old else FREE_FIELDS
         differing = [
             key for key in new if key not in free and key in old and not _same(old[key], new[key])
         ]
@@ -327,8 +318,11 @@ def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
                 f"--output_dir to start anew"
             )
     meters = content.get("meters")
-    if recipe and meters:
-        _check_split(path, content["recipe"], len(meters), recipe, processes)
+    if recipe and meters and len(meters) != processes:
+        raise UserError(
+            f"--resume {path}: was saved within an epoch by {counted(len(meters), 'process', 'processes')}, not "
+            f"{processes}; start {len(meters)} again until the epoch ends"
+        )
     try:
         net.load_state_dict(
             content.get("trained_state_dict", content["state_dict"])
@@ -345,19 +339,4 @@ def resume(path, net, optimizer, scaler, recipe, processes=1, ema=None):
             f"--resume {path}: its training state is not one of this model ({shown(str(error))}); give another "
             f"file"
         ) from None
-    return Start(content["epoch"], content.get("step_in_epoch") or 0, meters, content["best"])
-
-
-def _check_split(path, old, old_processes, new, processes):
-    """Raise UserError unless a run that was saved within an epoch has the same split of its total batch as this one."""
-    before = [counted(old_processes, "process", "processes")]
-    now = [counted(processes, "process", "processes")]
-    for key in sorted(SPLIT_FIELDS, reverse=True):
-        if key in old and key in new:
-            before.append(f"{key} {shown(old[key])}")
-            now.append(f"{key} {shown(new[key])}")
-    if before != now:
-        raise UserError(
-            f"--resume {path}: was saved within an epoch by {', '.join(before)}, not {', '.join(now)}; "
-            f"only at the start of an epoch can this change; resume with the same until the epoch ends"
-        )
+    return Start(content["epoch"], content.get("step_in_epoch", 0), meters, content["best"])
