@@ -74,9 +74,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_names = class_names or next((one.class_names for one in facts if one.class_names), None)
     if args.csv_file:
         dataset = args.dataset or (facts[0].protocol["dataset"] if facts else None)
-        write_submission(
-            args.csv_file, need_ids(sources), scores, class_names=class_names, dataset=dataset
+        warning = write_submission(
+            args.csv_file,
+            need_ids(sources),
+            scores,
+            class_names=class_names,
+            dataset=dataset,
+            failed=any_failed(sources),
         )
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
     if args.report:
         report(
             args,

@@ -137,6 +137,29 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_class: int
     )
 
 
+def precision_recall_f1(
+    confusion: np.ndarray, videos: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of each class, floats ``[classes]`` in [0, 1].
+
+    Args:
+        confusion: counts ``[classes, classes]``, row = true class, of the videos that have a prediction.
+        videos: integers ``[classes]``, all videos of each class; those without a prediction count as wrong.
+
+    Returns:
+        Three arrays. Precision is NaN for a class that was never predicted; recall and F1 are NaN for a class without
+        videos. F1 is ``2 * correct / (videos + predicted)``, so that it is 0 for a class with videos that was never
+        predicted.
+    """
+    correct = np.diagonal(confusion).astype(np.float64)
+    predicted = confusion.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = correct / predicted
+        recall = correct / videos
+        f1 = np.where(videos > 0, 2 * correct / (videos + predicted), np.nan)
+    return precision, recall, f1
+
+
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 2 or labels.shape not in (scores.shape[:1], scores.shape):

@@ -88,8 +88,8 @@ def results_arguments(description: str, argv: Sequence[str] | None = None) -> ar
     add(
         "--report",
         metavar="DIR",
-        help="write results.json, per_class.csv, predictions.csv and report.html into this folder "
-        "(default: none)",
+        help="write results.json, per_class.csv, predictions.csv, confusion.csv, confusion.png "
+        "and report.html into this folder (default: none)",
     )
     add(
         "--csv_file",

@@ -281,11 +281,14 @@ def report(args, tests, sources):
         print(f"Class Accuracy {result.pop('mean_class'):.2f}%")
     print(f"Overall {metrics.line(result)}")
     if args.csv_file:
-        write_submission(
+        warning = write_submission(
             args.csv_file,
             sources[0].ids,
             fused,
             class_names=tests[0].facts.class_names,
             dataset=tests[0].data.name,
+            failed=fusion.any_failed(sources),
         )
         print(f"predictions written to {args.csv_file}")
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)

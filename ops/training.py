@@ -22,7 +22,7 @@ from ops.train.meters import Meters, advice
 from ops.train.run_facts import with_flip
 from ops.train.run_files import rotate
 from ops.train.steps import train_one_epoch, video_loss
-from ops.utils.text import printable
+from ops.utils.text import counted, printable
 from ops.weights.weight_files import read_checkpoint
 
 # Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
@@ -336,7 +336,7 @@ def resume(
     ):
         raise UserError(f"--resume {path}: holds no training state (only weights?)")
     free = set(FREE_FIELDS)
-    if not content.get("step_in_epoch"):
+    if not content.get("step_in_epoch") and "total_batch" in content["recipe"]:
         # At the start of an epoch the same total batch may be split otherwise: 4 processes x 2 videos x 2 accumulated
         # are 8 x 2 x 1 or 4 x 4 x 1. total_batch, which is part of the recipe, has to be the same.
         free.add("batch_size")
@@ -357,8 +357,8 @@ def resume(
     meters = content.get("meters")
     if recipe and meters and len(meters) != processes:
         raise UserError(
-            f"--resume {path}: was saved within an epoch by {len(meters)} processes, and their shares of it are "
-            f"not those of {processes}; start {len(meters)} again until the epoch ends"
+            f"--resume {path}: was saved within an epoch by {counted(len(meters), 'process', 'processes')}, not "
+            f"{processes}; start {len(meters)} again until the epoch ends"
         )
     try:
         net.load_state_dict(

@@ -65,10 +65,19 @@ def data(tmp_path_factory):
     return [str(flag) for flag in make_motion(tmp_path_factory.mktemp("motion"))]
 
 
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A folder that looks like a fresh checkout: the scripts are there, and no data, runs or weights of the user."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-    """Scripts are named as from there."""
-    monkeypatch.chdir(ROOT)
+def in_a_fresh_checkout(monkeypatch, checkout):
+    """Scripts are named as from there; data/NAME/ is searched there."""
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(recipes, "ROWS", checkout / "scripts")
 
 
 def flags_of_test(data):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from ops.metrics import (
     average_precision,
@@ -13,6 +13,7 @@ from ops.metrics import (
     evaluate,
     line,
     mean_class_accuracy,
+    precision_recall_f1,
     topk_accuracy,
 )
 
@@ -167,3 +168,11 @@ def test_several_labels():
         assert evaluate(scores, hot, failed)["map_samples"] == pytest.approx(
             100 * (0 + 1 + 1 + 0.5) / 4
         )
+
+
+def test_precision_recall_f1_against_sklearn():
+    rng = np.random.default_rng(3)
+    labels, predictions = rng.integers(0, 5, 60), rng.integers(0, 5, 60)
+    confusion = confusion_matrix(predictions, labels, 5)
+    found = precision_recall_f1(confusion, np.bincount(labels, minlength=5))
+    np.testing.assert_allclose(found, precision_recall_fscore_support(labels, predictions)[:3])

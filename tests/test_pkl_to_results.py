@@ -347,6 +347,8 @@ def test_report(scores, front, tmp_path):
     status, out, _ = front(*directories, "--report", tmp_path / "made" / "report")
     assert status == 0 and out[-4] == f"report written to {tmp_path}/made/report/report.html"
     assert sorted(path.name for path in (tmp_path / "made" / "report").iterdir()) == [
+        "confusion.csv",
+        "confusion.png",
         "per_class.csv",
         "predictions.csv",
         "report.html",

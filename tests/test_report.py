@@ -74,6 +74,8 @@ def test_results_json_has_every_test_and_the_fusion(tmp_path):
     fused = one._replace(name="fusion", line="1 1", scores=(one.scores + two.scores) / 2)
     write_report(tmp_path / "made" / "here", [one, two], fused)
     assert sorted(os.listdir(tmp_path / "made" / "here")) == [
+        "confusion.csv",
+        "confusion.png",
         "per_class.csv",
         "predictions.csv",
         "report.html",
@@ -100,19 +102,61 @@ def test_per_class_csv(tmp_path):
     tested = Tested("d", "", scores, labels, None, NAMES, True, np.array([False] * 4 + [True]))
     tested.scores[4] = -np.eye(7)[2]
     write_report(tmp_path, [tested])
-    rows = [list(row.values()) for row in rows_of(tmp_path / "per_class.csv")]
-    assert rows[0] == ["0", NAMES[0], "3", "33.3333", "100.0", "1", NAMES[1], "2"]
-    assert rows[1] == ["1", NAMES[1], "0", "", "", "", "", "0"]
-    assert rows[2] == [
-        "2",
-        NAMES[2],
-        "2",
-        "50.0",
-        "50.0",
-        "",
-        "",
-        "0",
-    ]  # the unread one is wrong, but not for another class
+    rows = rows_of(tmp_path / "per_class.csv")
+    counts = (
+        "videos",
+        "correct",
+        "predicted",
+        "precision %",
+        "recall %",
+        "F1 %",
+        "top1 %",
+        "top5 %",
+    )
+    mistake = ("most frequent wrong label", "its name", "its videos")
+    assert [rows[0][key] for key in ("label", "class name")] == ["0", NAMES[0]]
+    assert [rows[0][key] for key in counts] == [
+        *("3", "1", "1", "100.0", "33.3333", "50.0"),
+        *("33.3333", "100.0"),
+    ]
+    assert [rows[0][key] for key in mistake] == ["1", NAMES[1], "2"]
+    # A class without videos that was predicted twice, and one that was not predicted either.
+    assert [rows[1][key] for key in counts] == ["0", "0", "2", "0.0", "", "", "", ""]
+    assert [rows[3][key] for key in counts] == ["0", "0", "0", "", "", "", "", ""]
+    # The unread video is wrong, but not taken for another class.
+    assert [rows[2][key] for key in counts] == [
+        *("2", "1", "1", "100.0", "50.0", "66.6667"),
+        *("50.0", "50.0"),
+    ]
+    assert [rows[2][key] for key in mistake] == ["", "", "0"]
+
+
+def test_a_class_that_is_never_predicted_has_no_precision(tmp_path):
+    tested = Tested("d", "", np.eye(2)[[0, 0]], np.array([0, 1]), None, None, True)
+    write_report(tmp_path, [tested])
+    row = rows_of(tmp_path / "per_class.csv")[1]
+    assert [row[key] for key in ("precision %", "recall %", "F1 %")] == ["", "0.0", "0.0"]
+
+
+def test_confusion_csv(tmp_path):
+    labels = np.array([0, 0, 0, 2, 2])
+    scores = np.eye(3)[[0, 1, 1, 2, 0]]
+    failed = np.array([False] * 4 + [True])
+    tested = Tested("d", "", scores, labels, None, ["a", "=b", 'c"'], True, failed)
+    write_report(tmp_path, [tested])
+    with open(tmp_path / "confusion.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["label", "class name", "a", "=b", 'c"', "not read"],
+        ["0", "a", "1", "2", "0", "0"],
+        ["1", "=b", "0", "0", "0", "0"],
+        ["2", 'c"', "0", "0", "1", "1"],
+    ]
+    write_report(tmp_path, [tested._replace(class_names=None)])
+    assert (tmp_path / "confusion.csv").read_text().splitlines()[:2] == [
+        '"label","class name",0,1,2,"not read"',
+        '0,"",1,2,0,0',
+    ]
 
 
 def test_predictions_csv(tmp_path):
@@ -141,7 +185,9 @@ def test_any_text_comes_back_from_the_csv(tmp_path_factory, texts):
 
 def test_several_labels(tmp_path):
     tested = made(multi_label=True)
+    write_report(tmp_path, [made()])
     write_report(tmp_path, [tested])
+    assert not list(tmp_path.glob("confusion.*"))  # those of the first report would be wrong
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["multi_label"] and content["tests"][0]["metrics"] == evaluate(
         tested.scores, tested.labels

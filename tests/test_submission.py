@@ -29,6 +29,35 @@ def test_others_as_names(tmp_path, dataset):
 
 
 @pytest.mark.parametrize(
+    "dataset, classes, unread, read",
+    [
+        ("somethingv2", 7, "12;;;;;\n", "a;6;0;1;2;3\n"),
+        ("somethingv2", 3, "12;;;\n", "a;0;1;2\n"),
+        ("jester", 7, "12;\n", "a;Doing g, twice\n"),
+    ],
+)
+def test_an_unreadable_video_has_no_prediction(tmp_path, dataset, classes, unread, read):
+    path = tmp_path / "x.csv"
+    warning = write_submission(
+        path,
+        ["12", "a"],
+        SCORES[:, :classes],
+        class_names=NAMES[:classes],
+        dataset=dataset,
+        failed=np.array([True, False]),
+    )
+    assert path.read_text() == unread + read
+    assert str(path) in warning and "1 of 2 videos" in warning
+
+
+def test_no_warning_where_every_video_was_read(tmp_path):
+    for failed in (None, np.zeros(2, bool)):
+        assert not write_submission(
+            tmp_path / "x.csv", ["a", "b"], SCORES, class_names=NAMES, dataset=None, failed=failed
+        )
+
+
+@pytest.mark.parametrize(
     "ids, names, message",
     [
         (["a", "b"], None, "needs the names of the classes .*--class_names"),
@@ -57,3 +86,12 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_as_many_ids_as_scores(tmp_path):
     with pytest.raises(ValueError, match="1 ids"):
         write_submission(tmp_path / "x.csv", ["a"], SCORES, class_names=NAMES, dataset=None)
+    with pytest.raises(ValueError, match="failed"):
+        write_submission(
+            tmp_path / "x.csv",
+            ["a", "b"],
+            SCORES,
+            class_names=NAMES,
+            dataset=None,
+            failed=np.zeros(3, bool),
+        )

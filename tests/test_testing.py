@@ -294,8 +294,15 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
         and row.startswith(f"3,{facts.ids[2]},")
         and row.endswith(",0")
     )
-    assert call("pkl_to_results", tmp_path / "out") == 0
-    assert "7/8 videos" in capsys.readouterr().out
+    csv_file = tmp_path / "predictions.csv"
+    assert call("pkl_to_results", tmp_path / "out", "--csv_file", csv_file) == 0
+    output = capsys.readouterr()
+    assert "7/8 videos" in output.out and "1 of 8 videos" in output.err
+    predictions = dict(line.split(";") for line in csv_file.read_text().splitlines())
+    assert [video for video, name in predictions.items() if not name] == [facts.ids[2]]
+    written = csv_file.read_bytes()
+    assert call(*flags, "--on-error", "count-wrong", "--csv_file", csv_file) == 0
+    assert "1 of 8 videos" in capsys.readouterr().err and csv_file.read_bytes() == written
 
 
 def test_bad_input_is_one_line(data, weights, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""ops/utils/text.py: what a terminal gets of texts from strangers."""
+"""ops/utils/text.py: what a terminal gets of texts from strangers, and numbers with their nouns."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from ops.utils.text import _EscapingStream, escape_controls, printable
+from ops.utils.text import _EscapingStream, counted, escape_controls, printable
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,3 +107,11 @@ def test_controls_do_not_reach_the_terminal_by_any_way():
     assert out.count(r"\x1b]0;title\x07\x9b\u202e") == 2
     assert err.count(r"\x1b]0;title\x07\x9b\u202e") == 3
     assert not set("\x1b\x07\x9b") & set(out + err)
+
+
+def test_a_number_with_its_noun():
+    assert [counted(count, "video") for count in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
+    assert [counted(count, "process", "processes") for count in (1, 3)] == [
+        "1 process",
+        "3 processes",
+    ]

@@ -175,6 +175,24 @@ def test_a_run_goes_on_with_the_same_total_batch_only(data, tmp_path, capsys):
     assert load(out / "last.pth")["step"] == 4  # of 16 videos, 8 a step, twice
 
 
+def test_the_split_of_the_total_batch_changes_only_at_the_start_of_an_epoch(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(data, out, "--epochs", 1, "--accumulate", 2) == 0
+    content = load(out / "last.pth")
+    torch.save({**content, "step_in_epoch": 1}, tmp_path / "within.pth")
+    without_total = {key: value for key, value in content["recipe"].items() if key != "total_batch"}
+    torch.save({**content, "recipe": without_total}, tmp_path / "old.pth")
+    common = ("main", "motion", "RGB", *data, *TINY, "--batch-size", 8, "--output_dir", out)
+    line = refused(capsys, *common, "--resume", tmp_path / "within.pth")
+    assert "batch_size 4 -> 8" in line
+    line = refused(capsys, *common, "--resume", tmp_path / "old.pth")
+    assert "batch_size 4 -> 8" in line
+    line = refused(capsys, *common, "--resume", "auto", "--accumulate", 2)
+    assert "total_batch 8 -> 16" in line
+    assert call(*common, "--resume", "auto") == 0
+    assert load(out / "last.pth")["step"] == 4  # of 16 videos, 8 per step, twice
+
+
 @pytest.mark.slow
 def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypatch, capsys):
     """The epoch is saved; when the run goes on, its validation is done."""

@@ -4,22 +4,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.errors import UserError
+from ops.files import atomic_write
 from ops.report.tested import Tested, study
 
 __all__ = ["Tested", "write_report"]
 
 
 def write_report(out: str | Path, tests: Sequence[Tested], fused: Tested | None = None) -> None:
-    """Write ``results.json``, ``per_class.csv``, ``predictions.csv`` and ``report.html`` into the folder ``out``, which is made
-    if it is not there; each file atomically, the page last.
+    """Write ``results.json``, ``per_class.csv``, ``predictions.csv``, ``confusion.csv``, ``confusion.png`` and ``report.html``.
 
-    ``tests``: joined already, the same videos and classes in the same order; ``fused``: their weighted mean, where there are
-    several. The tables and most of the page are of ``fused``, or of the first test where it is None. Raises ``UserError``
-    where a file cannot be written and ``ValueError`` for no tests, no videos or shapes that do not match.
+    Each file is written atomically, the page last. Where a video can have several labels there is no confusion matrix, and
+    files of one that an earlier report left in the folder are removed.
+
+    Args:
+        out: the folder, which is created if it does not exist.
+        tests: joined already, the same videos and classes in the same order.
+        fused: their weighted mean, where there are several. The tables and most of the page are of it, or of the first
+            test where it is None.
+
+    Raises:
+        UserError: where a file cannot be written.
+        ValueError: for no tests, no videos or shapes that do not match.
     """
     _check([*tests, *([fused] if fused else [])])
     # Not at the top: matplotlib takes long to load, and a test without a report does without it.
-    from ops.report import page, tables
+    from ops.report import confusion, confusion_image, page, tables
 
     studied = [(tested, study(tested)) for tested in tests]
     fusion = (fused, study(fused)) if fused else None
@@ -29,6 +38,16 @@ def write_report(out: str | Path, tests: Sequence[Tested], fused: Tested | None 
         tables.write_results(out / "results.json", studied, fusion)
         tables.write_per_class(out / "per_class.csv", *(fusion or studied[0]))
         tables.write_predictions(out / "predictions.csv", *(fusion or studied[0]))
+        shown, found = fusion or studied[0]
+        if shown.multi_label:
+            (out / "confusion.csv").unlink(missing_ok=True)
+            (out / "confusion.png").unlink(missing_ok=True)
+        else:
+            tables.write_confusion(out / "confusion.csv", shown, found)
+            names = [shown.class_name(label) for label in range(shown.classes)]
+            picture = confusion_image.confusion_png(confusion.confusion_of(shown, found), names)
+            with atomic_write(out / "confusion.png") as file:
+                file.write(picture)
         page.write_page(out / "report.html", studied, fusion)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written ({error.strerror})") from None

@@ -26,6 +26,12 @@ def levels(confusion: np.ndarray) -> np.ndarray:
     return ((shares > 0) + np.searchsorted(EDGES, shares, side="right")).astype(np.uint8)
 
 
+def level_names() -> list[str]:
+    """What each of ``LIGHT`` and ``DARK`` stands for: ``none``, ``0–2 %``, ..."""
+    limits = [0, *(round(100 * edge) for edge in EDGES), 100]
+    return ["none", *(f"{low}–{high} %" for low, high in pairwise(limits))]
+
+
 def cell_size(classes: int) -> int:
     """Pixels of a cell on the page."""
     return (
@@ -101,14 +107,12 @@ def heat_map(confusion: np.ndarray, names: list[str], alt: str) -> Html:
 
 def legend() -> Html:
     """The colours in words, for below the picture."""
-    limits = [0, *(round(100 * edge) for edge in EDGES), 100]
-    words = ["none", *(f"{low}–{high} %" for low, high in pairwise(limits))]
     return tag(
         "p",
         tag("span", "Share of the videos of a row:"),
         *(
             tag("span", tag("i", style=f"background:var(--heat{place})"), " ", word, class_="key")
-            for place, word in enumerate(words)
+            for place, word in enumerate(level_names())
         ),
         class_="legend",
     )
@@ -121,7 +125,7 @@ def style() -> Html:
         return (
             ":root{"
             + "".join(
-                f"--heat{place}:{colour};--on{place}:{_writing(colour)};"
+                f"--heat{place}:{colour};--on{place}:{text_color(colour)};"
                 for place, colour in enumerate(colours)
             )
             + "}"
@@ -130,7 +134,7 @@ def style() -> Html:
     return Html(f"{rule(LIGHT)}@media screen and (prefers-color-scheme:dark){{{rule(DARK)}}}")
 
 
-def _writing(colour: str) -> str:
+def text_color(colour: str) -> str:
     """Black or white, whichever stands out more from ``colour`` (relative luminance of WCAG 2)."""
     red, green, blue = (
         channel**2.2 for channel in np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255

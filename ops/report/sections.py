@@ -176,7 +176,7 @@ def confusions(tested: Tested, found: Findings) -> Html:
             "p",
             "A row is a true class, a column what was predicted.",
             similar,
-            " Point at a cell to read it.",
+            " Point at a cell to read it. The counts are in confusion.csv.",
             class_="soft",
         ),
         tag(

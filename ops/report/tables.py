@@ -1,4 +1,4 @@
-"""The report as data: results.json, per_class.csv and predictions.csv."""
+"""The report as data: results.json, per_class.csv, confusion.csv and predictions.csv."""
 
 import csv
 import json
@@ -9,11 +9,12 @@ import numpy as np
 
 from ops.files import atomic_write
 from ops.labels import of_row
+from ops.metrics import precision_recall_f1
 from ops.report.confusion import confusion_of
 from ops.report.tested import Findings, Tested, class_accuracy
 
 FORMAT = (
-    1  # of results.json and both tables: raised when a key or a column changes its meaning or goes
+    1  # of results.json and the tables: raised when a key or a column changes its meaning or goes
 )
 
 
@@ -48,46 +49,84 @@ def _result(tested: Tested, found: Findings) -> dict:
 
 
 def write_per_class(path: Path, tested: Tested, found: Findings) -> None:
-    """Write ``per_class.csv``, atomically: one line a class, in label order; percentages are empty for a class without
-    videos, names without class names."""
+    """Write ``per_class.csv``, atomically: one line per class, in label order.
+
+    A percentage that is not defined is empty: recall, F1, top1 and top5 of a class without videos, precision of a class
+    that was never predicted. Names are empty without class names.
+    """
     with atomic_write(path, "w") as file:
         writer = _writer(file)
         if tested.multi_label:
-            writer.writerow(["label", "class name", "positives", "AP %"])
-            for label, positives in enumerate(tested.videos_of_class.tolist()):
-                writer.writerow(
-                    [label, _name(tested, label), positives, _percent(found.precision[label])]
-                )
-            return
+            _write_positives(writer, tested, found)
+        else:
+            _write_classes(writer, tested, found)
+
+
+def _write_positives(writer, tested: Tested, found: Findings) -> None:
+    writer.writerow(["label", "class name", "positives", "AP %"])
+    for label, positives in enumerate(tested.videos_of_class.tolist()):
+        writer.writerow([label, _name(tested, label), positives, _percent(found.precision[label])])
+
+
+def _write_classes(writer, tested: Tested, found: Findings) -> None:
+    writer.writerow(
+        [
+            "label",
+            "class name",
+            "videos",
+            "correct",
+            "predicted",
+            "precision %",
+            "recall %",
+            "F1 %",
+            "top1 %",
+            "top5 %",
+            "most frequent wrong label",
+            "its name",
+            "its videos",
+        ]
+    )
+    confusion = confusion_of(tested, found)
+    videos = tested.videos_of_class
+    correct = np.diagonal(confusion).tolist()
+    predicted = confusion.sum(axis=0).tolist()
+    precision, recall, f1 = precision_recall_f1(confusion, videos)
+    top1, top5 = (class_accuracy(tested, found.rank <= min(k, tested.classes)) for k in (1, 5))
+    np.fill_diagonal(confusion, 0)
+    for label, wrong in enumerate(confusion.argmax(axis=1).tolist()):
+        count = int(confusion[label, wrong])
+        mistake = [wrong, _name(tested, wrong), count] if count else ["", "", 0]
         writer.writerow(
             [
-                "label",
-                "class name",
-                "videos",
-                "top1 %",
-                "top5 %",
-                "most frequent wrong label",
-                "its name",
-                "its videos",
+                label,
+                _name(tested, label),
+                int(videos[label]),
+                correct[label],
+                predicted[label],
+                _percent(100 * precision[label]),
+                _percent(100 * recall[label]),
+                _percent(100 * f1[label]),
+                _percent(top1[label]),
+                _percent(top5[label]),
+                *mistake,
             ]
         )
-        confusion = confusion_of(tested, found)
-        np.fill_diagonal(confusion, 0)
-        videos = tested.videos_of_class
-        top1, top5 = (class_accuracy(tested, found.rank <= min(k, tested.classes)) for k in (1, 5))
-        for label, wrong in enumerate(confusion.argmax(axis=1).tolist()):
-            count = int(confusion[label, wrong])
-            mistake = [wrong, _name(tested, wrong), count] if count else ["", "", 0]
-            writer.writerow(
-                [
-                    label,
-                    _name(tested, label),
-                    int(videos[label]),
-                    _percent(top1[label]),
-                    _percent(top5[label]),
-                    *mistake,
-                ]
-            )
+
+
+def write_confusion(path: Path, tested: Tested, found: Findings) -> None:
+    """Write ``confusion.csv``, atomically: one line per true class and one column per predicted class, in label order.
+
+    The last column counts the videos that could not be read, so that a line adds up to the videos of its class. Columns
+    are headed by the names of the classes, or by their labels without class names.
+    """
+    confusion = confusion_of(tested, found)
+    not_read = np.bincount(tested.labels[~tested.read], minlength=tested.classes).tolist()
+    columns = tested.class_names or list(range(tested.classes))
+    with atomic_write(path, "w") as file:
+        writer = _writer(file)
+        writer.writerow(["label", "class name", *columns, "not read"])
+        for label, counts in enumerate(confusion.tolist()):
+            writer.writerow([label, _name(tested, label), *counts, not_read[label]])
 
 
 def write_predictions(path: Path, tested: Tested, found: Findings) -> None:

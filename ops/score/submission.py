@@ -18,18 +18,33 @@ def write_submission(
     *,
     class_names: Sequence[str] | None,
     dataset: str | None,
-) -> None:
-    """Write one line a video, atomically: ``id;p1;p2;p3;p4;p5`` for ``somethingv2``, else ``id;class name``.
+    failed: np.ndarray | None = None,
+) -> str | None:
+    """Write one line per video, atomically: ``id;p1;p2;p3;p4;p5`` for ``somethingv2``, else ``id;class name``.
 
-    ``scores`` floats ``[V, classes]``; p1 to p5 are the labels of the best five classes (of equal scores the lower
-    label first; fewer where there are fewer classes). The folder is made if it is not there. Raises ``UserError``,
-    before anything is written, when names are needed and there is not one for each class, for ids and names that
-    hold ``;`` or a line break, an id that comes twice, and a file that cannot be written; ``ValueError`` when there are
-    not as many ids as scores.
+    A video that could not be read has no prediction: its line is the id and empty fields.
+
+    Args:
+        path: the file; its folder is created if it does not exist.
+        ids: one id per video.
+        scores: floats ``[V, classes]``; p1 to p5 are the labels of the best five classes (of equal scores the lower
+            label first; fewer where there are fewer classes).
+        class_names: in label order; not needed for ``somethingv2``.
+        dataset: the name of the dataset, which decides the format.
+        failed: bool ``[V]``, the videos that could not be read; None: all were read.
+
+    Returns:
+        A warning that says how many predictions are empty, None if all are there.
+
+    Raises:
+        UserError: before anything is written, when names are needed and there is not one for each class, for ids and
+            names that hold ``;`` or a line break, for a duplicate id, and for a file that cannot be written.
+        ValueError: when ``ids`` or ``failed`` are not as many as the scores.
     """
     scores = np.asarray(scores)
-    if scores.ndim != 2 or len(ids) != len(scores):
-        raise ValueError(f"scores {scores.shape} and {len(ids)} ids")
+    failed = np.zeros(len(ids), bool) if failed is None else np.asarray(failed, bool)
+    if scores.ndim != 2 or len(ids) != len(scores) or failed.shape != (len(ids),):
+        raise ValueError(f"scores {scores.shape}, {len(ids)} ids and failed {failed.shape}")
     _check_texts(path, "id", ids)
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
@@ -39,17 +54,23 @@ def write_submission(
     best = np.argsort(-scores, axis=1, kind="stable")
     if dataset == "somethingv2":
         answers = [";".join(map(str, row)) for row in best[:, :5].tolist()]
+        no_answer = ";" * (min(5, scores.shape[1]) - 1)
     else:
         names = _names(path, class_names, scores.shape[1])
         answers = [names[label] for label in best[:, 0]]
+        no_answer = ""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "w") as file:
-            file.writelines(
-                f"{video};{answer}\n" for video, answer in zip(ids, answers, strict=True)
-            )
+            for video, answer, unread in zip(ids, answers, failed, strict=True):
+                file.write(f"{video};{no_answer if unread else answer}\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    count = int(failed.sum())
+    if not count:
+        return None
+    predictions = "1 prediction is" if count == 1 else f"{count} predictions are"
+    return f"{path}: {count} of {len(ids)} videos could not be read, so {predictions} left empty"
 
 
 def _names(path: str | Path, class_names: Sequence[str] | None, classes: int) -> Sequence[str]:

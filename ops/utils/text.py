@@ -1,4 +1,4 @@
-"""Text from files, names and paths, made safe for a terminal and for a log."""
+"""Text for messages: values and names made safe for a terminal and a log, numbers with their nouns."""
 
 import io
 import re
@@ -79,3 +79,16 @@ def protect_output() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, _EscapingStream(stream))
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: ``1 video``, ``12 videos``.
+
+    Args:
+        count: any integer.
+        singular: the noun for exactly one.
+        plural: the noun for any other number; None: the singular with an ``s``.
+    """
+    if count == 1:
+        return f"1 {singular}"
+    return f"{count} {plural or singular + 's'}"

@@ -184,7 +184,7 @@ def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
     for process in processes:
         process.join(60)
     assert {process.exitcode for process in processes} == {2}
-    assert "was saved within an epoch by 1 processes" in (tmp_path / "two0").read_text()
+    assert "was saved within an epoch by 1 process, not 2" in (tmp_path / "two0").read_text()
     assert call("main", *command, "--output_dir", tmp_path / "out") == 0
     check_same(tmp_path / "out", tmp_path / "whole")
 
