@@ -2,10 +2,12 @@
 
 import struct
 from contextlib import suppress
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
+
+from ops.data.containers import Opener, open_container
 
 _MATRIX = struct.Struct("=9i")  # row by row; see av_display_rotation_get in libavutil/display.h
 
@@ -63,19 +65,20 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     return Orientation(False, a < 0, d < 0)
 
 
-def probe_orientation(source: str | BinaryIO) -> tuple[Orientation, str]:
+def probe_orientation(path: str, file: Opener | None = None) -> tuple[Orientation, str]:
     """The orientation of the first frame of a video, and the container that it is in.
 
     Args:
-        source: the file, or its path.
+        path, file: as of `open_container`.
 
     Returns:
         The orientation and FFmpeg's name of the container; upright and "" where FFmpeg cannot
         read the file.
+
+    Raises:
+        UnreadableVideo: as `open_container` does.
     """
-    if isinstance(source, str):
-        source = f"file:{source}"  # else FFmpeg takes what stands before a colon for a protocol
-    with suppress(av.FFmpegError, IndexError), av.open(source, metadata_errors="replace") as video:
+    with suppress(av.FFmpegError, IndexError), open_container(path, file) as video:
         video.streams.video[0].codec_context.thread_count = 1
         for frame in video.decode(video=0):
             return orientation_of(frame), video.format.name

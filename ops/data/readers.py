@@ -73,11 +73,11 @@ class DecordReader(Reader):
             raise UnreadableVideo(self.path, self._reason(error)) from None
         if not len(self._video):
             raise UnreadableVideo(self.path, "no frame can be decoded")
-        self._mirrored_axis = self._find_mirrored_axis()
+        self._mirrored_axis = self._find_mirrored_axis(file)
 
-    def _find_mirrored_axis(self) -> int | None:
+    def _find_mirrored_axis(self, file: Callable[[], BinaryIO] | None) -> int | None:
         """The axis of ``[n, H, W, C]`` to reverse: of a display matrix decord applies the rotation alone."""
-        orientation, container = probe_orientation(self._file())
+        orientation, container = probe_orientation(self.path, file)
         if orientation != Orientation() and not container.startswith("mov"):
             reason = "decord reads display matrices of mov and mp4 only; use --decoder pyav"
             raise UnreadableVideo(self.path, reason)
