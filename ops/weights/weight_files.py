@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from ops.errors import UserError
+from ops.files import open_regular
 from ops.layouts import strip_wrappers
 from ops.untrusted.safe_checkpoint import STAND_INS, RefusedCheckpoint, foreign_names
 from ops.utils.text import printable
@@ -87,7 +88,7 @@ def read_checkpoint(path):
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(_START)
         _check_download(path, start)
         if is_safetensors(start) or path.suffix == ".safetensors":
