@@ -16,15 +16,15 @@ import torch
 
 from ops import checkpoints, distributed, training
 from ops.data.clips import TestDataset, TrainDataset
-from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
+from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
 from ops.jobs.meeting import variable
 from ops.logs import RunLog
 from ops.models import TSN
-from ops.optim import learning_rate, parameter_groups, rate_for
-from ops.options import OPTIONS, training_arguments
+from ops.optim import describe_schedule, learning_rate, parameter_groups, rate_for
+from ops.options import OPTIONS, parse_training
 from ops.temporal import MODULES
 from ops.train.mixing import mixer
 from ops.train.run_facts import digest, write_settings
@@ -34,12 +34,12 @@ from ops.weights.pretrained import fetch
 
 
 def main():
-    args = training_arguments(__doc__)
+    args, notes = parse_training(__doc__)
     with distributed.start(args.device, args.local_rank, args.deterministic) as world:
-        train(args, world)
+        train(args, notes, world)
 
 
-def train(args, world):
+def train(args, notes, world):
     folder = Path(args.output_dir)
     if world.is_main and not args.evaluate:
         check_folder(args, folder)
@@ -50,25 +50,28 @@ def train(args, world):
         **some(args, "train_list val_list root_path num_class class_names image_tmpl"),
     )
     names = load_class_names(data)
-    labels = None if args.no_flip else flip_map(data, names)
-    lists, warnings = training_lists(
+    args.flip, flip_reason = choose_flip(data, args.flip, args.module, MODULES[args.module].flips)
+    labels = flip_map(data, names, args.flip)
+    lists, list_warnings = training_lists(
         data,
         args.modality,
         evaluate=args.evaluate,
         skip_missing=args.missing == "skip",
         decoder=None if args.dry_run else args.decoder,
     )
-    for warning in warnings * world.is_main:
-        print(f"warning: {warning}")
-    module_note = vars(args).pop("module_note")
-    if world.is_main and module_note:
-        print(module_note)
     checkpoint, damaged = find_checkpoint(args, world)
     if args.evaluate and not checkpoint:
         raise UserError("-e needs --resume with the checkpoint to evaluate")
     net, groups = make_network(args, data, names, world, replaced=checkpoint is not None)
     total = world.size * args.batch_size * args.accumulate
-    lr, rate = rate_for(total, args.lr, args.lr_batch, args.scale_lr)
+    lr, rate, rate_warning = rate_for(total, args.lr, args.lr_batch, args.scale_lr)
+    schedule_options = {
+        "lr": lr,
+        "decay_rate": args.lr_decay_rate,
+        "warmup_epochs": args.warmup_epoch,
+        **some(args, "epochs lr_steps warmup_multiplier min_lr"),
+    }
+    course, course_warning = describe_schedule(args.lr_scheduler, **schedule_options)
     optimizer = torch.optim.SGD(groups, lr, momentum=args.momentum)
     loaders = make_loaders(args, data, lists, labels, net, world)
     about = (
@@ -76,10 +79,16 @@ def train(args, world):
         f"{world.size} processes x {args.batch_size} videos x {args.accumulate} accumulated; {rate}, {args.lr_policy}; "
         f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}"
     )
+    flips = f"{describe_flip(data, labels)} ({args.flip}: {flip_reason})"
+    first_lines = [*notes, about, f"schedule: {course}", flips]
+    list_warnings = [f"warning: {text}" for text in list_warnings]
+    first_lines += list_warnings
+    first_lines += [f"warning: {text}" for text in (rate_warning, course_warning) if text]
     if args.dry_run:
         if world.is_main:
             counts = ", ".join(f"{len(videos)} {name} videos" for name, videos in lists.items())
-            print(f"dry run: {about}; {counts}, {data.num_class} classes; nothing was trained")
+            print("\n".join(first_lines))
+            print(f"dry run: {counts}, {data.num_class} classes; nothing was trained")
         return
     recipe = {**vars(args), "dataset": data.name, "total_batch": total}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
@@ -98,7 +107,8 @@ def train(args, world):
             net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size
         )
         if world.is_main:
-            print(training.validation_line(result, loaders[-1].dataset))
+            validation = training.validation_line(result, loaders[-1].dataset)
+            print("\n".join([*notes, *list_warnings, validation]))
         return
     ema = training.averaged(net, args.ema) if args.ema else None
     start = resume(recipe, world.size, ema) if checkpoint else training.Start()
@@ -119,10 +129,11 @@ def train(args, world):
                 class_names_sha256=digest(names),
                 videos={name: len(videos) for name, videos in lists.items()},
             )
-        log.say(about)
+        for line in first_lines:
+            log.say(line)
         log.say(
             f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
-            f"{'no flips' if labels is None else describe_flip(data, labels)}; writing to {folder}/"
+            f"writing to {folder}/"
         )
         if checkpoint:
             for warning in damaged:
@@ -132,12 +143,9 @@ def train(args, world):
             )
         schedule = partial(
             learning_rate,
-            lr=lr,
             steps_per_epoch=len(loaders[0]) // args.accumulate,
             scheduler=args.lr_scheduler,
-            decay_rate=args.lr_decay_rate,
-            warmup_epochs=args.warmup_epoch,
-            **some(args, "epochs lr_steps warmup_multiplier min_lr"),
+            **schedule_options,
         )
         best = training.fit(
             net,

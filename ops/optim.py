@@ -58,20 +58,66 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
 
 
 def rate_for(batch, lr, lr_batch=None, scale=False):
-    """The learning rate of a run whose total batch is ``batch``, and a line that explains it.
+    """The learning rate of a run, scaled linearly to its total batch if asked.
 
-    lr is meant for a total batch of lr_batch (None: of any), and is scaled linearly to this run's with ``scale`` (Goyal et al.,
-    arXiv 1706.02677, section 2.1).
+    Source: Goyal et al., arXiv 1706.02677, section 2.1.
+
+    Args:
+        batch: total batch of this run.
+        lr: learning rate as given.
+        lr_batch: total batch that lr was tuned for; None: this run's.
+        scale: whether to scale lr by ``batch / lr_batch``.
+
+    Returns:
+        ``(rate, text, warning)``: the rate of this run, a few words for the log, and a warning if
+        lr was tuned for another batch and is not scaled, else None.
     """
     if lr_batch in (None, batch):
-        return lr, f"lr {lr:g}"
+        return lr, f"lr {lr:g}", None
     scaled = lr * batch / lr_batch
     if scale:
-        return scaled, f"lr {scaled:g} = {lr:g} x {batch} / {lr_batch}"
-    return (
-        lr,
-        f"lr {lr:g}, WHICH IS MEANT FOR A TOTAL BATCH OF {lr_batch}: --scale_lr would make it {scaled:g}",
+        return scaled, f"lr {scaled:g} = {lr:g} x {batch} / {lr_batch}", None
+    warning = (
+        f"lr {lr:g} was tuned for a total batch of {lr_batch} (this run: {batch}); "
+        f"--scale_lr would use {scaled:g}"
     )
+    return lr, f"lr {lr:g}", warning
+
+
+def describe_schedule(
+    scheduler, *, lr, epochs, lr_steps, decay_rate, warmup_epochs, warmup_multiplier, min_lr
+):
+    """The course of the learning rate for the log, and a warning for steps after the last epoch.
+
+    The warning is None where all steps are reached.
+    The arguments are those of :func:`learning_rate`.
+    """
+    warmup = ""
+    if warmup_epochs:
+        start = f"{lr / warmup_multiplier:g}"
+        warmup = f"warm-up from {start} over {_epochs(warmup_epochs)}, then "
+    ending = f"{_epochs(epochs)} in all"
+    if scheduler == "cosine":
+        return f"{warmup}cosine from {lr:g} to {min_lr:g} in every step; {ending}", None
+    if scheduler == "cosine-epoch":
+        return f"{warmup}cosine from {lr:g} towards 0, once per epoch; {ending}", None
+    reached = [math.ceil(step) for step in lr_steps if math.ceil(step) < epochs]
+    missed = [f"{step:g}" for step in lr_steps if math.ceil(step) >= epochs]
+    steps = (
+        f"x {decay_rate:g} after epoch {', '.join(map(str, reached))}" if reached else "constant"
+    )
+    warning = None
+    if missed:
+        given = " ".join(f"{step:g}" for step in lr_steps)
+        warning = (
+            f"--lr_steps {given}: a run of --epochs {epochs} ends before {', '.join(missed)}; "
+            f"give the steps of a run of this length"
+        )
+    return f"{warmup}lr {lr:g}, {steps}; {ending}", warning
+
+
+def _epochs(number):
+    return f"{number} epoch{'' if number == 1 else 's'}"
 
 
 def learning_rate(
@@ -89,9 +135,10 @@ def learning_rate(
 ):
     """Base learning rate of an optimiser step, a pure function (TDN ops/lr_scheduler.py; TSM main.py).
 
-    step: number of optimiser steps taken before; lr_steps: epochs at which "step" multiplies by decay_rate. Warm-up rises
-    linearly from ``lr / warmup_multiplier`` to lr; "cosine" then falls from lr to min_lr at the end of the last epoch, and
-    "cosine-epoch", TSM's, from lr towards 0 in one step an epoch.
+    step: number of optimiser steps taken before; lr_steps: epochs at which "step" multiplies by
+    decay_rate, a fractional one at the start of the next epoch, as in TSM. Warm-up rises linearly
+    from ``lr / warmup_multiplier`` to lr; "cosine" then falls from lr to min_lr at the end of the
+    last epoch, and "cosine-epoch", TSM's, from lr towards 0 in one step an epoch.
     """
     warmup = warmup_epochs * steps_per_epoch
     if step < warmup:
@@ -101,7 +148,8 @@ def learning_rate(
     if scheduler == "cosine":
         share = (step - warmup) / max(1, epochs * steps_per_epoch - warmup)
         return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * min(1, share))) / 2
-    return lr * decay_rate ** sum(step >= milestone * steps_per_epoch for milestone in lr_steps)
+    epoch = step // steps_per_epoch
+    return lr * decay_rate ** sum(epoch >= milestone for milestone in lr_steps)
 
 
 def set_learning_rate(optimizer, lr):

@@ -4,8 +4,11 @@ Defaults are shown by ``--help`` and saved with the run.
 """
 
 import argparse
+import sys
 
-from ops.backbones import ARCHS
+from ops.backbones import ARCHS, is_resnet
+from ops.cli import legacy
+from ops.data.dataset_files import FLIPS
 from ops.data.datasets import KNOWN, dataset_name
 from ops.data.readers import DECODERS
 from ops.data.sampling import TRAIN_SAMPLINGS
@@ -13,11 +16,9 @@ from ops.errors import UserError
 from ops.flag_types import (
     count,
     interval,
-    is_bce,
     positive,
     rate,
     share,
-    tsm_schedule,
     zero_or_more,
 )
 from ops.models import CONSENSUS, MODALITIES
@@ -45,7 +46,12 @@ class _Parser(argparse.ArgumentParser):
 def base_parser(description):
     """A parser that knows the data set, and takes no abbreviations."""
     # No abbreviations: an unknown flag is an error, today and after new flags have come.
-    parser = _Parser(description=description, formatter_class=_Help, allow_abbrev=False)
+    parser = _Parser(
+        description=description,
+        formatter_class=_Help,
+        allow_abbrev=False,
+        epilog=legacy.HELP_NOTE,
+    )
     parser.add_argument(
         "dataset",
         help=f"{', '.join(KNOWN)}, a file NAME.toml or its folder, or another name with the list "
@@ -75,7 +81,6 @@ def add_data(parser, lists):
     )
     group.add_argument(
         "--multi_label",
-        "--multi_class",
         action="store_true",
         help="a video can have several labels, `video 3,17` in the lists: binary cross-entropy, mAP",
     )
@@ -110,7 +115,7 @@ def add_data(parser, lists):
     )
 
 
-ALIASES = {"shift": "tsm", "tam": "tam", "self_conv": "tam", "tin": "tin"}  # flags of the originals
+DEFAULT_MODULE = "tdn"
 OPTIONS = ("shift_div", "shift_place", "shift_direction")  # of the temporal modules
 
 
@@ -145,9 +150,10 @@ def _add_train_sampling(parser):
         help="one frame of each of T equal parts, or T frames of a window of 64",
     )
     group.add_argument(
-        "--no_flip",
-        action="store_true",
-        help="do not mirror training clips (default: half of them, with their labels, as docs/data.md says)",
+        "--flip",
+        choices=FLIPS,
+        help="mirror half of the training clips and swap labels by the class names or by the "
+        "dataset's flip_pairs; none mirrors no clip (default: as the module's authors train the dataset, docs/data.md)",
     )
     group.add_argument(
         "--dense_sample",
@@ -199,11 +205,10 @@ def training_parser(description):
     parser.add_argument("modality", choices=tuple(MODALITIES), help="what a frame is")
     for name, purpose in (("train", "to train on"), ("val", "to validate on")):
         parser.add_argument(
-            f"{name}_list",
+            f"positional_{name}_list",
             nargs="?",
-            default=argparse.SUPPRESS,
             metavar=f"{name.upper()}_LIST",
-            help=f"videos {purpose}, as --{name}_list",
+            help=f"videos {purpose}, as --{name}_list (tsn-pytorch's form)",
         )
     add_data(parser, (("train_list", "videos to train on"), ("val_list", "videos to validate on")))
     _add_train_sampling(parser)
@@ -218,12 +223,14 @@ def training_parser(description):
     group.add_argument(
         "--module",
         choices=tuple(MODULES),
-        help="temporal module; tsn is none (default: tdn, or what the next flags say)",
+        help="temporal module; tsn is none (default: tsn where tdn is impossible or a flag of "
+        "tsn-pytorch is given, "
+        "else tdn; the first line of the log names it)",
     )
-    for flag, module in ALIASES.items():
+    for flag, module in legacy.MODULE_FLAGS.items():
         group.add_argument(
             f"--{flag}",
-            dest="aliases",
+            dest="module_flags",
             action="append_const",
             const=module,
             default=argparse.SUPPRESS,
@@ -333,14 +340,6 @@ def training_parser(description):
         "--lr_scheduler", choices=SCHEDULERS, default="step", help="course of the learning rate"
     )
     group.add_argument(
-        "--lr_type",
-        dest="lr_scheduler",
-        type=tsm_schedule,
-        metavar="{step,cos}",
-        default=argparse.SUPPRESS,
-        help="TSM's names of step and cosine-epoch",
-    )
-    group.add_argument(
         "--lr_steps",
         type=float,
         nargs="+",
@@ -370,14 +369,6 @@ def training_parser(description):
         "--fc_lr5",
         action=argparse.BooleanOptionalAction,
         help="with groups: the classifier learns 5 times as fast (default: if it is new)",
-    )
-    group.add_argument(
-        "--loss_type",
-        dest="multi_label",
-        type=is_bce,
-        metavar="{nll,bce}",
-        default=argparse.SUPPRESS,
-        help="TIN's name of --multi_label: bce",
     )
     group.add_argument(
         "--label_smoothing", type=share, default=0.0, metavar="P", help="of the cross-entropy"
@@ -436,8 +427,11 @@ def training_parser(description):
     )
     group.add_argument(
         "--resume",
+        nargs="?",
+        const="auto",
+        type=legacy.resume_source,
         metavar="WHAT",
-        help="auto (the last checkpoint of output_dir, if any) or a file",
+        help="auto (the last checkpoint of output_dir, if any; so is --resume alone) or a file",
     )
     group.add_argument(
         "--overwrite",
@@ -480,6 +474,7 @@ def training_parser(description):
         help="a line to the log every N steps",
     )
     add_runtime(parser)
+    legacy.add_training_flags(parser)
     return parser
 
 
@@ -494,14 +489,14 @@ def file_template(image_tmpl, flow_prefix, modality):
     )
 
 
-def use_module_of_checkpoint(args):
-    """Set ``module`` and its options, where no flag names them, to those of the ``--tune_from`` checkpoint.
+def module_of_checkpoint(args):
+    """The module of the ``--tune_from`` checkpoint; its options become those of args that no flag gives.
 
     Args:
         args: the parsed arguments of ``main.py``, without a module.
 
     Returns:
-        A line that says what was chosen, None if the checkpoint is an image classifier and decides nothing.
+        a name of ``MODULES``, None if the checkpoint is an image classifier and decides nothing.
 
     Raises:
         UserError: the checkpoint cannot be read, or does not contain its module.
@@ -511,16 +506,14 @@ def use_module_of_checkpoint(args):
         return None
     if "module" not in file.spec:
         raise UserError(
-            f"--tune_from {file.name}: does not contain its temporal module; name the one to train with --module"
+            f"--tune_from {file.name}: does not contain its temporal module; name the one to train "
+            f"with --module"
         )
-    args.module = file.spec["module"]
-    for name in MODULES[args.module].options:
+    module = file.spec["module"]
+    for name in MODULES[module].options:
         if getattr(args, name) is None:
             setattr(args, name, file.spec.get(name))
-    return (
-        f"module {args.module}, that of {args.tune_from}; choose another one with "
-        f"--module {{{','.join(MODULES)}}}"
-    )
+    return module
 
 
 # Every backbone halves the sides of its input five times.
@@ -551,29 +544,86 @@ def check_norm_batch(args):
         )
 
 
-def training_arguments(description, argv=None):
-    """Parse the flags of ``main.py``, those of this process without ``argv``, and settle what depends on others, so that it is
-    saved and printed as used.
+def resolve_module(args, checkpoint_module=None):
+    """Choose the temporal module of a training.
 
-    ``fc_lr5`` stays None where it depends on the checkpoint to be tuned; ``module_note`` says whether that chose the module.
-    Raises UserError for flags that exclude each other.
+    Args:
+        args: the parsed arguments of ``main.py``; ``module_flags`` are the modules that flags such
+            as ``--shift`` name.
+        checkpoint_module: module of the checkpoint that ``--tune_from`` names, None without one.
+
+    Returns:
+        ``(module, note)``: a name of ``MODULES``, and a line that says why it was chosen, None
+            where a flag names it.
+
+    Raises:
+        UserError: if the flags name several modules.
     """
-    args = training_parser(description).parse_args(argv)
-    aliases = vars(args).pop("aliases", ())
-    args.module_note = None
-    if args.tune_from and not args.module and not aliases:
-        args.module_note = use_module_of_checkpoint(args)
-    named = {*aliases, *([args.module] if args.module else [])}
+    named = {*args.module_flags, *([args.module] if args.module else [])}
     if len(named) > 1:
         raise UserError(
             f"the flags name several temporal modules ({', '.join(sorted(named))}); give one"
         )
-    args.module = named.pop() if named else "tdn"
+    if named:
+        return named.pop(), None
+    others = f"choose another one with --module {{{','.join(MODULES)}}}"
+    if checkpoint_module:
+        return checkpoint_module, f"module {checkpoint_module}, that of {args.tune_from}; {others}"
+    reason = _reason_for_tsn(args)
+    if reason:
+        return "tsn", f"module tsn (no temporal module), because {reason}; {others}"
+    return DEFAULT_MODULE, f"module {DEFAULT_MODULE} by default, as no flag names one; {others}"
+
+
+def _reason_for_tsn(args):
+    """Why a command that names no module cannot mean the default one, or None."""
+    modalities = MODULES[DEFAULT_MODULE].modalities
+    if args.modality not in modalities:
+        return f"{DEFAULT_MODULE} takes {', '.join(modalities)} only"
+    if not is_resnet(args.arch):
+        return f"{DEFAULT_MODULE} runs on ResNets only"
+    if _is_tsn_pytorch(args):
+        return "the command is one of tsn-pytorch"
+    return None
+
+
+def _is_tsn_pytorch(args):
+    """Whether the command is tsn-pytorch's: lists without a flag, or ``--snapshot_pref``."""
+    return args.snapshot_pref is not None or args.positional_train_list is not None
+
+
+def parse_training(description, argv=None):
+    """Parse the flags of ``main.py`` and resolve those that depend on others.
+
+    Args:
+        description: first lines of ``--help``.
+        argv: the command line after the program's name; None takes that of this process.
+
+    Returns:
+        ``(args, notes)``: the arguments, and lines for the log about choices that no flag made and
+        flags of the originals. ``fc_lr5`` stays None where it depends on the checkpoint to be
+        tuned.
+
+    Raises:
+        UserError: for flags that exclude each other.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    args = training_parser(description).parse_args(argv)
+    args.module_flags = vars(args).pop("module_flags", ())
+    checkpoint_module = None
+    if args.tune_from and not args.module and not args.module_flags:
+        checkpoint_module = module_of_checkpoint(args)
+    args.module, module_note = resolve_module(args, checkpoint_module)
+    del args.module_flags
+    is_tsn_pytorch = _is_tsn_pytorch(args)
+    _move_positional_lists(args)
+    name, root, legacy_note = legacy.translate_training(args, argv)
+    notes = [note for note in (module_note, legacy_note) if note]
+
     row = MODULES[args.module]
-    for name, value in resolve_options(
-        args.module, {name: getattr(args, name) for name in OPTIONS}
-    ).items():
-        setattr(args, name, value)
+    options = resolve_options(args.module, {name: getattr(args, name) for name in OPTIONS})
+    for option, value in options.items():
+        setattr(args, option, value)
     args.image_tmpl = file_template(args.image_tmpl, args.flow_prefix, args.modality)
     if args.tune_from:
         args.pretrain = "none"
@@ -582,6 +632,12 @@ def training_arguments(description, argv=None):
     if not args.evaluate:
         check_norm_batch(args)
     args.lr_policy = args.lr_policy or row.lr_policy
+    if args.fc_lr5 is None and is_tsn_pytorch and args.module == "tsn":
+        args.fc_lr5 = False
+        notes.append(
+            "the classifier learns at the common rate, as in tsn-pytorch; --fc_lr5 makes it 5 "
+            "times as fast"
+        )
     if args.scale_lr and not args.lr_batch:
         raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr is meant for")
     if args.overwrite and args.resume:
@@ -590,26 +646,44 @@ def training_arguments(description, argv=None):
         raise UserError(
             "--label_smoothing is of one label a video: leave it out with --multi_label"
         )
-    name = [
-        dataset_name(args.dataset),
-        args.modality,
-        args.module,
-        args.arch,
-        f"segment{args.num_segments}",
-        f"e{args.epochs}",
-    ]
-    name += [
-        mark
-        for mark, flag in (
-            ("nl", args.non_local),
-            ("tpool", args.temporal_pool),
-            ("dense", args.sampling == "dense"),
-        )
-        if flag
-    ]
+    args.output_dir = args.output_dir or f"{root or 'runs'}/{name or _run_name(args)}"
+    return args, notes
+
+
+def training_arguments(description, argv=None):
+    """The arguments of :func:`parse_training`, without its notes."""
+    return parse_training(description, argv)[0]
+
+
+def _move_positional_lists(args):
+    """tsn-pytorch gives the lists without flags."""
+    for name in ("train_list", "val_list"):
+        value = vars(args).pop(f"positional_{name}")
+        if value is None:
+            continue
+        if getattr(args, name):
+            raise UserError(f"--{name} {getattr(args, name)} and {value}: give one list")
+        setattr(args, name, value)
+
+
+def _run_name(args):
     if args.snapshot_pref:
-        name = [args.snapshot_pref.rstrip("_"), args.modality.lower()]
-    args.output_dir = args.output_dir or "runs/" + "_".join(
-        name + ([args.suffix] if args.suffix else [])
-    )
-    return args
+        words = [args.snapshot_pref.rstrip("_"), args.modality.lower()]
+    else:
+        words = [
+            dataset_name(args.dataset),
+            args.modality,
+            args.module,
+            args.arch,
+            f"segment{args.num_segments}",
+            f"e{args.epochs}",
+        ]
+        if args.non_local:
+            words.append("nl")
+        if args.temporal_pool:
+            words.append("tpool")
+        if args.sampling == "dense":
+            words.append("dense")
+    if args.suffix:
+        words.append(args.suffix)
+    return "_".join(words)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from ops.flag_types import positive, rate, truth
 from ops.fusion import is_npz
@@ -117,6 +118,7 @@ def results_arguments(description: str, argv: Sequence[str] | None = None) -> ar
     if bool(args.sources) == bool(args.output_dir):
         parser.error("give either SOURCE or --output_dir")
     args.sources += [directory for directory in (args.output_dir, args.output_dir1) if directory]
+    args.sources = [_with_npz(source) for source in args.sources]
     args.score_weights = args.score_weights or [1.0] * len(args.sources)
     if len(args.score_weights) != len(args.sources):
         parser.error(f"--score_weights: {len(args.score_weights)} for {len(args.sources)} sources")
@@ -127,3 +129,9 @@ def results_arguments(description: str, argv: Sequence[str] | None = None) -> ar
     ):
         parser.error("--dataset is for --csv_file, --class_names for it and --report")
     return args
+
+
+def _with_npz(source: str) -> str:
+    """The file that ``--save_scores NAME`` wrote, if only ``NAME.npz`` exists."""
+    named = f"{source}.npz"
+    return named if not Path(source).exists() and Path(named).is_file() else source

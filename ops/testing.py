@@ -18,7 +18,7 @@ from ops.jobs import locks
 from ops.options import OPTIONS, file_template
 from ops.score import score_log
 from ops.score.score_folder import FILE_NAME, Facts, check_same, read_facts
-from ops.score.scoring_run import Test, save_views, score, source_of
+from ops.score.scoring_run import Test, score, source_of
 from ops.score.submission import write_submission
 from ops.temporal import MODULES
 from ops.weights.class_order import order_warning
@@ -37,6 +37,9 @@ def run(args):
         # TDN's commands name GPU 0; on a machine without one they run on the CPU, and the first line says so.
         device = device or (f"cuda:{args.gpus[0]}" if torch.cuda.is_available() else None)
     with distributed.start(device, args.local_rank, args.deterministic) as world:
+        if world.is_main:
+            for note in args.notes:
+                print(note)
         tests = prepare_all(args, quiet=not world.is_main)
         if args.dry_run:
             if world.is_main:
@@ -55,7 +58,7 @@ def run(args):
                 sources.append(source_of(test._replace(facts=facts)))
         if world.is_main:
             if args.save_scores:
-                save_views(args.save_scores, tests[0])
+                print(f"scores of each segment and crop written to {args.save_scores}")
             report(args, tests, sources)
 
 
@@ -99,7 +102,7 @@ def prepare(args, own, folder, quiet):
         weights_key=own.weights_key,
         quiet=quiet,
         module=args.module,
-        consensus="avg",
+        consensus="identity" if args.save_scores else "avg",
         **options,
     )
     if model.published and not quiet:
@@ -125,6 +128,11 @@ def prepare(args, own, folder, quiet):
             f"{own.weights} tells {model.num_class} classes apart, but {data.name} has {data.num_class}; "
             f"give the right checkpoint, data set or --num_class"
         )
+    if args.save_scores and data.multi_label:
+        raise UserError(
+            f"--save_scores {args.save_scores}: its files hold one label per video, and "
+            f"{data.name} has several"
+        )
     row = MODULES[model.spec["module"]]
     sampling = own.test_sampling or default_sampling(model, row, data)
     names = load_class_names(data)
@@ -142,6 +150,12 @@ def prepare(args, own, folder, quiet):
     if args.max_num:
         videos = videos.head(args.max_num)
     scale = args.scale_size or model.scale_size
+    crop = args.crop_size or (scale if args.full_res else model.input_size)
+    if crop > scale:
+        raise UserError(
+            f"--crop_size {crop}: larger than the short side of a scaled frame; give "
+            f"--scale_size {crop} or more"
+        )
     clips = [args.clip_index]
     if args.clip_index is None:
         clips = range(args.clips or (1 if "random" in sampling else TEST_SAMPLINGS[sampling]))
@@ -155,7 +169,7 @@ def prepare(args, own, folder, quiet):
         num_clips=args.clips,
         crops=own.test_crops,
         scale_size=scale,
-        crop_size=scale if args.full_res else model.input_size,
+        crop_size=crop,
         sampling=sampling,
         seed=args.seed,
         modality=model.modality,

@@ -3,9 +3,11 @@
 import argparse
 import os
 
+from ops.cli import legacy
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.errors import UserError
 from ops.flag_types import count, positive, rate
+from ops.models import MODALITIES
 from ops.options import (
     WEIGHTS_KEY_HELP,
     add_data,
@@ -16,6 +18,9 @@ from ops.options import (
 from ops.temporal import MODULES
 from ops.weights.weight_files import weight_file
 
+# tsn-pytorch test_models.py: its defaults, which its command relies on.
+TSN_SEGMENTS, TSN_CROPS = 25, 10
+
 
 def testing_parser(description, crops):
     """Flags of the two test fronts; crops: default of ``--test_crops``. Where several networks are tested, flags marked
@@ -25,7 +30,9 @@ def testing_parser(description, crops):
         "tsn",
         nargs="*",
         metavar="MODALITY TEST_LIST WEIGHTS",
-        help="as tsn-pytorch has them: all three, in place of --modality, --test_list and --weights",
+        help="tsn-pytorch's form, in place of --modality, --test_list and --weights; its "
+        "defaults are "
+        f"{TSN_SEGMENTS} segments and {TSN_CROPS} crops",
     )
     add_data(parser, (("val_list", "videos to score [,]"),))
     parser.add_argument(
@@ -79,7 +86,6 @@ def testing_parser(description, crops):
     group.add_argument(
         "--test_crops",
         type=_each(_crops),
-        default=[crops],
         metavar="{1,3,5,10}",
         help=f"crops of a frame [,] (default: {crops})",
     )
@@ -160,7 +166,8 @@ def testing_parser(description, crops):
     group.add_argument(
         "--save_scores",
         metavar="FILE.npz",
-        help="also write all scores to one file, as tsn-pytorch does",
+        help="also write the scores of every segment and crop to one file, as tsn-pytorch does "
+        "(.npz is added)",
     )
     group.add_argument(
         "--batch_size",
@@ -186,22 +193,33 @@ def testing_parser(description, crops):
         help="the GPU to use; for several start one process for each with torchrun",
     )
     add_runtime(parser)
+    legacy.add_testing_flags(parser)
     return parser
 
 
 def testing_arguments(description, crops, argv=None):
-    """Parse the flags of the test fronts, those of this process without ``argv``. ``models``: for each network a namespace with
-    the flags that are its own (``weights``, ``val_list`` and what else is marked [,]). Raises UserError for flags that do not
-    go together."""
+    """Parse the flags of the test scripts.
+
+    Args:
+        description: first lines of ``--help``.
+        crops: number of crops where no flag says it.
+        argv: the command line after the program's name; None takes that of this process.
+
+    Returns:
+        the arguments. ``models`` is a list with, for each network, a namespace of the flags that
+        are its own (``weights``, ``val_list`` and what else is marked [,]); ``notes`` are lines
+        for the user about flags of the originals.
+
+    Raises:
+        UserError: for flags that exclude each other.
+    """
     args = testing_parser(description, crops).parse_args(argv)
-    if args.tsn:
-        if len(args.tsn) != 3 or args.weights or args.val_list or args.modality:
-            raise UserError(
-                f"{' '.join(args.tsn)}: after the data set come no arguments, or a modality, a list and weights, "
-                f"and "
-                f"then no --modality, --test_list and --weights"
-            )
-        args.modality, args.val_list, args.weights = [args.tsn[0]], args.tsn[1], args.tsn[2]
+    legacy_note = legacy.translate_testing(args)
+    args.notes = [legacy_note] if legacy_note else []
+    _read_positionals(args)
+    args.test_crops = args.test_crops or [crops]
+    if args.save_scores and not args.save_scores.endswith(".npz"):
+        args.save_scores += ".npz"  # as numpy.savez does for the originals
     if args.sample:
         if args.test_sampling or args.clips:
             raise UserError("--sample sets --test_sampling and --clips; give it alone")
@@ -233,6 +251,31 @@ def testing_arguments(description, crops, argv=None):
         ):
             setattr(model, name, value)
     return args
+
+
+def _read_positionals(args):
+    """The arguments after the dataset: modality, list, weights (tsn-pytorch) or modality (TIN)."""
+    words = args.tsn
+    if not words:
+        return
+    if len(words) == 1 and words[0] in MODALITIES and args.weights and not args.modality:
+        args.modality = words
+        return
+    if len(words) != 3 or args.weights or args.val_list or args.modality:
+        raise UserError(
+            f"{' '.join(words)}: after the dataset come no arguments, or a modality, a list and "
+            f"weights, "
+            f"and then no --modality, --test_list and --weights"
+        )
+    args.modality, args.val_list, args.weights = [words[0]], words[1], words[2]
+    if not args.test_segments:
+        args.test_segments = [TSN_SEGMENTS]
+    if not args.test_crops:
+        args.test_crops = [TSN_CROPS]
+    if not args.test_sampling and not args.sample:
+        args.test_sampling = ["center"]
+    segments, crops = args.test_segments[0], args.test_crops[0]
+    args.notes.append(f"tsn-pytorch's form: --test_segments {segments} --test_crops {crops}")
 
 
 EACH = ("archs", "test_segments", "modality", "test_crops", "test_sampling", "weights_key")

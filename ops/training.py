@@ -19,6 +19,7 @@ from ops.errors import UserError
 from ops.jobs.stopping import Stopped, StopRequest
 from ops.score.scoring import score_videos
 from ops.train.meters import Meters, advice
+from ops.train.run_facts import with_flip
 from ops.train.run_files import rotate
 from ops.train.steps import train_one_epoch, video_loss
 from ops.untrusted.safe_pickle import shown
@@ -341,7 +342,7 @@ def resume(
         free.add("batch_size")
     for what, old, new in (
         ("model", content["model"], net.spec),
-        ("recipe", content["recipe"], recipe),
+        ("recipe", with_flip(content["recipe"], recipe.get("flip")), recipe),
     ):
         differing = [
             key for key in new if key not in free and key in old and not _same(old[key], new[key])

@@ -161,6 +161,22 @@ def test_flip_of_any_names(names):
             assert to == label
 
 
+def test_only_sides_are_sides():
+    names = [
+        "Plugging something into something but pulling it right out as you remove your hand",
+        "Leaving, with something left behind",
+        "Running right into somebody",
+        "Turning right into a street",  # a side, whose mirror class is missing
+        "Drifting right off the road",  # a side, because its mirror class is here
+        "Drifting left off the road",
+        "Raising the right hand",
+        "Walking from the right after a jump",
+        "Jumping to the left over a fence",
+        "Walking right",
+    ]
+    assert flip_label_map(names).tolist() == [0, 1, 2, -1, 5, 4, -1, -1, -1, -1]
+
+
 def test_flip_twice_is_no_flip():
     rng = np.random.default_rng(0)
     words = ["left", "right", "clockwise", "anticlockwise", "up", "hand"]

@@ -7,6 +7,7 @@ import pytest
 from ops.data.datasets import (
     KNOWN,
     Dataset,
+    choose_flip,
     dataset_name,
     describe_flip,
     flip_map,
@@ -102,6 +103,7 @@ def test_known(name):
             sampling,
             "names",
             pairs,
+            by_name=True,
         )
     )
     with pytest.raises(FrozenInstanceError):
@@ -305,7 +307,7 @@ def test_names_win_and_the_difference_is_told(tmp_path):
     labels = flip_map(dataset, load_class_names(dataset))
     assert labels[86] == 87 and labels[93] == 93 and labels[5] == -1
     assert describe_flip(dataset, labels) == (
-        "flip: 1 label pairs swapped, 1 classes never flipped "
+        "flip: 1 label pair swapped, 1 class never flipped "
         "(pairs by class names: 86/87; usual for something: 86/87 93/94 166/167)"
     )
 
@@ -369,6 +371,22 @@ def test_a_file_beside_its_lists_can_be_given_from_there(mine, monkeypatch):
     assert (dataset.class_names, dataset.train_list) == ("classes.txt", "lists/train.txt")
 
 
+def test_the_flip_is_that_of_the_flag_then_the_authors_then_the_dataset(tmp_path):
+    authors = {"something": "none"}
+    something = KNOWN["something"]
+    assert choose_flip(something, None, "tsm", authors)[0] == "none"
+    assert choose_flip(something, "names", "tsm", authors)[0] == "names"
+    assert choose_flip(KNOWN["somethingv2"], None, "tsm", authors)[0] == "names"
+    assert choose_flip(something, "pairs", "tsm", authors)[0] == "pairs"
+    # A file of one's own decides itself, however it is called.
+    own = replace(something, by_name=False)
+    assert choose_flip(own, None, "tsm", authors)[0] == "names"
+    with pytest.raises(UserError, match="--flip pairs: kinetics"):
+        choose_flip(KNOWN["kinetics"], "pairs", "tsm", {})
+    assert (flip_map(something, None, "none") == -1).all()
+    assert flip_map(something, None, "pairs")[86] == 87
+
+
 def test_a_copy_of_a_known_file_is_the_data_set_where_it_lies(tmp_path):
     text = (KNOWN.folder / "jester.toml").read_text()
     path = write(tmp_path, text, "jester.toml")
@@ -381,7 +399,7 @@ def test_a_copy_of_a_known_file_is_the_data_set_where_it_lies(tmp_path):
         field: f"{tmp_path}/{getattr(KNOWN['jester'], field).removeprefix('data/jester/')}"
         for field in ("root_path", "train_list", "val_list", "class_names")
     }
-    assert resolve(path) == replace(KNOWN["jester"], **here)
+    assert resolve(path) == replace(KNOWN["jester"], by_name=False, **here)
     with pytest.raises(
         UserError, match=rf"{path} has no section \[flow\]; add it, or give --image_tmpl"
     ):

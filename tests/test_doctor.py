@@ -223,6 +223,7 @@ OTHER = {
     "shift_direction": "past",
     "lr_policy": "flat",
     "consensus_type": "identity",
+    "flip": "pairs",
     "amp": "bf16",
     "train_list": "a",
     "val_list": "b",

@@ -390,7 +390,7 @@ def test_tsm_trains(data, tmp_path, capsys, flags):
     )
     last = load(out / "last.pth")
     assert last["model"]["module"] == ("tsn" if "tsn" in flags else "tsm")
-    assert ("no flips" in (out / "log.txt").read_text()) == ("--no_flip" in flags)
+    assert ("flip: none" in (out / "log.txt").read_text()) == ("--no_flip" in flags)
     again = ["--output_dir", out, "--resume", "auto", "-e"]
     assert call("main", "motion", "RGB", *data, *TINY[2:], "--epochs", 1, *flags, *again) == 0
     assert f"Prec@1 {last['metrics']['val_top1']:.2f}%" in capsys.readouterr().out.splitlines()[-1]

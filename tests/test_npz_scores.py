@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from ops.errors import UserError
 from ops.score.npz_scores import load_npz, save_npz
@@ -159,7 +160,7 @@ def test_the_plain_form(tmp_path):
     assert same(load_npz(path), scores, [1, 0, 4], ids) and os.listdir(path.parent) == ["a.npz"]
     with np.load(path) as file:  # without allow_pickle
         assert (
-            np.array_equal(file["scores"], scores)
+            np.array_equal(file["scores"][:, 0], scores)  # what TSN's eval_scores.py takes
             and file["labels"].tolist() == [1, 0, 4]
             and file["ids"].tolist() == ids
         )
@@ -167,6 +168,24 @@ def test_the_plain_form(tmp_path):
     assert same(load_npz(path), scores, [1, 0, 4])
     np.savez(path, scores=scores, labels=[1, 0, 4], ids=np.array([b"a", b"b", "é".encode()]))
     assert load_npz(path).ids == ["a", "b", "é"]
+
+
+def test_files_of_tsn_pytorch_have_labels_that_are_tensors(tmp_path):
+    """Its DataLoader gives each label as a tensor, and its np.savez keeps it beside the scores."""
+    scores = [np.random.default_rng(row).normal(size=(25, 1, 5)).astype("f4") for row in range(3)]
+    labels = [batch[0] for batch in DataLoader(torch.tensor([3, 0, 4]), batch_size=1)]
+    rows = np.array(list(zip(scores, labels, strict=True)), object)
+    tensors = np.empty(3, object)
+    tensors[:] = labels
+    for number, members in enumerate(
+        ({"labels": labels}, {}, {"labels": tensors}, {"labels": np.array([3, 0, 4])})
+    ):
+        np.savez(tmp_path / f"{number}.npz", scores=rows, **members)
+        assert same(load_npz(tmp_path / f"{number}.npz"), scores, [3, 0, 4])
+    several = np.array([(scores[0], torch.tensor([1, 2])[1])], object)
+    np.savez(tmp_path / "x.npz", scores=several)
+    with pytest.raises(UserError, match="not one whole number"):
+        load_npz(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +306,11 @@ PLAIN = np.zeros((2, 1, 1, 3), np.float32)
         ({"scores": pairs([np.array([[[{}]]])], [0])}, "holds an array without numbers"),
         (
             {"scores": pairs([torch.zeros(1, 1, 3)], [0])},
-            "holds torch objects (torch._utils._rebuild_tensor_v2)",
+            "holds a tensor that is not one whole number",
+        ),
+        (
+            {"scores": pairs([torch.device("cpu")], [0])},
+            "holds torch objects (torch.device)",
         ),
         (
             {"scores": npy("|O", (10**9, 2), pickle.dumps(pairs([GOOD], [0])))},

@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from ops.models import TSN
-from ops.optim import learning_rate, parameter_groups, set_learning_rate
+from ops.optim import (
+    describe_schedule,
+    learning_rate,
+    parameter_groups,
+    rate_for,
+    set_learning_rate,
+)
 from ops.temporal import MODULES
 
 
@@ -272,6 +278,41 @@ def test_the_something_recipe():
     options = {"lr": 0.01, "steps_per_epoch": STEPS, "epochs": 60, "lr_steps": (30, 45, 55)}
     rates = [learning_rate(epoch * STEPS, **options) for epoch in range(60)]
     assert rates == pytest.approx([1e-2] * 30 + [1e-3] * 15 + [1e-4] * 10 + [1e-5] * 5)
+
+
+def test_fractional_steps_act_at_the_start_of_an_epoch():
+    """TSM main.py: lr * 0.1 ** sum(epoch >= steps), with whole epochs."""
+    rates = ours(4, lr=0.1, lr_steps=(0.5, 2.5))
+    assert rates == pytest.approx([0.1] * STEPS + [0.01] * 2 * STEPS + [0.001] * STEPS)
+
+
+def test_the_schedule_is_described():
+    options = {
+        "lr": 0.01,
+        "epochs": 60,
+        "lr_steps": (30, 45, 55),
+        "decay_rate": 0.1,
+        "warmup_epochs": 0,
+        "warmup_multiplier": 10,
+        "min_lr": 0,
+    }
+    text, warning = describe_schedule("step", **options)
+    assert "30, 45, 55" in text and "60 epochs" in text and warning is None
+    text, warning = describe_schedule("step", **{**options, "epochs": 40})
+    assert "30;" in text and "--lr_steps 30 45 55" in warning and "45, 55" in warning
+    assert "--epochs 10" in describe_schedule("step", **{**options, "epochs": 10})[1]
+    text, warning = describe_schedule("cosine", **{**options, "epochs": 10, "warmup_epochs": 1})
+    assert "0.001" in text and "1 epoch," in text and warning is None
+    assert describe_schedule("cosine-epoch", **{**options, "epochs": 10})[1] is None
+
+
+def test_a_rate_for_another_batch_is_warned_of():
+    assert rate_for(64, 0.01) == rate_for(64, 0.01, 64) == (0.01, "lr 0.01", None)
+    lr, text, warning = rate_for(16, 0.01, 64)
+    assert lr == 0.01 and "64" in warning and "16" in warning and "--scale_lr" in warning
+    assert "0.0025" in warning
+    lr, text, warning = rate_for(16, 0.01, 64, scale=True)
+    assert lr == 0.0025 and "0.01 x 16 / 64" in text and warning is None
 
 
 def test_tsms_cosine_goes_down_once_an_epoch():

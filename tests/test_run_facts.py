@@ -30,3 +30,13 @@ def test_outside_of_git_and_without_git(monkeypatch, tmp_path):
 def test_a_digest_tells_orders_and_names_apart():
     assert run_facts.digest([]) is None and run_facts.digest(None) is None
     assert len({run_facts.digest(names) for names in (["a", "b"], ["b", "a"], ["ab"])}) == 3
+
+
+def test_options_of_runs_before_the_flip_flag():
+    assert run_facts.with_flip({"no_flip": True}, "names")["flip"] == "none"
+    assert run_facts.with_flip({"no_flip": True}, "none")["flip"] == "none"
+    # Such a run mirrored clips, by a rule that it does not say.
+    assert run_facts.with_flip({"no_flip": False}, "pairs")["flip"] == "pairs"
+    assert run_facts.with_flip({"no_flip": False}, "none")["flip"] != "none"
+    assert run_facts.with_flip({"flip": "pairs", "lr": 1}, "none") == {"flip": "pairs", "lr": 1}
+    assert run_facts.with_flip({"lr": 1}, "none") == {"lr": 1}

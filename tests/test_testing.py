@@ -472,10 +472,46 @@ def test_max_num_counts_videos(data, networks, tmp_path, capsys):
     assert call(*command, "--max_num", 5, "--save_scores", tmp_path / "s.npz") == 0
     assert "5/5 videos" in capsys.readouterr().out
     saved = np.load(tmp_path / "s.npz")
-    assert saved["scores"].shape == (5, 1, 1, 8)
-    assert np.array_equal(saved["scores"][:, 0, 0], logits_of(tmp_path / "out" / "0_crop0.pkl"))
+    assert saved["scores"].shape[:2] == (5, 1) and saved["scores"].shape[3:] == (1, 8)
+    means = saved["scores"].mean(2)[:, 0, 0]
+    assert np.allclose(means, logits_of(tmp_path / "out" / "0_crop0.pkl"), atol=1e-5)
     assert "videos 5 -> 8" in refused(capsys, *command)
     assert call("pkl_to_results", tmp_path / "s.npz") == 0
+
+
+def test_saved_scores_have_an_entry_per_segment(data, networks, tmp_path, capsys):
+    """As tsn-pytorch's, so that TSN's eval_scores.py, top-k and windows can put them together."""
+    command = ["test_models_center_crop", "motion", *data, "--weights", networks["rgb"], "-j", 0]
+    command += ["--test_crops", 3, "--twice_sample"]
+    out = tmp_path / "out"
+    assert call(*command, "--output_dir", tmp_path / "plain") == 0
+    plain = last_accuracy(capsys.readouterr().out)
+    assert call(*command, "--output_dir", out, "--save_scores", tmp_path / "s") == 0
+    assert last_accuracy(capsys.readouterr().out) == plain
+    names = sorted(path.name for path in out.glob("*.pkl"))
+    assert len(names) == 6
+    for name in names:  # the same bytes as without --save_scores
+        assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    saved = np.load(tmp_path / "s.npz")  # named as numpy does
+    segments, views = 4, [[logits_of(out / f"{c}_crop{k}.pkl") for k in range(3)] for c in (0, 1)]
+    assert saved["scores"].shape == (8, 1, 2 * segments, 3, 8)
+    for clip in (0, 1):
+        part = saved["scores"][:, 0, clip * segments : (clip + 1) * segments]
+        for crop in range(3):
+            assert np.allclose(part[:, :, crop].mean(1), views[clip][crop], atol=1e-5)
+    assert not np.allclose(saved["scores"][:, 0, 0], saved["scores"][:, 0, 1])
+    # TSN tools/eval_scores.py: default_aggregation_func of each of scores[:, 0].
+    aggregated = [one.mean(axis=1).mean(axis=0) for one in saved["scores"][:, 0]]
+    assert np.allclose(aggregated, np.mean(views, (0, 1)), atol=1e-5)
+    assert call("pkl_to_results", tmp_path / "s", "--frame_agg", "topk:3") == 0
+    assert call("pkl_to_results", tmp_path / "s") == 0
+    assert last_accuracy(capsys.readouterr().out) == plain
+    # What is complete is not scored again; what is missing is.
+    assert call(*command, "--output_dir", out, "--save_scores", tmp_path / "s.npz") == 0
+    assert "scored already" in capsys.readouterr().out
+    assert call(*command, "--output_dir", tmp_path / "plain", "--save_scores", tmp_path / "t") == 0
+    assert "scored already" not in capsys.readouterr().out
+    assert np.array_equal(np.load(tmp_path / "t.npz")["scores"], saved["scores"])
 
 
 def test_networks_that_do_not_go_together(data, networks, tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_the_average_is_what_is_validated_and_tested(data, tmp_path, capsys):
 def test_the_rate_is_scaled_with_the_batch(data, tmp_path, capsys):
     assert run(data, tmp_path / "a", "--epochs", 1, "--lr_batch", 16) == 0  # of 4 videos, as it is
     assert (
-        "lr 0.01, WHICH IS MEANT FOR A TOTAL BATCH OF 16: --scale_lr would make it 0.0025"
+        "warning: lr 0.01 was tuned for a total batch of 16 (this run: 4); --scale_lr would use 0.0025"
         in capsys.readouterr().out
     )
     assert run(data, tmp_path / "b", "--epochs", 1, "--lr_batch", 16, "--scale_lr") == 0

@@ -214,7 +214,7 @@ CHECKS = (  # of one weight, in the order in which they are told
     ),
     Check("input_size", 7, "objects of another size"),
     Check("sampling", 7, "clips span another part of a video"),
-    Check("no_flip", 7, "mirrored or not: in some data sets left and right are different classes"),
+    Check("flip", 7, "mirrored or not: in some data sets left and right are different classes"),
     *(
         Check(option, 7, "another shift")
         for option in ("shift_div", "shift_place", "shift_direction")

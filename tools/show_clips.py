@@ -9,6 +9,7 @@ center crops of the validation. Left is the whole picture of the middle frame wi
 frame, counted from 0. Flow is shown as it is stored, x above y, grey where nothing moves; RGBDiff as differences around grey.
 """
 
+import argparse
 import sys
 from copy import deepcopy
 from itertools import pairwise
@@ -24,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from show_offsets import save
 
 from ops.data.clips import Failure, TestDataset, TrainDataset
-from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
+from ops.data.dataset_files import FLIPS
+from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import make_loader
 from ops.data.sampling import TRAIN_SAMPLINGS, frame_indices
 from ops.data.sources import read_checked
@@ -153,8 +155,9 @@ def main() -> None:
         "compat": args.sampling_compat,
     }
     if args.split == "train":
-        labels = None if args.no_flip else flip_map(data, names)
-        print("no flips" if labels is None else describe_flip(data, labels))
+        flip, _ = choose_flip(data, args.flip, args.module, MODULES[args.module].flips)
+        labels = flip_map(data, names, flip)
+        print(describe_flip(data, labels))
         dataset = ShownTraining(videos, flip_map=labels, sampling=args.sampling, **common)
     else:
         sampling = "dense" if args.sampling == "dense" else "center"
@@ -211,7 +214,12 @@ def arguments():
     group.add_argument(
         "--sampling", choices=TRAIN_SAMPLINGS, default="uniform", help="as in training"
     )
-    group.add_argument("--no_flip", action="store_true", help="do not mirror training clips")
+    group.add_argument(
+        "--flip", choices=FLIPS, help="labels of mirrored training clips, as in training"
+    )
+    group.add_argument(
+        "--no_flip", dest="flip", action="store_const", const="none", help=argparse.SUPPRESS
+    )
     group.add_argument(
         "--epoch", type=count, default=0, metavar="E", help="epoch of the training clips, from 0"
     )

@@ -24,6 +24,7 @@ __all__ = [
     "build_backbone",
     "first_conv",
     "infer_arch",
+    "is_resnet",
     "set_input_channels",
     "spread_channels",
 ]
@@ -38,6 +39,11 @@ def build_backbone(arch):
         if arch in family.ARCHS:
             return family.build(arch)
     raise UserError(f"--arch {arch}: unknown backbone; known are {', '.join(ARCHS)}")
+
+
+def is_resnet(arch):
+    """Whether a backbone of this name is one of the ResNet family, which has every slot."""
+    return arch in resnet.ARCHS
 
 
 def infer_arch(shapes):

@@ -85,6 +85,14 @@ _MIRROR = {
     "clockwise": "counterclockwise",
 }
 _MIRROR |= {after: before for before, after in _MIRROR.items()}
+# Words after which "right" or "left" is an adverb or a verb: "pulling it right out", "left behind".
+_AFTER_NO_SIDE = {
+    "right": {"out", "off", "away", "into", "onto", "after", "before", "next", "now", "there"},
+    "left": {"behind", "over", "alone", "open", "unattended"},
+}
+# Words before a side, whatever follows: "turning right into a street", "from the right after a
+# jump".
+_BEFORE_SIDE = {"the", "to", "from", "turn", "turns", "turning"}
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -93,20 +101,43 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(re.sub(r"\b(counter|anti) ?clockwise\b", "counterclockwise", text).split())
 
 
+def _is_side(words: tuple[str, ...], index: int) -> bool:
+    """Whether the word at this index says a side, as far as its neighbors tell."""
+    before = words[index - 1] if index else ""
+    after = words[index + 1] if index + 1 < len(words) else ""
+    return before in _BEFORE_SIDE or after not in _AFTER_NO_SIDE.get(words[index], ())
+
+
+def _mirrored(words: tuple[str, ...], sides_only: bool) -> tuple[str, ...]:
+    """The words with left and right exchanged; sides_only: only where they are sides."""
+    return tuple(
+        _MIRROR.get(word, word) if not sides_only or _is_side(words, index) else word
+        for index, word in enumerate(words)
+    )
+
+
 def flip_label_map(class_names: list[str]) -> np.ndarray:
     """The label of each class after a horizontal flip: int64 ``[num_class]``.
 
-    A name that says left or right, clockwise or counterclockwise, becomes the class with these words exchanged ("from
-    left to right" and "from right to left"); if no single class is called so, the label is -1 and the class must not
-    be flipped. Every other class keeps its label.
+    A name with the side left or right, clockwise or counterclockwise, becomes the class with these
+    words exchanged ("from left to right" and "from right to left"); if no single class is called
+    so, the label is -1 and the class must not be flipped. Every other class keeps its label, also
+    one in which the word is no side ("pulling it right out"); but where a class with the words
+    exchanged exists, they are sides.
     """
     words = [_words(name) for name in class_names]
     labels: dict[tuple[str, ...], int] = {}
     for label, key in enumerate(words):
         labels[key] = -1 if key in labels else label
-    mirrored = [tuple(_MIRROR.get(word, word) for word in key) for key in words]
-    pairs = enumerate(zip(words, mirrored, strict=True))
-    return np.array(
-        [label if mirror == key else labels.get(mirror, -1) for label, (key, mirror) in pairs],
-        np.int64,
-    )
+    return np.array([_flipped(label, key, labels) for label, key in enumerate(words)], np.int64)
+
+
+def _flipped(label: int, words: tuple[str, ...], labels: dict[tuple[str, ...], int]) -> int:
+    """The label of one class after a flip; labels: words -> label, -1 if ambiguous."""
+    for sides_only in (False, True):
+        mirrored = _mirrored(words, sides_only)
+        if mirrored == words:
+            return label
+        if mirrored in labels:
+            return labels[mirrored]
+    return -1

@@ -27,7 +27,8 @@ class Dataset:
     ``test_sampling`` is one of sampling.TEST_SAMPLINGS. ``flip`` says what a horizontal flip does to labels: "names"
     (what the class names say, or without them ``flip_pairs``), "pairs" (``flip_pairs``) or "none" (nothing is flipped).
     ``flip_pairs`` are the labels that swap; None: nobody knows them, so nothing may be flipped. ``multi_label``: a video
-    may have several labels.
+    may have several labels. ``by_name``: whether it is a shipped one that was given by its name,
+    not by a file.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     flip: str = "names"
     flip_pairs: tuple[tuple[int, int], ...] | None = ()
     multi_label: bool = False
+    by_name: bool = False
 
 
 class _Known(Mapping[str, Dataset]):
@@ -152,7 +154,7 @@ def _described(path: str, modality: str, given: dict, folder: str | None = None)
                 f"{path}: neither num_class nor class_names is given; add one of the two"
             )
         fields["num_class"] = len(read_class_names(fields["class_names"]))
-    dataset = Dataset(name, **fields)
+    dataset = Dataset(name, by_name=folder is not None, **fields)
     if dataset.flip_pairs:
         if dataset.num_class != pictures.get("num_class", dataset.num_class):
             return replace(dataset, flip_pairs=None)  # the labels are not those of the pairs
@@ -205,12 +207,43 @@ def load_class_names(dataset: Dataset) -> list[str] | None:
     return read_class_names(dataset.class_names, dataset.num_class)
 
 
-def flip_map(dataset: Dataset, class_names: list[str] | None) -> np.ndarray:
+def choose_flip(
+    dataset: Dataset, given: str | None, module: str, of_module: Mapping[str, str]
+) -> tuple[str, str]:
+    """What mirroring does to labels: one of ``dataset_files.FLIPS``, and who decided it.
+
+    Args:
+        dataset: the dataset; its ``flip`` is used where nothing else decides.
+        given: the value of ``--flip``, None without it.
+        module: name of the temporal module.
+        of_module: dataset name -> the choice of the module's authors, for datasets that go by name.
+
+    Raises:
+        UserError: if pairs are asked for that the dataset does not define.
+    """
+    if given == "pairs" and not dataset.flip_pairs:
+        raise UserError(
+            f"--flip pairs: {dataset.name} defines no flip_pairs; add them to its .toml file, or "
+            f"use --flip names"
+        )
+    if given:
+        return given, "given by --flip"
+    if dataset.by_name and dataset.name in of_module:
+        reason = f"as {module}'s authors train {dataset.name}; --flip overrides"
+        return of_module[dataset.name], reason
+    return dataset.flip, "the dataset's choice; --flip overrides"
+
+
+def flip_map(
+    dataset: Dataset, class_names: list[str] | None, flip: str | None = None
+) -> np.ndarray:
     """The label of each class after a horizontal flip, int64 ``[num_class]``, -1 where a class must not be flipped: from
-    the class names, from ``flip_pairs`` or -1 throughout, as the ``flip`` of the data set says."""
-    if dataset.flip == "names" and class_names is not None:
+    the class names, from ``flip_pairs`` or -1 throughout, as ``flip`` (None: that of the dataset)
+    says."""
+    flip = flip or dataset.flip
+    if flip == "names" and class_names is not None:
         return flip_label_map(class_names)
-    if dataset.flip == "none" or dataset.flip_pairs is None:
+    if flip == "none" or dataset.flip_pairs is None:
         return np.full(dataset.num_class, -1, dtype=np.int64)
     labels = np.arange(dataset.num_class, dtype=np.int64)
     for first, second in dataset.flip_pairs:
@@ -219,12 +252,16 @@ def flip_map(dataset: Dataset, class_names: list[str] | None) -> np.ndarray:
 
 
 def describe_flip(dataset: Dataset, labels: np.ndarray) -> str:
-    """One line for the log about the flip map ``labels`` of a data set, e.g. "flip: 3 label pairs swapped, 2 classes
-    never flipped"; it also says if class names gave other pairs than the ones the data set is known for."""
+    """The flip map for the log, e.g. "flip: 3 label pairs swapped, 2 classes never flipped".
+
+    It also says if class names gave other pairs than the ones the dataset is known for.
+    """
+    if (labels < 0).all():
+        return f"flip: none, {dataset.num_class} classes never flipped"
     pairs = [(label, int(to)) for label, to in enumerate(labels) if label < to]
-    text = (
-        f"flip: {len(pairs)} label pairs swapped, {int((labels < 0).sum())} classes never flipped"
-    )
+    swapped = f"{len(pairs)} label pair{'' if len(pairs) == 1 else 's'} swapped"
+    never = int((labels < 0).sum())
+    text = f"flip: {swapped}, {never} class{'' if never == 1 else 'es'} never flipped"
     if dataset.flip_pairs and tuple(pairs) != dataset.flip_pairs:
         shown = [
             " ".join(f"{a}/{b}" for a, b in some) or "none" for some in (pairs, dataset.flip_pairs)

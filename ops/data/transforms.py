@@ -2,8 +2,8 @@
 
 Frames come as readers give them, numpy ``[n, H, W, C]``, and stay in that memory layout (a channels-last view) until
 the one copy that makes the clip: resizing is about twice as slow once they have been made contiguous. Resizing is
-torchvision's antialiased bilinear one, within 1/255 of the PIL resize of TSN, TSM and TDN. C is 3 for pictures and 2
-for flow (x, y).
+torchvision's antialiased bilinear one, within 1/255 of the PIL resize of TSN, TSM and TDN, 2/255
+in few pixels. C is 3 for pictures and 2 for flow (x, y).
 
 The geometry is that of TSM ops/transforms.py, which TDN shares. Sizes are in pixels, ``(x, y)`` is the upper left
 corner.

@@ -3,7 +3,9 @@
 TSN (Caffe tools/eval_net.py, tsn-pytorch test_models.py) saves ``scores``, an object array ``[V, 2]`` of (array
 ``[frames, crops, classes]``, label), and ``labels`` ``[V]``: a zip file with pickles in it, by Python 2 or 3 and numpy 1.
 They are read without running anything (``ops/untrusted/safe_pickle.py``). Ours is ``scores`` float32
-``[V, F, crops, classes]``, ``labels`` and ``ids``, which ``numpy.load`` reads without ``allow_pickle``.
+``[V, 1, F, crops, classes]``, ``labels`` and ``ids``, which ``numpy.load`` reads without
+``allow_pickle``; ``scores[:, 0]``, which TSN's tools/eval_scores.py takes, are the arrays ``[F,
+crops, classes]`` of the videos in both.
 """
 
 import math
@@ -39,6 +41,8 @@ def save_npz(
 ) -> None:
     """Write ``scores`` float32 ``[V, F, crops, classes]``, ``labels`` integers ``[V]`` and ids, atomically.
 
+    The file has an axis more, so that ``scores[:, 0]`` are the videos.
+
     The folder is made if it is not there. What ``load_npz`` refuses is never written: raises ``ValueError`` for other
     shapes and types or a label outside ``[0, classes)``, ``UserError`` for scores that are not finite and wrong ids.
     """
@@ -57,7 +61,7 @@ def save_npz(
         )
     if labels.min() < 0 or labels.max() >= scores.shape[-1]:
         raise ValueError(f"labels outside [0, {scores.shape[-1]})")
-    content = {"scores": scores, "labels": labels.astype(np.int64)}
+    content = {"scores": scores[:, None], "labels": labels.astype(np.int64)}
     if ids is not None:
         check_ids(path, ids)
         content["ids"] = np.array(ids, dtype=str)
@@ -146,6 +150,8 @@ def _scores(path: str | Path, content: dict) -> NpzScores:
     if scores is None:
         raise RefusedPickle("holds no scores; those of TSN and of our tests do")
     if isinstance(scores, np.ndarray):
+        if scores.ndim == 5 and scores.shape[1] == 1:
+            scores = scores[:, 0]
         if scores.dtype.kind not in "fiu" or scores.ndim != 4 or not scores.size:
             got = f"{scores.dtype} {shown(scores.shape)}"
             raise RefusedPickle(f"has scores {got}, not numbers [videos, frames, crops, classes]")

@@ -12,6 +12,7 @@ from ops import distributed
 from ops.data.clips import Failure
 from ops.errors import UserError
 from ops.labels import mark_unread, one_hot
+from ops.models import CONSENSUS
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -54,6 +55,7 @@ def score_views(
     desc="scoring",
     total=None,
     stop=None,
+    keep_segments=False,
 ):
     """Send the views of all videos of a loader through the network, and hand over each video as it is finished.
 
@@ -61,13 +63,15 @@ def score_views(
     ``TestDataset``, batch_size None; done: called with (index, logits float32 ``[clips*crops, classes]``) of each video;
     failed: with each Failure; batch_size: clips that go through the network at once, with all their crops; view_batch: at most
     so many views at once (None: no limit; either is halved when the device runs out of memory); total: videos of all
-    processes, for the bar; stop: asked before each video, ends the pass if it says so.
+    processes, for the bar; stop: asked before each video, ends the pass if it says so;
+    keep_segments: of a network with consensus "identity", done gets ``[clips*crops, 1 + T,
+    classes]``, the mean over the T segments before the scores of each.
 
     With batch_size 1 the logits of a clip depend on nothing but the clip: not on the clips and videos beside it, so neither
     on the number of processes nor on what an earlier run has done. Larger batches may be computed by other kernels, whose
     sums round differently. Returns the :class:`Pace`. Raises UserError if one view does not fit into memory.
     """
-    network = _Bounded(model, view_batch, world.device, amp)
+    network = _Bounded(model, view_batch, world.device, amp, keep_segments)
     started, waited = time.perf_counter(), 0.0
     items = iter(loader)
     bar = tqdm(
@@ -160,12 +164,13 @@ class _Work:
             if len(logits) == count:
                 self.score(index, torch.cat(logits).numpy())
 
-    def score(self, index, logits):
+    def score(self, index, scores):
+        logits = scores if scores.ndim == 2 else scores[:, 0]
         best = np.argsort(-logits.mean(0), kind="stable")[:5]
         true = one_hot(self.dataset.video_list.labels[index : index + 1], logits.shape[1])[0, best]
         self.videos += 1
         self.hits = [self.hits[0] + int(true[0]), self.hits[1] + int(true.any())]
-        self.done(index, logits)
+        self.done(index, scores)
 
     def finish(self):
         """Wait for all that is on its way."""
@@ -178,11 +183,12 @@ class _Work:
 class _Bounded:
     """The network on at most ``limit`` views at once; the limit falls when memory runs out."""
 
-    def __init__(self, model, limit, device, amp):
+    def __init__(self, model, limit, device, amp, keep_segments):
         self.model, self.limit, self.device, self.amp = model, limit, device, amp
+        self.keep_segments = keep_segments
 
     def __call__(self, views):
-        """uint8 ``[V, T, L*C, H, W]`` -> float32 ``[V, classes]``, on the device."""
+        """uint8 ``[V, T, L*C, H, W]`` -> float32 ``[V, classes]`` or ``[V, 1 + T, classes]``."""
         while True:
             try:
                 return torch.cat(
@@ -209,6 +215,12 @@ class _Bounded:
     def part(self, views):
         with autocast(self.device, self.amp):
             scores = self.model(views)
+            if self.keep_segments:
+                # The mean as the network itself would take it, so that it is the same to the last
+                # bit.
+                scores = torch.cat([CONSENSUS["avg"](scores).unsqueeze(1), scores], 1)
+        if self.keep_segments:
+            return scores.float()
         return scores.float().mean(1) if scores.dim() == 3 else scores.float()
 
 

@@ -24,7 +24,7 @@ from ops.fusion import Source
 from ops.labels import is_unread, mark_unread, of_row
 from ops.models import TSN, fuse_batch_norm
 from ops.score import score_log
-from ops.score.npz_scores import save_npz
+from ops.score.npz_scores import load_npz, save_npz
 from ops.score.score_folder import Facts, read_facts, write_facts, write_failures
 from ops.score.scoring import score_views
 
@@ -70,11 +70,9 @@ def score(args, test, world, name):
 
     name: of this test among those of the run. Every process works on the same videos; the main one has the lock.
     """
-    unfinished, videos, values = (
-        test.folder / score_log.FOLDER,
-        len(test.dataset),
-        len(test.views) * test.model.num_class,
-    )
+    unfinished, videos = test.folder / score_log.FOLDER, len(test.dataset)
+    kept = 1 + test.model.scored_segments if args.save_scores else 1
+    values = len(test.views) * kept * test.model.num_class
     plan = None
     if world.is_main:
         facts = read_facts(test.folder)
@@ -82,6 +80,7 @@ def score(args, test, world, name):
             facts
             and set(test.facts.clips) <= set(facts.clips)
             and all(test.path(*view).exists() for view in test.views)
+            and (not args.save_scores or holds_segments(args.save_scores, test))
         ):
             print(
                 f"{test.folder}: scored already, by the same weights and protocol; reading the scores there"
@@ -112,7 +111,10 @@ def score(args, test, world, name):
     if not world.is_main:
         return None
     try:
-        facts = write(test, score_log.Finished(unfinished, videos, values))
+        finished = score_log.Finished(unfinished, videos, values)
+        facts = write(test, finished, kept)
+        if args.save_scores:
+            save_segments(args.save_scores, test, finished)
     except OSError as error:
         raise UserError(
             f"{test.folder}: the score files cannot be written ({error.strerror}); all is scored: make room, and "
@@ -169,6 +171,7 @@ def score_missing(args, test, world, sampler, log):
                 batch_size=args.batch_size,
                 view_batch=args.view_batch,
                 total=len(sampler.indices),
+                keep_segments=bool(args.save_scores),
             )
     except LoaderError as error:
         raise UserError(
@@ -176,9 +179,12 @@ def score_missing(args, test, world, sampler, log):
         ) from None
 
 
-def write(test, finished):
+def write(test, finished, kept=1):
     """Write ``{clip}_crop{k}.pkl`` of each clip and crop, as TDN does, all in one pass over the logs, ``failures.csv`` and
-    ``scores.json``. Returns the facts of the directory, this run and earlier ones together."""
+    ``scores.json``.
+
+    kept: rows of scores of each view in the logs, of which the first is written. Returns the facts
+    of the directory, this run and earlier ones together."""
     if (missing := finished.missing()).size:
         raise UserError(
             f"{test.folder}: {missing.size} videos are not in the logs; is --output_dir one disk for all machines?"
@@ -198,15 +204,10 @@ def write(test, finished):
         for row in range(len(labels)):
             logits = finished.logits(row)
             if logits is None:
-                logits = np.zeros(len(writers) * num_class, np.float32)
-                mark_unread(
-                    logits.reshape(len(writers), -1),
-                    np.repeat(labels[row : row + 1], len(writers), 0),
-                    slice(None),
-                )
-            for writer, of_view in zip(
-                writers, logits.reshape(len(writers), num_class), strict=True
-            ):
+                logits = unread_scores(test, len(writers), row)
+            else:
+                logits = logits.reshape(len(writers), kept, num_class)[:, 0]
+            for writer, of_view in zip(writers, logits, strict=True):
                 writer.write(of_view, of_row(labels, row))
         for writer in writers:
             writer.close()
@@ -258,13 +259,48 @@ def source_of(test):
     )
 
 
-def save_views(path, test):
-    """Write all scores of a test to one ``.npz`` file, as tsn-pytorch does."""
-    views = np.stack([scores.load_scores(test.path(*view))[0] for view in test.views], axis=1)
-    crops = test.facts.protocol["crops"]
-    save_npz(
-        path,
-        views.reshape(len(views), -1, crops, test.model.num_class),
-        test.facts.labels,
-        test.facts.ids,
+def unread_scores(test, rows, video):
+    """Scores float32 ``[rows, classes]`` of an unreadable video: they rank its class last."""
+    scores = np.zeros((rows, test.model.num_class), np.float32)
+    mark_unread(scores, np.repeat(test.facts.labels[video : video + 1], rows, 0), slice(None))
+    return scores
+
+
+def save_segments(path, test, finished):
+    """Write the scores of all segments to one ``.npz`` file, as tsn-pytorch and Caffe TSN do.
+
+    A frame of it is a segment, clip after clip.
+    """
+    crops, segments, classes = (
+        test.facts.protocol["crops"],
+        test.model.scored_segments,
+        test.model.num_class,
     )
+    clips = len(test.facts.clips)
+    frames = np.empty((len(test.facts.ids), clips * segments, crops, classes), np.float32)
+    for row, own in enumerate(frames):
+        scores = finished.logits(row)
+        if scores is None:
+            own[:] = unread_scores(test, clips * segments * crops, row).reshape(own.shape)
+            continue
+        scores = scores.reshape(clips, crops, 1 + segments, classes)[:, :, 1:]
+        own[:] = scores.transpose(0, 2, 1, 3).reshape(own.shape)
+    save_npz(path, frames, test.facts.labels, test.facts.ids)
+
+
+def holds_segments(path, test):
+    """Whether a file already holds the segments of the score files of this test."""
+    if not Path(path).exists():
+        return False
+    try:
+        saved = load_npz(path)
+    except UserError:
+        return False
+    crops = test.facts.protocol["crops"]
+    shape = (len(test.facts.clips) * test.model.scored_segments, crops, test.model.num_class)
+    if saved.ids != list(test.facts.ids) or any(video.shape != shape for video in saved.scores):
+        return False
+    views = np.mean([scores.load_scores(test.path(*view))[0] for view in test.views], axis=0)
+    means = np.stack([video.mean((0, 1)) for video in saved.scores])
+    # Of the same network they differ by rounding, that of --amp included.
+    return np.allclose(views, means, rtol=0.02, atol=0.02 * max(views.std(), 1e-6))

@@ -36,11 +36,13 @@ class TemporalModule:
     without a guest in backbones with 23 blocks or more in the third stage; stem: ``(first_conv, stage, num_segments) ->
     nn.Module``, the guest of the stem; frames_per_segment: L of RGB; modalities: what it can see; lr_policy: "groups" (the lr
     and decay multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; average: what they
-    average over the views of a video, "logits" or "softmax"; dense_stride: distance of the frames of a clip of dense
-    sampling in their training, None: a window of 64 whatever T is; long_sampling: how they test long videos (Kinetics) if
-    not told otherwise; head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of
-    a key that only this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is
-    frozen into them, options.
+    average over the views of a video, "logits" or "softmax"; dense_stride: distance of the frames
+    of a clip of dense sampling in their training, None: a window of 64 whatever T is; long_sampling:
+    how they test long videos (Kinetics) if not told otherwise; flips: dataset -> what mirroring a
+    training clip does to its label in their recipe (a value of ``--flip``), for datasets that go by
+    name, where it is not what the dataset says; head_rate: whether its linear layers learn at the
+    classifier's rate (TAM's do); mark: part of a key that only this module's weights have; read:
+    shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is frozen into them, options.
     """
 
     slot: str = ""
@@ -56,6 +58,7 @@ class TemporalModule:
     average: str = "logits"
     dense_stride: int | None = None
     long_sampling: str = "center"
+    flips: Mapping[str, str] = field(default_factory=dict)
     head_rate: bool = False
     mark: str = ""
     read: Callable[[Mapping[str, tuple[int, ...]]], dict[str, int]] | None = None
@@ -75,12 +78,17 @@ def _read_tin(shapes):
     }
 
 
+# TSM main.py, and TIN's copy of it, mirror no clip of these; TAM main.py compares the whole name,
+# so that V2 is mirrored.
+_NEVER_MIRRORED = dict.fromkeys(("something", "somethingv2", "jester"), "none")
+
 MODULES = {
     "tsn": TemporalModule(),
     "tsm": TemporalModule(
         slot="before_conv1",
         make=TemporalShift,
         skips_when_deep=True,
+        flips=_NEVER_MIRRORED,
         options={"shift_div": 8, "shift_place": "blockres", "shift_direction": "both"},
     ),
     "tdn": TemporalModule(
@@ -100,6 +108,7 @@ MODULES = {
         slot="before_conv2",
         make=TemporalAdaptive,
         long_sampling="dense",
+        flips={"something": "none", "jester": "none"},
         partial_bn=False,
         head_rate=True,
         mark="before_conv2.kernel_fc1.",
@@ -108,6 +117,7 @@ MODULES = {
     "tin": TemporalModule(
         slot="before_conv1",
         make=TemporalInterlace,
+        flips=_NEVER_MIRRORED,
         options={"shift_div": 4},
         average="softmax",
         dense_stride=2,  # TIN ops/dataset.py trains so, though its test.py has windows of 64

@@ -21,6 +21,20 @@ def write_settings(folder, **settings):
         json.dump({**settings, "versions": versions(), "git": commit()}, file, indent=1)
 
 
+def with_flip(options, expected):
+    """Options of a run, with those of runs before ``--flip`` translated: they had ``no_flip``.
+
+    expected: the ``flip`` that the options are compared with. Where clips were mirrored, an older
+    run does not say by which rule, so any rule counts as equal.
+    """
+    if "flip" in options or "no_flip" not in options:
+        return options
+    flip = "none" if options["no_flip"] else expected
+    if not options["no_flip"] and expected == "none":
+        flip = "names"
+    return {**options, "flip": flip}
+
+
 def versions():
     """Name -> version of Python and of what decides the numbers; "cuda": PyTorch's, None without."""
     found = {"python": platform.python_version(), "cuda": torch.version.cuda}

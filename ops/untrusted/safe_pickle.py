@@ -160,8 +160,38 @@ class _Unpickler(pickle.Unpickler):
         )
 
 
+_TORCH_NUMBER = 8  # bytes of an int64
+
+
+def _torch_storage(data):
+    """The bytes of the one whole number in a storage of torch's format before zip files.
+
+    The numbers are at the end, after their count; nothing else of the bytes is read. tsn-pytorch
+    saves the label of each video so.
+    """
+    data = (
+        data.encode("latin1") if isinstance(data, str) else data
+    )  # so protocols 0 to 2 write bytes
+    count = int.from_bytes(data[-2 * _TORCH_NUMBER : -_TORCH_NUMBER], "little")
+    if b"LongStorage" not in data or count != 1:
+        raise RefusedPickle("holds a tensor that is not one whole number, and was not loaded")
+    return data[-_TORCH_NUMBER:]
+
+
+def _torch_tensor(storage, offset, size, *_):
+    """A tensor of one whole number, the only kind that is admitted."""
+    if not isinstance(storage, bytes) or offset != 0 or size not in ((), (1,)):
+        raise RefusedPickle("holds a tensor that is not one whole number, and was not loaded")
+    return PickledArray((), _DType("i8"), storage)
+
+
 class _ObjectUnpickler(_Unpickler):
-    admitted = _GLOBALS | {("numpy", "dtype"): _Global(_AnyDType)}
+    admitted = _GLOBALS | {
+        ("numpy", "dtype"): _Global(_AnyDType),
+        ("torch._utils", "_rebuild_tensor_v2"): _Global(_torch_tensor),
+        ("torch.storage", "_load_from_bytes"): _Global(_torch_storage),
+        ("collections", "OrderedDict"): _Global(lambda: None),  # a tensor's hooks, always empty
+    }
 
 
 # The opcodes (pickletools) whose argument has a fixed size or ends at a newline. Left out are persistent ids and the

@@ -14,7 +14,7 @@ case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py something RGB --module tam --arch resnet50 --num_segments 8 \
         --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 30 40 45 --epochs 50 --batch-size 8 --wd 1e-3 --gd 20 \
-        --dropout 0.6 --npb --no_flip -j 4 --output_dir $run --resume auto "$@"
+        --dropout 0.6 --npb --flip none -j 4 --output_dir $run --resume auto "$@"
     ;;
 test)
     python test_models_center_crop.py something --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 1 \

@@ -15,7 +15,7 @@ case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py something RGB --module tin --shift_div 4 --arch resnet50 \
         --num_segments 8 --lr 0.02 --lr_batch 48 --lr_scheduler cosine --warmup_epoch 1 --warmup_multiplier 10 \
-        --min_lr 0 --epochs 40 --batch-size 6 --wd 5e-4 --gd 20 --dropout 0.8 --no_flip -j 4 --output_dir $run \
+        --min_lr 0 --epochs 40 --batch-size 6 --wd 5e-4 --gd 20 --dropout 0.8 --flip none -j 4 --output_dir $run \
         --resume auto "$@"
     ;;
 test)

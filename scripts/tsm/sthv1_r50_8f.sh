@@ -16,7 +16,7 @@ case $mode in
 train)
     torchrun --nproc_per_node "${GPUS:-8}" main.py something RGB --module tsm --shift_div 8 --shift_place blockres \
         --arch resnet50 --num_segments 8 --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 20 40 --epochs 50 \
-        --batch-size 8 --wd 5e-4 --gd 20 --dropout 0.5 --npb --no_flip -j 4 --output_dir $run --resume auto "$@"
+        --batch-size 8 --wd 5e-4 --gd 20 --dropout 0.5 --npb --flip none -j 4 --output_dir $run --resume auto "$@"
     ;;
 test)
     python test_models_three_crops.py something --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 3 \

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ops.data.datasets import dataset_name, load_class_names, resolve
+from ops.data.datasets import choose_flip, dataset_name, load_class_names, resolve
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.errors import UserError
 from ops.metrics import TITLES
@@ -22,7 +22,7 @@ from ops.options import training_arguments
 from ops.score.score_folder import Facts, read_facts
 from ops.temporal import MODULES
 from ops.testing_options import testing_arguments
-from ops.train.run_facts import digest
+from ops.train.run_facts import digest, with_flip
 from ops.untrusted.safe_pickle import shown
 
 ROWS = Path(__file__).resolve().parents[2] / "scripts"
@@ -82,12 +82,13 @@ def settled(options: Mapping[str, Any], processes: object) -> dict[str, Any]:
     once; and with ``num_classes`` and ``class_names_sha256``. What is not known is UNKNOWN."""
     facts = {key: options.get(key) or UNKNOWN for key in ("num_classes", "class_names_sha256")}
     facts |= {
+        "flip": options["flip"] or UNKNOWN,
         "rate": UNKNOWN,
         "norm_batch": UNKNOWN if options["sync_bn"] else options["batch_size"],
     }
     if type(processes) is int and processes > 0:
         batch = processes * options["batch_size"] * options["accumulate"]
-        lr, _ = rate_for(batch, options["lr"], options["lr_batch"], options["scale_lr"])
+        lr, _, _ = rate_for(batch, options["lr"], options["lr_batch"], options["scale_lr"])
         facts |= {
             "rate": Rate(lr, batch),
             "norm_batch": options["batch_size"] * (processes if options["sync_bn"] else 1),
@@ -129,6 +130,7 @@ def read_run(folder: str | Path) -> Run:
         place.parent.name: read_facts(place.parent)
         for place in sorted(Path(folder).glob("scores*/scores.json"))
     }
+    options = with_flip(options, expected="names")
     options = {"num_classes": options.get("num_class"), **defaults, **options}
     options |= {
         key: options[key] if isinstance(options.get(key), dict) else {}
@@ -187,6 +189,8 @@ def read_recipe(script: str | Path) -> Recipe:
             class_names=args.class_names,
             image_tmpl=args.image_tmpl,
         )
+        flips = MODULES[options["module"]].flips
+        options["flip"], _ = choose_flip(data, options["flip"], options["module"], flips)
         sampling, options["num_classes"] = data.test_sampling, data.num_class
         options["class_names_sha256"] = digest(load_class_names(data))
     tests = {}
