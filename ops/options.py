@@ -490,29 +490,30 @@ def file_template(image_tmpl, flow_prefix, modality):
 
 
 def module_of_checkpoint(args):
-    """Read which module the ``--tune_from`` checkpoint has, where no flag names one.
+    """The module of the ``--tune_from`` checkpoint; its options become those of args that no flag gives.
 
     Args:
         args: the parsed arguments of ``main.py``.
 
     Returns:
-        The module and its options, ``{"module": name, option: value}``; None where a flag names the
-        module, or without a checkpoint, or if that is an image classifier and decides nothing.
+        a name of ``MODULES``, None if the checkpoint is an image classifier and decides nothing.
 
     Raises:
         UserError: the checkpoint cannot be read, or does not contain its module.
     """
-    if not args.tune_from or args.module or args.module_flags:
-        return None
     file = read_weights(args.tune_from, args.weights_key)
     if file.layout == "torchvision":
         return None
     if "module" not in file.spec:
         raise UserError(
-            f"--tune_from {file.name}: does not contain its temporal module; name the one to train with --module"
+            f"--tune_from {file.name}: does not contain its temporal module; name the one to train "
+            f"with --module"
         )
-    names = ("module", *MODULES[file.spec["module"]].options)
-    return {name: file.spec.get(name) for name in names}
+    module = file.spec["module"]
+    for name in MODULES[module].options:
+        if getattr(args, name) is None:
+            setattr(args, name, file.spec.get(name))
+    return module
 
 
 # Every backbone halves the sides of its input five times.
@@ -609,12 +610,11 @@ def parse_training(description, argv=None):
     argv = sys.argv[1:] if argv is None else argv
     args = training_parser(description).parse_args(argv)
     args.module_flags = vars(args).pop("module_flags", ())
-    found = module_of_checkpoint(args) or {}
-    args.module, module_note = resolve_module(args, found.get("module"))
+    checkpoint_module = None
+    if args.tune_from and not args.module and not args.module_flags:
+        checkpoint_module = module_of_checkpoint(args)
+    args.module, module_note = resolve_module(args, checkpoint_module)
     del args.module_flags
-    for name in found.keys() - {"module"}:
-        if getattr(args, name) is None:
-            setattr(args, name, found[name])
     is_tsn_pytorch = _is_tsn_pytorch(args)
     _move_positional_lists(args)
     name, root, legacy_note = legacy.translate_training(args, argv)

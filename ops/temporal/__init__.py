@@ -36,13 +36,13 @@ class TemporalModule:
     without a guest in backbones with 23 blocks or more in the third stage; stem: ``(first_conv, stage, num_segments) ->
     nn.Module``, the guest of the stem; frames_per_segment: L of RGB; modalities: what it can see; lr_policy: "groups" (the lr
     and decay multipliers of TSN) or "flat"; partial_bn: whether its authors froze every BN but the first; average: what they
-    average over the views of a video, "logits" or "softmax"; dense_stride: distance of the frames of a clip of dense
-    sampling in their training, None: a window of 64 whatever T is; long_sampling: how they test long videos (Kinetics) if
-    not told otherwise; flips: dataset -> what mirroring a training clip does to its label in their recipe
-    (a value of ``--flip``), for datasets that go by name, where it is not what the dataset says;
-    head_rate: whether its linear layers learn at the classifier's rate (TAM's do); mark: part of a
-    key that only this module's weights have; read: shapes (``layer1.0...`` -> tuple) -> what they
-    tell: a T that is frozen into them, options.
+    average over the views of a video, "logits" or "softmax"; dense_stride: distance of the frames
+    of a clip of dense sampling in their training, None: a window of 64 whatever T is; long_sampling:
+    how they test long videos (Kinetics) if not told otherwise; flips: dataset -> what mirroring a
+    training clip does to its label in their recipe (a value of ``--flip``), for datasets that go by
+    name, where it is not what the dataset says; head_rate: whether its linear layers learn at the
+    classifier's rate (TAM's do); mark: part of a key that only this module's weights have; read:
+    shapes (``layer1.0...`` -> tuple) -> what they tell: a T that is frozen into them, options.
     """
 
     slot: str = ""
