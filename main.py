@@ -30,6 +30,7 @@ from ops.train.mixing import mixer
 from ops.train.run_facts import digest, write_settings
 from ops.train.run_files import check_unused, newest
 from ops.train.sync_norm import synchronise
+from ops.utils.text import counted
 from ops.weights.pretrained import fetch
 
 
@@ -75,8 +76,9 @@ def train(args, notes, world):
     optimizer = torch.optim.SGD(groups, lr, momentum=args.momentum)
     loaders = make_loaders(args, data, lists, labels, net, world)
     about = (
-        f"{checkpoints.describe(net.spec)} of {net.frames_per_segment} frames at {args.input_size}; total batch {total} = "
-        f"{world.size} processes x {args.batch_size} videos x {args.accumulate} accumulated; {rate}, {args.lr_policy}; "
+        f"{checkpoints.describe(net.spec)} of {counted(net.frames_per_segment, 'frame')} at {args.input_size}; "
+        f"total batch {total} = {counted(world.size, 'process', 'processes')} x {counted(args.batch_size, 'video')} x "
+        f"{args.accumulate} accumulated; {rate}, {args.lr_policy}; "
         f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}"
     )
     flips = f"{describe_flip(data, labels)} ({args.flip}: {flip_reason})"
@@ -138,9 +140,8 @@ def train(args, notes, world):
         if checkpoint:
             for warning in damaged:
                 log.say(f"warning: {warning}")
-            log.say(
-                f"resumed {checkpoint} after epoch {start.epoch}, step {start.step}, best {start.best:.2f}%"
-            )
+            steps = len(loaders[0]) // args.accumulate
+            log.say(f"resumed {checkpoint} {training.describe_start(start, steps)}")
         schedule = partial(
             learning_rate,
             steps_per_epoch=len(loaders[0]) // args.accumulate,
@@ -287,7 +288,8 @@ def make_loaders(args, data, lists, labels, net, world):
         # Batches that are accumulated belong to one step: the sampler drops what does not fill it.
         sampler = TrainSampler(
             len(dataset),
-            args.batch_size * args.accumulate,
+            args.batch_size,
+            accumulate=args.accumulate,
             rank=world.rank,
             world_size=world.size,
             seed=args.seed,

@@ -92,10 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             scores,
             class_names,
         )
-    if "mean_class" in result:
-        print(f"Mean class accuracy {result.pop('mean_class'):.02f}%")
-    print("-----Evaluation is finished------")
-    print(f"Overall {metrics.line(result)}")
+    print(*metrics.result_lines(result), sep="\n")
 
 
 def report(

@@ -14,6 +14,7 @@ from ops.score.npz_scores import load_npz
 from ops.score.score_folder import FILE_NAME, Facts, read_facts
 from ops.score.video_ids import order_of
 from ops.scores import check_same_videos, find_views, load_views, protocol_line
+from ops.utils.text import counted
 
 
 class Source(NamedTuple):
@@ -117,13 +118,18 @@ def _npz(name: str, rule: Rule) -> Source:
         ]
     )
     mark_unread(scores, labels, failed)
-    frames, crops = (_span([video.shape[axis] for video in videos]) for axis in (0, 1))
-    line = f"{frames} frames x {crops} crops, {len(labels)} videos, {rule.text(average, 'frames')}"
+    frames = _span([video.shape[0] for video in videos], "frame")
+    crops = _span([video.shape[1] for video in videos], "crop")
+    count = counted(len(labels), "video")
+    line = f"{frames} x {crops}, {count}, {rule.text(average, 'frames')}"
     return Source(name, scores, labels, ids, average == "softmax", line, failed)
 
 
-def _span(counts: Sequence[int]) -> str:
-    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+def _span(counts: Sequence[int], noun: str) -> str:
+    """The smallest and largest number with its noun: ``1 crop``, ``3 to 25 frames``."""
+    if min(counts) == max(counts):
+        return counted(min(counts), noun)
+    return f"{min(counts)} to {counted(max(counts), noun)}"
 
 
 def _directory(

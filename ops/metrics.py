@@ -48,6 +48,15 @@ def line(result: dict[str, float]) -> str:
     return " ".join(f"{TITLES[key]} {value:.2f}%" for key, value in result.items())
 
 
+def result_lines(result: dict[str, float]) -> list[str]:
+    """The lines that a test ends with: the mean class accuracy, where there is one, and the other metrics."""
+    others = dict(result)
+    lines = []
+    if "mean_class" in others:
+        lines.append(f"Mean class accuracy {others.pop('mean_class'):.2f}%")
+    return [*lines, f"Overall {line(others)}"]
+
+
 def average_precision(scores: np.ndarray, hot: np.ndarray) -> np.ndarray:
     """Average precision of each row, float64 ``[n]`` in [0, 1]; NaN for a row in which nothing is true.
 

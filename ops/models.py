@@ -92,8 +92,10 @@ class TSN(nn.Module):
             )
         row = MODULES[module]
         if modality not in row.modalities:
+            others = [name for name, entry in MODULES.items() if modality in entry.modalities]
             raise UserError(
-                f"--module {module} sees {', '.join(row.modalities)} only, not {modality}"
+                f"--module {module} takes {', '.join(row.modalities)} only; for {modality} use --module "
+                f"{', '.join(others[:-1])} or {others[-1]}"
             )
         options = resolve_options(module, options)
         self.spec = {

@@ -202,7 +202,7 @@ def add_runtime(parser):
 def training_parser(description):
     """Flags of ``main.py``."""
     parser = base_parser(description)
-    parser.add_argument("modality", choices=tuple(MODALITIES), help="what a frame is")
+    parser.add_argument("modality", choices=tuple(MODALITIES), help="input modality")
     for name, purpose in (("train", "to train on"), ("val", "to validate on")):
         parser.add_argument(
             f"positional_{name}_list",

@@ -20,7 +20,7 @@ from ops.files import atomic_write, open_regular
 from ops.labels import as_array, differing, of_row
 from ops.score.score_folder import Facts
 from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_load
-from ops.utils.text import printable
+from ops.utils.text import counted, printable
 
 
 def score_path(directory: str | Path, clip: int, crop: int) -> Path:
@@ -290,6 +290,8 @@ def protocol_line(
     """
     fusion = fusion or ("softmax per view" if softmax else "mean of logits")
     if facts is None:
-        return f"{clips} clips x {crops} crops, {fusion}, {videos}/{videos} videos"
-    views = f"{facts.protocol['num_segments']} frames x {crops} crops x {clips} clips"
+        views = f"{counted(clips, 'clip')} x {counted(crops, 'crop')}"
+        return f"{views}, {fusion}, {videos}/{videos} videos"
+    frames = counted(facts.protocol["num_segments"], "frame")
+    views = f"{frames} x {counted(crops, 'crop')} x {counted(clips, 'clip')}"
     return f"{views}, {facts.protocol['crop_size']}, {facts.read}/{len(facts.ids)} videos, {fusion}"

@@ -277,9 +277,7 @@ def report(args, tests, sources):
         fused = fusion.fuse(sources, [own.coeff for own in args.models])
         print(f"ensemble, weights {' '.join(f'{own.coeff:g}' for own in args.models)}")
     result = metrics.evaluate(fused, sources[0].labels, fusion.any_failed(sources))
-    if "mean_class" in result:
-        print(f"Class Accuracy {result.pop('mean_class'):.2f}%")
-    print(f"Overall {metrics.line(result)}")
+    print(*metrics.result_lines(result), sep="\n")
     if args.csv_file:
         warning = write_submission(
             args.csv_file,

@@ -115,6 +115,16 @@ class Start(NamedTuple):
     best: float = -1.0
 
 
+def describe_start(start, steps):
+    """Where a run resumes: ``after epoch 3, best 41.20%``, ``in epoch 1 after step 3 of 7 (not validated yet)``."""
+    done = f"after epoch {start.epoch}"
+    if start.step:
+        done = f"in epoch {start.epoch + 1} after step {start.step} of {steps}"
+    if start.best < 0:
+        return f"{done} (not validated yet)"
+    return f"{done}, best {start.best:.2f}%"
+
+
 def averaged(net, decay):
     """An exponential moving average of the weights of a network, from those it has now; BatchNorm statistics are its own. Call
     ``update_parameters(net)`` after each step; ``module`` is a network with the averages."""
@@ -276,7 +286,8 @@ def fit(
                 (time.perf_counter() - started) / (epoch + 1 - start.epoch) * (epochs - epoch - 1)
             )
             if left:
-                log.say(f"{epochs - epoch - 1} epochs to go, eta {tqdm.format_interval(left)}")
+                to_go = counted(epochs - epoch - 1, "epoch")
+                log.say(f"{to_go} to go, eta {tqdm.format_interval(left)}")
             # Last, last: a run that is killed between the two does the epoch again, and finds it as good as before.
             for name in ("best", "last") if is_best else ("last",):
                 save(epoch + 1, 0, None, name, metrics=values)
@@ -293,10 +304,10 @@ def _same(old, new):
 
 
 def validation_line(result, dataset):
-    """A validation result with its protocol: ``8 frames x 1 crops x 1 clips, 224, 120/120 videos: ...``."""
+    """A validation result with its protocol: ``8 frames x 1 crop x 1 clip, 224, 120/120 videos: ...``."""
     measured = {key: value for key, value in result.items() if key in metrics.TITLES}
     return (
-        f"validation, {dataset.num_segments} frames x 1 crop x 1 clip, {dataset.transform.crop_size}, "
+        f"validation, {counted(dataset.num_segments, 'frame')} x 1 crop x 1 clip, {dataset.transform.crop_size}, "
         f"{result['videos']}/{result['listed']} videos: {metrics.line(measured)} loss {result['loss']:.4f}"
     )
 

@@ -210,12 +210,21 @@ def test_batches_can_be_pinned(root, tmp_path):
     assert isinstance(item, Frames) and item.frames.is_pinned() and isinstance(failure, Failure)
 
 
+def test_too_few_videos_for_one_step():
+    message = r"32 training videos .*2 processes x 8 videos x 4 accumulated = 64\).*--accumulate"
+    with pytest.raises(UserError, match=message):
+        TrainSampler(32, 8, accumulate=4, world_size=2)
+    assert len(TrainSampler(70, 8, accumulate=4, world_size=2)) == 32
+    with pytest.raises(UserError, match=r"1 process x 2 videos"):
+        TrainSampler(1, 2)
+
+
 @given(
     n=st.integers(1, 200), batch=st.integers(1, 9), world=st.integers(1, 6), seed=st.integers(0, 3)
 )
 def test_train_sampler(n, batch, world, seed):
     if n < batch * world:
-        with pytest.raises(UserError, match=f"{n} training videos"):
+        with pytest.raises(UserError, match=f"{n} training video"):
             TrainSampler(n, batch, world_size=world)
         return
     samplers = [

@@ -14,6 +14,7 @@ from ops.metrics import (
     line,
     mean_class_accuracy,
     precision_recall_f1,
+    result_lines,
     topk_accuracy,
 )
 
@@ -168,6 +169,16 @@ def test_several_labels():
         assert evaluate(scores, hot, failed)["map_samples"] == pytest.approx(
             100 * (0 + 1 + 1 + 0.5) / 4
         )
+
+
+def test_the_lines_that_a_test_ends_with():
+    result = {"top1": 50.0, "top5": 99.995, "mean_class": 25.0}
+    assert result_lines(result) == [
+        "Mean class accuracy 25.00%",
+        "Overall Prec@1 50.00% Prec@5 100.00%",
+    ]
+    assert "mean_class" in result  # it is not changed
+    assert result_lines({"map": 1.0}) == ["Overall mAP 1.00%"]
 
 
 def test_precision_recall_f1_against_sklearn():

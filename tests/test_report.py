@@ -279,7 +279,7 @@ def test_extremes(tmp_path, capfd, case):
     ) == len(tested.scores)
     expected = {
         "one class": ("Confusions", "There is one class only"),
-        "all right": ("Surest mistakes", "There are none."),
+        "all right": ("Most confident mistakes", "There are none."),
         "none read": ("Calibration", "No video could be read."),
         "all wrong": ("Result", " 0.00 "),
         "classes without videos": (
@@ -287,7 +287,7 @@ def test_extremes(tmp_path, capfd, case):
             "70 of 90 classes have no video here: class 20 , class 21 ,",
         ),
         "long names": ("Classes", "很长的类名" * 40),
-        "no ids, no names": ("Surest mistakes", "predicted: class"),
+        "no ids, no names": ("Most confident mistakes", "predicted: class"),
     }
     if case in expected:
         section, text = expected[case]
@@ -371,7 +371,7 @@ def test_frames_of_the_videos(tmp_path):
         scores=scores
     )
     write_report(tmp_path / "out", [tested])
-    cards = sections_of(tmp_path / "out")["Surest mistakes"].findall(".//li")
+    cards = sections_of(tmp_path / "out")["Most confident mistakes"].findall(".//li")
     pictures = {card.find("strong").find("bdi").text: card.find("img") for card in cards}
     assert pictures["-a é.mp4"].attrib["src"].startswith("data:image/jpeg;base64,")
     assert pictures["-a é.mp4"].attrib["alt"] == "middle frame of -a é.mp4"

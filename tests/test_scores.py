@@ -315,11 +315,11 @@ def test_protocol_line():
     assert protocol_line(None, 10, 3, 90) == "10 clips x 3 crops, softmax per view, 90/90 videos"
     assert (
         protocol_line(None, 1, 1, 90, softmax=False)
-        == "1 clips x 1 crops, mean of logits, 90/90 videos"
+        == "1 clip x 1 crop, mean of logits, 90/90 videos"
     )
     assert (
         protocol_line(None, 1, 2, 9, fusion="max of crops")
-        == "1 clips x 2 crops, max of crops, 9/9 videos"
+        == "1 clip x 2 crops, max of crops, 9/9 videos"
     )
 
 

@@ -228,7 +228,7 @@ def check_test(row, comment, command, lists, released, capsys):
 def protocol_in_words(line):
     """The protocol of a result line as a comment says it: ``8 frames x 1 clip x 10 crops, 224``."""
     frames, crops, clips, size = re.search(
-        r"(\d+) frames x (\d+) crops x (\d+) clips, (\d+)", line
+        r"(\d+) frames x (\d+) crops? x (\d+) clips?, (\d+)", line
     ).groups()
     clips, crops = (
         f"{number} {unit}{'s' * (number != '1')}"

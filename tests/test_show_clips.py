@@ -295,7 +295,7 @@ def test_what_a_user_can_mend(root, tmp_path, capsys):
     assert "cannot be written" in refused(
         capsys, *start, "--ids", "v0.mp4", "-j", 0, "--out", tmp_path / "none" / "x.png"
     )
-    assert "--module tdn sees RGB only, not Flow" in refused(
+    assert "--module tdn takes RGB only; for Flow use" in refused(
         capsys, "show_clips", root / "set.toml", "Flow"
     )
     assert "not allowed with argument" in refused(capsys, *start, "--ids", "v0.mp4", "--videos", 3)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from small_lists import make_root
 
@@ -36,6 +38,14 @@ def test_sound_lists_give_no_warning(root, tmp_path):
         "val": 1,
     } and warnings == []
     assert list(lists_of(dataset, evaluate=True)[0]) == ["val"]
+
+
+def test_a_list_that_does_not_exist_can_be_made(root, tmp_path):
+    dataset = dataset_of(root, tmp_path, GOOD)
+    (tmp_path / "train.txt").unlink()
+    for name, hint in (("mine", "make_lists.py folder"), ("kinetics", "make_lists.py kinetics")):
+        with pytest.raises(UserError, match=rf"train.txt: no such file; .*--train_list.*{hint}"):
+            lists_of(replace(dataset, name=name))
 
 
 def test_what_is_strange_is_a_warning(root, tmp_path):

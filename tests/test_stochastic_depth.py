@@ -55,7 +55,5 @@ def test_later_stages_know_that_the_segments_are_halved():
 
 
 def test_a_backbone_without_residual_blocks_is_refused():
-    with pytest.raises(
-        UserError, match="--stochastic_depth: the blocks of BNInception have no slot before_sum"
-    ):
+    with pytest.raises(UserError, match=r"--stochastic_depth .*BNInception"):
         TSN(3, 4, arch="BNInception", module="tsn", stochastic_depth=0.1)

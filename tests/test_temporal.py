@@ -141,20 +141,25 @@ def test_videos_are_not_mixed():
     [
         (
             {"module": "tsm", "arch": "BNInception"},
-            r"the blocks of BNInception have no slot before_conv1 \(they have before_block\); use --shift_place block",
+            "--module tsm on BNInception needs --shift_place block$",
         ),
         (
             {"module": "tsm", "arch": "mobilenetv2", "shift_place": "block"},
-            "no slot before_block .*; use --shift_place blockres",
+            "--module tsm on mobilenetv2 needs --shift_place blockres$",
         ),
         (
             {"module": "tdn", "arch": "mobilenetv2"},
-            "tdn needs a ResNet: mobilenetv2 has no slot around its first stage",
+            "--module tdn .*mobilenetv2 works with tsn, tsm, tin$",
         ),
-        ({"module": "tdn", "modality": "Flow"}, "--module tdn sees RGB only, not Flow"),
+        ({"module": "tam", "arch": "mobilenetv2"}, "--module tam .* works with tsn, tsm, tin$"),
+        ({"module": "tin", "arch": "BNInception"}, "--module tin .* works with tsn, tsm$"),
+        (
+            {"module": "tdn", "modality": "Flow"},
+            "--module tdn takes RGB only; for Flow use --module tsn, tsm, tam or tin",
+        ),
         (
             {"module": "tsn", "arch": "BNInception", "non_local": True},
-            "--non_local: the blocks of BNInception have no slot after_block",
+            "--non_local .*BNInception",
         ),
         (
             {"module": "tsn", "arch": "mobilenetv2", "temporal_pool": True},

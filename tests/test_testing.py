@@ -14,6 +14,7 @@ from ops.models import TSN
 from ops.score.score_folder import read_facts
 from ops.temporal import MODULES
 from ops.testing import default_sampling, print_published
+from ops.utils.text import counted
 from ops.weights.manifest import read_manifest
 
 
@@ -63,7 +64,7 @@ def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
         == 0
     )
     assert (
-        "clip 0, 2 frames x 1 crops x 1 clips, 32, 8/8 videos, softmax per view: Prec@1"
+        "clip 0, 2 frames x 1 crop x 1 clip, 32, 8/8 videos, softmax per view: Prec@1"
         in capsys.readouterr().out
     )
     rows = read(tmp_path / "0_crop0.pkl")
@@ -84,7 +85,7 @@ def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
         call("pkl_to_results", "--num_clips", 1, "--test_crops", 1, "--output_dir", tmp_path) == 0
     )
     out = capsys.readouterr().out
-    assert "2 frames x 1 crops x 1 clips, 32, 8/8 videos" in out and "Overall Prec@1" in out
+    assert "2 frames x 1 crop x 1 clip, 32, 8/8 videos" in out and "Overall Prec@1" in out
 
 
 def test_three_crops_and_random_clips(data, weights, tmp_path):
@@ -388,7 +389,7 @@ def test_all_clips_of_one_run_are_those_of_one_run_each(
     ]
     assert call(*command, "--output_dir", tmp_path / "all") == 0
     out = capsys.readouterr().out
-    assert f"4 frames x 3 crops x {clips} clips, 32, 8/8 videos, mean of logits" in out
+    assert f"4 frames x 3 crops x {counted(clips, 'clip')}, 32, 8/8 videos, mean of logits" in out
     names = [f"{clip}_crop{crop}.pkl" for clip in range(clips) for crop in range(3)]
     assert sorted(path.name for path in (tmp_path / "all").glob("*.pkl")) == sorted(names)
     for clip in {0, clips - 1}:
@@ -443,7 +444,7 @@ def test_an_ensemble_of_two_modalities_is_joined_by_video(data, networks, tmp_pa
         == 0
     )
     printed = capsys.readouterr().out
-    assert "4 frames x 1 crops x 1 clips" in printed and "2 frames x 10 crops x 1 clips" in printed
+    assert "4 frames x 1 crop x 1 clip" in printed and "2 frames x 10 crops x 1 clip" in printed
     rgb = logits_of(out / "0_rgb" / "0_crop0.pkl")
     of_flow = sum(logits_of(out / "1_flow" / f"0_crop{k}.pkl") for k in range(10))[::-1] / 10
     softmax = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (rgb, of_flow)]

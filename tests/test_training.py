@@ -51,6 +51,19 @@ def load(path):
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (training.Start(0, 7), "in epoch 1 after step 7 of 7 (not validated yet)"),
+        (training.Start(2, 3, None, 41.2), "in epoch 3 after step 3 of 7, best 41.20%"),
+        (training.Start(3, 0, None, 0.0), "after epoch 3, best 0.00%"),
+        (training.Start(3), "after epoch 3 (not validated yet)"),
+    ],
+)
+def test_where_a_run_resumes_in_words(start, text):
+    assert training.describe_start(start, 7) == text
+
+
 def test_the_average_of_weights_is_the_recursion():
     net = small("tsm").train()
     ema = training.averaged(net, 0.75)
@@ -119,7 +132,7 @@ def test_the_rate_is_scaled_with_the_batch(data, tmp_path, capsys):
     assert run(data, tmp_path / "b", "--epochs", 1, "--lr_batch", 16, "--scale_lr") == 0
     said = capsys.readouterr().out
     assert (
-        "total batch 4 = 1 processes x 4 videos x 1 accumulated; lr 0.0025 = 0.01 x 4 / 16, groups"
+        "total batch 4 = 1 process x 4 videos x 1 accumulated; lr 0.0025 = 0.01 x 4 / 16, groups"
         in said
     )
     args = json.loads((tmp_path / "b" / "args.json").read_text())

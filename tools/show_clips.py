@@ -179,7 +179,7 @@ def main() -> None:
 
 def arguments():
     top = base_parser(__doc__)
-    top.add_argument("modality", choices=tuple(MODALITIES), help="what a frame is")
+    top.add_argument("modality", choices=tuple(MODALITIES), help="input modality")
     add_data(
         top, (("train_list", "videos of --split train"), ("val_list", "videos of --split val"))
     )

@@ -17,6 +17,7 @@ from ops.data.clips import Failure, Frames, Key, Sample, TestDataset, TrainDatas
 from ops.data.sampling import clip_rng
 from ops.errors import UserError
 from ops.jobs.stopping import outlive_signals
+from ops.utils.text import counted
 
 
 class Batch(NamedTuple):
@@ -48,20 +49,29 @@ def _alone(item: Frames | Failure) -> Frames | Failure:
 
 class TrainSampler(Sampler[Key]):
     """Keys of one process in one epoch: each epoch a new order, a pure function of (seed, epoch), of which the
-    incomplete last global batch is dropped. ``batch_size`` is that of one process. Raises UserError if there is no
-    whole batch."""
+    incomplete last step is dropped. A step is ``accumulate`` batches of ``batch_size`` videos in each process. Raises
+    UserError if there is no whole step."""
 
     def __init__(
-        self, n: int, batch_size: int, *, rank: int = 0, world_size: int = 1, seed: int = 0
+        self,
+        n: int,
+        batch_size: int,
+        *,
+        accumulate: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
     ) -> None:
-        if n < batch_size * world_size:
+        needed = world_size * batch_size * accumulate
+        if n < needed:
+            processes = counted(world_size, "process", "processes")
             raise UserError(
-                f"{n} training videos do not fill one batch of {batch_size} x {world_size} processes; give a smaller "
-                "--batch-size"
+                f"{n} training videos are fewer than one step needs ({processes} x "
+                f"{counted(batch_size, 'video')} x {accumulate} accumulated = {needed}); lower --batch-size or --accumulate"
             )
         self.n = n
         self.world_size = world_size
-        self.used = n - n % (batch_size * world_size)
+        self.used = n - n % needed
         self.rank = rank
         self.seed = seed
         self.epoch = self.start = 0

@@ -1,10 +1,11 @@
 """From a data set to what a front works on: a list checked against the disk, class names checked against a checkpoint."""
 
+import os
 from itertools import zip_longest
 
 import numpy as np
 
-from ops.data.datasets import Dataset
+from ops.data.datasets import KNOWN, Dataset
 from ops.data.lists import VideoList, check_files, explain_missing, read_list, resolve
 from ops.data.readers import UnreadableVideo, open_reader
 from ops.errors import UserError
@@ -23,6 +24,11 @@ def read_checked(
     path = getattr(dataset, field)
     if path is None:
         raise UserError(f"data set {dataset.name!r} has no list of this kind; give --{field}")
+    if not os.path.exists(path):
+        raise UserError(
+            f"{path}: no such file; put it there, give another --{field}, or make it with python "
+            f"tools/make_lists.py {_list_kind(dataset)}"
+        )
     videos = read_list(
         path,
         root_path=dataset.root_path,
@@ -41,6 +47,11 @@ def read_checked(
             + (f", or {remedy}" if remedy and stop else "")
         )
     return videos, len(missing)
+
+
+def _list_kind(dataset: Dataset) -> str:
+    """The arguments of tools/make_lists.py that make the lists of a dataset."""
+    return f"{dataset.name} ANNOTATIONS" if dataset.name in KNOWN else "folder VIDEOS"
 
 
 def training_lists(

@@ -29,7 +29,7 @@ def write_page(
     }
     if not tested.multi_label:
         parts["Confusions"] = sections.confusions(tested, found)
-    parts["Surest mistakes"] = videos.mistakes(tested, found)
+    parts["Most confident mistakes"] = videos.mistakes(tested, found)
     parts["Calibration"] = sections.calibration(everything if fused else [*shown[1:], shown[0]])
     if len(shown) == 2:
         parts["What changed"] = videos.comparison(*shown)

@@ -191,7 +191,7 @@ def insert(
         later = num_segments // 2
     if row.stem:
         if not hasattr(backbone, "stem"):
-            raise UserError(f"{module} needs a ResNet: {arch} has no slot around its first stage")
+            raise UserError(_wrong_backbone(module, backbone, arch))
         first_conv = copy.deepcopy(backbone.conv1)
         stage = copy.deepcopy(backbone.layer1)
         if not pretrained:
@@ -206,8 +206,7 @@ def insert(
                 stages[number - 1][::step],
                 slot,
                 lambda channels, T=segments: row.make(channels, T, **options),
-                module,
-                arch,
+                _wrong_backbone(module, backbone, arch, slot),
             )
     if non_local:
         for number in (2, 3):
@@ -215,8 +214,7 @@ def insert(
                 stages[number - 1][::2],
                 "after_block",
                 lambda channels: NonLocal(channels, later),
-                "--non_local",
-                arch,
+                f"--non_local does not run on {arch}",
             )
     if stochastic_depth:
         blocks = [
@@ -226,18 +224,33 @@ def insert(
         ]
         for index, (block, segments) in enumerate(blocks, 1):
             guest = StochasticDepth(stochastic_depth * index / len(blocks), segments)
-            _fill([block], "before_sum", lambda _, guest=guest: guest, "--stochastic_depth", arch)
+            _fill(
+                [block],
+                "before_sum",
+                lambda _, guest=guest: guest,
+                f"--stochastic_depth does not run on {arch}",
+            )
 
 
-def _fill(blocks, slot, make, guest, arch):
-    """Give each block a guest in a slot."""
+def _fill(blocks, slot, make, error):
+    """Insert what ``make(channels)`` returns into a slot of each block; UserError with ``error`` if there is no such slot."""
     for block in blocks:
         if slot not in block.slots:
-            others = [
-                place for place, name in PLACES.items() if name in block.slots and guest == "tsm"
-            ]
-            hint = f"; use --shift_place {others[0]}" if others else ""
-            raise UserError(
-                f"{guest}: the blocks of {arch} have no slot {slot} (they have {', '.join(block.slots)}){hint}"
-            )
+            raise UserError(error)
         setattr(block, slot, make(block.slots[slot]))
+
+
+def _wrong_backbone(module, backbone, arch, slot=None):
+    """The message for a backbone that has no place for a module: what to use in its place."""
+    slots = set.intersection(*(set(block.slots) for stage in backbone.stages() for block in stage))
+    for place, name in PLACES.items():
+        if "shift_place" in MODULES[module].options and slot != name and name in slots:
+            return f"--module {module} on {arch} needs --shift_place {place}"
+    working = []
+    for name, entry in MODULES.items():
+        places = set(PLACES.values()) if "shift_place" in entry.options else {entry.slot}
+        has_slot = entry.make is None or places & slots
+        has_stem = entry.stem is None or hasattr(backbone, "stem")
+        if has_slot and has_stem:
+            working.append(name)
+    return f"--module {module} does not run on {arch}; {arch} works with {', '.join(working)}"
