@@ -76,6 +76,9 @@ def train(args, world):
         f"{world.size} processes x {args.batch_size} videos x {args.accumulate} accumulated; {rate}, {args.lr_policy}; "
         f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}"
     )
+    for loader in loaders:
+        if loader.plan.warning and world.is_main:
+            print(f"warning: {loader.plan.warning}")
     if args.dry_run:
         if world.is_main:
             counts = ", ".join(f"{len(videos)} {name} videos" for name, videos in lists.items())
@@ -94,9 +97,8 @@ def train(args, world):
     )
     if args.evaluate:
         resume({}, world.size)
-        result = training.validate(
-            net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size
-        )
+        with loaders[-1] as loader:
+            result = training.validate(net, loader, world, amp=args.amp, batch_size=args.batch_size)
         if world.is_main:
             print(training.validation_line(result, loaders[-1].dataset))
         return

@@ -279,7 +279,7 @@ class Deadly:
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (Deadly(), "a loader process ended: DataLoader worker .*; .* give a smaller -j"),
+        (Deadly(), "a data-loading worker ended: DataLoader worker .*; .* give a smaller -j"),
         (Deadly(60), "are silent: .*1 seconds; .*--timeout"),
     ],
 )
