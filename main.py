@@ -106,10 +106,7 @@ def train(args, world):
     start = resume(recipe, world.size, ema) if checkpoint else training.Start()
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = torch.compile(net) if args.compile else net
-    if world.size > 1:
-        model = torch.nn.parallel.DistributedDataParallel(
-            model, device_ids=[world.device.index] if world.device.type == "cuda" else None
-        )
+    model = distributed.data_parallel(model, world)
     with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
         if world.is_main:
             write_settings(

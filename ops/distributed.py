@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -253,6 +254,29 @@ def _is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "/gloo/" in str(error)
     )
+
+
+def data_parallel(model: torch.nn.Module, world: World) -> torch.nn.Module:
+    """The model in ``DistributedDataParallel``, or itself where there is one process."""
+    if world.size == 1:
+        return model
+    for parameter in model.parameters():
+        if parameter.requires_grad and 1 in parameter.shape:
+            parameter.register_hook(partial(_with_strides_of, parameter))
+    devices = [world.device.index] if world.device.type == "cuda" else None
+    return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+
+def _with_strides_of(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The same gradient with the strides of its parameter, where only dimensions of size 1 differ.
+
+    Strides of such dimensions mean nothing, and convolutions in channels-last order return others than
+    the parameter has (1x1 kernels, depthwise kernels over time). DDP compares them and warns.
+    """
+    strides = zip(parameter.shape, gradient.stride(), parameter.stride(), strict=True)
+    if all(own == wanted or size == 1 for size, own, wanted in strides):
+        return gradient.as_strided(parameter.shape, parameter.stride())
+    return gradient
 
 
 def sum_over_ranks(values, device):
