@@ -65,7 +65,7 @@ def start_all(folder, *functions):
     ]
 
 
-def ends(folder, processes, limit=60):
+def ends(folder, processes, limit=240):
     """The :class:`End` of each of these processes; the status of one that has not ended in time is None, and it is killed."""
     times, deadline = {}, time.monotonic() + limit
     while len(times) < len(processes) and time.monotonic() < deadline:
@@ -87,6 +87,6 @@ def ends(folder, processes, limit=60):
     ]
 
 
-def run_all(folder, *functions, limit=60):
+def run_all(folder, *functions, limit=240):
     """A job to its end."""
     return ends(folder, start_all(folder, *functions), limit)

@@ -42,11 +42,19 @@ class Batch(NamedTuple):
     failures: list[Failure]
 
 
-def collate(items: list[Sample | Failure]) -> Batch:
-    """Stack the samples that could be read and keep the failures apart. All samples of a data set have one shape."""
+def collate(
+    items: list[Sample | Failure],
+    stack: Callable[[list[torch.Tensor]], torch.Tensor] = default_collate,
+) -> Batch:
+    """Stack the samples that could be read and keep the failures apart.
+
+    Args:
+        items: what a dataset gave; all of its samples have one shape.
+        stack: makes one tensor of several. torch's function places it in shared memory, in a worker.
+    """
     samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
-        clips=default_collate([sample.clip for sample in samples]) if samples else None,
+        clips=stack([sample.clip for sample in samples]) if samples else None,
         labels=torch.from_numpy(
             np.array([sample.label for sample in samples], None if samples else np.int64)
         ),
@@ -253,7 +261,13 @@ def make_loader(
     workers = plan.workers
     check_open_files(_OPEN_FILES + _OPEN_FILES_PER_WORKER * workers, f"-j {workers}")
     dataset.reading = torch.full((workers,), -1).share_memory_() if workers else None
-    collate_fn = _alone if batch_size is None else collate
+    collate_fn = collate
+    if batch_size is None:
+        collate_fn = _alone
+    elif plan.in_pipes:
+        collate_fn = partial(collate, stack=torch.stack)
+    if plan.in_pipes:
+        collate_fn = partial(_sent_as_arrays, collate_fn)
     with warnings.catch_warnings():
         # The user has chosen; the default follows the cores.
         warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -262,7 +276,7 @@ def make_loader(
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=partial(_sent_as_arrays, collate_fn) if plan.in_pipes else collate_fn,
+            collate_fn=collate_fn,
             pin_memory=pin_memory and not plan.in_pipes,
             timeout=timeout if workers else 0,
             persistent_workers=workers > 0,

@@ -24,7 +24,7 @@ from ops.train.run_files import newest
 
 pytestmark = pytest.mark.slow
 
-BOUND = 10  # seconds from the first end to the last
+BOUND = 20  # seconds from the first end to the last
 TWO = ["--batch-size", 2, "--save_every", 1]
 
 
@@ -272,7 +272,7 @@ def test_two_machines(flags, whole, tmp_path):  # noqa: F811
     wait_for(tmp_path / "agent0", "process 0 of 2 lost the connection", first)
     assert newest(out) == (out / "last.pth", [])
     second = machine(2, out)
-    assert [first.wait(90), second.wait(90)] == [0, 0], (tmp_path / "agent0").read_text()
+    assert [first.wait(300), second.wait(300)] == [0, 0], (tmp_path / "agent0").read_text()
     check_same(out, whole)
     assert not (tmp_path / "elsewhere").exists()
     assert sorted(path.name for path in out.iterdir()) == sorted(
