@@ -20,7 +20,6 @@ from ops.data.datasets import describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
-from ops.jobs.meeting import variable
 from ops.logs import RunLog
 from ops.models import TSN
 from ops.optim import learning_rate, parameter_groups, rate_for
@@ -212,7 +211,7 @@ def make_network(args, data, names, world, *, replaced):
     if pretrain == "imagenet" and world.size > 1:
         local_rank = args.local_rank
         if local_rank is None:
-            local_rank = variable("LOCAL_RANK", 0)
+            local_rank = distributed.launcher_variable("LOCAL_RANK", 0)
         if local_rank == 0:
             fetch(args.arch)  # the others find it in the cache of this machine
         distributed.barrier()

@@ -134,8 +134,8 @@ def start(
     Raises:
         UserError: the device does not exist, the processes do not find each other, or another one ended.
     """
-    rank, size = _variable("RANK", 0), _variable("WORLD_SIZE", 1)
-    local_rank = _variable("LOCAL_RANK", 0) if local_rank is None else local_rank
+    rank, size = launcher_variable("RANK", 0), launcher_variable("WORLD_SIZE", 1)
+    local_rank = launcher_variable("LOCAL_RANK", 0) if local_rank is None else local_rank
     if deterministic:
         # cuBLAS asks for it, before its first use
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -151,7 +151,7 @@ def start(
         torch.use_deterministic_algorithms(before)
 
 
-def _variable(name: str, default: int) -> int:
+def launcher_variable(name: str, default: int) -> int:
     """A whole number that a launcher set in the environment."""
     text = os.environ.get(name, default)
     try:
@@ -223,7 +223,7 @@ def _open_store(rank: int, size: int) -> dist.Store:
         UserError: the environment is not one that a launcher sets, the store cannot be opened or
             reached, or processes are missing.
     """
-    host, port = os.environ.get("MASTER_ADDR"), _variable("MASTER_PORT", 0)
+    host, port = os.environ.get("MASTER_ADDR"), launcher_variable("MASTER_PORT", 0)
     if not 0 <= rank < size:
         raise UserError(f"RANK is {rank}, but WORLD_SIZE {size}: ranks are 0 to {size - 1}")
     if not host or not 0 < port < 2**16:

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from ops.logs import RunLog
@@ -52,3 +53,18 @@ def test_other_processes_write_nothing(tmp_path, capsys):
         log.record(epoch=1)
         log.curves(1, a=1.0)
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
+
+
+def test_a_full_disk_stops_the_run_with_the_name_of_the_file(tmp_path):
+    """No thread writes the events: its error would be lost, and the run would wait for it."""
+    resource = pytest.importorskip("resource")
+    with RunLog(tmp_path, is_main=True) as log:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        try:
+            with pytest.raises(OSError) as error:
+                for step in range(100):
+                    log.curves(step, loss=1.0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(tmp_path / "tensorboard")
