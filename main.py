@@ -20,7 +20,6 @@ from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_n
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.sources import training_lists
 from ops.errors import UserError, run_front
-from ops.jobs.meeting import variable
 from ops.logs import RunLog
 from ops.models import TSN
 from ops.optim import describe_schedule, learning_rate, parameter_groups, rate_for
@@ -86,6 +85,8 @@ def train(args, notes, world):
     list_warnings = [f"warning: {text}" for text in list_warnings]
     first_lines += list_warnings
     first_lines += [f"warning: {text}" for text in (rate_warning, course_warning) if text]
+    plan_warnings = [loader.plan.warning for loader in loaders if loader.plan.warning]
+    first_lines += [f"warning: {text}" for text in plan_warnings]
     if args.dry_run:
         if world.is_main:
             counts = ", ".join(f"{len(videos)} {name} videos" for name, videos in lists.items())
@@ -105,9 +106,8 @@ def train(args, notes, world):
     )
     if args.evaluate:
         resume({}, world.size)
-        result = training.validate(
-            net, loaders[-1], world, amp=args.amp, batch_size=args.batch_size
-        )
+        with loaders[-1] as loader:
+            result = training.validate(net, loader, world, amp=args.amp, batch_size=args.batch_size)
         if world.is_main:
             validation = training.validation_line(result, loaders[-1].dataset)
             print("\n".join([*notes, *list_warnings, validation]))
@@ -116,10 +116,7 @@ def train(args, notes, world):
     start = resume(recipe, world.size, ema) if checkpoint else training.Start()
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = torch.compile(net) if args.compile else net
-    if world.size > 1:
-        model = torch.nn.parallel.DistributedDataParallel(
-            model, device_ids=[world.device.index] if world.device.type == "cuda" else None
-        )
+    model = distributed.data_parallel(model, world)
     with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
         if world.is_main:
             write_settings(
@@ -222,7 +219,7 @@ def make_network(args, data, names, world, *, replaced):
     if pretrain == "imagenet" and world.size > 1:
         local_rank = args.local_rank
         if local_rank is None:
-            local_rank = variable("LOCAL_RANK", 0)
+            local_rank = distributed.launcher_variable("LOCAL_RANK", 0)
         if local_rank == 0:
             fetch(args.arch)  # the others find it in the cache of this machine
         distributed.barrier()

@@ -1,13 +1,13 @@
 """The one exception a user is meant to read, and how the front scripts show it."""
 
+import contextlib
 import errno
-import multiprocessing
 import os
 import sys
 import traceback
 from collections.abc import Callable
 
-from ops.jobs.stopping import STATUS, Stopped
+from ops.jobs.stopping import INTERRUPTED, STATUS, Stopped, kill_children
 from ops.utils.text import escape_controls, protect_output
 
 _FULL = (
@@ -27,11 +27,11 @@ class UserError(Exception):
 def explain(error: BaseException) -> tuple[str, int]:
     """What an exception that ends a run prints on standard error, and the status that the run ends with: 1 for a defect."""
     if _is_interrupt(error):
-        return "interrupted", 130
+        return "interrupted", INTERRUPTED
     if isinstance(error, UserError):
         return f"error: {_one_line(str(error))}", 2
     if isinstance(error, Stopped):
-        return str(error), STATUS
+        return str(error), error.status
     if isinstance(error, BrokenPipeError):
         return "the reader of its output has left", 141
     if isinstance(error, OSError) and error.errno in _FULL:
@@ -57,23 +57,41 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def run_front(main: Callable[[], None]) -> None:
-    """Run ``main``; a ``UserError`` becomes ``error: <line>`` and exit status 2, Ctrl-C becomes exit status 130, a closed
-    pipe (``... | head``) 141, a run that was asked to stop and has saved its state 75. Whatever the process prints from here on
-    is safe for the terminal (``protect_output``)."""
+    """Run ``main`` and turn its exceptions into an exit status.
+
+    A ``UserError`` becomes ``error: <line>`` and status 2, Ctrl-C status 130, a closed pipe
+    (``... | head``) 141, a run that was asked to stop and has saved its state 75. A defect keeps its
+    traceback. Under torchrun the error is recorded, so that the summary of the launcher shows it.
+    Whatever the process prints from here on is safe for the terminal (``protect_output``).
+    """
     protect_output()
     try:
         main()
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python complains once more as it ends
+        # Or Python complains once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (Exception, KeyboardInterrupt) as error:
         text, status = explain(error)
+        if status != STATUS:
+            _record_for_launcher(error)
         if status == 1:
             raise
         print(text, file=sys.stderr)
-        for child in multiprocessing.active_children():
-            if child.daemon:  # a loader process may hang, and Python would wait for it
-                child.kill()
+        kill_children()
         sys.exit(status)
+
+
+def _record_for_launcher(error: BaseException) -> None:
+    """Leave an error where torchrun looks for it, without the traceback of a ``UserError``."""
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ or not isinstance(error, Exception):
+        return
+    from torch.distributed.elastic.multiprocessing.errors import record  # seconds, and torch
+
+    def fail() -> None:
+        if isinstance(error, UserError):
+            raise UserError(str(error)) from None
+        raise error
+
+    with contextlib.suppress(Exception):
+        record(fail)()

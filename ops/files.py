@@ -5,8 +5,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
+import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, Literal
@@ -15,6 +18,10 @@ from ops.errors import UserError
 
 # What is read at once: more than any list or table of scores has, and less than memory.
 _MOST_BYTES = 2**30
+# NAME.HOST-PID-RANDOM.tmp: the host and the process that write it tell whether they still do.
+_TEMPORARY = re.compile(r".+\.(?P<host>[\w-]+)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+# A temporary file of another machine is taken for abandoned after this time without a write.
+_ABANDONED_SECONDS = 24 * 3600
 
 
 @contextlib.contextmanager
@@ -30,7 +37,7 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
     # A link stays a link: it is the file behind it that is replaced.
     target = os.path.realpath(path)
     # Not tempfile.mkstemp: its files are readable by their owner only, and the rename would keep that.
-    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    temporary = f"{target}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
     try:
         with open(temporary, mode.replace("w", "x"), **text) as file:
@@ -107,6 +114,47 @@ def read_regular(path: str | os.PathLike, most: int = _MOST_BYTES) -> bytes:
         if size > most:
             raise OSError(errno.EINVAL, f"too large: {size} bytes", os.fspath(path))
         return file.read()
+
+
+def remove_stale_temporaries(folder: str | Path) -> None:
+    """Remove the temporary files of :func:`atomic_write` that killed processes left in a folder.
+
+    A file is stale if its process is gone: on this machine by the process id, on another machine if
+    nothing was written to it for a day. Files with other names are never touched, and a file that
+    cannot be removed stays.
+
+    Args:
+        folder: the folder, whose subfolders are not searched.
+    """
+    for path in Path(folder).glob("*.tmp"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError):
+            if match["host"] == _host():
+                stale = not _is_running(int(match["pid"]))
+            else:
+                stale = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+            if stale:
+                path.unlink()
+
+
+def _host() -> str:
+    """The name of this machine, in letters that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())[:32] or "host"
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine exists; True where that is not known."""
+    if os.name != "posix":
+        return True  # os.kill would end the process on Windows
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def sha256(path: str | Path) -> str:

@@ -2,6 +2,12 @@
 
 import argparse
 
+# Beyond these a value is a typing error, or ends in memory that no machine has.
+MAX_WORKERS = 512
+MAX_SEGMENTS = 1024
+MIXING_RANGE = (1e-3, 1e6)  # outside of it NumPy's Beta distribution gives NaN or a constant
+MAX_SEED = 2**63 - 1
+
 
 def positive(text):
     """A flag's whole number from 1."""
@@ -16,6 +22,36 @@ def count(text):
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def workers(text):
+    """A flag's number of data-loading workers."""
+    return _at_most(count(text), MAX_WORKERS, "data-loading workers per process")
+
+
+def segments(text):
+    """A flag's number of segments."""
+    return _at_most(positive(text), MAX_SEGMENTS, "segments")
+
+
+def seed(text):
+    """A flag's seed, of 63 bits."""
+    return _at_most(count(text), MAX_SEED, "is too large for a seed")
+
+
+def _at_most(value, limit, what):
+    if value > limit:
+        raise argparse.ArgumentTypeError(f"{value} {what}; at most {limit}")
+    return value
+
+
+def mixing(text):
+    """A flag's parameter of a symmetric Beta distribution, or 0."""
+    value = zero_or_more(text)
+    low, high = MIXING_RANGE
+    if value and not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{value} is neither 0 nor in [{low:g}, {high:g}]")
     return value
 
 
@@ -39,7 +75,7 @@ def zero_or_more(text):
     """A flag's number from 0."""
     value = float(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value} is negative")
+        raise argparse.ArgumentTypeError(f"{value} is not a finite number from 0")
     return value
 
 

@@ -30,14 +30,26 @@ class RunLog:
         self._lock = contextlib.ExitStack()
         if is_main and folder is not None:
             self._lock.enter_context(sole_user(folder, "training", "--output_dir"))
-            from tensorboardX import SummaryWriter  # slow to import, and not wanted by every front
+            try:
+                self._open(Path(folder), epochs, overwrite)
+            except BaseException:
+                self.close()
+                raise
 
-            if overwrite:
-                remove_training(folder)
-            _drop_rows(Path(folder) / "log.jsonl", epochs)
-            self.text = open(Path(folder) / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
-            self.lines = open(Path(folder) / "log.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
-            self.writer = SummaryWriter(str(Path(folder) / "tensorboard"))
+    def _open(self, folder, epochs, overwrite):
+        from tensorboardX.event_file_writer import EventsWriter  # slow to import
+
+        if overwrite:
+            remove_training(folder)
+        _drop_rows(folder / "log.jsonl", epochs)
+        self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+        self.lines = open(folder / "log.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+        # Not SummaryWriter: its thread dies of a full disk, and the run then waits for it for ever.
+        self.events = folder / "tensorboard"
+        self.events.mkdir(exist_ok=True)
+        with _named(self.events):
+            self.writer = EventsWriter(str(self.events / "events"))
+            self.writer.flush()
 
     def say(self, message):
         """One line to the screen (above a progress bar) and to ``log.txt``, without control characters of names in it."""
@@ -52,9 +64,16 @@ class RunLog:
 
     def curves(self, step, **values):
         """Scalars to TensorBoard; keys with ``__`` become a path (``loss__train`` -> ``loss/train``)."""
-        if self.writer:
+        if not self.writer:
+            return
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        with _named(self.events):
             for key, value in values.items():
-                self.writer.add_scalar(key.replace("__", "/"), value, step)
+                summary = scalar(key.replace("__", "/"), value)
+                self.writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self.writer.flush()
 
     def close(self):
         """Flush and close the files; the folder is free for the next run."""
@@ -73,10 +92,17 @@ class RunLog:
 
 def _write(file, text):
     if file:
-        try:
+        with _named(file.name):
             file.write(text)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, file.name) from None  # which file is full
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Context whose OSErrors name the file that is full."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _drop_rows(path, epochs):

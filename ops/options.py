@@ -16,14 +16,19 @@ from ops.errors import UserError
 from ops.flag_types import (
     count,
     interval,
+    mixing,
     positive,
     rate,
+    seed,
+    segments,
     share,
+    workers,
     zero_or_more,
 )
 from ops.models import CONSENSUS, MODALITIES
 from ops.optim import POLICIES, SCHEDULERS
 from ops.temporal import DIRECTIONS, MODULES, PLACES, resolve_options
+from ops.utils.machine import default_workers
 from ops.weights.released import read_weights
 
 AMP = ("none", "bf16", "fp16")
@@ -101,17 +106,17 @@ def add_data(parser, lists):
     group.add_argument(
         "-j",
         "--workers",
-        type=count,
-        default=4,
+        type=workers,
+        default=default_workers(),
         metavar="N",
-        help="loader processes of each process",
+        help="number of data-loading workers per process",
     )
     group.add_argument(
         "--timeout",
         type=count,
         default=300,
         metavar="SECONDS",
-        help="give up when a loader process is silent for so long; 0 waits for ever",
+        help="longest wait for a data-loading worker; 0 waits for ever",
     )
 
 
@@ -187,7 +192,7 @@ def add_runtime(parser):
         help="set by python -m torch.distributed.launch; torchrun needs no flag",
     )
     group.add_argument(
-        "--seed", type=count, default=0, metavar="N", help="seed of every random draw"
+        "--seed", type=seed, default=0, metavar="N", help="seed of every random draw"
     )
     group.add_argument(
         "--deterministic",
@@ -247,7 +252,7 @@ def training_parser(description):
     )
     group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
     group.add_argument(
-        "--num_segments", type=positive, default=8, metavar="T", help="segments of a clip"
+        "--num_segments", type=segments, default=8, metavar="T", help="segments of a clip"
     )
     group.add_argument(
         "--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops"
@@ -341,7 +346,7 @@ def training_parser(description):
     )
     group.add_argument(
         "--lr_steps",
-        type=float,
+        type=zero_or_more,
         nargs="+",
         default=[30, 45, 55],
         metavar="EPOCH",
@@ -375,14 +380,14 @@ def training_parser(description):
     )
     group.add_argument(
         "--mixup",
-        type=zero_or_more,
+        type=mixing,
         default=0.0,
         metavar="ALPHA",
         help="mix pairs of videos by shares of Beta(ALPHA, ALPHA); 0 does not",
     )
     group.add_argument(
         "--cutmix",
-        type=zero_or_more,
+        type=mixing,
         default=0.0,
         metavar="ALPHA",
         help="put a box of one video into another; with --mixup as well, each batch takes either by chance",
@@ -400,7 +405,7 @@ def training_parser(description):
         "--weight-decay",
         "--weight_decay",
         dest="weight_decay",
-        type=float,
+        type=zero_or_more,
         default=5e-4,
         help="weight decay",
     )

@@ -6,7 +6,7 @@ import os
 from ops.cli import legacy
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.errors import UserError
-from ops.flag_types import count, positive, rate
+from ops.flag_types import count, positive, rate, segments
 from ops.models import MODALITIES
 from ops.options import (
     WEIGHTS_KEY_HELP,
@@ -63,7 +63,7 @@ def testing_parser(description, crops):
     )
     group.add_argument(
         "--test_segments",
-        type=_each(positive),
+        type=_each(segments),
         metavar="T",
         help="segments of a clip [,] (default: what the checkpoint was trained with)",
     )

@@ -3,7 +3,7 @@
 import time
 from functools import partial
 from pathlib import Path
-from signal import Signals
+from signal import SIGINT, Signals
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from ops.checkpoints import save_checkpoint
 from ops.data.loader import loader_errors
 from ops.data.sources import check_class_names
 from ops.errors import UserError
-from ops.jobs.stopping import Stopped, StopRequest
+from ops.jobs.stopping import INTERRUPTED, STATUS, Stopped, StopRequest
 from ops.score.scoring import score_videos
 from ops.train.meters import Meters, advice
 from ops.train.run_facts import with_flip
@@ -203,7 +203,7 @@ def fit(
         saved = time.perf_counter()
         distributed.barrier()  # nobody ends the run while the file is being written
 
-    with StopRequest() as request:
+    with StopRequest() as request, train_loader, val_loader:
         for epoch in range(start.epoch, epochs):
             first = start.step if epoch == start.epoch else 0
             meters = Meters(
@@ -226,9 +226,13 @@ def fit(
                     raise stopped(number, epoch, step)
 
             def stopped(number, epoch, step):
+                request.is_done = True
+                by_user = number == SIGINT
+                what = "interrupted" if by_user else f"stopped by {Signals(number).name}"
                 return Stopped(
-                    f"stopped by {Signals(number).name} after epoch {epoch + 1}, step {step} of {steps}; saved in "
-                    f"{folder}/last.pth: go on with the same command and --resume auto"
+                    f"{what} in epoch {epoch + 1}; continue with --resume auto (saved after step {step} of "
+                    f"{steps} in {folder}/last.pth)",
+                    INTERRUPTED if by_user else STATUS,
                 )
 
             train_loader.sampler.set_epoch(epoch, first * accumulate * train_loader.batch_size)

@@ -1,4 +1,4 @@
-"""Processes of one job as a launcher starts them, with a watch that is quicker than in a real run."""
+"""Processes of one job, started with the environment that a launcher sets, without a launcher that watches them."""
 
 import multiprocessing
 import os
@@ -7,9 +7,7 @@ import time
 from typing import NamedTuple
 
 from ops.errors import run_front
-from ops.jobs import watch
 
-LOOK, SILENCE = 0.2, 15  # 3 s
 HOST = socket.gethostname()
 
 
@@ -31,7 +29,6 @@ def _run(function, arguments, environment, log):
     os.environ.update(environment)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), 1)
     os.dup2(1, 2)
-    vars(watch).update(LOOK=LOOK, SILENCE=SILENCE)
     try:
         run_front(lambda: function(*arguments))
     except SystemExit as end:
@@ -68,7 +65,7 @@ def start_all(folder, *functions):
     ]
 
 
-def ends(folder, processes, limit=60):
+def ends(folder, processes, limit=240):
     """The :class:`End` of each of these processes; the status of one that has not ended in time is None, and it is killed."""
     times, deadline = {}, time.monotonic() + limit
     while len(times) < len(processes) and time.monotonic() < deadline:
@@ -90,6 +87,6 @@ def ends(folder, processes, limit=60):
     ]
 
 
-def run_all(folder, *functions, limit=60):
+def run_all(folder, *functions, limit=240):
     """A job to its end."""
     return ends(folder, start_all(folder, *functions), limit)

@@ -1,7 +1,13 @@
+import os
+import re
+import signal
+import socket
+from datetime import timedelta
+
 import pytest
 import torch
 from fronts import run_two
-from ranks import run_all
+from ranks import free_port, run_all, start
 
 from ops import distributed
 from ops.errors import UserError
@@ -54,14 +60,136 @@ def test_a_device_that_is_not_there_is_refused(device):
         pass
 
 
-def on_a_device(device):
-    with distributed.start(device):
+def job(act=None, *arguments):
+    """Meet, do something, meet again."""
+    with distributed.start("cpu") as world:
         distributed.barrier()
+        if act:
+            act(*arguments)
+        distributed.barrier()
+        print(f"done {world.rank}", flush=True)
 
 
-def test_a_device_that_one_machine_has_not_is_told_to_all(tmp_path):
-    first, second = run_all(tmp_path, (on_a_device, "cpu"), (on_a_device, "cuda:99"))
-    assert (first.status, second.status) == (2, 2) and second.text.startswith(
-        "error: device cuda:99 is not there"
-    )
-    assert first.text.endswith("; ending\n") and "failed: error: device cuda:99" in first.text
+def fail(text):
+    raise UserError(text)
+
+
+def kill_oneself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count_for_ever():
+    """Use the store of the job until it ends."""
+    with distributed.start("cpu") as world:
+        count = world.counter("numbers")
+        if world.is_main:
+            count()
+            kill_oneself()
+        while True:
+            count()
+
+
+def wait_briefly(seconds):
+    distributed.JOIN_TIMEOUT = timedelta(seconds=seconds)
+    job()
+
+
+def check_lost(end, rank, size):
+    """One line that says that another process is gone, and nothing of torch's own reports."""
+    assert end.status == 2
+    assert re.fullmatch(rf"error: process {rank} of {size} lost the connection .*\n", end.text)
+
+
+def test_a_good_end_is_silent(tmp_path):
+    found = run_all(tmp_path, *[(job,)] * 3)
+    assert [end[:2] for end in found] == [(0, f"done {rank}\n") for rank in range(3)]
+
+
+def test_a_failure_is_printed_once_and_ends_the_others(tmp_path):
+    found = run_all(tmp_path, (job,), (job, fail, "a.txt:3: no label"))
+    assert found[1][:2] == (2, "error: a.txt:3: no label\n")
+    check_lost(found[0], 0, 2)
+    assert found[1].time < found[0].time  # launchers blame the process that ends first
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_others(tmp_path, killed):
+    """Process 0 has the store."""
+    jobs = [(job,), (job,)]
+    jobs[killed] = (job, kill_oneself)
+    found = run_all(tmp_path, *jobs)
+    assert found[killed][:2] == (-signal.SIGKILL, "")
+    check_lost(found[1 - killed], 1 - killed, 2)
+
+
+def test_a_store_that_ends_is_one_line(tmp_path):
+    found = run_all(tmp_path, (count_for_ever,), (count_for_ever,))
+    assert found[0].status == -signal.SIGKILL
+    check_lost(found[1], 1, 2)
+
+
+def test_processes_that_do_not_come(tmp_path):
+    for rank in (0, 1):
+        folder = tmp_path / str(rank)
+        folder.mkdir()
+        process = start(folder, wait_briefly, 1, rank=rank, size=2, port=free_port())
+        process.join(60)
+        text = (folder / f"log{rank}").read_text()
+        assert process.exitcode == 2
+        assert re.fullmatch(rf"error: process {rank} of 2 has not met all others at .*\n", text)
+
+
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR .* must be, too"),
+        ({"MASTER_PORT": "0"}, "MASTER_PORT 0"),
+        ({"MASTER_PORT": "many"}, "MASTER_PORT is 'many'"),
+        ({"RANK": "2"}, "RANK is 2, but WORLD_SIZE 2"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+    ],
+)
+def test_an_environment_that_no_launcher_sets(monkeypatch, variables, message):
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in {**launched, **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message), distributed.start("cpu"):
+        pass
+
+
+def test_a_port_that_is_taken(monkeypatch):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        launched = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in launched.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(UserError, match=f"MASTER_PORT {port} .*taken"), distributed.start():
+            pass
+
+
+class Narrow(torch.nn.Module):
+    """A gradient whose strides differ from those of its parameter where a dimension has size 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(4, 1, 3))
+
+    def forward(self, x):
+        return torch.nn.functional.conv2d(x, self.weight.unsqueeze(-1), groups=4).sum()
+
+
+def train_narrow():
+    with distributed.start("cpu") as world:
+        model = distributed.data_parallel(Narrow(), world)
+        x = torch.ones(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
+        model(x).backward()
+        grad = model.module.weight.grad
+        print(grad.stride(), grad.sum().item(), flush=True)
+
+
+def test_gradients_have_the_strides_of_their_parameters(tmp_path):
+    """Otherwise DDP warns about its speed."""
+    for end in run_all(tmp_path, (train_narrow,), (train_narrow,)):
+        assert end[:2] == (0, "(3, 3, 1) 360.0\n")

@@ -54,9 +54,9 @@ def test_a_loader_process_that_hangs_holds_nobody():
     code = (
         "import multiprocessing, signal, time\n"
         "from ops.errors import UserError, run_front\n"
-        "from ops.jobs.stopping import outlive_signals\n"
+        "from ops.jobs.stopping import start_worker\n"
         "def hang():\n"
-        "    outlive_signals()\n"
+        "    start_worker()\n"
         "    while True:\n"
         "        time.sleep(100)\n"
         "def main():\n"

@@ -14,7 +14,7 @@ from ops.data.dataset_files import read_dataset_file
 from ops.data.lists import read_list
 from ops.data.shards import ShardSet
 from ops.errors import UserError
-from ops.files import atomic_write, open_regular, read_regular, sha256
+from ops.files import atomic_write, open_regular, read_regular, remove_stale_temporaries, sha256
 from ops.logs import RunLog
 from ops.score.npz_scores import load_npz
 from ops.score.score_folder import read_facts
@@ -50,7 +50,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old")
     code = """if True:
         import sys, time
-        from ops.files import atomic_write
+        from ops.files import atomic_write, remove_stale_temporaries
         with atomic_write(sys.argv[1]) as file:
             file.write(b"new" * 100_000)
             file.flush()
@@ -64,10 +64,34 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    assert path.read_bytes() == b"old"
-    with atomic_write(path) as file:  # what the killed process left behind is in nobody's way
-        file.write(b"newer")
-    assert path.read_bytes() == b"newer"
+    assert path.read_bytes() == b"old" and len(os.listdir(tmp_path)) == 2
+    remove_stale_temporaries(tmp_path)
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_only_temporary_files_of_processes_that_are_gone_are_removed(tmp_path):
+    with atomic_write(tmp_path / "a.bin") as file:
+        file.write(b"new")
+        (mine,) = tmp_path.iterdir()
+        host = mine.name.removeprefix("a.bin.").rpartition(f"-{os.getpid()}-")[0]
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        stale = [f"b.pkl.{host}-{ended.pid}-0123abcd.tmp", f".c.{host}-{ended.pid}-0123abcd.tmp"]
+        old = "d.pth.elsewhere-1-0123abcd.tmp"
+        kept = [
+            "e.pth.elsewhere-1-0123abcd.tmp",  # perhaps still being written
+            "notes.tmp",
+            f"f.{host}-{ended.pid}-0123abcd.tmp.bak",
+            f"g.{host}-{ended.pid}-0123ABCD.tmp",
+        ]
+        for name in (*stale, old, *kept):
+            (tmp_path / name).touch()
+        (tmp_path / f"h.{host}-{ended.pid}-0123abcd.tmp").mkdir()
+        os.utime(tmp_path / old, (0, 0))
+        remove_stale_temporaries(tmp_path)
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {mine.name, *kept, f"h.{host}-{ended.pid}-0123abcd.tmp"}
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
 
 
 def test_readers_never_see_a_part(tmp_path):
@@ -75,7 +99,7 @@ def test_readers_never_see_a_part(tmp_path):
     path.write_text("0" * 100_000)
     code = """if True:
         import sys
-        from ops.files import atomic_write
+        from ops.files import atomic_write, remove_stale_temporaries
         for digit in "123456789" * 10:
             with atomic_write(sys.argv[1], "w") as file:
                 for _ in range(10):

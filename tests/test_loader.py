@@ -6,13 +6,17 @@ import pickle
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import torch
+from fronts import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import is_running, wait_until
 from small_lists import TEST, TRAIN, make_root, videos_of
 
 from ops.data.clips import Failure, Frames, Sample, TestDataset, TrainDataset
@@ -288,7 +292,7 @@ class Deadly:
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (Deadly(), "a loader process ended: DataLoader worker .*; .* give a smaller -j"),
+        (Deadly(), "a data-loading worker ended: DataLoader worker .*; .* give a smaller -j"),
         (Deadly(60), "are silent: .*1 seconds; .*--timeout"),
     ],
 )
@@ -330,3 +334,122 @@ def test_memory_of_workers_stays_flat(root, tmp_path):
         sizes.append(resident(loader._iterator._workers[0].pid))
     # Measured after the first two epochs, in which buffers and caches fill: a leak of one clip an item would be 7 MB.
     assert sizes[-1] - sizes[1] < 4 * 2**20, sizes
+
+
+START_LOADER = """
+import pathlib, signal, sys, time
+sys.path.insert(0, "tests")
+from fronts import ROOT
+from processes import is_running, wait_until
+from small_lists import TRAIN, make_root, videos_of
+from ops.data import loader
+from ops.data.clips import TrainDataset
+from ops.errors import UserError, run_front
+
+class Slow:
+    \"\"\"Keeps a worker busy from the second item on.\"\"\"
+    def __init__(self):
+        self.calls = 0
+    def __call__(self, *_):
+        self.calls += 1
+        time.sleep(600 * (self.calls > 1))
+        return torch.zeros(1)
+
+import torch
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    loader.START_METHOD = sys.argv[2]
+    dataset = TrainDataset(videos_of(make_root(folder), folder), **TRAIN)
+    if sys.argv[3] == "busy":
+        dataset.transform = Slow()
+    with loader.make_loader(dataset, loader.ShardSampler(7), 1, workers=2) as batches:
+        for _ in batches:
+            print(*[worker.pid for worker in batches._iterator._workers], flush=True)
+            if sys.argv[4] == "wait":
+                time.sleep(600)
+            raise UserError("enough")
+
+if __name__ == "__main__":
+    run_front(main)
+"""
+
+
+def start_loader(tmp_path, method, kind, then):
+    """A process with a loader of two workers, and their process ids."""
+    (tmp_path / "program.py").write_text(START_LOADER)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py"), str(tmp_path), method, kind, then],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["idle", "busy"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_end_with_a_run_that_is_killed(tmp_path, method, kind):
+    process, workers = start_loader(tmp_path, method, kind, "wait")
+    assert len(workers) == 2 and all(map(is_running, workers)), process.communicate()
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not any(map(is_running, workers)), seconds=20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["idle", "busy"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_the_end_of_a_run_is_one_line(tmp_path, method, kind):
+    """torch reports workers that are killed, with tracebacks, unless they end in order."""
+    process, workers = start_loader(tmp_path, method, kind, "fail")
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and errors == "error: enough\n"
+    assert time.monotonic() - began < 15
+    wait_until(lambda: not any(map(is_running, workers)), seconds=5)
+
+
+forks_are_interrupted = False
+
+
+def interrupt():
+    if forks_are_interrupted:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_while_workers_start_is_not_lost(root, tmp_path):
+    """Python ignores what the hooks around fork raise, KeyboardInterrupt as well."""
+    global forks_are_interrupted
+    os.register_at_fork(after_in_parent=interrupt)
+    dataset = TrainDataset(videos_of(root, tmp_path), **TRAIN)
+    before = set(multiprocessing.active_children())
+    forks_are_interrupted = True
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            make_loader(dataset, TrainSampler(7, 2), 2, workers=2) as loader,
+        ):
+            list(loader)
+    finally:
+        forks_are_interrupted = False
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_closed_loader_starts_again(root, tmp_path):
+    dataset = TrainDataset(videos_of(root, tmp_path), **TRAIN)
+    loader = make_loader(dataset, ShardSampler(7), 2, workers=1)
+    loader.close()
+    before = set(multiprocessing.active_children())
+    first = list(loader)
+    loader.close()
+    assert set(multiprocessing.active_children()) <= before
+    assert same(first, list(loader))
+    loader.close()
+
+
+def test_more_workers_than_cores_are_no_warning(root, tmp_path, recwarn):
+    make_loader(TrainDataset(videos_of(root, tmp_path), **TRAIN), ShardSampler(7), 2, workers=99)
+    assert not recwarn.list

@@ -161,3 +161,18 @@ def test_what_cannot_be_written_is_named(tmp_path):
         refuse(tmp_path)
         == f"{tmp_path}/.lock: cannot be written (Is a directory); give another --output_dir"
     )
+
+
+def test_what_killed_processes_left_is_removed_under_the_lock(tmp_path, hold):
+    code = (
+        "import os, sys; from ops.files import atomic_write\n"
+        "with atomic_write(sys.argv[1] + '/a.pth'):\n    os._exit(1)"
+    )
+    start(code, tmp_path).communicate()
+    (left,) = tmp_path.iterdir()
+    first = hold(tmp_path)
+    assert not left.exists()
+    left.touch()
+    assert "another test" in refuse(tmp_path)
+    assert left.exists()
+    first.communicate()

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from ops.logs import RunLog
@@ -60,3 +61,18 @@ def test_control_characters_are_escaped(tmp_path, capsys):
     escaped = r"warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable"
     assert capsys.readouterr().out == escaped + "\n"
     assert (tmp_path / "log.txt").read_text("utf-8").split(" ", 2)[2] == escaped + "\n"
+
+
+def test_a_full_disk_stops_the_run_with_the_name_of_the_file(tmp_path):
+    """No thread writes the events: its error would be lost, and the run would wait for it."""
+    resource = pytest.importorskip("resource")
+    with RunLog(tmp_path, is_main=True) as log:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        try:
+            with pytest.raises(OSError) as error:
+                for step in range(100):
+                    log.curves(step, loss=1.0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(tmp_path / "tensorboard")

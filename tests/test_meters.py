@@ -80,7 +80,7 @@ def test_a_state_goes_on():
 
 def test_advice_only_where_there_is_something_to_gain():
     assert advice(0.1, 0) is None
-    assert "43% of the time" in advice(0.43, 0) and "more loader processes (-j 0 now" in advice(
+    assert "43% of the time" in advice(0.43, 0) and "more data-loading workers (-j 0 now" in advice(
         0.43, 0
     )
-    assert "more loader processes" not in advice(0.43, 10_000)
+    assert "more data-loading workers" not in advice(0.43, 10_000)

@@ -330,3 +330,23 @@ def test_a_comma_in_a_path_of_weights(tmp_path, monkeypatch):
     assert weights("x.pth,y.pth") == ["x.pth", "y.pth"]  # there is neither
     with pytest.raises(UserError, match="without best"):
         weights(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("-j", 5000),
+        ("--seed", 2**64),
+        ("--num_segments", 100_000),
+        ("--wd", "nan"),
+        ("--lr_steps", "nan"),
+        ("--cutmix", "1e-320"),
+        ("--mixup", "1e+300"),
+    ],
+)
+def test_absurd_numbers_are_refused(capsys, flag, value):
+    with pytest.raises(SystemExit) as stop:
+        training_arguments("", ["something", "RGB", flag, str(value)])
+    line = capsys.readouterr().err
+    assert stop.value.code == 2 and line.count("\n") == 1
+    assert flag in line and str(value) in line

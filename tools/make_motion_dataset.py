@@ -161,7 +161,7 @@ def make(out: Path, arguments: dict[str, int], processes: int, force: bool) -> N
     work = partial(make_video, {split: photo(split) for split in SPLITS})
     with (
         closing(run_jobs(work, jobs, processes, math.inf)) as ends,
-        tqdm(total=len(names), initial=len(names) - len(jobs), unit="video") as bar,
+        tqdm(total=len(names), initial=len(names) - len(jobs), unit="video", disable=None) as bar,
     ):
         for index, end in ends:
             if isinstance(end, Lost):

@@ -170,6 +170,7 @@ def plan(videos: list[Video], shard_size: int, out: Path) -> list[Shard]:
             total=len(videos),
             unit="video",
             desc="sizes",
+            disable=None,
             leave=False,
         ) as sizes,
     ):
@@ -195,7 +196,7 @@ def make(shards: list[Shard], out: Path, processes: int) -> list[Made]:
     made: dict[int, Made] = {}
     with (
         closing(run_jobs(make_shard, shards, processes, math.inf)) as ends,
-        tqdm(total=sum(len(shard.videos) for shard in shards), unit="video") as bar,
+        tqdm(total=sum(len(shard.videos) for shard in shards), unit="video", disable=None) as bar,
     ):
         for index, end in ends:
             if isinstance(end, Lost):

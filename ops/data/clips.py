@@ -28,6 +28,8 @@ from ops.data.transforms import TRAIN_SCALES, TestTransform, TrainTransform
 from ops.errors import UserError
 
 Key = tuple[int, int]
+_CHANNELS = 3
+_USUAL_ASPECT = 16 / 9
 
 
 class Sample(NamedTuple):
@@ -60,10 +62,11 @@ class _VideoDataset(Dataset, ABC):
     """What training and testing share: one record read by one reader, opened and closed in the call, in the worker.
 
     ``reading``: which place of the list each loader process is at, int64 ``[workers]`` in shared memory, -1: at none; None
-    without such processes.
+    without such processes. ``item_bytes``: the size of a sample; of a test, whose frames keep their aspect ratio, an estimate.
     """
 
     reading: torch.Tensor | None = None
+    item_bytes: int = 0
 
     def __init__(
         self,
@@ -182,6 +185,7 @@ class TrainDataset(_VideoDataset):
             check_dense(num_segments, dense_stride)  # or the first clip would raise
         self.transform = TrainTransform(crop_size, TRAIN_SCALES[modality], flow=modality == "Flow")
         self.flip_map = flip_map
+        self.item_bytes = num_segments * frames_per_segment * crop_size**2 * _CHANNELS
 
     def sample(self, epoch: int, index: int, record: Record) -> Sample:
         rng = clip_rng(self.seed, epoch, f"{record.id}:{record.line}", 0)
@@ -255,6 +259,9 @@ class TestDataset(_VideoDataset):
         )
         self.clips = tuple(clips)
         self.transform = TestTransform(scale_size, crop_size, crops, flow=modality == "Flow")
+        side = scale_size or crop_size
+        frames = len(self.clips) * num_segments * frames_per_segment
+        self.item_bytes = int(frames * side**2 * _USUAL_ASPECT * _CHANNELS)
 
     def sample(self, epoch: int, index: int, record: Record) -> Frames:
         def choose(n: int) -> np.ndarray:

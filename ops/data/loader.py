@@ -5,8 +5,12 @@ state, and what a sample looks like is a pure function of ``(seed, epoch, record
 """
 
 import contextlib
+import sys
+import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +19,18 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from ops.data.clips import Failure, Frames, Key, Sample, TestDataset, TrainDataset
 from ops.data.sampling import clip_rng
+from ops.data.sharing import Plan, plan_sharing, to_arrays, to_tensors
 from ops.errors import UserError
-from ops.jobs.stopping import outlive_signals
+from ops.jobs.stopping import deferred_interrupt, start_worker, unwatched_children
+from ops.utils.machine import SHARED_MEMORY, check_open_files
 from ops.utils.text import counted
+
+# Forked workers share the lists and the libraries of the run, and inherit how it handles signals.
+# (From Python 3.14 on Linux would start them afresh: 700 MB each.)
+START_METHOD = "fork" if sys.platform == "linux" else None
+_CLOSE_SECONDS = 3  # until a worker that does not end by itself is killed
+_OPEN_FILES = 100  # of a run without workers: libraries, logs, score files
+_OPEN_FILES_PER_WORKER = 16  # pipes to and from it, and the batches that are under way
 
 
 class Batch(NamedTuple):
@@ -30,11 +43,19 @@ class Batch(NamedTuple):
     failures: list[Failure]
 
 
-def collate(items: list[Sample | Failure]) -> Batch:
-    """Stack the samples that could be read and keep the failures apart. All samples of a data set have one shape."""
+def collate(
+    items: list[Sample | Failure],
+    stack: Callable[[list[torch.Tensor]], torch.Tensor] = default_collate,
+) -> Batch:
+    """Stack the samples that could be read and keep the failures apart.
+
+    Args:
+        items: what a dataset gave; all of its samples have one shape.
+        stack: makes one tensor of several. torch's function places it in shared memory, in a worker.
+    """
     samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
-        clips=default_collate([sample.clip for sample in samples]) if samples else None,
+        clips=stack([sample.clip for sample in samples]) if samples else None,
         labels=torch.from_numpy(
             np.array([sample.label for sample in samples], None if samples else np.int64)
         ),
@@ -121,26 +142,29 @@ class QueueSampler(Sampler[Key]):
 
 
 class LoaderError(UserError):
-    """A loader process died or fell silent. The message names what was being read, which need not be bad."""
+    """A data-loading worker died or hangs. The message names what was being read, which need not be bad."""
 
 
 @contextlib.contextmanager
 def loader_errors(loader: DataLoader) -> Iterator[None]:
-    """Context in which torch's words for dead and silent processes of a loader become LoaderErrors.
+    """Context in which torch's errors for dead and silent workers of a loader become LoaderErrors.
 
-    A signal handler of torch tells the main thread that a process died, wherever it is just then: so the whole loop over a
-    loader belongs into this context.
+    torch raises them in the main thread, wherever it is just then: so the whole loop over a loader
+    belongs into this context.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error).strip().partition("\n")[0].rstrip(". ")
-        if text.startswith("DataLoader worker (pid"):
+        if "Bus error" in text or "shared memory" in str(error):
             message = (
-                f"a loader process ended: {text}; if the memory was too small, give a smaller -j"
+                f"a data-loading worker ended: {text}; {SHARED_MEMORY} is full: enlarge it (docker run "
+                f"--shm-size=1g), or give a smaller -j"
             )
+        elif text.startswith("DataLoader worker (pid"):
+            message = f"a data-loading worker ended: {text}; if memory ran out, give a smaller -j"
         elif text.startswith("DataLoader timed out"):
-            message = f"the loader processes are silent: {text}; mend a slow disk, or wait longer with --timeout"
+            message = f"the data-loading workers are silent: {text}; check the disk, or wait longer with --timeout"
         else:
             raise
         raise LoaderError(f"{message}; {_being_read(loader.dataset)}") from None
@@ -152,25 +176,68 @@ def _being_read(dataset: TrainDataset | TestDataset) -> str:
     return f"being read: {', '.join(names)}" if names else "nothing was being read"
 
 
-class _Loader(DataLoader):
-    """A DataLoader in whose workers a UserError stays one line, and whose workers stop at once."""
+class VideoLoader(DataLoader):
+    """A DataLoader in whose workers a UserError stays one line, and that can be closed.
+
+    This class uses three names of torch's loader that are not documented: ``_iterator``, and of the
+    iterator ``_workers`` and ``_shutdown_workers``.
+
+    Attributes:
+        plan: how batches travel from the workers.
+    """
+
+    plan: Plan = Plan(0)
 
     def __iter__(self) -> Iterator[Batch | Frames | Failure]:
         starts = self.num_workers > 0 and self._iterator is None
-        batches = super().__iter__()
+        with deferred_interrupt() if starts else contextlib.nullcontext():
+            batches = super().__iter__()
         if starts:
             # Where an exception's frames hold the loader, the garbage collector closes the queues to the workers before
             # torch can tell these to stop, and it waits for 5 s. So something that is not garbage holds them as well.
             weakref.finalize(self, [batches].clear)
         try:
             with loader_errors(self):
-                yield from batches
+                for item in batches:
+                    yield self._received(item)
         except LoaderError:
             raise
         except UserError as error:  # torch wraps the text in the worker's traceback
             raise UserError(
                 str(error).strip().rpartition("\n")[2].partition("UserError: ")[2] or str(error)
             ) from None
+
+    def _received(self, item: Batch | Frames | Failure) -> Batch | Frames | Failure:
+        if not self.plan.in_pipes:
+            return item
+        return to_tensors(item)
+
+    def close(self) -> None:
+        """End the workers. One that does not react within seconds is killed.
+
+        Without this they end with the process, where torch reports those that are killed as errors.
+        """
+        iterator, self._iterator = self._iterator, None
+        if iterator is None:
+            return
+
+        def kill() -> None:
+            for worker in iterator._workers:
+                worker.kill()
+
+        timer = threading.Timer(_CLOSE_SECONDS, kill)
+        with unwatched_children():
+            timer.start()
+            try:
+                iterator._shutdown_workers()
+            finally:
+                timer.cancel()
+
+    def __enter__(self) -> "VideoLoader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def make_loader(
@@ -182,24 +249,56 @@ def make_loader(
     pin_memory: bool = False,
     timeout: float = 0,
     in_order: bool = True,
-) -> DataLoader:
-    """A loader of Batches or, with ``batch_size`` None, of what the data set gives, one by one. Workers live as long as the
-    loader, each on one thread (torch sets that); ``timeout`` is the longest wait for a worker, in seconds, 0 for no limit;
-    ``in_order`` off gives what is ready first. The global random state of torch is not touched. Iterating raises UserError,
-    and LoaderError if a worker dies or times out.
+) -> VideoLoader:
+    """A loader of a dataset. The global random state of torch is not touched.
+
+    The workers live until the loader is closed, each on one thread (torch sets that).
+
+    Args:
+        dataset: what is read.
+        sampler: the keys, in order.
+        batch_size: items per :class:`Batch`; None: what the dataset gives, one by one.
+        workers: data-loading workers; fewer are used where ``/dev/shm`` is too small (``plan``).
+        pin_memory: give batches in page-locked memory (not those that travel in pipes).
+        timeout: longest wait for a worker in seconds, 0 for no limit.
+        in_order: False gives what is ready first.
+
+    Raises:
+        UserError: more files would be open than the system allows. Iterating raises it, too, and
+            :class:`LoaderError` if a worker dies or times out.
     """
+    plan = plan_sharing(dataset, batch_size, workers)
+    workers = plan.workers
+    check_open_files(_OPEN_FILES + _OPEN_FILES_PER_WORKER * workers, f"-j {workers}")
     dataset.reading = torch.full((workers,), -1).share_memory_() if workers else None
-    return _Loader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        collate_fn=_alone if batch_size is None else collate,
-        pin_memory=pin_memory,
-        timeout=timeout if workers else 0,
-        persistent_workers=workers > 0,
-        prefetch_factor=2 if workers else None,
-        generator=torch.Generator(),
-        worker_init_fn=outlive_signals,
-        in_order=in_order,
-    )
+    collate_fn = collate
+    if batch_size is None:
+        collate_fn = _alone
+    elif plan.in_pipes:
+        collate_fn = partial(collate, stack=torch.stack)
+    if plan.in_pipes:
+        collate_fn = partial(_sent_as_arrays, collate_fn)
+    with warnings.catch_warnings():
+        # The user has chosen; the default follows the cores.
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        loader = VideoLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate_fn,
+            pin_memory=pin_memory and not plan.in_pipes,
+            timeout=timeout if workers else 0,
+            persistent_workers=workers > 0,
+            prefetch_factor=plan.prefetch if workers else None,
+            generator=torch.Generator(),
+            worker_init_fn=start_worker,
+            in_order=in_order,
+            multiprocessing_context=START_METHOD if workers else None,
+        )
+    loader.plan = plan
+    return loader
+
+
+def _sent_as_arrays(collate_fn: Callable, items: object) -> Batch | Frames | Failure:
+    return to_arrays(collate_fn(items))

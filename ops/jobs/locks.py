@@ -1,29 +1,39 @@
-"""One process at a time in a directory, on all machines that share its disk."""
+"""An exclusive lock on a directory, held by one process among all machines that share its disk."""
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from ops.errors import UserError
+from ops.files import remove_stale_temporaries
+
+LOCK_NAME = ".lock"
 
 
 @contextlib.contextmanager
 def sole_user(directory: str | Path, what: str, flag: str) -> Iterator[None]:
-    """Context in which no other process is in this context of the same directory, which is made.
+    """Hold the exclusive lock of a directory, which is created if needed.
 
-    The lock is a file ``.lock`` in it, there while the context lasts. What a killed process leaves of it locks nobody out. On
-    a disk without locks nobody is refused. Raises ``UserError``, in the words ``what`` (of the processes: a "test", a "run")
-    and ``flag`` (that names the directory), if another process is at it, and if the directory cannot be made or written.
+    The lock is the file ``.lock`` in it, which exists while the context lasts. The operating system
+    releases the lock of a killed process. A disk without locks refuses nobody. With the lock held,
+    the temporary files that killed processes left in the directory are removed.
+
+    Args:
+        directory: the directory to lock.
+        what: the kind of process, for the message ("test", "training").
+        flag: the option that names the directory, for the message.
+
+    Raises:
+        UserError: another process holds the lock, or the directory cannot be created or written.
     """
     directory = Path(directory)
-    path = directory / ".lock"
+    path = directory / LOCK_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = _locked(path)
-    except BlockingIOError:
+        lock = _acquire(path)
+    except Timeout:
         raise UserError(
             f"{directory}: another {what} is writing there; wait for it, or give another {flag}"
         ) from None
@@ -32,26 +42,30 @@ def sole_user(directory: str | Path, what: str, flag: str) -> Iterator[None]:
             f"{error.filename}: cannot be written ({error.strerror}); give another {flag}"
         ) from None
     try:
+        remove_stale_temporaries(directory)
         yield
     finally:
-        with contextlib.suppress(OSError):  # it does no harm where it stays
+        # Removed while the lock is held: a process that has opened the file meanwhile notices.
+        # Windows does not remove an open file; there it stays, which does no harm.
+        with contextlib.suppress(OSError):
             path.unlink()
-        file.close()
+        lock.release()
 
 
-def _locked(path: Path) -> IO:
-    """The file, made where it is not there, open and locked. Raises BlockingIOError if another process has it."""
-    while True:
-        file = open(path, "a")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
+def _acquire(path: Path) -> FileLock:
+    """The acquired lock, or one that is not held where the disk has no locks.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: the file cannot be created; ``filename`` is set.
+    """
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.filename is not None:
             raise
-        except OSError:
-            pass  # some network disks have no locks
-        # Who had it before may have removed it since it was opened; then the next one makes, and locks, another file.
-        with contextlib.suppress(FileNotFoundError), open(path) as there:
-            if os.path.sameopenfile(file.fileno(), there.fileno()):
-                return file
-        file.close()
+        path.touch()  # some network disks have no locks: the call on the open file fails
+    return lock

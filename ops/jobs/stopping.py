@@ -1,51 +1,164 @@
-"""Being asked to stop: Slurm, spot machines and ``kill`` send a signal, and a run saves what it has before it ends."""
+"""Signals that ask a run to stop: Ctrl-C, and those of Slurm, spot machines and ``kill``.
 
+A training saves its state before it ends. Its data-loading workers leave the decision to it.
+"""
+
+import contextlib
+import multiprocessing
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import wait
 from types import FrameType
 
 STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command may be tried again
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-_GRACE = 60  # seconds that a loader process outlives SIGTERM, so that its batch does not fail while the run is saved
+INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
+
+
+def _existing(*names: str) -> tuple[signal.Signals, ...]:
+    """Those of these signals that this platform has (Windows has no SIGUSR1)."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+SIGNALS = _existing("SIGINT", "SIGTERM", "SIGUSR1")
+_WORKER_GRACE = 60  # seconds in which a signalled worker still serves the run that is being saved
 
 
 class Stopped(Exception):
-    """The run has saved its state because it was asked to stop; ``run_front`` ends with status 75."""
+    """The run has saved its state because it was asked to stop.
+
+    Attributes:
+        status: exit status of the process.
+    """
+
+    def __init__(self, message: str, status: int = STATUS) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class StopRequest:
-    """Context in which SIGTERM and SIGUSR1 are noted instead of ending the process. A second one of them ends it at once.
+    """Context in which ``SIGNALS`` are noted instead of ending the process.
 
-    ``number`` is the signal that came, or 0.
+    A second signal ends the process at once.
+
+    Attributes:
+        number: the signal that was received, or 0.
+        is_done: the state is saved and the run ends; further signals change nothing.
     """
 
     def __init__(self) -> None:
         self.number = 0
+        self.is_done = False
 
     def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        if self.is_done:
+            return
         if self.number:
             signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         self.number = number
+        if number == signal.SIGINT:
+            # os.write: the signal may have come in the middle of a print.
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nstopping after this step; press Ctrl-C again to end at once\n")
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Context in which Ctrl-C is noted, and acted on when the context ends.
+
+    For the start of processes: Python ignores exceptions in the hooks that it runs around ``fork``,
+    ``KeyboardInterrupt`` included, so that a Ctrl-C would be lost there.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    noted = False
+
+    def note(*_: object) -> None:
+        nonlocal noted
+        noted = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def unwatched_children() -> Iterator[None]:
+    """Context in which child processes may end in any way.
+
+    Outside of it, torch raises an exception in the main thread when a data-loading worker is killed.
+    """
+    if not hasattr(signal, "SIGCHLD") or (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
+def kill_children() -> None:
+    """Kill the daemonic child processes: one of them may hang, and Python would wait for it."""
+    children = [child for child in multiprocessing.active_children() if child.daemon]
+    if not children:
+        return
+    with unwatched_children():
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join()
 
 
 def ignore_signals() -> None:
-    """For one of several processes whose run is saved and ends: launchers send SIGTERM to the others as soon as one has ended,
-    and it must not change their status."""
+    """Ignore the signals from now on.
+
+    For one of several processes whose run is saved and ends: launchers send SIGTERM to the others as
+    soon as one has ended, and it must not change their status.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def outlive_signals(_: int = 0) -> None:
-    """What loader processes start with: a signal sent to the whole job reaches them as well, and must not end them before the
-    run has saved its state. They end with the run, and by themselves a minute later."""
+def start_worker(_: int = 0) -> None:
+    """Prepare a data-loading worker (``worker_init_fn``).
+
+    A signal to the whole job reaches the workers as well, and must not end them before the run has
+    saved its state. They end with the run, however that ends.
+    """
     for number in SIGNALS:
-        signal.signal(number, lambda *_: signal.alarm(_GRACE))
+        if number == signal.SIGINT or not hasattr(signal, "alarm"):
+            signal.signal(number, signal.SIG_IGN)
+        else:
+            signal.signal(number, lambda *_: signal.alarm(_WORKER_GRACE))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone.
+
+    torch compares ``os.getppid()``, which is not the run with the start method "forkserver".
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    wait([parent.sentinel])
+    os._exit(1)  # without Python's clean-up, which may wait for the parent

@@ -140,6 +140,8 @@ def score_missing(args, test, world, sampler, log):
         in_order=False,
         pin_memory=world.device.type == "cuda",
     )
+    if loader.plan.warning and world.is_main:
+        print(f"warning: {loader.plan.warning}")
     videos = test.dataset.video_list
 
     def done(row, logits):
@@ -160,7 +162,7 @@ def score_missing(args, test, world, sampler, log):
         log.fail(failure.index, failure.reason)
 
     try:
-        with loader_errors(loader):
+        with loader, loader_errors(loader):
             return score_views(
                 torch.compile(model) if args.compile else model,
                 loader,

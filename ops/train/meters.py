@@ -1,7 +1,6 @@
 """What a process measures while it trains: loss, hits, time by its use, memory, and whether the numbers are still numbers."""
 
 import math
-import os
 import time
 
 import torch
@@ -9,6 +8,7 @@ import torch
 from ops import distributed
 from ops.data.clips import Failure
 from ops.errors import UserError
+from ops.utils.machine import available_cores
 
 PARTS = ("data", "forward", "backward", "optimiser")
 MUCH = 0.2  # of the time spent waiting for data is worth a word
@@ -155,9 +155,9 @@ def advice(data_share, workers):
     """What to do about a share of the time spent waiting for data, None if it is small."""
     if data_share < MUCH:
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     more = (
-        f"more loader processes (-j {workers} now; this machine has {cores} cores), "
+        f"more data-loading workers (-j {workers} now; this machine has {cores} cores), "
         if workers < cores
         else ""
     )

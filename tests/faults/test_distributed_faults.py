@@ -10,22 +10,21 @@ import time
 
 import pytest
 import torch
-from fronts import ROOT, call
-from ranks import HOST, ends, free_port, run_all, start_all
+from fronts import ROOT, call, launch
+from ranks import free_port, run_all
 from test_training_faults import check_same, children_of, flags  # noqa: F401 (a fixture)
 
 from ops import training
 from ops.checkpoints import save_checkpoint
 from ops.data.clips import TrainDataset
 from ops.errors import UserError
-from ops.jobs import meeting
 from ops.models import TSN
 from ops.score import scoring_run
 from ops.train.run_files import newest
 
 pytestmark = pytest.mark.slow
 
-BOUND = 10  # seconds from the first end to the last
+BOUND = 20  # seconds from the first end to the last
 TWO = ["--batch-size", 2, "--save_every", 1]
 
 
@@ -71,33 +70,19 @@ def in_scoring():
     scoring_run.score_views = fail
 
 
-def wait_little():
-    meeting.JOIN, meeting.NOTE = 3, 1
-
-
 def silent_loader():
     TrainDataset.__getitem__ = lambda *_: time.sleep(600)
 
 
-def check_others(found, failing, line):
-    """One process printed its own error; all the others one line, soon after it; all but a killed one end alike."""
+def check_others(found, failing):
+    """One process printed its own error; the others one line, soon after it."""
     first = found[failing]
     for rank, end in enumerate(found):
         if rank != failing:
-            said = [
-                text
-                for text in end.text.splitlines()
-                if re.match("process |the store |error|Traceback", text)
-            ]
-            assert len(said) == 1 and re.fullmatch(line, said[0]), end.text
-            assert 0 < end.time - first.time < BOUND and end.status == max(1, first.status)
-
-
-def failed(rank, size, line):
-    return rf"process {rank} of {size} \({HOST}\) failed: {line}; ending"
-
-
-SILENT = "silent for . s: it was killed, hangs, or its machine is gone"
+            said = [text for text in end.text.splitlines() if re.match("error|Traceback", text)]
+            assert len(said) == 1, end.text
+            assert said[0].startswith(f"error: process {rank} of {len(found)} lost the connection")
+            assert 0 < end.time - first.time < BOUND and end.status == 2
 
 
 @pytest.fixture(scope="module")
@@ -112,23 +97,19 @@ def whole(flags, tmp_path_factory):  # noqa: F811
 def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
     """In training and validation; of either process, of which 0 keeps the store; with and without a word."""
     command, out = ["main", *flags, "-j", 0, *TWO, "--output_dir"], tmp_path / "out"
-    for failing, fault, status, line in [
-        (1, (at_step, 2, fail), 2, failed(1, 2, "error: val.txt:1: torn")),
-        (1, (at_step, 4, kill_oneself), -9, failed(1, 2, SILENT)),
-        (
-            0,
-            (at_step, 5, kill_oneself),
-            -9,
-            rf"the store of the job at .* closed the connection: process 0 \({HOST}\) .*",
-        ),
-        (1, (in_validation,), 2, failed(1, 2, "error: val.txt:1: torn")),
+    for failing, fault, status in [
+        (1, (at_step, 2, fail), 2),
+        (1, (at_step, 4, kill_oneself), -9),
+        (0, (at_step, 5, kill_oneself), -9),
+        (1, (in_validation,), 2),
     ]:
         found = run_all(
             tmp_path,
             *[(front, fault if rank == failing else None, *command, out) for rank in range(2)],
         )
         assert found[failing].status == status, found[failing].text
-        check_others(found, failing, line)
+        assert status < 0 or found[failing].text.endswith("error: val.txt:1: torn\n")
+        check_others(found, failing)
         assert newest(out) == (out / "last.pth", [])
     assert [end.status for end in run_all(tmp_path, *[(front, None, *command, out)] * 2)] == [0, 0]
     check_same(out, whole)
@@ -137,10 +118,10 @@ def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     "fault, line",
     [
-        ((at_step, 2, kill_the_loader), "a loader process ended: DataLoader worker .*"),
+        ((at_step, 2, kill_the_loader), "a data-loading worker ended: DataLoader worker .*"),
         (
             (silent_loader,),
-            "the loader processes are silent: DataLoader timed out after 2 seconds; .*",
+            "the data-loading workers are silent: DataLoader timed out after 2 seconds; .*",
         ),
     ],
 )
@@ -151,41 +132,53 @@ def test_the_loader_of_one_process_fails(flags, tmp_path, fault, line):  # noqa:
     assert found[1].status == 2 and re.search(rf"^error: {line}$", found[1].text, re.M), found[
         1
     ].text
-    check_others(found, 1, failed(1, 2, f"error: {line}"))
+    check_others(found, 1)
 
 
 def test_wrong_on_one_machine_only(flags, tmp_path):  # noqa: F811
-    """A list that is missing there; flags that it refuses, so that it does not come."""
+    """A list that is missing there."""
     command = ["main", *flags, "-j", 0, *TWO, "--output_dir", tmp_path / "out"]
     found = run_all(
         tmp_path, (front, None, *command), (front, None, *command, "--train_list", "no/list.txt")
     )
     assert found[1].status == 2 and found[1].text.startswith("error: no/list.txt")
-    check_others(found, 1, failed(1, 2, "error: no/list.txt.*"))
-    jobs = {}
-    for absent in (0, 1):
-        (tmp_path / str(absent)).mkdir()
-        flags_of = [["--lr", "x"] * (rank == absent) for rank in range(2)]
-        jobs[absent] = start_all(
-            tmp_path / str(absent), *[(front, (wait_little,), *command, *more) for more in flags_of]
-        )
-    for absent, line in (
-        (
-            0,
-            "error: nobody has answered at PLACE in 3 s .Connection refused.: was process 0 started there, .*\n",
-        ),
-        (
-            1,
-            "process 0 is waiting: of 2 processes, 1 .counted from 0. are not yet at PLACE\n"
-            "error: of 2 processes, 1 .counted from 0. did not come to PLACE in 3 s: .*\n",
-        ),
-    ):
-        found = ends(tmp_path / str(absent), jobs[absent])
-        assert [end.status for end in found] == [2, 2] and "--lr" in found[absent].text
-        assert re.fullmatch(line.replace("PLACE", r"127.0.0.1:\d+"), found[1 - absent].text), found[
-            1 - absent
-        ].text
+    check_others(found, 1)
     assert not (tmp_path / "out").exists()
+
+
+def torchrun(folder, *arguments):
+    """torchrun with two processes of a program; returns (status, output, seconds)."""
+    began = time.monotonic()
+    run = launch(
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        2,
+        *arguments,
+        timeout=120,
+    )
+    return run.returncode, run.stdout + run.stderr, time.monotonic() - began
+
+
+def test_torchrun_shows_the_error_and_ends_the_others(tmp_path):
+    """Those as well that are busy elsewhere; the error is in its summary, too."""
+    program = tmp_path / "program.py"
+    for failing, act, line in [
+        (1, "fail('wrong')", r"rank +: 1 .*exitcode +: 2 .*UserError: wrong"),
+        (0, "kill_oneself()", r"rank +: 0 .*exitcode +: -9 "),
+    ]:
+        program.write_text(
+            f"import os, sys, time\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]}\n"
+            "from ops.errors import run_front\n"
+            "from test_distributed import fail, job, kill_oneself\n"
+            f"def act():\n    {act} if os.environ['RANK'] == '{failing}' else time.sleep(600)\n"
+            "run_front(lambda: job(act))\n"
+        )
+        status, text, seconds = torchrun(tmp_path, program)
+        assert status == 1 and seconds < 60
+        assert re.search(rf"Root Cause .*{line}", text, re.S), text
+        assert text.count("error: wrong\n") == (failing == 1)
 
 
 def test_a_test_goes_on_after_a_failure(flags, tmp_path):  # noqa: F811
@@ -213,7 +206,7 @@ def test_a_test_goes_on_after_a_failure(flags, tmp_path):  # noqa: F811
         (front, (in_scoring,), *command, tmp_path / "out"),
     )
     assert found[1].status == 2 and found[1].text == "error: val.txt:1: torn\n"
-    check_others(found, 1, failed(1, 2, "error: val.txt:1: torn"))
+    check_others(found, 1)
     for out in (tmp_path / "out", tmp_path / "whole"):
         assert [end.status for end in run_all(tmp_path, *[(front, None, *command, out)] * 2)] == [
             0,
@@ -276,10 +269,10 @@ def test_two_machines(flags, whole, tmp_path):  # noqa: F811
     for pid in (second.pid, *children_of(second.pid)):
         os.kill(pid, signal.SIGKILL)
     second.wait()
-    wait_for(tmp_path / "agent0", f"process 1 of 2 ({HOST}) failed: silent", first)
+    wait_for(tmp_path / "agent0", "process 0 of 2 lost the connection", first)
     assert newest(out) == (out / "last.pth", [])
     second = machine(2, out)
-    assert [first.wait(90), second.wait(90)] == [0, 0], (tmp_path / "agent0").read_text()
+    assert [first.wait(300), second.wait(300)] == [0, 0], (tmp_path / "agent0").read_text()
     check_same(out, whole)
     assert not (tmp_path / "elsewhere").exists()
     assert sorted(path.name for path in out.iterdir()) == sorted(

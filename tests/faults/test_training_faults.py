@@ -17,6 +17,7 @@ import pytest
 import torch
 from forked import start
 from fronts import ROOT, call, make_motion, refused
+from processes import is_running
 
 from ops import training
 from ops.train.run_files import damage
@@ -134,9 +135,9 @@ def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
     check_same(out, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_stops(flags, tmp_path, number):
-    """To the whole job, as Slurm sends it: loader processes get it too."""
+    """To the whole job, as Slurm and the terminal send it: data-loading workers get it too."""
     command = [*flags, "-j", 1]
     assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     out = tmp_path / "out"
@@ -152,12 +153,15 @@ def test_a_signal_saves_and_stops(flags, tmp_path, number):
         os.kill(pid, number)
     asked = time.monotonic()
     process.join(60)
-    assert process.exitcode == 75 and time.monotonic() - asked < 20
-    line = (tmp_path / "log").read_text().splitlines()[-1]
+    assert process.exitcode == (130 if number == signal.SIGINT else 75)
+    assert time.monotonic() - asked < 20
+    text = (tmp_path / "log").read_text()
+    what = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
     assert re.fullmatch(
-        rf"stopped by {number.name} after epoch 1, step \d of 6; saved in .*/last.pth: go on .* auto",
-        line,
+        rf"{what} in epoch 1; continue with --resume auto \(saved after step \d of 6 in .*/last.pth\)",
+        text.splitlines()[-1],
     )
+    assert "Traceback" not in text and not any(map(is_running, children))
     assert call("main", *command, "--output_dir", out) == 0
     check_same(out, tmp_path / "whole")
 

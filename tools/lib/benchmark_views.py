@@ -1,7 +1,6 @@
 """``benchmark.py views``: 30 views of a video, from file to scores, the original's way and ours."""
 
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -215,6 +214,8 @@ def memory(args, video):
 
 def peak(video, videos, clips, size):
     """MiB of this process after it has tested so many videos."""
+    import resource  # not on Windows
+
     dataset = dataset_of(
         Path(video), *PROTOCOLS["TDN, 8 x 5 frames"][:2], int(videos), int(clips), int(size)
     )

@@ -190,7 +190,7 @@ def run(
                     contextlib.closing(
                         run_jobs(partial(_attempt, work), left, processes, math.inf)
                     ) as ends,
-                    tqdm(total=len(jobs), initial=done, unit="video") as bar,
+                    tqdm(total=len(jobs), initial=done, unit="video", disable=None) as bar,
                 ):
                     for index, end in ends:
                         if isinstance(end, OSError):

@@ -1,0 +1,73 @@
+"""What this machine allows a run to use: cores, open files, shared memory."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ops.errors import UserError
+
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the memory that processes share
+_MAX_DEFAULT_WORKERS = 8  # of each process; more seldom helps, and costs memory
+
+
+def available_cores() -> int:
+    """The number of cores that this process may run on, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def processes_per_machine() -> int:
+    """How many processes of this job run on this machine, as torchrun or Slurm report it."""
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE"):
+        text = os.environ.get(name, "")
+        if text.isdecimal() and int(text) > 0:
+            return int(text)
+    return 1
+
+
+def default_workers() -> int:
+    """The default number of data-loading workers: this process' share of the cores, 1 to 8."""
+    share = available_cores() // processes_per_machine()
+    return max(1, min(share, _MAX_DEFAULT_WORKERS))
+
+
+def free_shared_memory() -> int | None:
+    """Free bytes of ``/dev/shm``, or None on platforms that do without it.
+
+    Raises:
+        OSError: the folder is missing or cannot be written.
+    """
+    if sys.platform != "linux":
+        return None
+    with tempfile.TemporaryFile(dir=SHARED_MEMORY):
+        return shutil.disk_usage(SHARED_MEMORY).free
+
+
+def check_open_files(needed: int, flag: str) -> None:
+    """Make sure that this process may open so many files, by raising its own limit if it may.
+
+    Args:
+        needed: number of files.
+        flag: the option that makes so many necessary, for the message.
+
+    Raises:
+        UserError: the limit of the system is lower.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= needed:
+        return
+    if hard == unlimited or hard >= needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return
+    raise UserError(
+        f"{flag} needs about {needed} open files, but ulimit -n allows {hard}; raise that limit, or "
+        f"give a smaller {flag.split()[0]}"
+    )
