@@ -465,6 +465,7 @@ def test_two_scripts_of_a_row(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the nearest are none; name one with --recipe"):
         find_recipe(recipe_of(TSM).options)
     (tmp_path / "mine").mkdir()
+    shutil.copy(ROOT / "scripts" / "recipe.sh", tmp_path)  # what every row script reads
     (tmp_path / "mine" / "no_row.sh").write_text("echo main.py\n")
     shutil.copy(ROOT / TSM, tmp_path / "mine" / "a.sh")
     assert find_recipe(recipe_of(TSM).options).script.endswith("a.sh")

@@ -99,7 +99,9 @@ def say(value):
 
 def start(options):
     kind = "tune_from" if options["tune_from"] else "pretrain"
-    return f"--{kind} {Path(str(options[kind])).name}"
+    key = options["weights_key"]
+    chosen = f" --weights_key {key}" if key else ""
+    return f"--{kind} {Path(str(options[kind])).name}{chosen}"
 
 
 def why_start(recipe, run):
@@ -173,7 +175,7 @@ CHECKS = (  # of one weight, in the order in which they are told
     Check("num_segments", 9, "sees other frames of a video"),
     Check("multi_label", 9, "another loss, another metric"),
     *(Check(option, 9, "another network") for option in ("non_local", "temporal_pool")),
-    Check("start", 9, why_start, ("pretrain", "tune_from"), start),
+    Check("start", 9, why_start, ("pretrain", "tune_from", "weights_key"), start),
     Check(
         "lr for the batch",
         8,
