@@ -225,7 +225,7 @@ def test_a_worker_that_dies_is_one_line_and_nothing_is_lost(
 
     monkeypatch.setattr(scoring_run, "make_loader", make_loader)
     line = refused(capsys, FRONT, *flags, "-j", 1, "--output_dir", out)
-    assert "a loader process ended" in line and "start the same command again" in line
+    assert "a data-loading worker ended" in line and "start the same command again" in line
     assert re.search("being read: .*[.]txt:", line)
     capsys.readouterr()
     assert call(FRONT, *flags, "-j", 1, "--output_dir", out) == 0
