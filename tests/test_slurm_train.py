@@ -23,9 +23,7 @@ def plain_environment():
     """The environment without what a launcher or a batch system sets, as these tests may run inside of one."""
     set_by_launchers = ("SLURM_", "MASTER_")
     return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(set_by_launchers)
+        name: value for name, value in os.environ.items() if not name.startswith(set_by_launchers)
     }
 
 
