@@ -10,7 +10,7 @@ from ops.backbones import spread_channels
 from ops.backbones.resnet import ResNet
 from ops.errors import UserError
 from ops.files import atomic_write
-from ops.layouts import LAYOUTS, from_ours
+from ops.layouts import LAYOUTS, from_ours, layout_name
 from ops.models import TSN
 from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
 from ops.utils.text import printable
@@ -97,7 +97,7 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
     if any(value.dtype == torch.float64 for value in file.state.values()):
         model.double()
     filled = fill(model, file.state, file.name, file.spec["num_class"])
-    parts = [f"{file.layout} layout, {describe(model.spec)}"]
+    parts = [f"layout: {layout_name(file.layout)}, {describe(model.spec)}"]
     if assumed:
         parts.append(f"assumed {', '.join(assumed)} (not in the file)")
     if file.note:
@@ -267,7 +267,7 @@ def tune(model, source, *, dataset, class_names, weights_key=None, dry_run=False
     kind = f"{file.spec.get('module', 'module not in the file')} {file.spec['arch']}"
     note = f"; {file.note}" if file.note else ""
     report = (
-        f"{file.name}: {file.layout} layout, {kind}{note}; loaded {count}, {head.text}, new {len(new)}, "
+        f"{file.name}: layout: {layout_name(file.layout)}, {kind}{note}; loaded {count}, {head.text}, new {len(new)}, "
         f"not used {len(unused)}{spread}"
     )
     return Tuned(report, len(head.labels) == model.num_class)

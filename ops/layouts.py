@@ -39,6 +39,11 @@ def recognise(state):
     return None
 
 
+def layout_name(name):
+    """What a layout is called in messages."""
+    return "this project" if name == "ours" else name
+
+
 def to_ours(state, name):
     """Rename a stripped state dict from a layout to our names; biases before a BatchNorm are folded into its mean, and the
     weights of 1x1x1 convolutions become those of 1x1 ones.

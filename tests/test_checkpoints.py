@@ -85,7 +85,7 @@ def test_the_report_is_printed(tmp_path, capsys):
         line
         == model.report
         == (
-            f"{tmp_path / 'a.pth'}: ours layout, tdn resnet18, 4 segments; "
+            f"{tmp_path / 'a.pth'}: layout: this project, tdn resnet18, 4 segments; "
             f"loaded {count}, unexpected 0, missing 0"
         )
     )

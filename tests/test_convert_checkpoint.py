@@ -42,12 +42,12 @@ def test_a_published_file_becomes_a_checkpoint_that_explains_itself(tmp_path, ca
     assert convert(tsm(tmp_path), out, "--class_names", names(tmp_path, 5)) == 0
     printed = capsys.readouterr().out
     for line in (
-        "tsm layout, data set kinetics",
+        "layout: tsm, data set kinetics",
         "model       tsm resnet18, shift 1/4 blockres, 16 segments",
         "T           16 (the file's name)",
         "classes     5 (with their names)",
         "assumed     shift_direction both: ",
-        "ours layout: the same 122 tensors when loaded again",
+        "layout: this project; the same 122 tensors when loaded again",
     ):
         assert line in printed, printed
     content = torch.load(out, weights_only=True)
@@ -244,7 +244,7 @@ def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
         source, expected = tmp_path / "none.pth", "none.pth: no such checkpoint file"
     elif case == "text":
         source.write_text("not found")
-        expected = "not a readable checkpoint"
+        expected = "not a PyTorch checkpoint"
     elif case == "cut":
         source.write_bytes(source.read_bytes()[:100000])
         expected = "is the download complete?"

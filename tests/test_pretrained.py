@@ -160,7 +160,7 @@ def test_a_broken_download_in_the_folder_is_named():
     path = pretrained.FOLDER / FILES["resnet18"]
     torch.save(imagenet(), path)
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(UserError, match=rf"{FILES['resnet18']}: not a readable checkpoint"):
+    with pytest.raises(UserError, match=rf"{FILES['resnet18']}: not a PyTorch checkpoint"):
         TSN(3, arch="resnet18", pretrain="imagenet")
 
 

@@ -79,7 +79,7 @@ def test_a_header_that_contradicts_the_file_is_refused(tmp_path, header):
     path = written(tmp_path, encode({"a": torch.ones(2)}, header))
     with pytest.raises(InvalidSafetensors):
         read_safetensors(path)
-    refused(path, path, "not a readable checkpoint")
+    refused(path, path, "not a safetensors checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_hostile_json_is_refused(tmp_path, text):
 @pytest.mark.parametrize("length", [2**63, 2**30, 200])
 def test_a_length_beyond_the_file_is_refused(tmp_path, length):
     path = written(tmp_path, length.to_bytes(8, "little") + b"{}")
-    refused(path, path, "not a readable checkpoint")
+    refused(path, path, "not a safetensors checkpoint")
 
 
 def test_damaged_files_are_refused_or_read(tmp_path):

@@ -19,6 +19,14 @@ STAND_INS = {
 }
 
 
+def plain_environment():
+    """The environment without what a launcher or a batch system sets, as these tests may run inside of one."""
+    set_by_launchers = ("SLURM_", "MASTER_")
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(set_by_launchers)
+    }
+
+
 @pytest.fixture
 def batch(tmp_path):
     for name, text in STAND_INS.items():
@@ -38,7 +46,7 @@ def batch(tmp_path):
             text=True,
             timeout=60,
             env={
-                **os.environ,
+                **plain_environment(),
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "SLURM_SUBMIT_DIR": str(tmp_path),
                 "CODE": str(code),
@@ -114,7 +122,7 @@ def test_two_nodes_with_the_real_program(tmp_path):
         text=True,
         timeout=120,
         env={
-            **os.environ,
+            **plain_environment(),
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "SLURM_SUBMIT_DIR": str(ROOT),
             "OMP_NUM_THREADS": "1",

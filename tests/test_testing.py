@@ -330,7 +330,7 @@ def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
     )
     assert "class names differ" in error(weights=named)
     (tmp_path / "text.pth").write_text("hello")
-    assert "not a readable checkpoint" in error(weights=tmp_path / "text.pth")
+    assert "not a PyTorch checkpoint" in error(weights=tmp_path / "text.pth")
     assert "resnet18" in error("--archs", "resnet50")
     assert "--test_crops" in error("--test_crops", 4)
     assert "torchrun" in error("--gpus", 0, 1)

@@ -150,7 +150,7 @@ def test_a_folder_of_a_run_means_its_best_checkpoint(tmp_path):
 def test_a_file_that_is_no_checkpoint(tmp_path, data):
     path = tmp_path / "model.pth"
     path.write_bytes(data)
-    refused(path, path, "not a readable checkpoint", "is the download complete?")
+    refused(path, path, "not a PyTorch checkpoint", "is the download complete?")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_truncated_file(tmp_path, legacy):
     data = path.read_bytes()
     for size in (3, 20, 1000, len(data) // 2, len(data) - 20):
         path.write_bytes(data[:size])
-        refused(path, path, "not a readable checkpoint")
+        refused(path, path, "not a PyTorch checkpoint")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -211,7 +211,7 @@ def test_damaged_files_are_refused_or_read(tmp_path, legacy):
         try:
             read_checkpoint(path)
         except UserError as error:
-            assert "\n" not in str(error) and "not a readable checkpoint" in str(error)
+            assert "\n" not in str(error) and "not a PyTorch checkpoint" in str(error)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about pickle protocols that it does not know

@@ -274,7 +274,7 @@ def test_check_lists_what_a_file_can_be(name, layout, num_class, options, ids, t
     module = options["module"]
     if layout == "mobilenetv2":  # whose keys show no shift
         module = "module not in the file,"
-    assert f"{path}: {layout} layout, {module} {options.get('arch', 'resnet50')}, " in printed
+    assert f"{path}: layout: {layout}, {module} {options.get('arch', 'resnet50')}, " in printed
     assert ("fits " + (ids[0] if len(ids) == 1 else f"{len(ids)} rows")) in printed
 
 
@@ -304,7 +304,7 @@ def test_what_fits_no_row(tmp_path, capsys):
         "fits no published file\n" in printed
         and "fits no published file: a checkpoint of this project" in printed
     )
-    assert f"{torn}: not a readable checkpoint" in printed
+    assert f"{torn}: not a PyTorch checkpoint" in printed
 
 
 def test_a_name_that_its_weights_do_not_bear_out(tmp_path, capsys):
@@ -359,7 +359,7 @@ def test_a_changed_file_is_not_what_was_recorded(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:5000])  # a torn file is told as changed, too
     assert weights("check", path, "--records", records) == 2
     printed = capsys.readouterr().out
-    assert "NOT the file of this name" in printed and "not a readable checkpoint" in printed
+    assert "NOT the file of this name" in printed and "not a PyTorch checkpoint" in printed
     released(tmp_path, "tdn.pth", "tsm", 400, **TSM)
     before = records.read_text()
     assert "another file or row is recorded for tdn.pth (tdn-sthv1-r50-8f" in refused(

@@ -24,7 +24,7 @@ from ops.checkpoints import describe, export_state_dict, load_model, save_checkp
 from ops.data.class_names import read_class_names
 from ops.errors import UserError, run_front
 from ops.files import atomic_write
-from ops.layouts import LAYOUTS, to_ours
+from ops.layouts import LAYOUTS, layout_name, to_ours
 from ops.options import OPTIONS, WEIGHTS_KEY_HELP, add_module_options, positive
 from ops.temporal import MODULES
 from ops.weights.released import read_weights
@@ -72,7 +72,7 @@ def main() -> None:
         converted_from=origin(args.source, file.layout, content),
     )
     print(
-        f"written     {args.out}, {args.to} layout: the same {len(model.state_dict())} tensors when loaded again"
+        f"written     {args.out}, layout: {layout_name(args.to)}; the same {len(model.state_dict())} tensors when loaded again"
     )
     if untold:
         print(f"not told    by that file: {', '.join(untold)}; give them when you use it")
@@ -143,7 +143,7 @@ def print_recognised(source: Path, file, model, tellers: dict[str, str]) -> None
         "num_segments", "assumed" if "num_segments" in assumed else source_of_facts
     )
     print(
-        f"read        {source}, {file.layout} layout{f', data set {file.dataset}' if file.dataset else ''}"
+        f"read        {source}, layout: {layout_name(file.layout)}{f', data set {file.dataset}' if file.dataset else ''}"
     )
     if file.note:
         print(f"weights     {file.note.removeprefix('weights ')}")

@@ -21,6 +21,7 @@ from lib.measure import table
 from ops.checkpoints import load_model
 from ops.errors import UserError, run_front
 from ops.files import atomic_write, sha256
+from ops.layouts import layout_name
 from ops.weights.manifest import RECORDS, read_manifest, read_records
 from ops.weights.released import facts_of_name, read_weights
 
@@ -150,7 +151,9 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
     spec = seen.spec
     module = spec.get("module", "module not in the file,")
     kind = f"{module} {spec['arch']}, {spec.get('modality', 'RGB')}, {spec['num_class']} classes"
-    print(f"{path}: {seen.layout} layout, {kind}, T {spec.get('num_segments', 'not told')}")
+    print(
+        f"{path}: layout: {layout_name(seen.layout)}, {kind}, T {spec.get('num_segments', 'not told')}"
+    )
     known = {row["sha256"]: row["id"] for row in rows if row["sha256"]} | {
         one["sha256"]: one["id"] for one in records.values()
     }

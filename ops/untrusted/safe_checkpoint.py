@@ -32,10 +32,8 @@ def foreign_names(path):
             return _zip_names(data) if data[:4] == b"PK\x03\x04" else _legacy_names(data)
         except RefusedCheckpoint:
             raise
-        except Exception as error:  # a damaged or hostile pickle can raise nearly anything
-            raise RefusedCheckpoint(
-                f"damaged, {type(error).__name__}: {printable(str(error))}"
-            ) from None
+        except Exception:  # a damaged or hostile pickle can raise nearly anything
+            raise RefusedCheckpoint("its pickle cannot be read") from None
 
 
 def _zip_names(data):

@@ -1,5 +1,6 @@
 """Read weight files, ours and strangers', as data: nothing in them is run."""
 
+import pickle
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -97,7 +98,7 @@ def read_checkpoint(path):
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except InvalidSafetensors as error:
         raise UserError(
-            f"{path}: not a readable checkpoint ({error}); is the download complete?"
+            f"{path}: not a safetensors checkpoint, or a damaged one ({error}); is the download complete?"
         ) from None
     try:
         with torch.serialization.safe_globals(
@@ -106,13 +107,17 @@ def read_checkpoint(path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except RefusedCheckpoint as refused:
         raise UserError(
-            f"{path}: not a readable checkpoint ({refused}); is the download complete?"
+            f"{path}: not a PyTorch checkpoint, or a damaged one ({refused}); is the download complete?"
         ) from None
-    except Exception as error:  # a damaged or hostile file can raise nearly anything
-        # torch wraps the reason in advice on how to switch the protection off.
+    except pickle.UnpicklingError as error:
+        # torch wraps the reason, such as the name of a function, in advice on how to switch the protection off.
         reason = (str(error.__context__ or error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path}: not a readable checkpoint ({printable(reason)}); is the download complete?"
+            f"{path}: not a PyTorch checkpoint, or a damaged one ({printable(reason)}); is the download complete?"
+        ) from None
+    except Exception:  # a damaged or hostile file can raise nearly anything, which helps nobody
+        raise UserError(
+            f"{path}: not a PyTorch checkpoint, or a damaged one; is the download complete?"
         ) from None
 
 
