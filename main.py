@@ -14,23 +14,24 @@ from pathlib import Path
 
 import torch
 
-from ops import checkpoints, distributed, training
+from ops import checkpoints, distributed
+from ops.backbones.pretrained import fetch
+from ops.cli.train_args import OPTIONS, parse_training
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
-from ops.data.sources import training_lists
-from ops.errors import UserError, run_front
-from ops.logs import RunLog
+from ops.data.preflight import training_lists
 from ops.models import TSN
-from ops.optim import describe_schedule, learning_rate, parameter_groups, rate_for
-from ops.options import OPTIONS, parse_training
 from ops.temporal import MODULES
-from ops.train.mixing import mixer
-from ops.train.run_facts import digest, write_settings
-from ops.train.run_files import check_unused, newest
-from ops.train.sync_norm import synchronise
+from ops.training import loop
+from ops.training.logger import RunLog
+from ops.training.mixup import mixer
+from ops.training.optim import describe_schedule, learning_rate, parameter_groups, rate_for
+from ops.training.run_dir import check_unused, newest
+from ops.training.run_metadata import digest, write_settings
+from ops.training.sync_batchnorm import synchronise
+from ops.utils.errors import UserError, run_front
 from ops.utils.text import counted
-from ops.weights.pretrained import fetch
 
 
 def main():
@@ -96,7 +97,7 @@ def train(args, notes, world):
     recipe = {**vars(args), "dataset": data.name, "total_batch": total}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
     resume = partial(
-        training.resume,
+        loop.resume,
         checkpoint,
         net,
         optimizer,
@@ -107,13 +108,13 @@ def train(args, notes, world):
     if args.evaluate:
         resume({}, world.size)
         with loaders[-1] as loader:
-            result = training.validate(net, loader, world, amp=args.amp, batch_size=args.batch_size)
+            result = loop.validate(net, loader, world, amp=args.amp, batch_size=args.batch_size)
         if world.is_main:
-            validation = training.validation_line(result, loaders[-1].dataset)
+            validation = loop.validation_line(result, loaders[-1].dataset)
             print("\n".join([*notes, *list_warnings, validation]))
         return
-    ema = training.averaged(net, args.ema) if args.ema else None
-    start = resume(recipe, world.size, ema) if checkpoint else training.Start()
+    ema = loop.averaged(net, args.ema) if args.ema else None
+    start = resume(recipe, world.size, ema) if checkpoint else loop.Start()
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = torch.compile(net) if args.compile else net
     model = distributed.data_parallel(model, world)
@@ -138,14 +139,14 @@ def train(args, notes, world):
             for warning in damaged:
                 log.say(f"warning: {warning}")
             steps = len(loaders[0]) // args.accumulate
-            log.say(f"resumed {checkpoint} {training.describe_start(start, steps)}")
+            log.say(f"resumed {checkpoint} {loop.describe_start(start, steps)}")
         schedule = partial(
             learning_rate,
             steps_per_epoch=len(loaders[0]) // args.accumulate,
             scheduler=args.lr_scheduler,
             **schedule_options,
         )
-        best = training.fit(
+        best = loop.fit(
             net,
             model,
             loaders,

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ops import metrics
+from ops.cli.results_args import results_arguments
 from ops.data.datasets import read_class_names
-from ops.errors import run_front
-from ops.fusion import (
+from ops.report import Tested, write_report
+from ops.scores import metrics
+from ops.scores.fusion import (
     Grid,
     Rule,
     Source,
@@ -35,9 +36,8 @@ from ops.fusion import (
     need_ids,
     to_probabilities,
 )
-from ops.report import Tested, write_report
-from ops.results_options import results_arguments
-from ops.score.submission import write_submission
+from ops.scores.submission import write_submission
+from ops.utils.errors import run_front
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,9 +13,9 @@ It is TSM's test_models.py as well, and tests several networks at once:
 Writes OUTPUT_DIR/{clip_index}_crop{k}.pkl, a list in list order of [float32 logits (1, classes), label].
 """
 
-from ops.errors import run_front
-from ops.testing import run
-from ops.testing_options import testing_arguments
+from ops.cli.test_args import testing_arguments
+from ops.testing.test import run
+from ops.utils.errors import run_front
 
 
 def main():

@@ -11,9 +11,9 @@ With --clips 10 in place of the loop, one run scores the same ten clips and deco
 Writes OUTPUT_DIR/{clip_index}_crop{k}.pkl, a list in list order of [float32 logits (1, classes), label].
 """
 
-from ops.errors import run_front
-from ops.testing import run
-from ops.testing_options import testing_arguments
+from ops.cli.test_args import testing_arguments
+from ops.testing.test import run
+from ops.utils.errors import run_front
 
 
 def main():

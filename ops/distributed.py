@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from ops.errors import UserError
-from ops.jobs.stopping import Stopped, ignore_signals
+from ops.utils.errors import UserError
+from ops.utils.signals import Stopped, ignore_signals
 
 # The longest wait in a collective. Launchers end a job of which a process has died (torchrun, srun --kill-on-bad-exit); this
 # ends one in which all live and one hangs. So it is far above what is waited for: a checkpoint on a slow disk, the slowest

@@ -13,11 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and syn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ops.backbones import build_backbone, set_input_channels
-from ops.errors import UserError
+from ops.backbones.pretrained import load_pretrained
 from ops.temporal import MODULES, insert, resolve_options
 from ops.temporal.adaptive import TemporalAdaptive
 from ops.temporal.non_local import NonLocal
-from ops.weights.pretrained import load_pretrained
+from ops.utils.errors import UserError
 
 
 class Modality(NamedTuple):

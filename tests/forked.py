@@ -16,7 +16,7 @@ def _run(front, arguments, environment, log):
 def start(front, *arguments, log=os.devnull, **environment):
     """The process; its output goes to ``log``."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ops.testing", "ops.training", "main"])
+    context.set_forkserver_preload(["ops.testing.test", "ops.training.loop", "main"])
     process = context.Process(
         target=_run, args=(front, [*map(str, arguments)], environment, str(log))
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ops.errors import run_front
+from ops.utils.errors import run_front
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,7 @@ import socket
 import time
 from typing import NamedTuple
 
-from ops.errors import run_front
+from ops.utils.errors import run_front
 
 HOST = socket.gethostname()
 
@@ -48,7 +48,7 @@ def start(folder, function, *arguments, rank, size, port, **environment):
         **environment,
     }
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ops.testing", "ops.training", "main"])
+    context.set_forkserver_preload(["ops.testing.test", "ops.training.loop", "main"])
     log = folder / f"log{rank}"
     log.unlink(missing_ok=True)
     process = context.Process(target=_run, args=(function, arguments, environment, log))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ops.score.score_folder import Facts, write_facts
+from ops.scores.metadata import Facts, write_facts
 
 PROTOCOL = {
     "dataset": "mine",

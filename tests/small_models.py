@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ops.checkpoints import load_model
-from ops.errors import UserError
 from ops.models import TSN
+from ops.utils.errors import UserError
 
 
 def small(module="tdn", num_class=5, seed=0, **options):

@@ -1,4 +1,4 @@
-"""ops/aggregation.py against the formulas of pyActionRecog/utils/video_funcs.py, written as loops over lists."""
+"""ops/scores/aggregation.py against the formulas of pyActionRecog/utils/video_funcs.py, written as loops over lists."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.aggregation import (
+from ops.scores.aggregation import (
     aggregate_videos,
     aggregator,
     mean,
@@ -17,7 +17,7 @@ from ops.aggregation import (
     top_k,
     view_sum,
 )
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 def scores(frames=7, crops=3, classes=4, seed=0, videos=()):

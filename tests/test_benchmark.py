@@ -19,7 +19,7 @@ from lib import (
     measure,
 )
 from ops.checkpoints import load_model
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 TOOLS = Path(benchmark.__file__).parent
 

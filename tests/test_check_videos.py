@@ -21,7 +21,7 @@ from videos import copy_without_times, damage_packet, encode, textured_frames
 
 from lib import sturdy_pool, video_checks
 from lib.sturdy_pool import Lost, run_jobs
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "check_videos.py"
 

@@ -7,9 +7,9 @@ import torchvision
 from small_models import assert_same_weights, refused, saved, small
 
 from ops.checkpoints import export_state_dict, fill, load_model, save_checkpoint, tune
-from ops.errors import UserError
+from ops.checkpoints.torch_file import WEIGHT_KEYS, read_checkpoint
 from ops.models import TSN
-from ops.weights.weight_files import WEIGHT_KEYS, read_checkpoint
+from ops.utils.errors import UserError
 
 # Files of this project.
 

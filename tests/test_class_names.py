@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.data.class_names import flip_label_map, read_class_names
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 def write(tmp_path, text, name="names.txt"):

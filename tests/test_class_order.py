@@ -1,8 +1,8 @@
 import pytest
 
+from ops.checkpoints.class_order import order_warning
 from ops.data.class_names import read_class_names
 from ops.data.label_orders import FOLDER
-from ops.weights.class_order import order_warning
 
 
 def names_of(file):

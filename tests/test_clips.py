@@ -18,7 +18,7 @@ from ops.data.sampling import (
     train_offsets,
 )
 from ops.data.transforms import TestTransform, TrainTransform
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""ops/data/containers.py: a video opens nothing but itself, and every format of videos can be read."""
+"""ops/data/readers/containers.py: a video opens nothing but itself, and every format of videos can be read."""
 
 import contextlib
 import gc
@@ -14,8 +14,8 @@ import pytest
 from fronts import call
 from videos import encode, textured_frames
 
-from ops.data.containers import is_playlist
-from ops.data.readers import DECODERS, PyAVReader, UnreadableVideo, open_reader
+from ops.data.readers.containers import is_playlist
+from ops.data.readers.open import DECODERS, PyAVReader, UnreadableVideo, open_reader
 
 FRAMES = textured_frames(6, 48, 64)
 # Suffix -> codec, and the muxer where the suffix does not say.

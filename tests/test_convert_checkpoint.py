@@ -8,7 +8,7 @@ from golden_fill import load
 from small_models import assert_same_weights, saved, small
 
 from ops.checkpoints import export_state_dict, load_model, save_checkpoint
-from ops.layouts import LAYOUTS
+from ops.checkpoints.layouts import LAYOUTS
 from ops.models import TSN
 from ops.temporal import MODULES
 

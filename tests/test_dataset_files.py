@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from ops.data.dataset_files import FLIPS, read_dataset_file
 from ops.data.sampling import TEST_SAMPLINGS
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 def write(tmp_path, text, name="mine.toml"):

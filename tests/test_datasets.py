@@ -14,8 +14,8 @@ from ops.data.datasets import (
     load_class_names,
     resolve,
 )
-from ops.data.templates import file_namer
-from ops.errors import UserError
+from ops.data.readers.templates import file_namer
+from ops.utils.errors import UserError
 
 
 def write(tmp_path, text, name="names.txt"):

@@ -10,7 +10,7 @@ from fronts import run_two
 from ranks import free_port, run_all, start
 
 from ops import distributed
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 PROGRAM = """
 import sys, torch

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lib import recipes
 from lib.recipes import UNKNOWN, Recipe, Run, find_recipe, reached, read_recipe, read_run
-from ops.errors import UserError
-from ops.options import training_arguments
+from ops.cli.train_args import training_arguments
+from ops.utils.errors import UserError
 
 SETTINGS = [
     "--module",

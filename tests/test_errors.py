@@ -1,4 +1,4 @@
-"""ops/errors.py: exit statuses and what the user sees."""
+"""ops/utils/errors.py: exit statuses and what the user sees."""
 
 import os
 import subprocess
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.errors import UserError, run_front
-from ops.files import atomic_write
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_a_loader_process_that_hangs_holds_nobody():
     """Python waits for its daemonic children when it ends, and these do not hear SIGTERM."""
     code = (
         "import multiprocessing, signal, time\n"
-        "from ops.errors import UserError, run_front\n"
-        "from ops.jobs.stopping import start_worker\n"
+        "from ops.utils.errors import UserError, run_front\n"
+        "from ops.utils.signals import start_worker\n"
         "def hang():\n"
         "    start_worker()\n"
         "    while True:\n"
@@ -86,7 +86,7 @@ def test_success_returns():
 
 def test_a_reader_that_leaves_is_no_defect():
     """As in ``... list | head -1``: much more than a pipe holds, of which one line is read."""
-    code = "from ops.errors import run_front; run_front(lambda: [print('line') for _ in range(100_000)])"
+    code = "from ops.utils.errors import run_front; run_front(lambda: [print('line') for _ in range(100_000)])"
     with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[1],

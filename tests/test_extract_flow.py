@@ -10,7 +10,7 @@ from processes import contents, start, wait_until
 from videos import encode, textured_frames
 
 from lib.video_frames import write_picture
-from ops.data.readers import open_reader
+from ops.data.readers.open import open_reader
 
 cv2 = pytest.importorskip("cv2")
 import extract_flow as tool  # noqa: E402

@@ -14,7 +14,7 @@ from processes import contents, start, wait_until
 from videos import decode_all, encode, textured_frames
 
 from ops.data.lists import read_list
-from ops.data.readers import open_reader
+from ops.data.readers.open import open_reader
 
 
 def failures(out):

@@ -1,4 +1,4 @@
-"""ops/files.py: after anything that can go wrong, the old file is there whole."""
+"""ops/utils/files.py: after anything that can go wrong, the old file is there whole."""
 
 import os
 import signal
@@ -9,18 +9,24 @@ import time
 
 import pytest
 
+from ops.checkpoints.torch_file import read_checkpoint
 from ops.data.class_names import read_class_names
 from ops.data.dataset_files import read_dataset_file
 from ops.data.lists import read_list
-from ops.data.shards import ShardSet
-from ops.errors import UserError
-from ops.files import atomic_write, open_regular, read_regular, remove_stale_temporaries, sha256
-from ops.logs import RunLog
-from ops.score.npz_scores import load_npz
-from ops.score.score_folder import read_facts
-from ops.scores import load_scores
-from ops.train.run_files import newest
-from ops.weights.weight_files import read_checkpoint
+from ops.data.readers.shards import ShardSet
+from ops.scores.metadata import read_facts
+from ops.scores.npz_file import load_npz
+from ops.scores.pickle_file import load_scores
+from ops.training.logger import RunLog
+from ops.training.run_dir import newest
+from ops.utils.errors import UserError
+from ops.utils.files import (
+    atomic_write,
+    open_regular,
+    read_regular,
+    remove_stale_temporaries,
+    sha256,
+)
 
 
 @pytest.mark.parametrize("mode, content", [("wb", b"\0\r\n\xff"), ("w", "caf\u00e9\n")])
@@ -50,7 +56,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old")
     code = """if True:
         import sys, time
-        from ops.files import atomic_write, remove_stale_temporaries
+        from ops.utils.files import atomic_write, remove_stale_temporaries
         with atomic_write(sys.argv[1]) as file:
             file.write(b"new" * 100_000)
             file.flush()
@@ -99,7 +105,7 @@ def test_readers_never_see_a_part(tmp_path):
     path.write_text("0" * 100_000)
     code = """if True:
         import sys
-        from ops.files import atomic_write, remove_stale_temporaries
+        from ops.utils.files import atomic_write, remove_stale_temporaries
         for digit in "123456789" * 10:
             with atomic_write(sys.argv[1], "w") as file:
                 for _ in range(10):

@@ -9,10 +9,16 @@ import simplejpeg
 from PIL import Image
 from videos import check, standard_samples, textured_frames
 
-from ops.data.frame_folder import _webp_size, decode_image
-from ops.data.readers import FlowFolder, FrameFolder, UnreadableVideo, count_frames, open_reader
-from ops.data.templates import file_namer
-from ops.errors import UserError
+from ops.data.readers.frame_folder import _webp_size, decode_image
+from ops.data.readers.open import (
+    FlowFolder,
+    FrameFolder,
+    UnreadableVideo,
+    count_frames,
+    open_reader,
+)
+from ops.data.readers.templates import file_namer
+from ops.utils.errors import UserError
 
 TMPL = "img_{:05d}.jpg"
 

@@ -1,12 +1,11 @@
-"""ops/fusion.py: views of directories and .npz files put together, sources joined, weighted."""
+"""ops/scores/fusion.py: views of directories and .npz files put together, sources joined, weighted."""
 
 import numpy as np
 import pytest
 from score_dirs import describe
 
-from ops.aggregation import mean, sliding_window, softmax, top_k
-from ops.errors import UserError
-from ops.fusion import (
+from ops.scores.aggregation import mean, sliding_window, softmax, top_k
+from ops.scores.fusion import (
     Rule,
     Source,
     check_scales,
@@ -18,8 +17,9 @@ from ops.fusion import (
     to_probabilities,
     weighted_mean,
 )
-from ops.score.npz_scores import save_npz
-from ops.scores import save_scores, score_path
+from ops.scores.npz_file import save_npz
+from ops.scores.pickle_file import save_scores, score_path
+from ops.utils.errors import UserError
 
 CLIPS, CROPS, VIDEOS, CLASSES = 4, 3, 9, 6
 IDS = [f"video {row}" for row in range(VIDEOS)]
@@ -151,7 +151,9 @@ def test_a_video_that_could_not_be_read_is_wrong_whatever_its_other_clips_say(
 ):
     logits, labels = views[0].copy(), views[1]
     logits += 100 * np.eye(CLASSES, dtype=np.float32)[labels][:, None, None]
-    logits[3, 2] = -np.eye(CLASSES)[labels[3]]  # as ops/testing.py writes it: clip 2 of video 3
+    logits[3, 2] = -np.eye(CLASSES)[
+        labels[3]
+    ]  # as ops/testing/test.py writes it: clip 2 of video 3
     write(tmp_path / "d", logits, labels, IDS)
     save_npz(tmp_path / "n.npz", logits, labels, IDS)
     for name in ("d", "n.npz"):

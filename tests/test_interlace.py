@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ops.errors import UserError
 from ops.models import TSN
 from ops.temporal.interlace import TemporalInterlace, interlacing_matrices
+from ops.utils.errors import UserError
 
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 

@@ -10,7 +10,7 @@ from ops.data.label_orders import (
     moved_labels,
     same_classes,
 )
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 def test_class_name_files_have_the_classes_of_their_dataset():

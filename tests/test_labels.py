@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ops.labels import as_array, best_of, differing, is_unread, mark_unread, of_row, one_hot
+from ops.data.labels import as_array, best_of, differing, is_unread, mark_unread, of_row, one_hot
 
 
 @given(st.lists(st.integers(0, 8), min_size=1))

@@ -6,9 +6,9 @@ import torchvision
 from golden_fill import load
 
 from ops.checkpoints import export_state_dict, load_model
-from ops.errors import UserError
-from ops.layouts import LAYOUTS, from_ours, recognise, strip_wrappers, to_ours
+from ops.checkpoints.layouts import LAYOUTS, from_ours, recognise, strip_wrappers, to_ours
 from ops.models import TSN
+from ops.utils.errors import UserError
 
 
 def filled(module, arch="resnet18", seed=0, **options):

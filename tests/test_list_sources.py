@@ -22,8 +22,8 @@ from fronts import refused
 from lib.list_sources import read_source
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.label_orders import FOLDER
-from ops.data.sources import read_checked
-from ops.errors import UserError
+from ops.data.preflight import read_checked
+from ops.utils.errors import UserError
 
 
 @pytest.fixture

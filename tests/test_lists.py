@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.data.lists import Record, check_files, explain_missing, read_list, resolve
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 def write(tmp_path, data, name="list.txt"):

@@ -29,7 +29,7 @@ from ops.data.loader import (
     collate,
     make_loader,
 )
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +344,7 @@ from processes import is_running, wait_until
 from small_lists import TRAIN, make_root, videos_of
 from ops.data import loader
 from ops.data.clips import TrainDataset
-from ops.errors import UserError, run_front
+from ops.utils.errors import UserError, run_front
 
 class Slow:
     \"\"\"Keeps a worker busy from the second item on.\"\"\"

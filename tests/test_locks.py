@@ -5,12 +5,12 @@ import sys
 import pytest
 from fronts import ROOT
 
-from ops.errors import UserError
-from ops.jobs.locks import sole_user
+from ops.utils.errors import UserError
+from ops.utils.locks import sole_user
 
 HOLD = """
 import sys
-from ops.jobs.locks import sole_user
+from ops.utils.locks import sole_user
 with sole_user(sys.argv[1], "run", "OUT"):
     print("locked", flush=True)
     sys.stdin.read()
@@ -19,8 +19,8 @@ with sole_user(sys.argv[1], "run", "OUT"):
 TAKE_TURNS = """
 import sys
 from pathlib import Path
-from ops.errors import UserError
-from ops.jobs.locks import sole_user
+from ops.utils.errors import UserError
+from ops.utils.locks import sole_user
 folder, name = Path(sys.argv[1]), sys.argv[2]
 turns = refused = 0
 while turns < 200:
@@ -165,7 +165,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
 
 def test_what_killed_processes_left_is_removed_under_the_lock(tmp_path, hold):
     code = (
-        "import os, sys; from ops.files import atomic_write\n"
+        "import os, sys; from ops.utils.files import atomic_write\n"
         "with atomic_write(sys.argv[1] + '/a.pth'):\n    os._exit(1)"
     )
     start(code, tmp_path).communicate()

@@ -10,7 +10,7 @@ from ops.utils import machine
 
 OPEN_FILES = """
 import resource, sys
-from ops.errors import run_front
+from ops.utils.errors import run_front
 from ops.utils.machine import check_open_files
 soft, hard, needed = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

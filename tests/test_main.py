@@ -7,9 +7,9 @@ import torch
 import torchvision
 from fronts import call, launch, make_flow, make_motion, refused
 
+from ops.backbones import pretrained
 from ops.checkpoints import save_checkpoint
 from ops.models import TSN
-from ops.weights import pretrained
 
 TINY = [
     "--module",

@@ -12,7 +12,7 @@ from lib import list_files
 from ops.data.class_names import read_class_names
 from ops.data.datasets import dataset_name, resolve
 from ops.data.lists import read_list
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sklearn.model_selection import cross_val_predict
 
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.lists import read_list
-from ops.data.readers import open_reader
+from ops.data.readers.open import open_reader
 
 tool = importlib.import_module("make_motion_dataset")
 

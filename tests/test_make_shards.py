@@ -16,8 +16,8 @@ from PIL import Image
 from small_lists import make_root, write_flow
 
 from lib.shard_files import Video, files_of, packed_size
-from ops.data.shards import ShardSet, shard_name
-from ops.data.stored import find
+from ops.data.readers.shard_paths import find
+from ops.data.readers.shards import ShardSet, shard_name
 
 LISTS = {
     "train.txt": "v0.mp4 0\nsub dir/v.1.x.MP4 1\n./-v2 日本 2\nframes 12 2\n",

@@ -4,12 +4,11 @@ import pytest
 import torch
 from small_models import saved, small
 
-from ops.checkpoints import export_state_dict, load_model, tune
-from ops.errors import UserError
-from ops.files import sha256
+from ops.checkpoints import export_state_dict, load_model, manifest, tune
+from ops.checkpoints.manifest import published_entry, published_sampling, read_manifest
 from ops.models import TSN
-from ops.weights import manifest
-from ops.weights.manifest import published_entry, published_sampling, read_manifest
+from ops.utils.errors import UserError
+from ops.utils.files import sha256
 
 
 @pytest.fixture

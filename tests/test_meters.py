@@ -5,7 +5,7 @@ import torch
 
 from ops.data.clips import Failure
 from ops.distributed import World
-from ops.train.meters import PARTS, Meters, Stopwatch, advice
+from ops.training.meters import PARTS, Meters, Stopwatch, advice
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""ops/metrics.py against slow definitions and counts by hand."""
+"""ops/scores/metrics.py against slow definitions and counts by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
-from ops.metrics import (
+from ops.scores.metrics import (
     average_precision,
     confusion_matrix,
     evaluate,

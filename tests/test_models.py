@@ -6,10 +6,10 @@ from torch import nn
 
 from ops.backbones import ARCHS, infer_arch
 from ops.checkpoints import load_model, save_checkpoint
-from ops.errors import UserError
 from ops.models import TSN
-from ops.optim import parameter_groups
 from ops.temporal import MODULES, insert
+from ops.training.optim import parameter_groups
+from ops.utils.errors import UserError
 
 # Shapes and inputs.
 

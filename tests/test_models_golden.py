@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ops.checkpoints import load_model
 from ops.models import TSN, fuse_batch_norm
-from ops.optim import parameter_groups, set_learning_rate
+from ops.training.optim import parameter_groups, set_learning_rate
 
 # The original implementations' numbers: tests/golden, made by running them in float64.
 

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from ops.models import TSN
-from ops.optim import (
+from ops.temporal import MODULES
+from ops.training.optim import (
     describe_schedule,
     learning_rate,
     parameter_groups,
     rate_for,
     set_learning_rate,
 )
-from ops.temporal import MODULES
 
 
 def build(module, arch, **options):

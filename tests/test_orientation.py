@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from videos import encode, textured_frames
 
-from ops.data.orientation import Orientation, orientation_of, probe_orientation
-from ops.data.readers import DECODERS, DecordReader, UnreadableVideo
+from ops.data.readers.open import DECODERS, DecordReader, UnreadableVideo
+from ops.data.readers.orientation import Orientation, orientation_of, probe_orientation
 
 MIRRORED = Path(__file__).parent / "cases" / "mirrored"
 # Of four quarters of one color each: top left, top right, bottom left, bottom right.

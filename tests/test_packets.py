@@ -2,7 +2,7 @@ import av
 import pytest
 from videos import encode, textured_frames
 
-from ops.data.packets import picture_test, shown_in_order
+from ops.data.readers.packets import picture_test, shown_in_order
 
 AVCC = bytes([1, 100, 0, 31, 0xFF])
 HVCC = bytes([1, *[0] * 20, 0xF3])

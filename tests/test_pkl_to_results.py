@@ -14,10 +14,10 @@ from score_dirs import describe
 from sklearn.metrics import average_precision_score
 
 import pkl_to_results
-from ops.errors import run_front
-from ops.fusion import Grid, Rule, load_source
-from ops.score.npz_scores import save_npz
-from ops.scores import save_scores, score_path
+from ops.scores.fusion import Grid, Rule, load_source
+from ops.scores.npz_file import save_npz
+from ops.scores.pickle_file import save_scores, score_path
+from ops.utils.errors import run_front
 
 ROOT = Path(__file__).parents[1]
 

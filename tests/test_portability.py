@@ -40,8 +40,8 @@ sys.argv[0] = script
 runpy.run_path(script, run_name="__main__")
 """
 LOCK = """
-from ops.errors import UserError
-from ops.jobs.locks import sole_user
+from ops.utils.errors import UserError
+from ops.utils.locks import sole_user
 with sole_user(sys.argv[1], "run", "--out"):
     try:
         with sole_user(sys.argv[1], "run", "--out"):

@@ -5,10 +5,9 @@ import pytest
 import torch
 import torchvision
 
-from ops.backbones import ARCHS, build_backbone
-from ops.errors import UserError
+from ops.backbones import ARCHS, build_backbone, pretrained
 from ops.models import TSN
-from ops.weights import pretrained
+from ops.utils.errors import UserError
 
 FOLDER = pretrained.FOLDER
 FILES = {

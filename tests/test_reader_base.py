@@ -1,4 +1,4 @@
-"""ops/data/reader_base.py: what all readers refuse."""
+"""ops/data/readers/base.py: what all readers refuse."""
 
 import os
 import time
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from videos import encode, textured_frames
 
-from ops.data.reader_base import Reader, UnreadableVideo, check_file
-from ops.data.readers import DECODERS
+from ops.data.readers.base import Reader, UnreadableVideo, check_file
+from ops.data.readers.open import DECODERS
 
 
 class Blank(Reader):

@@ -32,10 +32,10 @@ from videos import (
     textured_frames,
 )
 
-from ops.data import pyav_reader
-from ops.data.pyav_reader import PyAVReader, _Index
-from ops.data.readers import DECODERS, DecordReader, UnreadableVideo, open_reader
-from ops.errors import UserError
+from ops.data.readers import pyav
+from ops.data.readers.open import DECODERS, DecordReader, UnreadableVideo, open_reader
+from ops.data.readers.pyav import PyAVReader, _Index
+from ops.utils.errors import UserError
 
 CASE_FILES = Path(__file__).parent / "cases"
 FRAMES = 60
@@ -114,7 +114,7 @@ def test_decord_gives_the_frames_of_a_plain_decode(video, name):
     "name", ["h264_open_gop.mp4", "h264_variable_rate.mkv", "vp9.webm", "mpeg4.avi"]
 )
 def test_a_file_that_does_not_fit_into_memory(video, name, monkeypatch):
-    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", 3000)
+    monkeypatch.setattr(pyav, "KEPT_BYTES", 3000)
     check(PyAVReader, *video(name), standard_samples(FRAMES))
 
 
@@ -126,7 +126,7 @@ def test_a_file_that_does_not_fit_into_memory(video, name, monkeypatch):
 )
 def test_any_indices(video, name, indices, kept):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyav_reader, "KEPT_BYTES", kept)
+        patch.setattr(pyav, "KEPT_BYTES", kept)
         check(PyAVReader, *video(name), [indices, indices[::-1]])
 
 
@@ -149,7 +149,7 @@ def test_real_videos(real_videos, name, decoder):
 @pytest.mark.parametrize("name", [name for name in CASES if "intra_refresh" not in name])
 def test_an_indexed_file_is_never_decoded_as_a_whole(video, name, kept, monkeypatch):
     """The second pass, for frames that the first does not give, would hide that the first one is wrong."""
-    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    monkeypatch.setattr(pyav, "KEPT_BYTES", kept)
     passes = []
     plain = PyAVReader._all_packets
     monkeypatch.setattr(
@@ -262,7 +262,7 @@ def test_times_in_decoding_order_of_a_small_case():
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("name", REORDERED)
 def test_times_in_decoding_order(name, suffix, kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    monkeypatch.setattr(pyav, "KEPT_BYTES", kept)
     path = encode(tmp_path / "sound.mp4", textured_frames(40), **REORDERED[name])
     truth = decode_all(path)
     lost = copy_without_times(path, tmp_path / f"lost.{suffix}")
@@ -432,7 +432,7 @@ def check_company(path, samples):
 
 @pytest.mark.parametrize("kept", [3000, 2**20])
 def test_damage_looks_the_same_in_any_company(kept, monkeypatch):
-    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    monkeypatch.setattr(pyav, "KEPT_BYTES", kept)
     path = CASE_FILES / "damaged" / "noisy2.mp4"
     truth = decode_all(path)
     assert len(truth) == 60
@@ -524,7 +524,7 @@ def test_a_truncated_file_without_a_table_is_what_is_left_of_it(tmp_path, name):
 def test_a_frame_that_cannot_be_decoded_is_named_and_the_others_are_read(
     tmp_path, monkeypatch, kept
 ):
-    monkeypatch.setattr(pyav_reader, "KEPT_BYTES", kept)
+    monkeypatch.setattr(pyav, "KEPT_BYTES", kept)
     path = encode(tmp_path / "damaged.mp4", textured_frames(FRAMES), bframes=0)
     truth = decode_all(path)
     damage_packet(path, 17)

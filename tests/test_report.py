@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from videos import encode, textured_frames
 
-from ops.errors import UserError
-from ops.metrics import evaluate
 from ops.report import Tested, write_report
 from ops.report.tables import write_predictions
 from ops.report.tested import study
+from ops.scores.metrics import evaluate
+from ops.utils.errors import UserError
 
 NAMES = [
     f"Doing {word}, twice" for word in ("this", "that", "both", "neither", "either", "all", "none")

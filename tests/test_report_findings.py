@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, confusion_matrix
 
-from ops.aggregation import softmax
-from ops.metrics import mean_class_accuracy, topk_accuracy
 from ops.report.changes import changes
 from ops.report.confusion import confusion_of, order_and_groups, pairs
 from ops.report.tested import BINS, Tested, class_accuracy, study
+from ops.scores.aggregation import softmax
+from ops.scores.metrics import mean_class_accuracy, topk_accuracy
 
 
 def of_scores(scores, labels, **other):

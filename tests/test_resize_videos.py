@@ -15,7 +15,7 @@ from resize_videos import resize
 from videos import decode_all, encode, hide_frames, textured_frames
 
 from lib.video_jobs import Job
-from ops.data.readers import PyAVReader
+from ops.data.readers.open import PyAVReader
 
 FRAMES = textured_frames(30, 96, 128)
 

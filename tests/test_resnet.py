@@ -7,7 +7,7 @@ from torch import nn
 
 from ops.backbones import build_backbone, infer_arch
 from ops.backbones.resnet import ARCHS, BasicBlock, Bottleneck
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 def shapes(network):

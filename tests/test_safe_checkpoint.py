@@ -1,4 +1,4 @@
-"""ops/untrusted/safe_checkpoint.py: what weights need passes, and torch is never left alone with what it would believe."""
+"""ops/checkpoints/safe_checkpoint.py: what weights need passes, and torch is never left alone with what it would believe."""
 
 import argparse
 import collections
@@ -6,9 +6,9 @@ import collections
 import pytest
 import torch
 
-from ops.untrusted.safe_checkpoint import _FOREIGN_NAMES, _Reader, _Walk, foreign_names
-from ops.untrusted.zip_members import RefusedCheckpoint
-from ops.weights.weight_files import read_checkpoint
+from ops.checkpoints.safe_checkpoint import _FOREIGN_NAMES, _Reader, _Walk, foreign_names
+from ops.checkpoints.torch_file import read_checkpoint
+from ops.checkpoints.zip_members import RefusedCheckpoint
 
 SHARED = torch.arange(12.0)
 DTYPES = [

@@ -1,4 +1,4 @@
-"""ops/untrusted/safe_pickle.py: what numpy writes is read, nothing is run, a bad file gives RefusedPickle and nothing else."""
+"""ops/scores/safe_pickle.py: what numpy writes is read, nothing is run, a bad file gives RefusedPickle and nothing else."""
 
 import io
 import os
@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.untrusted import safe_pickle
-from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads
+from ops.scores import safe_pickle
+from ops.scores.safe_pickle import PickledArray, RefusedPickle, safe_loads
 from ops.utils.text import printable
 
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">f4", ">i8")

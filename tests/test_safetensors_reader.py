@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from small_models import assert_same_weights, refused, small
 
 from ops.checkpoints import load_model
-from ops.weights.safetensors_reader import DTYPES, InvalidSafetensors, read_safetensors
+from ops.checkpoints.safetensors_reader import DTYPES, InvalidSafetensors, read_safetensors
 
 
 def encode(tensors, header=None):

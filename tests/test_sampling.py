@@ -24,7 +24,7 @@ from ops.data.sampling import (
     train_offsets,
     uniform_offsets,
 )
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 N, T, L = st.integers(1, 400), st.integers(1, 40), st.integers(1, 9)
 

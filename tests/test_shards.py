@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.data.reader_base import UnreadableVideo
-from ops.data.shards import INDEX, Part, ShardSet, padded, shard_name
-from ops.data.stored import Stored, find
-from ops.errors import UserError
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.shard_paths import Stored, find
+from ops.data.readers.shards import INDEX, Part, ShardSet, padded, shard_name
+from ops.utils.errors import UserError
 
 DATA = random.Random(0).randbytes(10240)
 CRC = zlib.crc32(DATA[512:1012])

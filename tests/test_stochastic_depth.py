@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from ops.errors import UserError
 from ops.models import TSN
 from ops.temporal.stochastic_depth import StochasticDepth
+from ops.utils.errors import UserError
 
 
 def test_a_clip_is_dropped_as_a_whole_and_the_mean_stays():

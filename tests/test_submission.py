@@ -1,12 +1,12 @@
-"""ops/score/submission.py: the csv of TSM's test_models.py, and what it cannot hold."""
+"""ops/scores/submission.py: the csv of TSM's test_models.py, and what it cannot hold."""
 
 import os
 
 import numpy as np
 import pytest
 
-from ops.errors import UserError
-from ops.score.submission import write_submission
+from ops.scores.submission import write_submission
+from ops.utils.errors import UserError
 
 SCORES = np.array([[0.1, 0.5, 0.2, 0.0, 0.4, 0.3, -1], [1, 1, 1, 1, 1, 1, 2]])
 NAMES = [f"Doing {c}, twice" for c in "abcdefg"]

@@ -1,7 +1,7 @@
 import pytest
 
-from ops.data.templates import count_places, file_namer
-from ops.errors import UserError
+from ops.data.readers.templates import count_places, file_namer
+from ops.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

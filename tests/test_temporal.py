@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from ops.backbones import build_backbone
-from ops.errors import UserError
 from ops.models import TSN
 from ops.temporal import (
     MODULES,
@@ -17,6 +16,7 @@ from ops.temporal import (
     resolve_options,
 )
 from ops.temporal.difference import LongTermDifference
+from ops.utils.errors import UserError
 
 
 def build(arch, module="tsm", segments=4, **options):

@@ -8,14 +8,14 @@ import torch
 from fronts import call, launch, make_flow, make_motion, refused
 
 from ops.checkpoints import export_state_dict, save_checkpoint
+from ops.checkpoints.layouts import from_ours
+from ops.checkpoints.manifest import read_manifest
 from ops.data.label_orders import FOLDER
-from ops.layouts import from_ours
 from ops.models import TSN
-from ops.score.score_folder import read_facts
+from ops.scores.metadata import read_facts
 from ops.temporal import MODULES
-from ops.testing import default_sampling, print_published
+from ops.testing.test import default_sampling, print_published
 from ops.utils.text import counted
-from ops.weights.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from fronts import call, launch, make_motion, refused
 from small_models import small
 from torch.nn.functional import cross_entropy
 
-from ops import training
-from ops.logs import RunLog
+from ops.training import loop
+from ops.training.logger import RunLog
 
 TINY = [
     "--module",
@@ -54,19 +54,19 @@ def load(path):
 @pytest.mark.parametrize(
     ("start", "text"),
     [
-        (training.Start(0, 7), "in epoch 1 after step 7 of 7 (not validated yet)"),
-        (training.Start(2, 3, None, 41.2), "in epoch 3 after step 3 of 7, best 41.20%"),
-        (training.Start(3, 0, None, 0.0), "after epoch 3, best 0.00%"),
-        (training.Start(3), "after epoch 3 (not validated yet)"),
+        (loop.Start(0, 7), "in epoch 1 after step 7 of 7 (not validated yet)"),
+        (loop.Start(2, 3, None, 41.2), "in epoch 3 after step 3 of 7, best 41.20%"),
+        (loop.Start(3, 0, None, 0.0), "after epoch 3, best 0.00%"),
+        (loop.Start(3), "after epoch 3 (not validated yet)"),
     ],
 )
 def test_where_a_run_resumes_in_words(start, text):
-    assert training.describe_start(start, 7) == text
+    assert loop.describe_start(start, 7) == text
 
 
 def test_the_average_of_weights_is_the_recursion():
     net = small("tsm").train()
-    ema = training.averaged(net, 0.75)
+    ema = loop.averaged(net, 0.75)
     expected = {name: p.detach().clone() for name, p in net.named_parameters()}
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for step in range(3):
@@ -210,7 +210,7 @@ def test_the_split_of_the_total_batch_changes_only_at_the_start_of_an_epoch(data
 def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypatch, capsys):
     """The epoch is saved; when the run goes on, its validation is done."""
     assert run(data, tmp_path / "whole") == 0
-    real, scored = training.score_videos, []
+    real, scored = loop.score_videos, []
 
     def signalled(*args, stop=None, **options):
         def asked():
@@ -221,7 +221,7 @@ def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypa
 
         return real(*args, stop=asked, **options)
 
-    monkeypatch.setattr(training, "score_videos", signalled)
+    monkeypatch.setattr(loop, "score_videos", signalled)
     out = tmp_path / "out"
     assert run(data, out) == 75 and len(scored) < 8
     assert "stopped by SIGTERM after epoch 1, step 4 of 4; saved in" in capsys.readouterr().err

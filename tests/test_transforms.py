@@ -22,7 +22,7 @@ from ops.data.transforms import (
     scaled_size,
     to_frames,
 )
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 SIDE = st.integers(1, 900)
 

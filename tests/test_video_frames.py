@@ -22,10 +22,10 @@ from lib.video_frames import (
     scaled,
     write_picture,
 )
-from ops.data.frame_folder import decode_image
-from ops.data.pyav_reader import PyAVReader
-from ops.data.reader_base import UnreadableVideo
-from ops.errors import UserError
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.frame_folder import decode_image
+from ops.data.readers.pyav import PyAVReader
+from ops.utils.errors import UserError
 
 side = st.integers(10, 4000)
 
@@ -146,7 +146,7 @@ def test_hidden_frames_and_long_files(frames, tmp_path, monkeypatch):
     truth, truth_avi = decode_all(path), decode_all(avi)
     assert len(truth) == 20
     for kept in (2**20, 100):  # bytes of packets or frames that are kept in memory
-        monkeypatch.setattr("ops.data.pyav_reader.KEPT_BYTES", kept)
+        monkeypatch.setattr("ops.data.readers.pyav.KEPT_BYTES", kept)
         for name, expected in ((path, truth), (avi, truth_avi)):
             with FrameStream(name) as stream:
                 assert np.array_equal(np.stack(list(stream)), expected)

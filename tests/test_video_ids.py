@@ -1,11 +1,11 @@
-"""ops/score/video_ids.py: the join by id."""
+"""ops/scores/video_ids.py: the join by id."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.errors import UserError
-from ops.score.video_ids import check_ids, order_of
+from ops.scores.video_ids import check_ids, order_of
+from ops.utils.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["", "a\tb", "a\nb", "a\rb", "a\0b", "\udcff"])

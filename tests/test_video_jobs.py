@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 def find(*flags, **kwargs):

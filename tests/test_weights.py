@@ -8,14 +8,14 @@ from small_models import saved
 
 from ops.backbones import ARCHS
 from ops.checkpoints import export_state_dict, save_checkpoint
+from ops.checkpoints.identify import facts_of_name
+from ops.checkpoints.layouts import LAYOUTS
 from ops.data.class_names import read_class_names
 from ops.data.datasets import KNOWN
 from ops.data.label_orders import FOLDER
 from ops.data.sampling import TEST_SAMPLINGS
-from ops.layouts import LAYOUTS
 from ops.models import MODALITIES, TSN
 from ops.temporal import MODULES
-from ops.weights.released import facts_of_name
 
 tool = importlib.import_module("weights")
 

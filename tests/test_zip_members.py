@@ -1,4 +1,4 @@
-"""ops/untrusted/zip_members.py: the members that every reader finds, or none."""
+"""ops/checkpoints/zip_members.py: the members that every reader finds, or none."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.untrusted.zip_members import RefusedCheckpoint, members
+from ops.checkpoints.zip_members import RefusedCheckpoint, members
 
 
 def stored(content, method=zipfile.ZIP_STORED, comment=b""):

@@ -27,10 +27,10 @@ from lib.benchmark_data import data, make_video, training_set
 from lib.benchmark_model import flops, model
 from lib.benchmark_views import views
 from lib.measure import machine, table
+from ops.cli.types import positive
 from ops.data.loader import TrainSampler, make_loader
-from ops.errors import UserError, run_front
-from ops.flag_types import positive
 from ops.temporal import MODULES
+from ops.utils.errors import UserError, run_front
 
 
 def main():

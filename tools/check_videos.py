@@ -53,15 +53,15 @@ from lib.video_checks import (
     find_places,
     in_shard_set,
 )
+from ops.cli.types import positive, rate
 from ops.data.class_names import read_class_names
 from ops.data.dataset_files import MOST_CLASSES
 from ops.data.datasets import dataset_file, not_a_dataset, resolve
 from ops.data.lists import VideoList, read_list
-from ops.data.readers import DECODERS
-from ops.data.templates import EXAMPLES, count_places
-from ops.errors import UserError, run_front
-from ops.files import atomic_write
-from ops.flag_types import positive, rate
+from ops.data.readers.open import DECODERS
+from ops.data.readers.templates import EXAMPLES, count_places
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write
 
 SHOWN = 3  # problems of each kind
 COLUMNS = ("line", "id", "reason", "kind")  # of --csv

@@ -21,14 +21,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.checkpoints import describe, export_state_dict, load_model, save_checkpoint
+from ops.checkpoints.identify import read_weights
+from ops.checkpoints.layouts import LAYOUTS, layout_name, to_ours
+from ops.checkpoints.torch_file import find_weights, read_checkpoint, weight_file
+from ops.cli.train_args import OPTIONS, WEIGHTS_KEY_HELP, add_module_options, positive
 from ops.data.class_names import read_class_names
-from ops.errors import UserError, run_front
-from ops.files import atomic_write
-from ops.layouts import LAYOUTS, layout_name, to_ours
-from ops.options import OPTIONS, WEIGHTS_KEY_HELP, add_module_options, positive
 from ops.temporal import MODULES
-from ops.weights.released import read_weights
-from ops.weights.weight_files import find_weights, read_checkpoint, weight_file
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write
 
 # What torch.save writes is called; any other ending names a format that this tool does not write.
 ENDINGS = (".pth", ".pt", ".pth.tar", ".pt.tar", ".ckpt")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.recipes import UNKNOWN, find_recipe, reached, read_recipe, read_run
-from ops.errors import run_front
+from ops.utils.errors import run_front
 from ops.utils.text import printable
 
 MATTERS = 5  # findings of this weight or more make the exit status 1

@@ -31,9 +31,9 @@ from lib.video_frames import (
     write_picture,
 )
 from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
-from ops.data.reader_base import UnreadableVideo
-from ops.data.templates import count_places, file_namer
-from ops.errors import UserError, run_front
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.templates import count_places, file_namer
+from ops.utils.errors import UserError, run_front
 
 Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 METHODS = ("tvl1", "dis", "farneback")

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.video_frames import FrameStream, check_picture_names, parse_size, write_picture
 from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
-from ops.data.templates import count_places, file_namer
-from ops.errors import UserError, run_front
+from ops.data.readers.templates import count_places, file_namer
+from ops.utils.errors import UserError, run_front
 
 
 def main() -> None:

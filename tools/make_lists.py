@@ -53,14 +53,14 @@ from lib.list_files import (
     format_lines,
 )
 from lib.list_sources import FILES, Source, read_source
+from ops.cli.types import positive, share
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.datasets import KNOWN, Dataset, dataset_name, describe_flip, resolve
 from ops.data.label_orders import DEFAULT_ORDER, LABEL_ORDERS, describe_order
 from ops.data.lists import read_text
-from ops.data.templates import EXAMPLES, count_places
-from ops.errors import UserError, run_front
-from ops.files import atomic_write
-from ops.flag_types import positive, share
+from ops.data.readers.templates import EXAMPLES, count_places
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write
 
 KINETICS = (400, 600, 700)
 Rows = dict[

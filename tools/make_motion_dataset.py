@@ -34,8 +34,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.sturdy_pool import Lost, run_jobs
-from ops.errors import UserError, run_front
-from ops.files import atomic_write, read_regular
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write, read_regular
 
 # What changes and in which direction: x to the right, y downwards, zoom to larger, turn clockwise.
 CLASSES = {

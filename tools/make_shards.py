@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.shard_files import Made, Shard, Video, failed, make_shard, packed_size
 from lib.sturdy_pool import Lost, run_jobs
 from lib.video_jobs import Job, left_of
+from ops.cli.types import positive
 from ops.data.lists import VideoList, check_files, read_list, resolve
-from ops.data.shards import INDEX, shard_name
-from ops.errors import UserError, run_front
-from ops.files import atomic_write
-from ops.flag_types import positive
-from ops.jobs.locks import sole_user
+from ops.data.readers.shards import INDEX, shard_name
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write
+from ops.utils.locks import sole_user
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 

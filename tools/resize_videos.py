@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.video_frames import FrameStream, coded_size, parse_size, turned
 from lib.video_jobs import Job, add_flags, find_jobs, run
-from ops.data.orientation import orientation_of
-from ops.data.pyav_reader import PyAVReader
-from ops.data.reader_base import UnreadableVideo
-from ops.errors import UserError, run_front
-from ops.files import atomic_write
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.orientation import orientation_of
+from ops.data.readers.pyav import PyAVReader
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write
 
 # In x264 the macroblock tree depends on what was in the memory before; without it the same video gives the same bytes. A
 # pyramid would make frames that nothing refers to rarer, and those are what a reader skips.

@@ -24,18 +24,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from show_offsets import save
 
+from ops.cli.train_args import add_data, base_parser, file_template
+from ops.cli.types import count, positive
 from ops.data.clips import Failure, TestDataset, TrainDataset
 from ops.data.dataset_files import FLIPS
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import make_loader
+from ops.data.preflight import read_checked
 from ops.data.sampling import TRAIN_SAMPLINGS, frame_indices
-from ops.data.sources import read_checked
 from ops.data.transforms import TrainTransform, crop_offsets_test, draw_crop
-from ops.errors import UserError, run_front
-from ops.flag_types import count, positive
 from ops.models import MODALITIES, TSN
-from ops.options import add_data, base_parser, file_template
 from ops.temporal import MODULES
+from ops.utils.errors import UserError, run_front
 
 GAP, LINE = 8, 18  # of the sheet, pixels
 RED = (200, 40, 40)

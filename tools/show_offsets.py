@@ -20,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.measure import table
 from ops.checkpoints import load_model
-from ops.data.readers import UnreadableVideo, open_reader
+from ops.data.readers.open import UnreadableVideo, open_reader
+from ops.data.readers.templates import EXAMPLES
 from ops.data.sampling import center_offsets, frame_indices
-from ops.data.templates import EXAMPLES
 from ops.data.transforms import TestTransform
-from ops.errors import UserError, run_front
-from ops.files import atomic_write
 from ops.models import TSN
 from ops.temporal import TemporalInterlace
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write
 
 MARGIN, NAME, AXIS, CELL, ROW = 12, 60, 240, 40, 20  # of the picture, pixels
 REACH = 2  # segments, that an offset is less than

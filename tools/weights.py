@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.measure import table
 from ops.checkpoints import load_model
-from ops.errors import UserError, run_front
-from ops.files import atomic_write, sha256
-from ops.layouts import layout_name
-from ops.weights.manifest import RECORDS, read_manifest, read_records
-from ops.weights.released import facts_of_name, read_weights
+from ops.checkpoints.identify import facts_of_name, read_weights
+from ops.checkpoints.layouts import layout_name
+from ops.checkpoints.manifest import RECORDS, read_manifest, read_records
+from ops.utils.errors import UserError, run_front
+from ops.utils.files import atomic_write, sha256
 
 FILTERS = ("system", "module", "dataset")
 HEADER = (

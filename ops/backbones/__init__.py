@@ -16,7 +16,7 @@ from torch import nn
 
 from ops.backbones import bn_inception, mobilenet_v2, resnet
 from ops.backbones.pixels import Pixels
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 __all__ = [
     "ARCHS",

@@ -12,8 +12,8 @@ import shlex
 
 import torch
 
-from ops.errors import UserError
-from ops.flag_types import count, is_bce, positive, truth, tsm_schedule
+from ops.cli.types import count, is_bce, positive, truth, tsm_schedule
+from ops.utils.errors import UserError
 
 HELP_NOTE = "The flags of the original repositories are accepted as well: docs/original_commands.md"
 TIN_WARMUP_MULTIPLIER = 10  # TIN main.py: the warm-up starts at a tenth of the learning rate

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from ops.data.lists import read_text
-from ops.errors import UserError
+from ops.utils.errors import UserError
 from ops.utils.text import printable
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from ops.data.lists import Record, VideoList, resolve
-from ops.data.readers import UnreadableVideo, open_reader
+from ops.data.readers.open import UnreadableVideo, open_reader
 from ops.data.sampling import (
     TRAIN_SAMPLINGS,
     check_sampling,
@@ -25,7 +25,7 @@ from ops.data.sampling import (
 )
 from ops.data.sampling import dense_stride as check_dense
 from ops.data.transforms import TRAIN_SCALES, TestTransform, TrainTransform
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 Key = tuple[int, int]
 _CHANNELS = 3

@@ -5,7 +5,7 @@
     root_path = "$VIDEOS/mine"          # default: the folder of this file
     train_list = "train.txt"
     val_list = "val.txt"
-    image_tmpl = "img_{:05d}.jpg"       # default; names in a folder of frames, see ops/data/templates.py
+    image_tmpl = "img_{:05d}.jpg"       # default; names in a folder of frames, see ops/data/readers/templates.py
     test_sampling = "center"            # default
     flip = "names"                      # see ops/data/datasets.py flip_map; default: "pairs" if there are flip_pairs
     flip_pairs = [[0, 1]]               # labels that swap; "unknown": they do, but nobody knows which
@@ -29,9 +29,9 @@ from string import Template
 from typing import Any, NoReturn
 
 from ops.data.lists import read_text
+from ops.data.readers.templates import EXAMPLES, count_places
 from ops.data.sampling import TEST_SAMPLINGS
-from ops.data.templates import EXAMPLES, count_places
-from ops.errors import UserError
+from ops.utils.errors import UserError
 from ops.utils.text import printable
 
 FLIPS = ("names", "pairs", "none")

@@ -15,9 +15,9 @@ import numpy as np
 
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.dataset_files import MOST_CLASSES, read_dataset_file
+from ops.data.readers.templates import EXAMPLES, count_places
 from ops.data.sampling import TEST_SAMPLINGS
-from ops.data.templates import EXAMPLES, count_places
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 @dataclass(frozen=True)

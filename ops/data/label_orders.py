@@ -9,7 +9,7 @@ whoever makes lists or tests weights compares them. The files lie beside the dat
 from pathlib import Path
 
 from ops.data.class_names import read_class_names
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 FOLDER = Path(__file__).parent / "known"
 DEFAULT_ORDER = "sorted"

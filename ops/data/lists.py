@@ -25,10 +25,10 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ops.data.stored import exists
-from ops.errors import UserError
-from ops.files import read_regular
-from ops.labels import as_array, of_row
+from ops.data.labels import as_array, of_row
+from ops.data.readers.shard_paths import exists
+from ops.utils.errors import UserError
+from ops.utils.files import read_regular
 
 # 18 digits fit an int64 whatever they are.
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -237,7 +237,7 @@ def resolve(path: str) -> str:
     """``path``, or if that does not exist what the originals would take in its place, if that does: ``path + ".mp4"``
     (Kinetics lists name videos without the ending; TDN ops/dataset.py always appends it), or the folder of the same
     number with six digits, ``000123`` for ``123`` (flow of Something-Something V1; TSM ops/dataset.py). A path may lead into a
-    shard set (ops/data/stored.py), whose index is asked."""
+    shard set (ops/data/readers/shard_paths.py), whose index is asked."""
     folder, name = os.path.split(path)
     other_names = [name + ".mp4", *([f"{int(name):06d}"] if _INTEGER.fullmatch(name) else [])]
     if not exists(path):

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from ops.data.clips import Failure, Frames, Key, Sample, TestDataset, TrainDataset
 from ops.data.sampling import clip_rng
 from ops.data.sharing import Plan, plan_sharing, to_arrays, to_tensors
-from ops.errors import UserError
-from ops.jobs.stopping import deferred_interrupt, start_worker, unwatched_children
+from ops.utils.errors import UserError
 from ops.utils.machine import SHARED_MEMORY, check_open_files
+from ops.utils.signals import deferred_interrupt, start_worker, unwatched_children
 from ops.utils.text import counted
 
 # Forked workers share the lists and the libraries of the run, and inherit how it handles signals.

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 TRAIN_SAMPLINGS = ("uniform", "dense")
 # The samplings of a test, and their usual numbers of clips.

@@ -16,7 +16,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 RGB_SCALES = (1.0, 0.875, 0.75, 0.66)
 TRAIN_SCALES = {

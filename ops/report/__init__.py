@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.errors import UserError
-from ops.files import atomic_write
 from ops.report.tested import Tested, study
+from ops.utils.errors import UserError
+from ops.utils.files import atomic_write
 
 __all__ = ["Tested", "write_report"]
 

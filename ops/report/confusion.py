@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.metrics import confusion_matrix
 from ops.report.tested import Findings, Tested
+from ops.scores.metrics import confusion_matrix
 
 _IN_ORDER = 12  # up to so many classes stay in the order of their labels
 _BEST_ORDER = (

@@ -5,10 +5,10 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.files import atomic_write
 from ops.report import heat, sections, videos
 from ops.report.markup import Html, join, named, tag
 from ops.report.tested import Findings, Tested
+from ops.utils.files import atomic_write
 
 
 def write_page(

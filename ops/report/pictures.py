@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ops.data.lists import resolve
-from ops.data.readers import open_reader
+from ops.data.readers.open import open_reader
 
 _WIDTH, _HEIGHT = 200, 140  # pixels at most
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ops.metrics import TITLES
 from ops.report.confusion import confusion_of, order_and_groups, pairs
 from ops.report.heat import heat_map, legend, order_list
 from ops.report.markup import Html, join, named, table, tag, text
 from ops.report.plots import reliability_plot, views_plot
 from ops.report.tested import BINS, Findings, Tested, class_accuracy
+from ops.scores.metrics import TITLES
 
 _ALL_CLASSES = 30  # up to so many classes one table shows them all
 _SOME_CLASSES = 15

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ops.files import atomic_write
-from ops.labels import of_row
-from ops.metrics import precision_recall_f1
+from ops.data.labels import of_row
 from ops.report.confusion import confusion_of
 from ops.report.tested import Findings, Tested, class_accuracy
+from ops.scores.metrics import precision_recall_f1
+from ops.utils.files import atomic_write
 
 FORMAT = (
     1  # of results.json and the tables: raised when a key or a column changes its meaning or goes

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.aggregation import softmax
-from ops.labels import best_of
-from ops.metrics import average_precision, evaluate
+from ops.data.labels import best_of
+from ops.scores.aggregation import softmax
+from ops.scores.metrics import average_precision, evaluate
 
 BEST = 5  # predictions kept of each video
 BINS = (
@@ -84,7 +84,7 @@ class Findings(NamedTuple):
     ``rank`` int64 ``[V]`` of the truth (of its best label), 1 for a right answer and ``classes + 1`` for a video that could not
     be read; ``truth`` float64 ``[V]``, the probability of that label; ``precision``, the average precision of each class,
     float64 ``[classes]`` in percent, NaN for one without videos, None where a video has one label. ``metrics`` are those of
-    ``ops.metrics.evaluate``."""
+    ``ops.scores.metrics.evaluate``."""
 
     best: np.ndarray
     probability: np.ndarray
@@ -101,7 +101,7 @@ class Findings(NamedTuple):
 
 def study(tested: Tested) -> Findings:
     """The :class:`Findings` of a test. Of equal scores the lower class ranks first. Raises ``ValueError`` as
-    ``ops.metrics.evaluate`` does."""
+    ``ops.scores.metrics.evaluate`` does."""
     metrics = evaluate(tested.scores, tested.labels, tested.failed)
     count, width = len(tested.scores), min(BEST, tested.classes)
     best = np.empty((count, width), np.int64)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ops.labels import of_row
+from ops.data.labels import of_row
 from ops.report.changes import changes
 from ops.report.markup import Html, join, named, table, tag
 from ops.report.pictures import middle_frame

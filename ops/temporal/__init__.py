@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ops.errors import UserError
 from ops.temporal.adaptive import TemporalAdaptive
 from ops.temporal.difference import (
     FRAMES,
@@ -19,6 +18,7 @@ from ops.temporal.non_local import NonLocal
 from ops.temporal.pooling import TemporalPool
 from ops.temporal.shift import TemporalShift
 from ops.temporal.stochastic_depth import StochasticDepth
+from ops.utils.errors import UserError
 
 # What --shift_place calls the slots: inside the residual branch, or before the whole block.
 PLACES = {"blockres": "before_conv1", "block": "before_block"}

@@ -12,7 +12,7 @@ Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory fo
 import torch
 from torch import nn
 
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 GROUPS = 4  # two learned offsets and their opposites
 HALF_A_FRAME = 0.5108  # 4 * (sigmoid(0.5108) - 0.5) = 0.5

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the memory that processes share
 _MAX_DEFAULT_WORKERS = 8  # of each process; more seldom helps, and costs memory

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from ops.data.reader_base import UnreadableVideo
-from ops.errors import UserError
+from ops.data.readers.base import UnreadableVideo
+from ops.utils.errors import UserError
 
 ROOM, HUGE = 64 * 2**20, 2**33
 NUMBERS = [

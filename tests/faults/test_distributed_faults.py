@@ -14,13 +14,13 @@ from fronts import ROOT, call, launch
 from ranks import free_port, run_all
 from test_training_faults import check_same, children_of, flags  # noqa: F401 (a fixture)
 
-from ops import training
 from ops.checkpoints import save_checkpoint
 from ops.data.clips import TrainDataset
-from ops.errors import UserError
 from ops.models import TSN
-from ops.score import scoring_run
-from ops.train.run_files import newest
+from ops.testing import run
+from ops.training import loop
+from ops.training.run_dir import newest
+from ops.utils.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def front(fault, *arguments):
 
 def at_step(number, act, *arguments):
     """Do something as soon as that step of an epoch has been saved."""
-    real = training.train_one_epoch
+    real = loop.train_one_epoch
 
     def train_one_epoch(*args, after_step, **options):
         def hook(step, *rest):
@@ -47,7 +47,7 @@ def at_step(number, act, *arguments):
 
         return real(*args, after_step=hook, **options)
 
-    training.train_one_epoch = train_one_epoch
+    loop.train_one_epoch = train_one_epoch
 
 
 def fail(*_, **__):
@@ -63,11 +63,11 @@ def kill_the_loader():
 
 
 def in_validation():
-    training.validate = fail
+    loop.validate = fail
 
 
 def in_scoring():
-    scoring_run.score_views = fail
+    run.score_views = fail
 
 
 def silent_loader():
@@ -170,7 +170,7 @@ def test_torchrun_shows_the_error_and_ends_the_others(tmp_path):
     ]:
         program.write_text(
             f"import os, sys, time\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]}\n"
-            "from ops.errors import run_front\n"
+            "from ops.utils.errors import run_front\n"
             "from test_distributed import fail, job, kill_oneself\n"
             f"def act():\n    {act} if os.environ['RANK'] == '{failing}' else time.sleep(600)\n"
             "run_front(lambda: job(act))\n"

@@ -11,12 +11,11 @@ import torch
 from hostile import HUGE, PLAIN, fuzz, takes_little
 
 from ops.backbones import resnet
-from ops.checkpoints import export_state_dict
-from ops.errors import UserError
+from ops.checkpoints import export_state_dict, identify
+from ops.checkpoints.identify import read_weights
+from ops.checkpoints.torch_file import read_checkpoint
 from ops.models import TSN
-from ops.weights import released
-from ops.weights.released import read_weights
-from ops.weights.weight_files import read_checkpoint
+from ops.utils.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -255,9 +254,9 @@ def copied(tree):
 def test_contents_of_checkpoints(tmp_path, monkeypatch):
     """Content of the wrong types, names and shapes, after torch has read it."""
     monkeypatch.setattr(
-        released, "first_conv", cache(released.first_conv)
+        identify, "first_conv", cache(identify.first_conv)
     )  # both build a network each time
-    monkeypatch.setattr(released, "infer_arch", resnet.infer_arch)
+    monkeypatch.setattr(identify, "infer_arch", resnet.infer_arch)
     contents = []
     with torch.device("meta"):
         for module, layout in (

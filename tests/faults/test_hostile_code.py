@@ -7,10 +7,10 @@ import pytest
 from test_hostile_checkpoints import legacy, of, tensor, text, zipped
 from test_hostile_headers import npy, npz
 
-from ops.errors import UserError
-from ops.score.npz_scores import load_npz
-from ops.scores import load_scores
-from ops.weights.weight_files import read_checkpoint
+from ops.checkpoints.torch_file import read_checkpoint
+from ops.scores.npz_file import load_npz
+from ops.scores.pickle_file import load_scores
+from ops.utils.errors import UserError
 
 pytestmark = pytest.mark.slow
 

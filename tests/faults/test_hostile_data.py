@@ -12,11 +12,11 @@ from PIL import Image
 
 from ops.data import datasets
 from ops.data.class_names import flip_label_map, read_class_names
-from ops.data.frame_folder import count_frames, decode_image
 from ops.data.lists import read_list
-from ops.data.shards import INDEX, ShardSet, padded, shard_name
-from ops.data.stored import Stored
-from ops.data.templates import file_namer
+from ops.data.readers.frame_folder import count_frames, decode_image
+from ops.data.readers.shard_paths import Stored
+from ops.data.readers.shards import INDEX, ShardSet, padded, shard_name
+from ops.data.readers.templates import file_namer
 
 pytestmark = pytest.mark.slow
 

@@ -14,15 +14,15 @@ import torch
 from hostile import NUMBERS, as_json, damaged, fuzz, opcodes, reading, reprogrammed
 from score_dirs import describe
 
-from ops.errors import UserError
-from ops.score.npz_scores import load_npz, save_npz
-from ops.score.score_folder import check_same, read_facts
-from ops.score.score_log import Finished, ScoreLog
-from ops.scores import load_scores, save_scores
-from ops.train.run_files import damage
-from ops.untrusted.safe_pickle import PickledArray, RefusedPickle, safe_loads
+from ops.checkpoints.torch_file import read_checkpoint
+from ops.scores.metadata import check_same, read_facts
+from ops.scores.npz_file import load_npz, save_npz
+from ops.scores.pickle_file import load_scores, save_scores
+from ops.scores.safe_pickle import PickledArray, RefusedPickle, safe_loads
+from ops.testing.journal import Finished, ScoreLog
+from ops.training.run_dir import damage
+from ops.utils.errors import UserError
 from ops.utils.text import printable
-from ops.weights.weight_files import read_checkpoint
 
 pytestmark = pytest.mark.slow
 

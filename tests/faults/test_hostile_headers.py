@@ -17,15 +17,15 @@ from test_hostile_data import shard_set
 
 from ops.data import datasets
 from ops.data.class_names import flip_label_map, read_class_names
-from ops.data.frame_folder import decode_image
 from ops.data.lists import read_list
-from ops.data.reader_base import UnreadableVideo
-from ops.data.shards import ShardSet
-from ops.data.stored import Stored
-from ops.score.npz_scores import load_npz
-from ops.score.score_folder import read_facts
-from ops.score.score_log import Finished
-from ops.scores import load_scores
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.frame_folder import decode_image
+from ops.data.readers.shard_paths import Stored
+from ops.data.readers.shards import ShardSet
+from ops.scores.metadata import read_facts
+from ops.scores.npz_file import load_npz
+from ops.scores.pickle_file import load_scores
+from ops.testing.journal import Finished
 
 pytestmark = pytest.mark.slow
 

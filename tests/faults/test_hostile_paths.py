@@ -11,8 +11,8 @@ from fronts import call
 from score_dirs import describe
 from videos import encode, textured_frames
 
-from ops.score.npz_scores import save_npz
-from ops.scores import save_scores
+from ops.scores.npz_file import save_npz
+from ops.scores.pickle_file import save_scores
 
 pytestmark = pytest.mark.slow
 

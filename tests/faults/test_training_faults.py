@@ -19,8 +19,8 @@ from forked import start
 from fronts import ROOT, call, make_motion, refused
 from processes import is_running
 
-from ops import training
-from ops.train.run_files import damage
+from ops.training import loop
+from ops.training.run_dir import damage
 
 pytestmark = pytest.mark.slow
 
@@ -168,7 +168,7 @@ def test_a_signal_saves_and_stops(flags, tmp_path, number):
 
 def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
     """Saved before the validation, which is done when the run goes on."""
-    command, real = [*flags, "-j", 0, "--accumulate", 2], training.train_one_epoch
+    command, real = [*flags, "-j", 0, "--accumulate", 2], loop.train_one_epoch
     assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
 
     def signalled(*args, after_step, **options):
@@ -179,7 +179,7 @@ def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
 
         return real(*args, after_step=hook, **options)
 
-    monkeypatch.setattr(training, "train_one_epoch", signalled)
+    monkeypatch.setattr(loop, "train_one_epoch", signalled)
     assert call("main", *command, "--output_dir", tmp_path / "out") == 75
     monkeypatch.undo()
     assert torch.load(tmp_path / "out" / "last.pth", weights_only=True)["step_in_epoch"] == 3

@@ -12,10 +12,10 @@ from lib import baselines_data
 from lib.measure import interleave, judged, machine, table
 from ops.data.lists import read_list
 from ops.data.loader import TrainDataset
-from ops.data.readers import UnreadableVideo, open_reader
+from ops.data.readers.open import UnreadableVideo, open_reader
 from ops.data.sampling import clip_rng, frame_indices, train_offsets
 from ops.data.transforms import draw_crop
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 TEMPLATE = "img_{:05d}.jpg"
 BARS = {("video", 5): 2.0, ("video", 1): 1.7, ("frame folder", 5): 3.5, ("frame folder", 1): 2.5}

@@ -8,11 +8,11 @@ from lib import baselines_model
 from lib.baselines_temporal import three_slices
 from lib.measure import interleave, judged, machine, table
 from ops.checkpoints import load_model
-from ops.errors import UserError
+from ops.inference import autocast
 from ops.models import TSN, fuse_batch_norm
-from ops.score.scoring import autocast
 from ops.temporal import TemporalShift
 from ops.temporal.difference import TemporalConv
+from ops.utils.errors import UserError
 
 SAME = 1e-5  # relative difference of float32 logits up to which two networks count as the same function
 

@@ -20,9 +20,9 @@ from ops.data.loader import ShardSampler, make_loader
 from ops.data.sampling import frame_indices, test_offsets
 from ops.data.transforms import crop_offsets_test, scaled_size
 from ops.distributed import World
-from ops.errors import UserError
+from ops.inference import score_views
 from ops.models import TSN, fuse_batch_norm
-from ops.score.scoring import score_views
+from ops.utils.errors import UserError
 
 CLIPS, CROPS, SIZE = 10, 3, 256
 WORLD = World(0, 1, torch.device("cpu"))

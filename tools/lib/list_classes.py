@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lib.list_files import ENDINGS, Place, entries, split_off
-from ops.data.templates import EXAMPLES
-from ops.errors import UserError
+from ops.data.readers.templates import EXAMPLES
+from ops.utils.errors import UserError
 
 # What the folders of the splits may be called, in lower or upper case.
 _SPLIT_FOLDERS = {

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from lib.list_records import Source, Video, folder_name
-from ops.data.frame_folder import count_frames
-from ops.data.reader_base import UnreadableVideo
-from ops.data.templates import count_places, file_namer
-from ops.errors import UserError
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.frame_folder import count_frames
+from ops.data.readers.templates import count_places, file_namer
+from ops.utils.errors import UserError
 
 ENDINGS = frozenset(
     (

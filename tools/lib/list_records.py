@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ops.data.lists import read_text
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 
 class Video(NamedTuple):

@@ -26,7 +26,7 @@ from lib.list_records import (
 from ops.data.class_names import read_class_names
 from ops.data.label_orders import DEFAULT_ORDER, LABEL_ORDERS, in_order
 from ops.data.lists import read_text
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 # What the files are called, below the folder of annotations.
 FILES = {

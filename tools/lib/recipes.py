@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ops.cli.test_args import testing_arguments
+from ops.cli.train_args import training_arguments
 from ops.data.datasets import choose_flip, dataset_name, load_class_names, resolve
 from ops.data.sampling import TEST_SAMPLINGS
-from ops.errors import UserError
-from ops.files import read_regular
-from ops.metrics import TITLES
-from ops.optim import rate_for
-from ops.options import training_arguments
-from ops.score.score_folder import Facts, read_facts
+from ops.scores.metadata import Facts, read_facts
+from ops.scores.metrics import TITLES
 from ops.temporal import MODULES
-from ops.testing_options import testing_arguments
-from ops.train.run_facts import digest, with_flip
+from ops.training.optim import rate_for
+from ops.training.run_metadata import digest, with_flip
+from ops.utils.errors import UserError
+from ops.utils.files import read_regular
 from ops.utils.text import printable
 
 ROWS = Path(__file__).resolve().parents[2] / "scripts"
@@ -288,7 +288,7 @@ def _parse(script, parse: Callable[[], Any]):
 
 
 def _protocol(script, front, flags, options, sampling):
-    """The protocol of a test command: what ``ops.testing`` makes of its flags and the network that was trained."""
+    """The protocol of a test command: what ``ops.testing.test`` makes of its flags and the network that was trained."""
     row, size = MODULES[options["module"]], options["input_size"]
     args = _parse(script, lambda: testing_arguments(front, 3 if "three" in front else 1, flags))
     sampling = (

@@ -1,4 +1,4 @@
-"""One shard of a shard set (ops/data/shards.py), written and read back: what make_shards.py does in each process."""
+"""One shard of a shard set (ops/data/readers/shards.py), written and read back: what make_shards.py does in each process."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import BinaryIO, NamedTuple
 
-from ops.data.shards import BLOCK, padded
-from ops.errors import UserError
-from ops.files import atomic_write, open_regular, sha256
+from ops.data.readers.shards import BLOCK, padded
+from ops.utils.errors import UserError
+from ops.utils.files import atomic_write, open_regular, sha256
 
 _TABLE_ENTRY = 100  # bytes of the JSON, more than usual names of frames need
 

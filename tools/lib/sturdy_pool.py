@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from ops.errors import UserError
+from ops.utils.errors import UserError
 
 _LOOK = 0.5  # seconds between looks at the clock
 

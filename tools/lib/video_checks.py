@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from lib.list_files import listed_per_frame, no_frames
 from ops.data.lists import Record, explain_missing, resolve
-from ops.data.readers import Reader, UnreadableVideo, open_reader
-from ops.data.stored import exists, find
-from ops.errors import UserError
-from ops.files import sha256
+from ops.data.readers.open import Reader, UnreadableVideo, open_reader
+from ops.data.readers.shard_paths import exists, find
+from ops.utils.errors import UserError
+from ops.utils.files import sha256
 
 FRAMES = {
     "first-middle-last": "first, middle and last frame decoded",
@@ -102,7 +102,7 @@ def _kind_of(reason: str, rules: Rules, place: str) -> tuple[str, str]:
     """The kind of problem that a reader's reason is, and of a folder without frames what else is in it."""
     if reason == "empty file":
         return "empty", reason
-    if "{zero" in reason:  # frames that count from 0 (ops.data.frame_folder.count_frames)
+    if "{zero" in reason:  # frames that count from 0 (ops.data.readers.frame_folder.count_frames)
         return "template", reason
     if reason != f"no frames named {rules.image_tmpl}":
         return "unreadable", reason
@@ -125,7 +125,7 @@ def _decode(reader: Reader, frames: str) -> None:
 
 
 def in_shard_set(path: str) -> bool:
-    """Whether a path leads into a shard set (ops/data/stored.py), to a video of it or to none."""
+    """Whether a path leads into a shard set (ops/data/readers/shard_paths.py), to a video of it or to none."""
     try:
         return find(path) is not None
     except UnreadableVideo:

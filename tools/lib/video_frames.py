@@ -11,13 +11,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from ops.data.frame_folder import count_frames, decode_image
-from ops.data.orientation import orientation_of
-from ops.data.pictures import prepare
-from ops.data.pyav_reader import PyAVReader
-from ops.data.reader_base import UnreadableVideo
-from ops.data.templates import file_namer
-from ops.errors import UserError
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.frame_folder import count_frames, decode_image
+from ops.data.readers.orientation import orientation_of
+from ops.data.readers.pictures import prepare
+from ops.data.readers.pyav import PyAVReader
+from ops.data.readers.templates import file_namer
+from ops.utils.errors import UserError
 
 _PICTURES = (".jpg", ".jpeg", ".png")
 _SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")

@@ -26,11 +26,11 @@ from tqdm import tqdm
 from lib.list_files import ENDINGS, is_passed_over
 from lib.sturdy_pool import Lost, run_jobs
 from ops.data.lists import read_list, resolve
-from ops.data.reader_base import UnreadableVideo
-from ops.data.templates import file_namer
-from ops.errors import UserError
-from ops.files import atomic_write, read_regular
-from ops.jobs.locks import sole_user
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.templates import file_namer
+from ops.utils.errors import UserError
+from ops.utils.files import atomic_write, read_regular
+from ops.utils.locks import sole_user
 
 _OWN = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # in OUT itself
 _LEFTOVER = re.compile(r".*\.[0-9a-f]{8}\.tmp")  # of atomic_write and atomic_folder

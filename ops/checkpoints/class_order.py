@@ -1,0 +1,57 @@
+"""Whether the labels of a list are in the order that published weights were trained with.
+
+Published files contain no class names; ``pretrained/manifest.json`` knows the order of their
+labels.
+"""
+
+from pathlib import Path
+
+from ops.checkpoints.manifest import read_manifest
+from ops.data.datasets import KNOWN
+from ops.data.label_orders import FOLDER, LABEL_ORDERS, moved_labels, same_classes
+
+
+def order_warning(
+    weights: str, layout: str, dataset: str, names: list[str] | None, names_file: str | None
+) -> str | None:
+    """A warning where published weights and a list number the same classes in different orders.
+
+    Args:
+        weights: path of the weight file.
+        layout: its layout, a key of ``ops.checkpoints.layouts.LAYOUTS``.
+        dataset: name of the dataset that is tested on.
+        names: its class names in label order, or None where there are none.
+        names_file: where these are.
+
+    Returns:
+        One line, or None: nothing is published in this layout, or the names are in the order of the
+        weights, or are other classes.
+    """
+    if names is None:
+        return None
+    entries = [
+        entry
+        for entry in read_manifest()
+        if entry["layout"] == layout and entry["num_class"] == len(names)
+    ]
+    entries = [entry for entry in entries if entry["file"] == Path(weights).name] or [
+        entry for entry in entries if entry["dataset"] == dataset or dataset not in KNOWN
+    ]
+    files = list(dict.fromkeys(entry["class_names"] for entry in entries))
+    moved = {file: moved_labels(file, names) for file in files if same_classes(file, names)}
+    if not moved or 0 in moved.values():
+        return None
+    file, count = next(iter(moved.items()))
+    return (
+        f"{weights}: published weights of this kind number their classes as {FOLDER / file} does, "
+        f"but {names_file} has another order ({count} of {len(names)} labels differ), so that scores "
+        f"would be at chance; {_fix(dataset, file)}"
+    )
+
+
+def _fix(dataset: str, file: str) -> str:
+    for order, (of_order, _) in LABEL_ORDERS.get(dataset, {}).items():
+        if of_order == file:
+            command = f"python tools/make_lists.py {dataset} ANNOTATIONS --order {order}"
+            return f"make the lists again: {command}"
+    return "number the classes of the lists in that order"

@@ -1,0 +1,1 @@
+"""Readers of video files, frame folders and shard sets behind one interface."""

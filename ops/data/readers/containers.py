@@ -1,0 +1,168 @@
+"""Opening video files with FFmpeg, which is allowed to open nothing but the file itself.
+
+FFmpeg chooses a demuxer by the content of a file, whatever its name. Playlists (HLS, DASH, ffconcat,
+SDP, ...) name other files and addresses, which it would read in their place.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO
+
+import av
+
+from ops.data.readers.base import UnreadableVideo
+from ops.utils.files import open_regular
+
+# Formats of videos whose demuxers read one file only. Each of the names that FFmpeg gives a demuxer
+# ("mov,mp4,m4a,3gp,3g2,mj2") is enough.
+_FORMATS = (
+    # containers
+    "asf",
+    "asf_o",
+    "avi",
+    "cine",
+    "dhav",
+    "dv",
+    "flv",
+    "gxf",
+    "ivf",
+    "kux",
+    "live_flv",
+    "lmlm4",
+    "matroska",
+    "mov",
+    "mpeg",
+    "mpegts",
+    "mxf",
+    "nsv",
+    "nut",
+    "nuv",
+    "obu",
+    "ogg",
+    "pva",
+    "rm",
+    "ser",
+    "swf",
+    "ty",
+    "wtv",
+    "yuv4mpegpipe",
+    # raw streams
+    "av1",
+    "avs2",
+    "avs3",
+    "cavsvideo",
+    "dirac",
+    "dnxhd",
+    "evc",
+    "h261",
+    "h263",
+    "h264",
+    "hevc",
+    "ingenient",
+    "m4v",
+    "jpeg_pipe",
+    "mjpeg",
+    "mjpeg_2000",
+    "mpegvideo",
+    "vc1",
+    "vc1test",
+    "vvc",
+    # pictures
+    "apng",
+    "gif",
+)
+_OPTIONS = {
+    "format_whitelist": ",".join(_FORMATS),
+    "enable_drefs": "0",  # of mov: media in other files
+}
+_FILE_ONLY = "file"
+_NO_PROTOCOL = "none"
+
+# Where FFmpeg looks for what a file is (its PROBE_BUF_MAX).
+_PROBED_BYTES = 2**20
+_FIRST_BYTES = 2**12
+_PLAYLIST_STARTS = (
+    b"#extm3u",
+    b"#vobsub",
+    b"# vobsub",
+    b"ffconcat",
+    b"[playlist]",
+    b"<asx",
+    b"<smil",
+    b"v=0",
+)
+_PLAYLIST_PARTS = (b"<mpd", b"dash:profile", b"c=in ip")
+_PLAYLIST = "a playlist or a description of a stream, not a video; list the files that it names"
+_ID3_HEADER_BYTES = 10
+_ID3_HAS_FOOTER = 0x10
+
+Opener = Callable[[], BinaryIO]
+
+
+def open_container(path: str, file: Opener | None = None) -> av.container.InputContainer:
+    """Open a video with PyAV.
+
+    Args:
+        path: the file; with `file` only a name.
+        file: opens the content in place of `path`.
+
+    Raises:
+        UnreadableVideo: a playlist, or another format that is no video file.
+        av.FFmpegError: FFmpeg cannot open it.
+    """
+    # "file:" because FFmpeg would take what stands before a colon in the name for a protocol.
+    source = f"file:{path}" if file is None else file()
+    protocol = _FILE_ONLY if file is None else _NO_PROTOCOL
+    try:
+        return av.open(
+            source,
+            metadata_errors="replace",
+            container_options=_OPTIONS | {"protocol_whitelist": protocol},
+        )
+    except av.FFmpegError as error:
+        with suppress(OSError):  # a file that cannot be read: FFmpeg's error says so
+            if is_playlist(path, file):
+                raise UnreadableVideo(path, _PLAYLIST) from None
+        if isinstance(error, av.ArgumentError):  # the format is not on the list
+            raise UnreadableVideo(path, "not in the format of a video file") from None
+        raise
+
+
+def is_playlist(path: str, file: Opener | None = None) -> bool:
+    """Whether the content of a file can be taken for a text that names other files or addresses."""
+    with open_regular(path) if file is None else file() as content:
+        head = content.read(_FIRST_BYTES)
+        if b"\0" not in _without_id3(head):  # most formats have one there: 1 MB may be slow to get
+            head += content.read(_PROBED_BYTES - _FIRST_BYTES)
+    text = _without_id3(head).partition(b"\0")[0].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return text.startswith(_PLAYLIST_STARTS) or any(part in text for part in _PLAYLIST_PARTS)
+
+
+def _without_id3(data: bytes) -> bytes:
+    """The data after ID3v2 tags, which FFmpeg skips before any format (ID3v2.4.0, section 3.1)."""
+    while data.startswith(b"ID3") and len(data) > _ID3_HEADER_BYTES:
+        size = _ID3_HEADER_BYTES
+        for place, byte in enumerate(data[9:5:-1]):
+            size += (byte & 0x7F) << 7 * place
+        if data[5] & _ID3_HAS_FOOTER:
+            size += _ID3_HEADER_BYTES
+        data = data[size:]
+    return data
+
+
+def check_video(path: str, file: Opener | None = None) -> None:
+    """Check a file for a reader that cannot be restricted as `open_container` is.
+
+    Args:
+        path, file: as of `open_container`.
+
+    Raises:
+        UnreadableVideo: `open_container` would not open it, or an older FFmpeg may take it for a
+            playlist.
+    """
+    try:
+        if is_playlist(path, file):
+            raise UnreadableVideo(path, _PLAYLIST)
+        open_container(path, file).close()
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableVideo(path, error.strerror) from None

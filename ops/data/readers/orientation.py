@@ -1,0 +1,85 @@
+"""How a video frame is shown: the quarter turns and mirroring of its display matrix."""
+
+import struct
+from contextlib import suppress
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from ops.data.readers.containers import Opener, open_container
+
+_MATRIX = struct.Struct("=9i")  # row by row; see av_display_rotation_get in libavutil/display.h
+
+
+class Orientation(NamedTuple):
+    """What turns a decoded picture into the one shown: first transpose it, then mirror it.
+
+    These are the orientations of ffmpeg's autorotate. An angle between them, which no camera
+    writes, is rounded to the nearest quarter turn.
+    """
+
+    transposed: bool = False
+    flipped_horizontally: bool = False
+    flipped_vertically: bool = False
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether no rotation alone gives this orientation."""
+        return self.transposed ^ self.flipped_horizontally ^ self.flipped_vertically
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """The picture as shown: a view of `image`, ``[H, W, C]``."""
+        if self.transposed:
+            image = image.transpose(1, 0, 2)
+        if self.flipped_horizontally:
+            image = image[:, ::-1]
+        if self.flipped_vertically:
+            image = image[::-1]
+        return image
+
+    def filters(self) -> list[tuple[str, str | None]]:
+        """Names and arguments of the FFmpeg filters that do the same."""
+        filters = []
+        if self.transposed:
+            filters.append(("transpose", "cclock_flip"))
+        if self.flipped_horizontally:
+            filters.append(("hflip", None))
+        if self.flipped_vertically:
+            filters.append(("vflip", None))
+        return filters
+
+
+_UPRIGHT = Orientation()
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """The orientation that the display matrix of a decoded frame asks for."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return _UPRIGHT
+    # A pixel in column p and row q is shown in column a * p + c * q and row b * p + d * q.
+    a, b, _, c, d, *_ = _MATRIX.unpack(bytes(data))
+    if abs(b) > abs(a):
+        return Orientation(True, c < 0, b < 0)
+    return Orientation(False, a < 0, d < 0)
+
+
+def probe_orientation(path: str, file: Opener | None = None) -> tuple[Orientation, str]:
+    """The orientation of the first frame of a video, and the container that it is in.
+
+    Args:
+        path, file: as of `open_container`.
+
+    Returns:
+        The orientation and FFmpeg's name of the container; upright and "" where FFmpeg cannot
+        read the file.
+
+    Raises:
+        UnreadableVideo: as `open_container` does.
+    """
+    with suppress(av.FFmpegError, IndexError), open_container(path, file) as video:
+        video.streams.video[0].codec_context.thread_count = 1
+        for frame in video.decode(video=0):
+            return orientation_of(frame), video.format.name
+    return _UPRIGHT, ""

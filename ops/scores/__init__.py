@@ -1,0 +1,1 @@
+"""Score files, their metadata, aggregation of views, fusion and metrics."""

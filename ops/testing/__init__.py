@@ -1,0 +1,1 @@
+"""What both test scripts do; resumable runs."""

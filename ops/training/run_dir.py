@@ -1,0 +1,123 @@
+"""The files of a training run in its folder.
+
+The checkpoints are ``last.pth`` and the ones before it, ``last.1.pth``, ``last.2.pth``; any of them can be damaged.
+"""
+
+import contextlib
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from ops.utils.errors import UserError
+from ops.utils.files import open_regular
+from ops.utils.text import printable
+
+LAST = "last.pth"
+# What a training writes. Other files in its folder, such as the scores of a test, are not the training's.
+_WRITTEN = (
+    "args.json",
+    "log.txt",
+    "log.jsonl",
+    "tensorboard",
+    "best.pth",
+    "last*.pth",
+    "last*.tmp",
+)
+
+
+def training_files(folder: str | Path) -> list[Path]:
+    """List what a training has left in a folder.
+
+    Args:
+        folder: output directory of a run; it need not exist.
+
+    Returns:
+        The paths of its checkpoints, logs and settings, sorted; empty if no training has used the folder.
+    """
+    found = []
+    for pattern in _WRITTEN:
+        found.extend(Path(folder).glob(pattern))
+    return sorted(found)
+
+
+def check_unused(folder: str | Path) -> None:
+    """Refuse a folder that holds a training, whose checkpoints and log a new one would replace.
+
+    A run that failed before its first checkpoint has left settings and a log of its start. They are no reason to refuse
+    the same command once its cause is fixed.
+
+    Args:
+        folder: output directory of the run that is about to start.
+
+    Raises:
+        UserError: if the folder holds a checkpoint or the record of an epoch.
+    """
+    for path in training_files(folder):
+        is_record = path.suffix == ".pth" or (path.name == "log.jsonl" and path.stat().st_size > 0)
+        if is_record:
+            raise UserError(
+                f"{folder}: already holds a training ({path.name}); continue it with --resume "
+                "auto, choose another --output_dir, or replace it with --overwrite"
+            )
+
+
+def remove_training(folder: str | Path) -> None:
+    """Remove the files of a training, so that those of the next one do not mix with them.
+
+    Args:
+        folder: output directory; files that no training writes stay.
+    """
+    for path in training_files(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def earlier(folder: str | Path, age: int) -> Path:
+    """The checkpoint that was the last one ``age`` saves ago."""
+    return Path(folder) / (f"last.{age}.pth" if age else LAST)
+
+
+def rotate(folder: str | Path, keep: int) -> None:
+    """Make room for a new ``last.pth``: each of the ``keep`` newest becomes one save older. Whenever this is interrupted,
+    ``last.pth`` is there, whole."""
+    for age in range(keep - 1, 0, -1):
+        younger, older = earlier(folder, age - 1), earlier(folder, age)
+        if younger.exists():
+            link = older.with_suffix(".tmp")
+            link.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk without hard links keeps one checkpoint
+                os.link(younger, link)
+                os.replace(link, older)
+
+
+def newest(folder: str | Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of a run (None: there is none at all), and a line for each damaged one passed over.
+
+    Raises UserError if there are some and all are damaged.
+    """
+    passed, age = [], 0
+    while (path := earlier(folder, age)).exists() or age == 0:
+        if path.exists():
+            problem = damage(path)
+            if problem is None:
+                return path, passed
+            passed.append(f"{path}: damaged ({problem}); the checkpoint before it is used")
+        age += 1
+    if passed:
+        raise UserError(
+            f"{folder}: all {len(passed)} checkpoints are damaged ({passed[0]}); remove them to start anew"
+        )
+    return None, passed
+
+
+def damage(path: str | Path) -> str | None:
+    """What is wrong with a checkpoint file, None if its checksums are right. (``torch.load`` does not look at them.)"""
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            wrong = archive.testzip()
+    except Exception as error:  # a damaged file can raise nearly anything
+        return printable(str(error)) or type(error).__name__
+    return f"checksum of {printable(wrong)}" if wrong else None

@@ -1,1 +1,0 @@
-"""Files from strangers, looked through before anything else reads them."""

@@ -1,0 +1,169 @@
+"""Atomic file writes: after a crash or a kill the old file or the new one is there, whole, and never a part. Reading regular
+files only. Digests."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO, Literal
+
+from ops.utils.errors import UserError
+
+# What is read at once: more than any list or table of scores has, and less than memory.
+_MOST_BYTES = 2**30
+# NAME.HOST-PID-RANDOM.tmp: the host and the process that write it tell whether they still do.
+_TEMPORARY = re.compile(r".+\.(?P<host>[\w-]+)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+# A temporary file of another machine is taken for abandoned after this time without a write.
+_ABANDONED_SECONDS = 24 * 3600
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO]:
+    """Open a temporary file beside ``path`` and rename it to ``path`` once the block ends without an exception.
+
+    ``mode`` is ``"wb"`` or ``"w"`` (UTF-8, ``\\n``). The data are on the disk (fsync) before the name is; the folder is
+    synced after it. An exception in the block, ``KeyboardInterrupt`` included, removes the temporary file and leaves
+    ``path`` as it was. Raises ``ValueError`` for another mode and ``OSError``, which names ``path``, when it cannot be written.
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"mode must be 'wb' or 'w', not {mode!r}")
+    # A link stays a link: it is the file behind it that is replaced.
+    target = os.path.realpath(path)
+    # Not tempfile.mkstemp: its files are readable by their owner only, and the rename would keep that.
+    temporary = f"{target}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with open(temporary, mode.replace("w", "x"), **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if (
+            isinstance(error, OSError)
+            and error.errno
+            and (error.filename is None or error.filename == temporary)
+        ):
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+        raise
+    # Some network file systems cannot sync a folder; the rename has been made by then.
+    with contextlib.suppress(OSError):
+        folder = os.open(os.path.dirname(target), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Check that a path leads to a regular file, also by way of links.
+
+    Raises:
+        OSError: there is none, or it is something else: opening a FIFO waits for a writer, and
+            ``/dev/zero`` has no end. ``strerror`` says what is wrong in a few words.
+    """
+    _check_kind(os.stat(path), path)
+
+
+def _check_kind(status: os.stat_result, path: str | os.PathLike) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Open a file that a user or a stranger names, for reading bytes.
+
+    Raises:
+        OSError: as `check_regular` does, or the file cannot be opened.
+    """
+    check_regular(path)
+    # Not to block, should it have become a FIFO in the meantime.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check_kind(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: str | os.PathLike, most: int = _MOST_BYTES) -> bytes:
+    """The content of a file that a user or a stranger names.
+
+    Args:
+        path: a regular file, or a link to one.
+        most: the bytes that the file may have.
+
+    Raises:
+        OSError: as `open_regular` does, or the file is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EINVAL, f"too large: {size} bytes", os.fspath(path))
+        return file.read()
+
+
+def remove_stale_temporaries(folder: str | Path) -> None:
+    """Remove the temporary files of :func:`atomic_write` that killed processes left in a folder.
+
+    A file is stale if its process is gone: on this machine by the process id, on another machine if
+    nothing was written to it for a day. Files with other names are never touched, and a file that
+    cannot be removed stays.
+
+    Args:
+        folder: the folder, whose subfolders are not searched.
+    """
+    for path in Path(folder).glob("*.tmp"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError):
+            if match["host"] == _host():
+                stale = not _is_running(int(match["pid"]))
+            else:
+                stale = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+            if stale:
+                path.unlink()
+
+
+def _host() -> str:
+    """The name of this machine, in letters that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())[:32] or "host"
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine exists; True where that is not known."""
+    if os.name != "posix":
+        return True  # os.kill would end the process on Windows
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal. Raises ``UserError`` if it cannot be read."""
+    total = hashlib.sha256()
+    try:
+        with open_regular(path) as file:
+            while part := file.read(2**20):
+                total.update(part)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return total.hexdigest()

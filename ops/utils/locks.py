@@ -1,0 +1,71 @@
+"""An exclusive lock on a directory, held by one process among all machines that share its disk."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ops.utils.errors import UserError
+from ops.utils.files import remove_stale_temporaries
+
+LOCK_NAME = ".lock"
+
+
+@contextlib.contextmanager
+def sole_user(directory: str | Path, what: str, flag: str) -> Iterator[None]:
+    """Hold the exclusive lock of a directory, which is created if needed.
+
+    The lock is the file ``.lock`` in it, which exists while the context lasts. The operating system
+    releases the lock of a killed process. A disk without locks refuses nobody. With the lock held,
+    the temporary files that killed processes left in the directory are removed.
+
+    Args:
+        directory: the directory to lock.
+        what: the kind of process, for the message ("test", "training").
+        flag: the option that names the directory, for the message.
+
+    Raises:
+        UserError: another process holds the lock, or the directory cannot be created or written.
+    """
+    directory = Path(directory)
+    path = directory / LOCK_NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(path)
+    except Timeout:
+        raise UserError(
+            f"{directory}: another {what} is writing there; wait for it, or give another {flag}"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be written ({error.strerror}); give another {flag}"
+        ) from None
+    try:
+        remove_stale_temporaries(directory)
+        yield
+    finally:
+        # Removed while the lock is held: a process that has opened the file meanwhile notices.
+        # Windows does not remove an open file; there it stays, which does no harm.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def _acquire(path: Path) -> FileLock:
+    """The acquired lock, or one that is not held where the disk has no locks.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: the file cannot be created; ``filename`` is set.
+    """
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        path.touch()  # some network disks have no locks: the call on the open file fails
+    return lock

@@ -1,1 +1,0 @@
-"""What published weight files hold, and the first weights of a backbone."""

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from ops.training.logger import RunLog
+
+
+def read_events(folder):
+    """The (tag, step, value) of an event file, read by its record framing: length, crc, data, crc."""
+    data = next(folder.glob("events*")).read_bytes()
+    found = []
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + length])
+        found += [
+            (value.tag, event.step, round(value.simple_value, 4)) for value in event.summary.value
+        ]
+        data = data[12 + length + 4 :]
+    return found
+
+
+def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
+    for epoch in (1, 2):
+        with RunLog(tmp_path, is_main=True, epochs=epoch - 1) as log:
+            log.say(f"epoch {epoch}")
+            log.record(epoch=epoch, loss=0.5)
+            log.curves(epoch, val__top1=10.0 * epoch)
+    assert capsys.readouterr().out == "epoch 1\nepoch 2\n"
+    assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == [
+        "epoch 1",
+        "epoch 2",
+    ]
+    assert [
+        json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()
+    ] == [1, 2]
+    assert ("val/top1", 2, 20.0) in read_events(tmp_path / "tensorboard")
+
+
+def test_rows_of_epochs_that_are_done_again_go(tmp_path):
+    rows = ['{"epoch": 1}\n', '{"epoch": 2}\n', '{"epoch": 3}\n', '{"epo']
+    (tmp_path / "log.jsonl").write_text("".join(rows))
+    with RunLog(tmp_path, is_main=True, epochs=2) as log:
+        log.record(epoch=3, loss=1.0)
+    assert (
+        tmp_path / "log.jsonl"
+    ).read_text() == '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "loss": 1.0}\n'
+
+
+def test_other_processes_write_nothing(tmp_path, capsys):
+    with RunLog(tmp_path, is_main=False) as log:
+        log.say("hello")
+        log.record(epoch=1)
+        log.curves(1, a=1.0)
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
+
+
+def test_control_characters_are_escaped(tmp_path, capsys):
+    with RunLog(tmp_path, is_main=True) as log:
+        log.say("warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable")
+    escaped = r"warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable"
+    assert capsys.readouterr().out == escaped + "\n"
+    assert (tmp_path / "log.txt").read_text("utf-8").split(" ", 2)[2] == escaped + "\n"
+
+
+def test_a_full_disk_stops_the_run_with_the_name_of_the_file(tmp_path):
+    """No thread writes the events: its error would be lost, and the run would wait for it."""
+    resource = pytest.importorskip("resource")
+    with RunLog(tmp_path, is_main=True) as log:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        try:
+            with pytest.raises(OSError) as error:
+                for step in range(100):
+                    log.curves(step, loss=1.0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(tmp_path / "tensorboard")

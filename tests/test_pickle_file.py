@@ -1,0 +1,371 @@
+"""ops/scores/pickle_file.py: the original's score file, both ways."""
+
+import io
+import os
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+import torch
+from fronts import launch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from score_dirs import facts_of
+
+from ops.data.labels import as_array
+from ops.scores.pickle_file import (
+    check_same_videos,
+    find_views,
+    load_scores,
+    load_views,
+    protocol_line,
+    save_scores,
+    score_path,
+)
+from ops.utils.errors import UserError
+
+
+def random_scores(videos=7, classes=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(videos, classes)).astype(np.float32), rng.integers(0, classes, videos)
+
+
+def write(path, value, protocol=4):
+    path.write_bytes(pickle.dumps(value, protocol))
+    return path
+
+
+def refusal(path):
+    """The message for a file that must be refused: one line that names the file."""
+    with pytest.raises(UserError) as caught:
+        load_scores(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def test_round_trip_and_the_originals_reader(tmp_path):
+    logits, labels = random_scores()
+    path = score_path(tmp_path / "made" / "here", 9, 2)
+    assert path.name == "9_crop2.pkl"
+    save_scores(path, logits, labels)
+    loaded = load_scores(path)
+    assert loaded[0].dtype == np.float32 and loaded[1].dtype == np.int64
+    assert np.array_equal(loaded[0], logits) and np.array_equal(loaded[1], labels)
+    rows = pickle.loads(path.read_bytes())  # TDN pkl_to_results.py
+    assert type(rows) is list and all(type(row) is list and type(row[1]) is int for row in rows)
+    assert all(row[0].shape == (1, 5) and row[0].dtype == np.float32 for row in rows)
+    assert np.array_equal(np.concatenate([row[0] for row in rows]), logits)
+    assert [row[1] for row in rows] == labels.tolist()
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("videos", [1, 7, 3000])  # 3000 videos are many frames of the pickle
+def test_written_with_names_that_both_numpys_know(tmp_path, videos):
+    save_scores(tmp_path / "0_crop0.pkl", *random_scores(videos))
+    data = (tmp_path / "0_crop0.pkl").read_bytes()
+    assert b"numpy._core" not in data and data.count(b"numpy.core.multiarray") == 1
+    assert data[:2] == b"\x80\x04"
+    pickletools.dis(data, out=io.StringIO())  # the stream is consistent
+    assert len(pickle._loads(data)) == videos  # Python's own unpickler checks the lengths of frames
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "0_crop0.pkl"
+    save_scores(path, *random_scores())
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        save_scores(path, *random_scores(seed=1))
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    "logits, labels, error",
+    [
+        (np.zeros((2, 3)), np.zeros(2, int), ValueError),
+        (np.zeros((2, 1, 3), np.float32), np.zeros(2, int), ValueError),
+        (np.zeros((2, 3), np.float32), np.zeros(3, int), ValueError),
+        (np.zeros((2, 3), np.float32), np.zeros(2), ValueError),
+        (np.zeros((2, 3), np.float32), np.array([0, 3]), ValueError),
+        (np.zeros((2, 3), np.float32), np.array([0, -1]), ValueError),
+        (np.zeros((0, 3), np.float32), np.zeros(0, int), ValueError),
+        (np.array([[0, 0], [0, np.nan]], np.float32), np.zeros(2, int), UserError),
+    ],
+)
+def test_what_cannot_be_read_back_is_not_written(tmp_path, logits, labels, error):
+    with pytest.raises(error):
+        save_scores(tmp_path / "0_crop0.pkl", logits, labels)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        int,
+        np.int64,
+        np.int32,
+        np.uint8,
+        lambda label: np.array(label),
+        lambda label: np.array([label]),
+    ],
+    ids=["int", "int64", "int32", "uint8", "0-d", "1-element"],
+)
+def test_label_types_of_the_original(tmp_path, kind, protocol):
+    logits, labels = random_scores()
+    rows = [[score[None], kind(label)] for score, label in zip(logits, labels, strict=True)]
+    loaded = load_scores(write(tmp_path / "a.pkl", rows, protocol))
+    assert np.array_equal(loaded[0], logits) and loaded[1].tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "i4"])
+def test_other_number_types_tuples_and_flat_scores(tmp_path, dtype):
+    logits = np.arange(6, dtype=dtype).reshape(2, 3)
+    rows = [(logits[0], 1), (logits[1:], 2)]
+    loaded, labels = load_scores(write(tmp_path / "a.pkl", rows))
+    assert (
+        loaded.dtype == np.float32
+        and loaded.tolist() == [[0, 1, 2], [3, 4, 5]]
+        and labels.tolist() == [1, 2]
+    )
+
+
+def test_file_of_numpy_1(tmp_path):
+    logits, labels = random_scores()
+    data = pickle.dumps([[s[None], label] for s, label in zip(logits, labels, strict=True)], 3)
+    path = tmp_path / "0_crop0.pkl"
+    path.write_bytes(data.replace(b"cnumpy._core.", b"cnumpy.core."))
+    assert b"numpy._core" not in path.read_bytes()
+    assert np.array_equal(load_scores(path)[0], logits)
+
+
+def good(label=0, classes=3):
+    return [np.zeros((1, classes), np.float32), label]
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([], "it holds no list of videos"),
+        ((good(),), "it holds no list of videos"),
+        (7, "it holds no list of videos"),
+        (np.zeros((2, 3)), "it holds no list of videos"),
+        ([good(), [1, 2, 3]], "row 2 of 2 is not [array, label]"),
+        ([good(), good()[:1]], "row 2 of 2 is not [array, label]"),
+        ([[[0.0, 1.0], 0]], "row 1 of 1 is not [array, label]"),
+        ([good(), good(classes=4)], "row 2 of 2 has scores of shape (1, 4), not (1, 3)"),
+        ([[np.zeros((3, 1), np.float32), 0]], "row 1 of 1 has scores of shape (3, 1), not (1, 3)"),
+        ([[np.zeros((2, 3), np.float32), 0]], "row 1 of 1 has scores of shape (2, 3), not (1, 6)"),
+        ([[np.float32(1), 0]], "row 1 of 1 has scores of shape (), not (1, 1)"),
+        (
+            [[np.zeros((1, 0), np.float32), 0]],
+            "row 1 of 1 has the label 0, not an integer in [0, 0)",
+        ),
+        ([good(2), good(3)], "row 2 of 2 has the label 3, not an integer in [0, 3)"),
+        ([good(-1)], "row 1 of 1 has the label -1, not an integer in [0, 3)"),
+        ([good(np.int64(-1))], "row 1 of 1 has the label -1, not an integer in [0, 3)"),
+        ([good(1.0)], "row 1 of 1 has the label 1.0, not an integer in [0, 3)"),
+        ([good(True)], "row 1 of 1 has the label True, not an integer in [0, 3)"),
+        ([good(None)], "row 1 of 1 has the label None, not an integer in [0, 3)"),
+        ([good("1\n")], "row 1 of 1 has the label 1\\n, not an integer in [0, 3)"),
+        (
+            [good(np.array([1, 2]))],
+            "row 1 of 1 has the label array of int64, not an integer in [0, 3)",
+        ),
+        (
+            [good(np.float32(1))],
+            "row 1 of 1 has the label array of float32, not an integer in [0, 3)",
+        ),
+        ([good(10**5000)], "row 1 of 1 has the label <int>, not an integer in [0, 3)"),
+        (
+            [good(), [np.array([[0, np.nan, 0]], np.float32), 0]],
+            "row 2 of 2 has scores that are not finite",
+        ),
+        ([[np.array([[0, 1e300]]), 0]], "row 1 of 1 has scores that are not finite"),
+    ],
+)
+def test_wrong_structure_names_the_row(tmp_path, rows, message):
+    assert refusal(write(tmp_path / "a.pkl", rows)).endswith(message)
+
+
+def test_code_torch_and_objects_are_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'made'}",)
+
+    message = refusal(write(tmp_path / "a.pkl", [good(), [Evil(), 0]]))
+    assert message.startswith(f"holds code ({os.system.__module__}.system) and was not loaded")
+    assert not (tmp_path / "made").exists()
+    assert "holds torch objects" in refusal(write(tmp_path / "b.pkl", [good(torch.tensor(1))]))
+    assert "holds an array of type O8" in refusal(
+        write(tmp_path / "c.pkl", [[np.array([[{}]]), 0]])
+    )
+    torch.save(good(), tmp_path / "d.pkl")
+    assert refusal(tmp_path / "d.pkl") == "is not a pickle of arrays, or is damaged (byte 0)"
+    np.save(tmp_path / "e.npy", np.zeros(3))
+    assert "is not a pickle of arrays" in refusal(tmp_path / "e.npy")
+
+
+def test_missing_empty_truncated_and_garbage(tmp_path):
+    assert "No such file" in refusal(tmp_path / "none.pkl")
+    assert "Is a directory" in refusal(tmp_path)
+    path = write(tmp_path / "a.pkl", [good()] * 2)
+    data = path.read_bytes()
+    for end in range(len(data)):
+        path.write_bytes(data[:end])
+        assert refusal(path) == (
+            "is empty" if end == 0 else "is truncated"
+        ) or "is damaged" in refusal(path)
+    path.write_bytes(b"hello\n" * 100)
+    assert "is not a pickle of arrays" in refusal(path)
+
+
+def test_a_small_file_cannot_ask_for_large_scores(tmp_path):
+    rows = [
+        [np.zeros((1, 10_000), np.float32), 0]
+    ] * 30_000  # one array, 30 000 times: 1.2 GB of scores
+    path = write(tmp_path / "a.pkl", rows)
+    assert path.stat().st_size < 1e6
+    assert "smaller than its scores" in refusal(path)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(protocol=st.integers(0, pickle.HIGHEST_PROTOCOL), data=st.data())
+def test_damaged_files_give_user_errors_only(tmp_path, protocol, data):
+    mutated = bytearray(pickle.dumps([good(0), good(np.int64(1)), good(np.array([2]))], protocol))
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "a.pkl"
+    path.write_bytes(mutated)
+    try:
+        logits, labels = load_scores(path)
+    except UserError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    else:
+        assert np.isfinite(logits).all() and logits.ndim == 2 and (labels < logits.shape[1]).all()
+
+
+def test_grid_of_files(tmp_path):
+    with pytest.raises(UserError, match="no such directory"):
+        find_views(tmp_path / "none")
+    (tmp_path / "protocol.json").write_text("{}")
+    (tmp_path / "0_crop0.pkl.tmp").write_text("")
+    (tmp_path / "00_crop0.pkl").write_text("")
+    with pytest.raises(UserError, match=r"no score files such as 0_crop0\.pkl"):
+        find_views(tmp_path)
+    for clip in range(11):
+        for crop in range(3):
+            score_path(tmp_path, clip, crop).write_text("")
+    assert find_views(tmp_path) == (11, 3)
+    assert find_views(tmp_path, 10, 1) == (10, 1)
+    score_path(tmp_path, 3, 1).unlink()
+    with pytest.raises(UserError, match=r"1 of 33 score files are missing: 3_crop1\.pkl$"):
+        find_views(tmp_path)
+    assert find_views(tmp_path, 3) == (3, 3)
+    with pytest.raises(
+        UserError,
+        match=r"12 of 44 .*: 0_crop3\.pkl, 1_crop3\.pkl, 2_crop3\.pkl, 3_crop1\.pkl, .*, \.\.\.$",
+    ):
+        find_views(tmp_path, num_crops=4)
+
+
+def test_an_absurd_name_does_not_take_forever(tmp_path):
+    score_path(tmp_path, 10**12, 10**6).write_text("")
+    with pytest.raises(UserError, match=r"score files are missing: 0_crop0\.pkl, 0_crop1\.pkl"):
+        find_views(tmp_path)
+
+
+def test_views_must_be_of_the_same_videos(tmp_path):
+    logits, labels = random_scores()
+    for crop in range(3):
+        save_scores(score_path(tmp_path, 0, crop), logits + np.float32(crop), labels)
+    assert [
+        float(view[0, 0] - logits[0, 0]) for view, _ in load_views(tmp_path, 1, 3)
+    ] == pytest.approx([0, 1, 2])
+
+    other = labels.copy()
+    other[4:] = (other[4:] + 1) % 5
+    save_scores(score_path(tmp_path, 0, 2), logits, other)
+    with pytest.raises(
+        UserError,
+        match=rf"0_crop2\.pkl: row 5 has the label {other[4]}, but {labels[4]} in .*0_crop0",
+    ):
+        list(load_views(tmp_path, 1, 3))
+    save_scores(score_path(tmp_path, 0, 1), logits[:-1], labels[:-1])
+    with pytest.raises(UserError, match=r"0_crop1\.pkl: 6 videos, but .*0_crop0\.pkl has 7"):
+        list(load_views(tmp_path, 1, 3))
+    save_scores(score_path(tmp_path, 0, 1), *random_scores(classes=9))
+    with pytest.raises(UserError, match=r"0_crop1\.pkl: 9 classes, but .*0_crop0\.pkl has 5"):
+        list(load_views(tmp_path, 1, 3))
+    assert check_same_videos(("a", (7, 5), labels), ("b", (7, 5), labels.copy())) is None
+
+
+def test_protocol_line():
+    facts = facts_of(np.zeros(19796, int), failures=6)
+    line = "8 frames x 3 crops x 10 clips, 256, 19790/19796 videos, softmax per view"
+    assert protocol_line(facts, 10, 3, 19796) == line
+    assert protocol_line(None, 10, 3, 90) == "10 clips x 3 crops, softmax per view, 90/90 videos"
+    assert (
+        protocol_line(None, 1, 1, 90, softmax=False)
+        == "1 clip x 1 crop, mean of logits, 90/90 videos"
+    )
+    assert (
+        protocol_line(None, 1, 2, 9, fusion="max of crops")
+        == "1 clip x 2 crops, max of crops, 9/9 videos"
+    )
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.sets(st.integers(0, 299), min_size=1), min_size=1, max_size=5))
+def test_several_labels_a_video(tmp_path, labels):
+    hot = as_array([sorted(own) for own in labels], 300)
+    logits = random_scores(len(labels), 300)[0]
+    save_scores(tmp_path / "0_crop0.pkl", logits, hot)
+    loaded, read = load_scores(tmp_path / "0_crop0.pkl")
+    assert np.array_equal(loaded, logits) and np.array_equal(read, hot) and read.dtype == bool
+    rows = pickle.loads((tmp_path / "0_crop0.pkl").read_bytes())
+    assert [row[1] for row in rows] == [sorted(own) for own in labels]
+
+
+def test_one_label_and_several_do_not_mix(tmp_path):
+    row = np.zeros((1, 5), np.float32)
+    assert "one label and rows with several" in refusal(
+        write(tmp_path / "a.pkl", [[row, 1], [row, [1, 2]]])
+    )
+    assert "the label 5" in refusal(write(tmp_path / "a.pkl", [[row, [1, 5]]]))
+    assert "6 labels of 5 classes" in refusal(write(tmp_path / "a.pkl", [[row, [1] * 6]]))
+    assert "the label" in refusal(write(tmp_path / "a.pkl", [[row, []]]))
+    with pytest.raises(ValueError, match="bool"):
+        save_scores(tmp_path / "b.pkl", np.zeros((2, 5), np.float32), np.zeros((2, 4), bool))
+
+
+READ = """
+import resource, sys
+from ops.scores.pickle_file import load_scores
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+logits, labels = load_scores(sys.argv[1])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024 / logits.nbytes)
+"""
+
+
+def test_scores_are_in_memory_once_while_they_are_read(tmp_path):
+    """Peak memory of a process that reads 40,000 videos x 400 classes (64 MB), over what it had before."""
+    rng = np.random.default_rng(0)
+    save_scores(
+        tmp_path / "0_crop0.pkl",
+        rng.random((40_000, 400), np.float32),
+        rng.integers(0, 400, 40_000),
+    )
+    run = launch("-c", READ, tmp_path / "0_crop0.pkl")
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 1.8

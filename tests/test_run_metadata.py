@@ -1,0 +1,42 @@
+import json
+import re
+
+import torch
+
+from ops.training import run_metadata
+
+
+def test_settings_are_written_with_versions_and_commit(tmp_path):
+    run_metadata.write_settings(tmp_path / "new" / "run", lr=0.1, epochs=2)
+    settings = json.loads((tmp_path / "new" / "run" / "args.json").read_text())
+    assert (
+        settings["lr"] == 0.1
+        and settings["epochs"] == 2
+        and torch.__version__.startswith(settings["versions"]["torch"])
+    )
+    assert {"python", "cuda", "torchvision", "av", "numpy"} <= settings["versions"].keys()
+    assert settings["git"] is None or re.fullmatch(r"[0-9a-f]{40}\+?", settings["git"])
+
+
+def test_outside_of_git_and_without_git(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_metadata, "__file__", str(tmp_path / "ops" / "run_facts.py"))
+    assert run_metadata.commit() is None  # no such folder
+    (tmp_path / "ops").mkdir()
+    assert run_metadata.commit() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_metadata.commit() is None
+
+
+def test_a_digest_tells_orders_and_names_apart():
+    assert run_metadata.digest([]) is None and run_metadata.digest(None) is None
+    assert len({run_metadata.digest(names) for names in (["a", "b"], ["b", "a"], ["ab"])}) == 3
+
+
+def test_options_of_runs_before_the_flip_flag():
+    assert run_metadata.with_flip({"no_flip": True}, "names")["flip"] == "none"
+    assert run_metadata.with_flip({"no_flip": True}, "none")["flip"] == "none"
+    # Such a run mirrored clips, by a rule that it does not say.
+    assert run_metadata.with_flip({"no_flip": False}, "pairs")["flip"] == "pairs"
+    assert run_metadata.with_flip({"no_flip": False}, "none")["flip"] != "none"
+    assert run_metadata.with_flip({"flip": "pairs", "lr": 1}, "none") == {"flip": "pairs", "lr": 1}
+    assert run_metadata.with_flip({"lr": 1}, "none") == {"lr": 1}
