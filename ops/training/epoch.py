@@ -45,7 +45,7 @@ def train_one_epoch(
     model: a TSN, perhaps compiled or wrapped by DDP; loader: batches of a ``TrainDataset`` whose sampler stands at this
     epoch, and behind the videos of first_step steps; epoch: from 0; learning_rate: optimiser step (from 0, over the whole
     run) -> base rate; clip_shape: ``(T, L*C, H, W)``; accumulate: batches of an optimiser step; clip_gradient: largest norm or
-    None; amp: "none", "bf16" or "fp16" (with a GradScaler); label_smoothing: of the cross-entropy; mix: of ``mixing.py``;
+    None; amp: "none", "bf16" or "fp16" (with a GradScaler); label_smoothing: of the cross-entropy; mix: of ``mixup.py``;
     updated: called after each change of the weights; meters: those of the first_step steps; after_step: called with
     (steps done, meters, a function that raises UserError if a loss was not finite) after each step. Dropout and mixtures are
     seeded by (seed, step, rank), so a step does not depend on what ran before it. Unreadable videos are skipped, named in the
