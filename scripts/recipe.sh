@@ -27,7 +27,7 @@ if ! command -v torchrun >/dev/null && [ -x .venv/bin/torchrun ]; then
     export PATH="$PWD/.venv/bin:$PATH"
 fi
 if ! command -v torchrun >/dev/null; then
-    echo "error: torchrun not found; activate the environment that has PyTorch (README, Install)" >&2
+    echo "error: torchrun not found; activate the environment with PyTorch (README, Install)" >&2
     exit 2
 fi
 
