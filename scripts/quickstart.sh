@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# From nothing to a table: makes .venv, generates a motion data set, trains TSN and TDN on it, tests both, prints a table.
+# Installs .venv, generates a small motion dataset, trains TSN and TDN on it, tests both and prints
+# a table of the results.
 #   bash scripts/quickstart.sh [--all]
-# --all trains TSM, TIN and TAM, too; TIN starts from the weights of TSM, TAM from those of TIN.
-# Needs Python 3.11+ and, after the installation, about ten minutes of two CPU cores (--all: thirty); a GPU is used
-# if there is one. Everything lands in runs/quickstart/; a second run reuses what is there.
+# --all also trains TSM, TIN and TAM: TIN starts from the weights of TSM, TAM from those of TIN.
+# Needs Python 3.11 or newer. After the installation it takes about ten minutes on two CPU cores
+# (--all: thirty); a GPU is used if there is one. All output is in runs/quickstart/; a second run
+# reuses it.
 set -euo pipefail
 modules="tsn tdn"
 case "$*" in
 "") ;;
 --all) modules="tsn tdn tsm tin tam" ;;
-*) echo "error: quickstart.sh takes nothing or --all, not '$*'" >&2; exit 2 ;;
+*)
+    echo "error: quickstart.sh takes no argument or --all, not '$*'" >&2
+    exit 2
+    ;;
 esac
 source "$(dirname "$0")/venv.sh"
 install requirements.txt
@@ -25,20 +30,34 @@ steps="--batch-size 8 --dropout 0 --wd 1e-4"
 for module in $modules; do
     run=$out/$module
     case $module in
-    # Without pretrained weights TSM needs many steps until it sees motion; small pictures make them cheap. TIN goes on from
-    # there. TAM, which begins as nearly the same mean over time in each channel, needs larger pictures, too.
-    tsm) frames=8 recipe="$steps --input_size 32 --epochs 40 --lr 0.01 --shift_div 4" ;;
-    tin) frames=8 recipe="$steps --input_size 32 --epochs 12 --lr 0.01 --tune_from $out/tsm/last.pth" ;;
-    tam) frames=4 recipe="$steps --input_size 64 --epochs 16 --lr 0.005 --tune_from $out/tin/last.pth" ;;
-    *) frames=4 recipe="--input_size 48 --batch-size 16 --epochs 12 --lr 0.02 --dropout 0.2 --gd 20" ;;
+    # Without pretrained weights TSM needs many steps before it learns motion; small frames make
+    # them cheap. TIN starts from its weights. TAM, which starts close to the same temporal average
+    # in every channel, needs larger frames as well.
+    tsm)
+        frames=8
+        recipe="$steps --input_size 32 --epochs 40 --lr 0.01 --shift_div 4"
+        ;;
+    tin)
+        frames=8
+        recipe="$steps --input_size 32 --epochs 12 --lr 0.01 --tune_from $out/tsm/last.pth"
+        ;;
+    tam)
+        frames=4
+        recipe="$steps --input_size 64 --epochs 16 --lr 0.005 --tune_from $out/tin/last.pth"
+        ;;
+    *)
+        frames=4
+        recipe="--input_size 48 --batch-size 16 --epochs 12 --lr 0.02 --dropout 0.2 --gd 20"
+        ;;
     esac
     echo "== training $module"
-    python main.py motion RGB "${lists[@]}" --train_list "$data/train.txt" --module $module --arch resnet18 --pretrain none \
-        --num_segments $frames $recipe --lr_scheduler cosine --warmup_epoch 2 --lr_policy flat --eval-freq 4 -j 2 \
-        --output_dir "$run" --resume auto
+    python main.py motion RGB "${lists[@]}" --train_list "$data/train.txt" --module $module \
+        --arch resnet18 --pretrain none --num_segments $frames $recipe --lr_scheduler cosine \
+        --warmup_epoch 2 --lr_policy flat --eval-freq 4 -j 2 --output_dir "$run" --resume auto
     echo "== testing $module"
-    python test_models_center_crop.py motion "${lists[@]}" --archs=resnet18 --weights "$run/last.pth" \
-        --test_segments=$frames --test_crops=1 --batch_size=16 -j 2 --clip_index=0 --output_dir "$run/scores"
+    python test_models_center_crop.py motion "${lists[@]}" --archs=resnet18 \
+        --weights "$run/last.pth" --test_segments=$frames --test_crops=1 --batch_size=16 -j 2 \
+        --clip_index=0 --output_dir "$run/scores"
     result=$(python pkl_to_results.py "$run/scores")
     echo "$result"
     videos=$(grep -o '[0-9]*/[0-9]* videos' <<<"$result")

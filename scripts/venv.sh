@@ -1,6 +1,7 @@
-# Sourced by the other scripts: goes to the repository's root, makes .venv where it is absent, and puts it first on PATH.
-#   install FILE   installs a requirements file into .venv at the exact tested versions of constraints.txt,
-#                  unless these very files are installed already
+# Sourced by the other scripts: changes to the root of the repository, creates .venv if absent, and
+# puts it first on PATH.
+#   install FILE   installs a requirements file into .venv at the exact tested versions of
+#                  constraints.txt, unless these very files are already installed
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ ! -x .venv/bin/python ]; then

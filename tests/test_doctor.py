@@ -1,6 +1,5 @@
 """A real, small run against a recipe of its own; and runs that are made up from the options of the rows."""
 
-import contextlib
 import functools
 import json
 import shlex
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lib import recipes
+from lib.recipe_scripts import recipe_scripts
 from lib.recipes import UNKNOWN, Recipe, Run, find_recipe, reached, read_recipe, read_run
 from ops.cli.train_args import training_arguments
 from ops.utils.errors import UserError
@@ -36,27 +36,16 @@ SETTINGS = [
     "2",
 ]
 SCRIPT = """#!/usr/bin/env bash
-# A row of its own.
+# A recipe for this test.
 # Expected: Prec@1 99.9 % with 2 frames x 1 clip x 3 crops, 36, and 99.1 % with 2 frames x 1 clip x 1
 #   crop, 32 (a book).
-#   bash here.sh train
-set -euo pipefail
-mode=${{1:?}}
-shift
-case $mode in
-train)
-    torchrun --nproc_per_node "${{GPUS:-2}}" main.py motion RGB {data} {settings} --batch-size 4 "$@"
-    ;;
-test)
-    python test_models_three_crops.py motion {tested} --weights w.pth --full_res "$@"
-    ;;
-esac
+source "$(dirname "$0")/../recipe.sh"
+processes=2
+train=(motion RGB {data} {settings} --batch-size 4)
+test=(three_crops motion {tested} --weights w.pth --full_res)
+run_recipe "$@"
 """
-ROWS = sorted(
-    str(path.relative_to(ROOT))
-    for path in (ROOT / "scripts").glob("*/*.sh")
-    if "main.py" in path.read_text()
-)
+RECIPES = [str(path.relative_to(ROOT)) for path in recipe_scripts()]
 TSM = "scripts/tsm/sthv1_r50_8f.sh"
 
 
@@ -77,7 +66,7 @@ def checkout(tmp_path_factory):
 def in_a_fresh_checkout(monkeypatch, checkout):
     """Scripts are named as from there; data/NAME/ is searched there."""
     monkeypatch.chdir(checkout)
-    monkeypatch.setattr(recipes, "ROWS", checkout / "scripts")
+    monkeypatch.setattr(recipes, "SCRIPTS", checkout / "scripts")
 
 
 def flags_of_test(data):
@@ -436,7 +425,7 @@ def test_what_was_reached(expected, top1, words):
     assert text.startswith(start) and (words in text if words else text == start)
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", RECIPES)
 def test_each_row_is_found_for_its_own_options(row, monkeypatch):
     monkeypatch.setattr(recipes, "read_recipe", recipe_of)
     recipe = recipe_of(row)
@@ -461,12 +450,11 @@ def test_the_nearest_rows_are_named(monkeypatch):
 
 
 def test_two_scripts_of_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "ROWS", tmp_path)
+    monkeypatch.setattr(recipes, "SCRIPTS", tmp_path)
     with pytest.raises(UserError, match="the nearest are none; name one with --recipe"):
         find_recipe(recipe_of(TSM).options)
     (tmp_path / "mine").mkdir()
-    shutil.copy(ROOT / "scripts" / "recipe.sh", tmp_path)  # what every row script reads
-    (tmp_path / "mine" / "no_row.sh").write_text("echo main.py\n")
+    (tmp_path / "mine" / "other.sh").write_text("echo main.py\n")
     shutil.copy(ROOT / TSM, tmp_path / "mine" / "a.sh")
     assert find_recipe(recipe_of(TSM).options).script.endswith("a.sh")
     shutil.copy(ROOT / TSM, tmp_path / "mine" / "b.sh")
@@ -507,30 +495,20 @@ def test_an_old_args_json_leaves_unknown_what_it_does_not_tell(tmp_path, capsys)
     )
 
 
-def test_nothing_is_started(script, tmp_path, monkeypatch):
-    real = tmp_path / "bin"
-    real.mkdir()
-    for name in ("python", "torchrun", "srun"):
-        (real / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
-        (real / name).chmod(0o755)
-    monkeypatch.setenv("GPUS", "5")
-    plain = read_recipe(script)
-    more = f'PATH="{real}:$PATH"\nsrun hostname\npython -c "import this"'
-    script.write_text(script.read_text().replace("set -euo pipefail", more))
-    assert read_recipe(script) == plain and plain.options["rate"] == recipes.Rate(0.02, 8)
+def test_a_script_is_not_executed(script, tmp_path):
+    recipe = read_recipe(script)
+    command = f"touch '{tmp_path}/started'"
+    text = script.read_text().replace("processes=2", f"{command}\nprocesses=2")
+    script.write_text(text.replace("--full_res", f'--full_res --suffix "$({command})"'))
+    assert read_recipe(script).options == recipe.options
     assert not (tmp_path / "started").exists()
+    assert recipe.options["rate"] == recipes.Rate(0.02, 8)
 
 
-def test_launchers_tell_the_processes(script):
-    text = script.read_text()
-    for head, processes in (
-        ("python -m torch.distributed.launch --nproc_per_node=3", 3),
-        ("python", 1),
-        ("torchrun --nnodes 2 --nproc-per-node 4", 8),
-        ("exec torchrun --nnodes=2 --nproc_per_node=2", 4),
-    ):
-        script.write_text(text.replace('torchrun --nproc_per_node "${GPUS:-2}"', head))
-        assert read_recipe(script).options["rate"].batch == 4 * processes
+def test_the_number_of_processes_of_a_recipe(script):
+    assert read_recipe(script).options["rate"].batch == 2 * 4
+    script.write_text(script.read_text().replace("processes=2\n", ""))
+    assert read_recipe(script).options["rate"].batch == 8 * 4
 
 
 @pytest.mark.parametrize(
@@ -538,14 +516,10 @@ def test_launchers_tell_the_processes(script):
     [
         (lambda path: path.unlink(), "cannot be read as a script (No such file"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read as a script (not text)"),
-        (lambda path: path.write_text("python -m pytest\n"), "is no script that starts main.py"),
+        (lambda path: path.write_text("python -m pytest\n"), "has no train=(...)"),
         (
-            lambda path: path.write_text('# main.py "$@"\npython other.py "$@"\n'),
-            "starts no main.py",
-        ),
-        (
-            lambda path: path.write_text(path.read_text() + "\necho no luck >&2\nexit 3\n"),
-            "fails (no luck)",
+            lambda path: path.write_text(path.read_text().replace("--full_res", "'--full_res")),
+            "test=(...) is malformed",
         ),
         (
             lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--lr fast")),
@@ -569,25 +543,6 @@ def test_a_recipe_that_is_none(trained, script, capsys, wrong, message):
     wrong(script)
     line = refused(capsys, "doctor", trained, "--recipe", script)
     assert message in line and "-row.sh: " in line
-
-
-def test_a_script_that_never_ends(script, monkeypatch):
-    monkeypatch.setattr(recipes, "SECONDS", 0.5)
-    script.write_text(script.read_text().replace("set -euo", "sleep 30; set -euo"))
-    with pytest.raises(UserError, match=r"cannot be tried out \(no end within 0.5 s\)"):
-        read_recipe(script)
-
-
-def test_a_disk_that_takes_nothing_and_no_bash(script, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            recipes.tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext("/dev/full")
-        )
-        with pytest.raises(UserError, match=r"-row.sh: cannot be tried out \(Not a directory\)"):
-            read_recipe(script)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match=r"cannot be tried out \(No such file or directory\)"):
-        read_recipe(script)
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,28 @@
-"""Every row script is run; what it starts is recorded by stand-ins on PATH and then dry-run here, in this process."""
+"""The scripts of the published tables: their arguments are dry-run in this process, and the commands that the shell starts
+are compared with what ``tools/lib/recipe_scripts.py`` reads."""
 
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 from fronts import ROOT, call
 
+from lib.recipe_scripts import read_script, recipe_scripts
 from ops.checkpoints import export_state_dict
 from ops.models import TSN
 
-ROWS = sorted(str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").glob("*/*.sh"))
-WITH_MODES = [row for row in ROWS if "case $mode" in (ROOT / "scripts" / row).read_text()]
-RECORDER = """#!/usr/bin/env bash
-printf '%s\\0' "${0##*/}" "$@" >>"$RECORD"
-echo >>"$RECORD"
-"""
+SCRIPTS = sorted(
+    str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").glob("*/*.sh")
+)
+RECIPES = [str(path.relative_to(ROOT / "scripts")) for path in recipe_scripts()]
+ENSEMBLES = sorted(set(SCRIPTS) - set(RECIPES))
+# Shell functions that a script calls instead of the programs: they print what they are given.
+PRINTING = {
+    f"BASH_FUNC_{name}%%": f"() {{ printf '%s\\0' {name} \"$@\"; echo; }}"
+    for name in ("python", "torchrun")
+}
 CLASSES = {"something": 174, "somethingv2": 174, "kinetics": 400, "ucf101": 101}
 AVERAGE = {
     "tdn": "softmax per view",
@@ -26,21 +31,12 @@ AVERAGE = {
     "tam": "mean of logits",
     "tin": "softmax per view",
 }
-T_IN_WEIGHTS = ("tam", "tin")  # trained and tested with one T, that of the row's name
-
-
-@pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bin")
-    for name in ("python", "torchrun"):
-        (folder / name).write_text(RECORDER)
-        (folder / name).chmod(0o755)
-    return folder
+T_IN_WEIGHTS = ("tam", "tin")  # trained and tested with one T, that of the name
 
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory):
-    """Flags of three videos that are there, though nobody reads them: by whether they are flow, which is never a video file."""
+    """Flags of three videos that exist and are not read, by whether they are flow (frame folders)."""
     folder = tmp_path_factory.mktemp("lists")
     for name in "abc":
         (folder / f"{name}.mp4").write_bytes(b"never read")
@@ -55,7 +51,7 @@ def lists(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
-    """Files in the layout that the authors released, made when first asked for; their weights are zeros, of little space."""
+    """Files in the layout that the authors released, made on first use, with weights of zero."""
     folder, made = tmp_path_factory.mktemp("released"), {}
 
     def get(num_class, num_segments=8, **options):
@@ -83,146 +79,163 @@ def released(tmp_path_factory):
     return get
 
 
-def run_script(row, *args, **env):
+def run_script(script, *args, **env):
+    """Run a script in bash, where python and torchrun only print their arguments."""
     own = {
         name: value
         for name, value in os.environ.items()
         if name not in ("GPUS", "SPLIT", "PRETRAIN")
     }
     return subprocess.run(
-        ["bash", str(ROOT / "scripts" / row), *map(str, args)],
-        env={**own, **env},
+        ["bash", str(ROOT / "scripts" / script), *map(str, args)],
+        env={**own, **PRINTING, **env},
         capture_output=True,
         text=True,
     )
 
 
-def commands(row, stand_ins, tmp_path, *args, **env):
+def commands(script, *args, **env):
     """What a script starts, as argument lists."""
-    record = tmp_path / "record.txt"
-    record.touch()
-    run = run_script(
-        row, *args, PATH=f"{stand_ins}:{os.environ['PATH']}", RECORD=str(record), **env
-    )
+    run = run_script(script, *args, **env)
     assert run.returncode == 0, run.stderr
-    started = [line.split("\0")[:-1] for line in record.read_text().splitlines()]
-    record.unlink()
-    return started
+    return [line.split("\0")[:-1] for line in run.stdout.splitlines()]
 
 
-def modes_of(row):
-    """The modes of a script as its usage comment lists them, [None] for one that has none."""
-    text = (ROOT / "scripts" / row).read_text()
-    listed = re.findall(rf"^# .*bash scripts/{row} (\w+)", text, re.M)
-    assert listed == re.findall(r"^(\w+)\)$", text, re.M)
-    assert not listed or f'is not one of {", ".join(listed)}"' in text
-    return listed or [None]
+def comment_of(script):
+    lines = (ROOT / "scripts" / script).read_text().splitlines()
+    return " ".join(re.sub(r"^# *", "", line) for line in lines if line.startswith("#"))
+
+
+def run_dir_of(script):
+    split = "_split1" if "ucf101" in script else ""
+    return f"runs/{script.removesuffix('.sh').replace('/', '_')}{split}"
 
 
 def value_of(command, flag, default=None):
     return command[command.index(flag) + 1] if flag in command else default
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_row(row, stand_ins, lists, released, tmp_path, capsys):
-    comment = " ".join(
-        re.sub(r"^# *", "", line)
-        for line in (ROOT / "scripts" / row).read_text().splitlines()
-        if line.startswith("#")
-    )
-    assert "effective batch" in comment and (
-        "Expected: Prec@1" in comment or "No number is published" in comment
-    )
-    folders = []
-    for mode in modes_of(row):
-        started = commands(row, stand_ins, tmp_path, *([mode] if mode else []), "--dry_run")
-        assert not any("pkl_to_results.py" in command for command in started)
-        for command in started:
-            if "main.py" in command:
-                check_training(row, comment, command, lists, released, capsys)
-            else:
-                check_test(row, comment, command, lists, released, capsys)
-                folders.append(value_of(command, "--output_dir"))
-    assert folders and len(set(folders)) == len(
-        folders
-    )  # a folder holds the scores of one network and one protocol
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_gives_its_batch_and_the_published_number(script):
+    comment = comment_of(script)
+    assert "effective batch" in comment
+    assert "Expected: Prec@1" in comment or "No number is published" in comment
 
 
-def segments_of(row):
-    """T of a row, as its name tells it: 16 of ``k400_r50_16f_dense``."""
-    return int(re.search(r"_(\d+)f(?=[_.])", row)[1])
+@pytest.mark.parametrize("script", RECIPES)
+def test_the_shell_starts_what_is_read_here(script):
+    data = read_script(ROOT / "scripts" / script)
+    run = run_dir_of(script)
+    (training,) = commands(script, "train", "--seed", "my seed")
+    assert training == [
+        *("torchrun", "--nproc_per_node", str(data.processes), "main.py", *data.train),
+        *("-j", "4", "--output_dir", run, "--resume", "auto", "--seed", "my seed"),
+    ]
+    for mode, test in data.tests.items():
+        folder = f"{run}/{mode.replace('test', 'scores')}"
+        command = ["python", f"{test.entry_point}.py", *test.arguments]
+        command += ["--output_dir", folder, "--dry_run"]
+        assert commands(script, mode, "--dry_run") == [command]
+        assert value_of(test.arguments, "--weights") == f"{run}/best.pth"
+        results = commands(script, mode)[1:]
+        assert len(results) == ("tdn/" in script)  # TDN computes its results with another command
+        for command in results:
+            assert command[1] == "pkl_to_results.py"
+            assert value_of(command, "--num_clips") == value_of(test.arguments, "--clips", "1")
+            assert value_of(command, "--test_crops") == value_of(test.arguments, "--test_crops")
+            assert value_of(command, "--output_dir") == folder
 
 
-def modality_of(folder):
-    return next((modality for modality in ("Flow", "RGBDiff") if modality.lower() in folder), "RGB")
+@pytest.mark.parametrize("script", ENSEMBLES)
+def test_a_dry_run_of_an_ensemble_prints_no_results(script):
+    started = commands(script, "--dry_run")
+    assert len(started) == 2
+    for command in started:
+        assert command[1].startswith("test_models_")
 
 
-def check_training(row, comment, command, lists, released, capsys):
-    dataset, modality, *flags = command[command.index("main.py") + 1 :]
-    assert (
-        command[:3] == ["torchrun", "--nproc_per_node", "8"]
-        and value_of(flags, "--module") == row.split("/")[0]
-    )
-    assert modality == modality_of(value_of(flags, "--output_dir"))
-    assert row.split("/")[0] not in T_IN_WEIGHTS or int(
-        value_of(flags, "--num_segments")
-    ) == segments_of(row)
+def test_the_number_of_processes_is_that_of_gpus():
+    (command,) = commands("tsm/sthv1_r50_8f.sh", "train", GPUS="2")
+    assert command[:3] == ["torchrun", "--nproc_per_node", "2"]
+
+
+def segments_of(script):
+    """T of a script, as its name gives it: 16 of ``k400_r50_16f_dense``."""
+    return int(re.search(r"_(\d+)f(?=[_.])", script)[1])
+
+
+def modality_of(script):
+    for modality in ("RGBDiff", "Flow"):
+        if modality.lower() in script:
+            return modality
+    return "RGB"
+
+
+@pytest.mark.parametrize("script", RECIPES)
+def test_training_arguments(script, lists, released, capsys):
+    data = read_script(ROOT / "scripts" / script)
+    dataset, modality, *flags = data.train
+    module = script.split("/")[0]
+    assert value_of(flags, "--module") == module
+    assert modality == modality_of(script)
+    if module in T_IN_WEIGHTS:
+        assert int(value_of(flags, "--num_segments")) == segments_of(script)
     batch = int(value_of(flags, "--batch-size"))
-    assert re.search(
-        rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]",
-        comment,
-    )
     assert int(value_of(flags, "--lr_batch")) == 8 * batch
-    stand_in = list(lists[modality == "Flow"])
+    lr = value_of(flags, "--lr")
+    note = rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {lr}\b"
+    assert re.search(note, comment_of(script))
+    own = [
+        *lists[modality == "Flow"],
+        "--train_list",
+        value_of(lists[modality == "Flow"], "--val_list"),
+    ]
+    own += ["--batch-size", "2"]  # the list is short
     if "--tune_from" in flags:  # a dry run reads it
-        stand_in += ["--tune_from", released(400, module="tsm", arch="resnet50")]
-    assert (
-        call(
-            "main",
-            dataset,
-            modality,
-            *flags,
-            *stand_in,
-            "--train_list",
-            value_of(stand_in, "--val_list"),
-            "--batch-size",
-            "2",
-        )
-        == 0
-    )  # the stand-in list is short
+        own += ["--tune_from", released(400, module="tsm", arch="resnet50")]
+    assert call("main", dataset, modality, *flags, *own, "--dry_run") == 0
     out = capsys.readouterr().out
     assert f"3 train videos, 3 val videos, {CLASSES[dataset]} classes; nothing was trained" in out
-    assert ("non-local" in out) == ("_nl_" in row) and ("--dense_sample" in flags) == (
-        "dense" in row
-    )
+    assert ("non-local" in out) == ("_nl_" in script)
+    assert ("--dense_sample" in flags) == ("dense" in script)
 
 
-def check_test(row, comment, command, lists, released, capsys):
-    script, dataset, *flags = command[1:]
-    module, modality = row.split("/")[0], value_of(flags, "--modality", "RGB")
-    folder = value_of(flags, "--output_dir")
-    assert (
-        modality == modality_of(folder)
-        and value_of(flags, "--weights") == f"{os.path.dirname(folder)}/best.pth"
-    )
+@pytest.mark.parametrize(
+    ("script", "mode"),
+    [(script, mode) for script in RECIPES for mode in read_script(ROOT / "scripts" / script).tests],
+)
+def test_test_arguments(script, mode, lists, released, capsys):
+    test = read_script(ROOT / "scripts" / script).tests[mode]
+    dataset, *flags = test.arguments
+    check_test(script, test.entry_point, dataset, flags, lists, released, capsys)
+
+
+def test_test_arguments_of_three_crops_of_an_ensemble(lists, released, capsys):
+    script = "tdn/sthv2_r101_8f16f_3crops.sh"
+    for _, file, dataset, *flags in commands(script, "--dry_run"):
+        assert file == "test_models_three_crops.py"
+        check_test(script, "test_models_three_crops", dataset, flags, lists, released, capsys)
+
+
+def check_test(script, entry_point, dataset, flags, lists, released, capsys):
+    module, modality = script.split("/")[0], value_of(flags, "--modality", "RGB")
+    assert modality == modality_of(script)
     weights = released(
         CLASSES[dataset],
-        segments_of(row) if module in T_IN_WEIGHTS else 8,
+        segments_of(script) if module in T_IN_WEIGHTS else 8,
         module=module,
         arch=value_of(flags, "--archs"),
         modality=modality,
-        non_local="_nl_" in row,
+        non_local="_nl_" in script,
     )
-    assert (
-        call(Path(script).stem, dataset, *flags, *lists[modality == "Flow"], "--weights", weights)
-        == 0
-    )
+    own = [*lists[modality == "Flow"], "--weights", weights, "--dry_run"]
+    assert call(entry_point, dataset, *flags, *own) == 0
     out = capsys.readouterr().out
     assert f"3/3 videos, {AVERAGE[module]}; nothing was scored" in out
     dense = "--dense_sample" in flags or value_of(flags, "--sample", "").startswith("dense")
-    assert dense == ("dense" in row)
-    if module != "tdn":  # whose comments put it in other words
-        assert protocol_in_words(out) in comment
+    assert dense == ("dense" in script)
+    if module != "tdn":  # TDN's comments use other words
+        assert protocol_in_words(out) in comment_of(script)
 
 
 def protocol_in_words(line):
@@ -237,71 +250,72 @@ def protocol_in_words(line):
     return f"{frames} frames x {clips} x {crops}, {size}"
 
 
-def test_thirty_views_are_put_together(stand_ins, tmp_path):
-    started = commands("tdn/k400_r50_8f.sh", stand_ins, tmp_path, "test")
-    assert [value_of(command, "--clips") for command in started[:-1]] == ["10"]
-    assert started[-1][1:6] == ["pkl_to_results.py", "--num_clips", "10", "--test_crops", "3"]
-
-
-def test_two_streams_are_put_together(stand_ins, tmp_path):
-    rgb, flow, fusion = commands("tsn/ucf101_rgb_flow.sh", stand_ins, tmp_path, SPLIT="3")
+def test_two_streams_are_put_together():
+    rgb, flow, fusion = commands("tsn/ucf101_rgb_flow.sh", SPLIT="3")
     folders = [value_of(command, "--output_dir") for command in (rgb, flow)]
     assert fusion == ["python", "pkl_to_results.py", *folders, "--score_weights", "1", "1.5"]
     assert value_of(rgb, "--val_list").endswith("ucf101_rgb_val_split_3.txt")
     assert value_of(flow, "--val_list").endswith("ucf101_flow_val_split_3.txt")
 
 
-def test_a_split_has_lists_and_a_folder_of_its_own(stand_ins, tmp_path):
-    for row in (
+def test_a_split_has_lists_and_a_folder_of_its_own():
+    for script in (
         "tsm/ucf101_r50_8f.sh",
         "tsn/ucf101_rgb.sh",
         "tsn/ucf101_flow.sh",
         "tsn/ucf101_rgbdiff.sh",
     ):
-        one, two = (
-            commands(row, stand_ins, tmp_path, "train", **env)[0] for env in ({}, {"SPLIT": "2"})
-        )
+        one, two = (commands(script, "train", **env)[0] for env in ({}, {"SPLIT": "2"}))
         assert [re.sub("split(_?)1", r"split\g<1>2", arg) for arg in one] == two
         assert [one[i - 1] for i in range(len(one)) if one[i] != two[i]] == [
             "--train_list",
             "--val_list",
             "--output_dir",
         ]
-        run = run_script(row, "train", SPLIT="4")
+        run = run_script(script, "train", SPLIT="4")
         assert run.returncode == 2 and "SPLIT=4 is not 1, 2 or 3" in run.stderr
 
 
-def test_the_weights_of_bn_inception_are_named_in_the_environment(stand_ins, tmp_path):
-    (command,) = commands(
-        "tsn/ucf101_rgb.sh", stand_ins, tmp_path, "train", PRETRAIN="my weights.pth"
-    )
+def test_the_weights_of_bn_inception_are_named_in_the_environment():
+    (command,) = commands("tsn/ucf101_rgb.sh", "train", PRETRAIN="my weights.pth")
     assert value_of(command, "--pretrain") == "my weights.pth"
 
 
-@pytest.mark.parametrize("row", WITH_MODES)
-def test_an_unknown_mode_is_refused(row):
-    run = run_script(row, "tset")
-    assert run.returncode == 2 and f"tset is not one of {', '.join(modes_of(row))}" in run.stderr
+@pytest.mark.parametrize("args", [[], ["tset"], ["--lr", "1"]])
+@pytest.mark.parametrize(
+    ("script", "modes"),
+    [("tsm/sthv1_r50_8f.sh", "train, test or test1"), ("tam/sthv1_r50_8f.sh", "train or test")],
+)
+def test_an_unknown_mode_is_refused(script, modes, args):
+    run = run_script(script, *args)
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert f"{script} {modes} [flags]" in line
 
 
-@pytest.mark.parametrize("row", ["tdn/sthv1_r50_8f.sh", "tdn/k400_r101_16f.sh"])
+def test_test1_is_refused_where_there_is_none():
+    run = run_script("tam/sthv1_r50_8f.sh", "test1")
+    assert run.returncode == 2 and "train or test [flags]" in run.stderr
+
+
+@pytest.mark.parametrize("script", ["tdn/sthv1_r50_8f.sh", "tdn/k400_r101_16f.sh"])
 @pytest.mark.parametrize("form", [["--output_dir", "my scores"], ["--output_dir=my scores"]])
-def test_results_are_read_from_the_folder_of_the_test(row, form, stand_ins, tmp_path):
-    scored, printed = commands(row, stand_ins, tmp_path, "test", "--weights", "other.pth", *form)
+def test_results_are_read_from_the_folder_of_the_test(script, form):
+    scored, printed = commands(script, "test", "--weights", "other.pth", *form)
     assert scored[-len(form) :] == form
     assert value_of(printed, "--output_dir") == "my scores"
 
 
 @pytest.mark.parametrize(
-    ("row", "names"),
+    ("script", "names"),
     [
         ("tdn/sthv2_r50_8f16f.sh", ["8f", "16f"]),
         ("tdn/sthv2_r101_8f16f_3crops.sh", ["8f", "16f"]),
         ("tsn/ucf101_rgb_flow.sh", ["rgb", "flow"]),
     ],
 )
-def test_an_ensemble_has_a_folder_for_each_network(row, names, stand_ins, tmp_path):
-    started = commands(row, stand_ins, tmp_path, "--output_dir", "scores here")
+def test_an_ensemble_has_a_folder_for_each_network(script, names):
+    started = commands(script, "--output_dir", "scores here")
     folders = [f"scores here/{name}" for name in names]
     scored = [command for command in started if "pkl_to_results.py" not in command]
     last_folders = []
@@ -310,7 +324,7 @@ def test_an_ensemble_has_a_folder_for_each_network(row, names, stand_ins, tmp_pa
         last_folders.append(command[positions[-1] + 1])  # argparse takes the last one
     assert last_folders == folders
     assert set(folders) <= set(started[-1])
-    run = run_script(row, "--weights", "one.pth", PATH=f"{stand_ins}:{os.environ['PATH']}")
+    run = run_script(script, "--weights", "one.pth")
     assert run.returncode == 2 and "--weights" in run.stderr
 
 
@@ -318,11 +332,11 @@ def test_without_torchrun_there_is_one_line(tmp_path):
     for name in ("bash", "dirname"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     (tmp_path / "scripts" / "tsn").mkdir(parents=True)
-    row = "tsn/k400_r50_8f.sh"
-    for name in (row, "recipe.sh"):
+    script = "tsn/k400_r50_8f.sh"
+    for name in (script, "recipe.sh"):
         (tmp_path / "scripts" / name).write_text((ROOT / "scripts" / name).read_text())
     run = subprocess.run(
-        ["bash", tmp_path / "scripts" / row, "train"],
+        ["bash", tmp_path / "scripts" / script, "train"],
         env={"PATH": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -70,9 +70,9 @@ def test_each_task_is_a_rank(batch):
     ]
 
 
-def test_a_run_that_saved_itself_goes_back_into_the_queue(batch):
+def test_a_job_that_saved_itself_is_requeued(batch):
     assert batch("something", code=75).stdout.splitlines()[-2:] == [
-        "stopped and saved: back into the queue",
+        "stopped and saved; requeueing the job",
         "requeued 41234",
     ]
     failed = batch("something", code=2)

@@ -3,8 +3,8 @@
     python tools/doctor.py runs/tsm_sthv1_r50_8f
     python tools/doctor.py runs/mine --recipe scripts/tdn/sthv1_r50_8f.sh
 
-Of a run its args.json, log.jsonl and scores*/scores.json are read. A recipe is the script of a row, run with stand-ins for
-python and torchrun so that nothing is trained; without --recipe it is the one row of this data set and network.
+Of a run its args.json, log.jsonl and scores*/scores.json are read. A recipe is a script of scripts/, which is read
+and not run; without --recipe it is the one script with the dataset and network of the run.
 Exit status: 0 if nothing differs that matters, 1 if something does, 2 for an error.
 """
 

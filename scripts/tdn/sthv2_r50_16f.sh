@@ -1,29 +1,13 @@
 #!/usr/bin/env bash
 # TDN-ResNet50, 16 frames, Something-Something V2.
-# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (the recipe that is published for ResNet-50 with 8 frames).
-#   On G GPUs set GPUS=G and --accumulate 8/G, or --scale_lr; where memory is short halve --batch-size, double --accumulate.
+# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (published for ResNet-50 with 8
+#   frames).
 # Expected: Prec@1 65.3 % with 16 frames x 1 crop x 1 clip, 224 (TDN's README).
-#   bash scripts/tdn/sthv2_r50_16f.sh train [flags of main.py]
-#   bash scripts/tdn/sthv2_r50_16f.sh test [flags of the test front, such as --weights released.pth.tar]
-set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
-run=runs/tdn_sthv2_r50_16f
-mode=${1:?train or test}
-shift
-case $mode in
-train)
-    torchrun --nproc_per_node "${GPUS:-8}" main.py somethingv2 RGB --module tdn --arch resnet50 --num_segments 16 \
-        --lr 0.01 --lr_batch 64 --lr_scheduler step --lr_steps 30 45 55 --epochs 60 --batch-size 8 --wd 5e-4 --gd 20 \
-        --dropout 0.5 --npb -j 4 --output_dir $run --resume auto "$@"
-    ;;
-test)
-    python test_models_center_crop.py somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16 \
-        --test_crops 1 --output_dir $run/scores "$@"
-    [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 \
-        --output_dir "$(output_dir $run/scores "$@")"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
-    ;;
-esac
+train=(somethingv2 RGB --module tdn --arch resnet50 --num_segments 16 --lr 0.01 --lr_batch 64
+    --lr_scheduler step --lr_steps 30 45 55 --epochs 60 --batch-size 8 --wd 5e-4 --gd 20
+    --dropout 0.5 --npb)
+test=(center_crop somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16
+    --test_crops 1)
+results=(--num_clips 1 --test_crops 1)
+run_recipe "$@"

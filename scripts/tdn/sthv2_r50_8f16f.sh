@@ -1,15 +1,9 @@
 #!/usr/bin/env bash
 # TDN-ResNet50, 8 + 16 frames, Something-Something V2: the mean of two models' class probabilities.
 # No number is published in TDN's README for this row.
-# Nothing to train: it wants the checkpoints of the 8- and 16-frame rows (effective batches are given there).
-#   bash scripts/tdn/sthv2_r50_8f16f.sh [flags of the test front]
-set -euo pipefail
+# Nothing to train: tests the networks of the 8- and 16-frame scripts (effective batch: see there).
 source "$(dirname "$0")/../recipe.sh"
-refuse_weights "$@"
-for frames in 8f 16f; do
-    bash scripts/tdn/sthv2_r50_$frames.sh test "$@" \
-        --output_dir "$(member_dir runs/tdn_sthv2_r50_$frames/scores $frames "$@")"
-done
-[[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 --multi_segments \
-    --output_dir "$(member_dir runs/tdn_sthv2_r50_8f/scores 8f "$@")" \
-    --output_dir1 "$(member_dir runs/tdn_sthv2_r50_16f/scores 16f "$@")"
+networks=(8f:tdn/sthv2_r50_8f 16f:tdn/sthv2_r50_16f)
+test_networks "$@"
+python pkl_to_results.py --num_clips 1 --test_crops 1 --multi_segments \
+    --output_dir "${folders[0]}" --output_dir1 "${folders[1]}"

@@ -1,33 +1,15 @@
 #!/usr/bin/env bash
 # TSM-ResNet101, 8 frames, Something-Something V1.
-# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (the recipe that is published for ResNet-50 with 8 frames).
-#   On G GPUs set GPUS=G and --accumulate 8/G, or --scale_lr; where memory is short halve --batch-size, double --accumulate.
-# Expected: Prec@1 48.7 % with 8 frames x 2 clips x 3 crops, 256, and 46.9 % with 8 frames x 1 clip x 1 crop, 224 (TSM's
-#   README).
-#   bash scripts/tsm/sthv1_r101_8f.sh train [flags of main.py]
-#   bash scripts/tsm/sthv1_r101_8f.sh test [flags of the test front, such as --weights FILE] full resolution, 2 clips
-#   bash scripts/tsm/sthv1_r101_8f.sh test1 [...] one center crop
-set -euo pipefail
+# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (published for ResNet-50 with 8
+#   frames).
+# Expected: Prec@1 48.7 % with 8 frames x 2 clips x 3 crops, 256, and 46.9 % with 8 frames x 1
+#   clip x 1 crop, 224 (TSM's README).
 source "$(dirname "$0")/../recipe.sh"
-run=runs/tsm_sthv1_r101_8f
-mode=${1:?train, test or test1}
-shift
-case $mode in
-train)
-    torchrun --nproc_per_node "${GPUS:-8}" main.py something RGB --module tsm --shift_div 8 --shift_place blockres \
-        --arch resnet101 --num_segments 8 --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 20 40 --epochs 50 \
-        --batch-size 8 --wd 5e-4 --gd 20 --dropout 0.5 --npb --flip none -j 4 --output_dir $run --resume auto "$@"
-    ;;
-test)
-    python test_models_three_crops.py something --archs resnet101 --weights $run/best.pth --test_segments 8 --test_crops 3 \
-        --full_res --twice_sample --output_dir $run/scores "$@"
-    ;;
-test1)
-    python test_models_center_crop.py something --archs resnet101 --weights $run/best.pth --test_segments 8 --test_crops 1 \
-        --test_sampling center --output_dir $run/scores1 "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test, test1" >&2
-    exit 2
-    ;;
-esac
+train=(something RGB --module tsm --shift_div 8 --shift_place blockres --arch resnet101
+    --num_segments 8 --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 20 40 --epochs 50
+    --batch-size 8 --wd 5e-4 --gd 20 --dropout 0.5 --npb --flip none)
+test=(three_crops something --archs resnet101 --weights $run/best.pth --test_segments 8
+    --test_crops 3 --full_res --twice_sample)
+test1=(center_crop something --archs resnet101 --weights $run/best.pth --test_segments 8
+    --test_crops 1 --test_sampling center)
+run_recipe "$@"

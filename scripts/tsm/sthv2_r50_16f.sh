@@ -1,33 +1,15 @@
 #!/usr/bin/env bash
 # TSM-ResNet50, 16 frames, Something-Something V2.
-# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (the recipe that is published for ResNet-50 with 8 frames).
-#   On G GPUs set GPUS=G and --accumulate 8/G, or --scale_lr; where memory is short halve --batch-size, double --accumulate.
-# Expected: Prec@1 63.1 % with 16 frames x 2 clips x 3 crops, 256 (TSM's README). No number is published for 16 frames x 1
-#   clip x 1 crop, 224.
-#   bash scripts/tsm/sthv2_r50_16f.sh train [flags of main.py]
-#   bash scripts/tsm/sthv2_r50_16f.sh test [flags of the test front, such as --weights FILE] full resolution, 2 clips
-#   bash scripts/tsm/sthv2_r50_16f.sh test1 [...] one center crop
-set -euo pipefail
+# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (published for ResNet-50 with 8
+#   frames).
+# Expected: Prec@1 63.1 % with 16 frames x 2 clips x 3 crops, 256 (TSM's README). No number is
+#   published for 16 frames x 1 clip x 1 crop, 224.
 source "$(dirname "$0")/../recipe.sh"
-run=runs/tsm_sthv2_r50_16f
-mode=${1:?train, test or test1}
-shift
-case $mode in
-train)
-    torchrun --nproc_per_node "${GPUS:-8}" main.py somethingv2 RGB --module tsm --shift_div 8 --shift_place blockres \
-        --arch resnet50 --num_segments 16 --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 20 40 --epochs 50 \
-        --batch-size 8 --wd 5e-4 --gd 20 --dropout 0.5 --npb --flip none -j 4 --output_dir $run --resume auto "$@"
-    ;;
-test)
-    python test_models_three_crops.py somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16 --test_crops 3 \
-        --full_res --twice_sample --output_dir $run/scores "$@"
-    ;;
-test1)
-    python test_models_center_crop.py somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16 --test_crops 1 \
-        --test_sampling center --output_dir $run/scores1 "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test, test1" >&2
-    exit 2
-    ;;
-esac
+train=(somethingv2 RGB --module tsm --shift_div 8 --shift_place blockres --arch resnet50
+    --num_segments 16 --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 20 40 --epochs 50
+    --batch-size 8 --wd 5e-4 --gd 20 --dropout 0.5 --npb --flip none)
+test=(three_crops somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16
+    --test_crops 3 --full_res --twice_sample)
+test1=(center_crop somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16
+    --test_crops 1 --test_sampling center)
+run_recipe "$@"

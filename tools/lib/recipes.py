@@ -1,5 +1,4 @@
-"""The two sides of ``doctor.py``: the recipe of a row, as its script tells it, and a run, as its folder tells it. A script is
-run in each of its modes with stand-ins for python and torchrun, which write down what they were given: nothing is started."""
+"""The two sides of ``doctor.py``: the recipe that a script of ``scripts/`` holds, and a run that a folder holds."""
 
 import contextlib
 import io
@@ -7,12 +6,11 @@ import json
 import math
 import os
 import re
-import subprocess
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lib.recipe_scripts import SCRIPTS, read_script, recipe_scripts
 from ops.cli.test_args import testing_arguments
 from ops.cli.train_args import training_arguments
 from ops.data.datasets import choose_flip, dataset_name, load_class_names, resolve
@@ -26,12 +24,6 @@ from ops.utils.errors import UserError
 from ops.utils.files import read_regular
 from ops.utils.text import printable
 
-ROWS = Path(__file__).resolve().parents[2] / "scripts"
-STAND_INS = ("python", "python3", "torchrun", "srun", "sbatch")
-RECORDER = '#!/usr/bin/env bash\nprintf "%s\\0" $# "$@" >>"$RECORD"\n'
-ROW = re.compile(r'main\.py.*"\$@"', re.S)  # a script that starts main.py and passes flags on to it
-SECONDS = 60  # that a script may take to start nothing
-EXAMPLE = "give one such as scripts/tdn/sthv1_r50_8f.sh"
 UNKNOWN = "unknown"  # a value that was not written down, or whose file is not here
 SAME_ROW = (
     "dataset",
@@ -60,7 +52,7 @@ class Rate(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """options: those of main.py, ``settled``; tests: for each mode of the script that tests, a protocol with keys of
+    """options: those of main.py, ``settled``; tests: for "test" and "test1", a protocol with keys of
     ``scores.json``, and ``clips`` as a number; expected: what the comment says of the result, None without."""
 
     script: str
@@ -166,22 +158,17 @@ def _rows(path):
 
 
 def read_recipe(script: str | Path) -> Recipe:
-    """The recipe of a script. Raises UserError if it trains nothing, or if main.py or a test front would refuse its flags."""
-    commands = [(mode, command) for mode, several in started(script).items() for command in several]
-    training = next((command for _, command in commands if "main.py" in command), None)
-    if training is None:
-        raise UserError(f"{script}: starts no main.py; {EXAMPLE}")
-    place = training.index("main.py")
-    args = _parse(script, lambda: training_arguments("main.py", training[place + 1 :]))
-    processes = math.prod(
-        map(
-            int,
-            re.findall(r"--n(?:proc[-_]per[-_]node|nodes)[= ](\d+)", " ".join(training[:place])),
-        )
-    )
-    options, sampling = {**vars(args), "dataset": dataset_name(args.dataset)}, "center"
-    with contextlib.suppress(UserError):  # the files of a data set of one's own may be elsewhere
-        data = resolve(
+    """The recipe of a script.
+
+    Raises:
+        UserError: the script holds no training, or main.py or a test script would refuse its flags.
+    """
+    data = read_script(script)
+    args = _parse(script, lambda: training_arguments("main.py", data.train))
+    options = {**vars(args), "dataset": dataset_name(args.dataset)}
+    sampling = "center"
+    with contextlib.suppress(UserError):  # the files of a custom dataset may be elsewhere
+        dataset = resolve(
             args.dataset,
             args.modality,
             train_list=args.train_list,
@@ -191,86 +178,14 @@ def read_recipe(script: str | Path) -> Recipe:
             image_tmpl=args.image_tmpl,
         )
         flips = MODULES[options["module"]].flips
-        options["flip"], _ = choose_flip(data, options["flip"], options["module"], flips)
-        sampling, options["num_classes"] = data.test_sampling, data.num_class
-        options["class_names_sha256"] = digest(load_class_names(data))
-    tests = {}
-    for mode, command in commands:
-        front = next((word for word in command if word.startswith("test_models")), None)
-        if front:
-            tests.setdefault(
-                mode,
-                _protocol(script, front, command[command.index(front) + 1 :], options, sampling),
-            )
-    found = re.search(
-        r"^# (?:Expected: )?((?:Prec@1|No number).*(?:\n#   (?!SPLIT=|bash ).*)*)",
-        _text(script),
-        re.M,
-    )
-    return Recipe(
-        str(script), settled(options, processes), tests, found and re.sub(r"\n#\s*", " ", found[1])
-    )
-
-
-def _text(script):
-    try:
-        return read_regular(script).decode()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "not text"
-        raise UserError(f"{script}: cannot be read as a script ({why}); {EXAMPLE}") from None
-
-
-def started(script: str | Path) -> dict[str, list[list[str]]]:
-    """What a script would start in each of its modes, the branches of its ``case`` ("" where it has none): the arguments of
-    python or torchrun. Raises UserError for what is no script of a row, and for one that fails."""
-    if not ROW.search(_text(script)):
-        raise UserError(
-            f'{script}: is no script that starts main.py and passes "$@" on to it; {EXAMPLE}'
-        )
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _started(script, folder)
-    except (OSError, subprocess.TimeoutExpired) as error:  # a full disk, no bash
-        reason = getattr(error, "strerror", None) or f"no end within {SECONDS} s"
-        raise UserError(
-            f"{script}: cannot be tried out ({reason}); mend that, or {EXAMPLE}"
-        ) from None
-
-
-def _started(script, folder):
-    functions, record, commands = Path(folder) / "functions.sh", Path(folder) / "record", {}
-    for name in STAND_INS:
-        (Path(folder) / name).write_text(RECORDER)
-        (Path(folder) / name).chmod(0o755)
-    # Functions as well: a script may put another folder first on PATH.
-    functions.write_text(
-        "".join(f'{name}() {{ "${{RECORD%record}}{name}" "$@"; }}\n' for name in STAND_INS)
-    )
-    env = {
-        name: value for name, value in os.environ.items() if name != "GPUS"
-    }  # the recipe has a number of its own
-    env |= {
-        "PATH": f"{folder}{os.pathsep}{env.get('PATH', os.defpath)}",
-        "BASH_ENV": str(functions),
-        "RECORD": str(record),
+        options["flip"], _ = choose_flip(dataset, options["flip"], options["module"], flips)
+        sampling = dataset.test_sampling
+        options["num_classes"] = dataset.num_class
+        options["class_names_sha256"] = digest(load_class_names(dataset))
+    tests = {
+        mode: _protocol(script, command, options, sampling) for mode, command in data.tests.items()
     }
-    for mode in re.findall(r"^\s*(\w+)\)\s*$", _text(script), re.M) or [""]:
-        record.write_bytes(b"")
-        run = subprocess.run(
-            ["bash", os.path.abspath(script), *filter(None, [mode]), "--dry_run"],
-            env=env,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            errors="replace",
-            timeout=SECONDS,
-        )
-        if run.returncode:
-            said = (run.stderr.strip() or f"exit status {run.returncode}").splitlines()[-1]
-            raise UserError(f"{script}: fails ({said}); correct it, or {EXAMPLE}")
-        fields = iter(record.read_text("utf-8", errors="replace").split("\0")[:-1])
-        commands[mode] = [[next(fields) for _ in range(int(number))] for number in fields]
-    return commands
+    return Recipe(str(script), settled(options, data.processes), tests, data.expected)
 
 
 def _parse(script, parse: Callable[[], Any]):
@@ -287,10 +202,11 @@ def _parse(script, parse: Callable[[], Any]):
         ) from None
 
 
-def _protocol(script, front, flags, options, sampling):
-    """The protocol of a test command: what ``ops.testing.test`` makes of its flags and the network that was trained."""
+def _protocol(script, command, options, sampling):
+    """The protocol of a test command: what ``ops.testing.test`` makes of its flags and the network."""
     row, size = MODULES[options["module"]], options["input_size"]
-    args = _parse(script, lambda: testing_arguments(front, 3 if "three" in front else 1, flags))
+    crops = 3 if "three" in command.entry_point else 1
+    args = _parse(script, lambda: testing_arguments(command.entry_point, crops, command.arguments))
     sampling = (
         args.test_sampling[0]
         if args.test_sampling
@@ -336,11 +252,7 @@ def reached(recipe: Recipe, run: Run) -> str:
 def find_recipe(options: Mapping[str, Any]) -> Recipe:
     """The one row script of the network and data of a run; non-local blocks and a checkpoint to start from decide between
     several. Raises UserError, naming the nearest, if that is none or several."""
-    recipes = [
-        read_recipe(os.path.relpath(script))
-        for script in sorted(ROWS.glob("*/*.sh"))
-        if ROW.search(_text(script))
-    ]
+    recipes = [read_recipe(os.path.relpath(script)) for script in recipe_scripts(SCRIPTS)]
 
     def differing(recipe):
         torn = [
