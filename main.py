@@ -27,7 +27,7 @@ from ops.training import loop
 from ops.training.logger import RunLog
 from ops.training.mixup import mixer
 from ops.training.optim import describe_schedule, learning_rate, parameter_groups, rate_for
-from ops.training.run_dir import check_unused, newest
+from ops.training.run_dir import LAST, check_unused, newest
 from ops.training.run_metadata import digest, write_settings
 from ops.training.sync_batchnorm import synchronise
 from ops.utils.errors import UserError, run_front
@@ -175,8 +175,10 @@ def check_folder(args, folder):
     """Refuse an output folder whose training this run would replace without being asked to."""
     if args.overwrite or args.resume == "auto":
         return
-    if args.resume and Path(args.resume).resolve().parent == folder.resolve():
-        return  # continues the training of this very folder
+    if args.resume:
+        source = Path(args.resume).resolve()
+        if folder.resolve() in (source, source.parent):
+            return  # continues the training of this very folder
     check_unused(folder)
 
 
@@ -191,16 +193,24 @@ def find_checkpoint(args, world):
         (path or None, a line for each damaged checkpoint that was passed over).
 
     Raises:
-        UserError: a file that does not exist, or a folder whose checkpoints are all damaged.
+        UserError: a file or folder that does not exist, a folder without checkpoints (but for
+            ``auto``, which then starts anew), or one whose checkpoints are all damaged.
     """
-    if args.resume and args.resume != "auto":
-        if not Path(args.resume).is_file():
-            raise UserError(f"--resume {args.resume}: no such checkpoint file")
-        return args.resume, []
-    found = (None, [])
-    if args.resume and world.is_main:
-        found = newest(args.output_dir)
-    return distributed.from_main(found)
+    if not args.resume:
+        return None, []
+    is_auto = args.resume == "auto"
+    source = Path(args.output_dir if is_auto else args.resume)
+    if not is_auto and not source.is_dir():
+        if not source.is_file():
+            raise UserError(f"--resume {source}: no such checkpoint file")
+        return source, []
+    found = newest(source) if world.is_main else None
+    checkpoint, damaged = distributed.from_main(found)
+    if checkpoint is None and not is_auto:
+        raise UserError(
+            f"--resume {source}: a folder without {LAST}; give a checkpoint or a run's folder"
+        )
+    return checkpoint, damaged
 
 
 def make_network(args, data, names, world, *, replaced):

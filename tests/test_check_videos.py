@@ -629,6 +629,12 @@ def test_real_videos(tmp_path, real_videos, capsys):
     ]
 
 
+def test_clean_keeps_a_blank_line_apart_from_the_line_end_before_it(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"good.mp4 0\rgone.mp4 0\n\nshort.mp4 1\n")
+    check_videos.write_clean(tmp_path / "clean.txt", tmp_path / "list.txt", {2})
+    assert (tmp_path / "clean.txt").read_bytes() == b"good.mp4 0\r\rshort.mp4 1\n"
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(

@@ -315,6 +315,19 @@ def test_a_checkpoint_of_another_folder_does_not_overwrite(data, tmp_path, capsy
     assert run(data, tmp_path / "c", *resumed) == 0
 
 
+def test_resume_takes_the_folder_of_a_run(data, tmp_path, capsys):
+    source = tmp_path / "a"
+    assert run(data, source, "--epochs", 1) == 0
+    assert run(data, tmp_path / "b", "--resume", source) == 0
+    assert f"resumed {source / 'last.pth'}" in (tmp_path / "b" / "log.txt").read_text()
+    assert run(data, source, "--resume", source) == 0  # the training of this very folder
+    assert run(data, tmp_path / "c", "-e", "--resume", source) == 0
+    (tmp_path / "empty").mkdir()
+    new = ["main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "d"]
+    for absent in ("empty", "gone"):
+        assert str(tmp_path / absent) in refused(capsys, *new, "--resume", tmp_path / absent)
+
+
 def test_the_total_batch_may_be_split_otherwise_at_the_start_of_an_epoch(data, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(data, out, "--epochs", 1) == 0

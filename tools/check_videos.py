@@ -412,10 +412,25 @@ def csv_row(problem: Problem) -> tuple[int | str, str, str, str]:
 
 
 def write_clean(path: str, list_path: str, bad: set[int]) -> None:
-    """Copy a list byte for byte but for its lines ``bad``, counted from 1. Raises UserError if no video would be left."""
+    """Copy a list without some of its lines, and the others byte for byte.
+
+    Args:
+        path: file to write.
+        list_path: the list.
+        bad: numbers of the lines to leave out, from 1.
+
+    Raises:
+        UserError: no video would be left, or the file cannot be written.
+    """
     with open(list_path, "rb") as file:
         lines = file.read().splitlines(keepends=True)
-    kept = [line for number, line in enumerate(lines, 1) if number not in bad]
+    kept: list[bytes] = []
+    for number, line in enumerate(lines, 1):
+        if number in bad:
+            continue
+        if line == b"\n" and kept and kept[-1].endswith(b"\r"):
+            line = b"\r"  # "\r" and "\n", brought together, would be one line end
+        kept.append(line)
     if not b"".join(kept).strip():
         raise UserError(f"{list_path}: every video has a problem; {path} is not written")
     with written(path, "wb") as file:

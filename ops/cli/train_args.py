@@ -436,7 +436,8 @@ def training_parser(description):
         const="auto",
         type=legacy.resume_source,
         metavar="WHAT",
-        help="auto (the last checkpoint of output_dir, if any; so is --resume alone) or a file",
+        help="auto (the last checkpoint of output_dir, if any; so is --resume alone), a checkpoint, "
+        "or the folder of a run (its last checkpoint)",
     )
     group.add_argument(
         "--overwrite",
