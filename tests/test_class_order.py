@@ -1,6 +1,11 @@
 import pytest
+import torch
+from small_models import small
 
-from ops.checkpoints.class_order import order_warning
+from ops.checkpoints import tune
+from ops.checkpoints.class_order import class_names_of, order_warning
+from ops.checkpoints.identify import WeightFile
+from ops.checkpoints.manifest import read_manifest
 from ops.data.class_names import read_class_names
 from ops.data.label_orders import FOLDER
 
@@ -46,3 +51,61 @@ def test_no_warning_where_nothing_is_known():
     assert order_warning("w.pth", "mmaction2", "mine", official, "c.txt") is None
     spelled = [name.replace(" ", "_").upper() for name in names_of("kinetics400.txt")]
     assert order_warning("w.pth", "tsm", "kinetics", spelled, "c.txt") is None
+
+
+def published_something(*, recorded):
+    """Weights of MMAction2 for Something-Something V1, whose classes have the official order."""
+    torch.manual_seed(0)
+    model = small("tsm", num_class=174)
+    entry = next(
+        entry
+        for entry in read_manifest()
+        if entry["layout"] == "mmaction2" and entry["dataset"] == "something"
+    )
+    return WeightFile(
+        "w.pth",
+        "mmaction2",
+        model.state_dict(),
+        model.spec,
+        None,
+        "something",
+        published=entry if recorded else None,
+    )
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("names_file", ["something_official.txt", "something_sorted.txt"])
+def test_rows_of_a_published_head_follow_the_class_names(recorded, names_file):
+    file = published_something(recorded=recorded)
+    official = names_of("something_official.txt")
+    assert class_names_of(file) == official
+    names = names_of(names_file)
+    model = small("tsm", num_class=174)
+    _, head_kept = tune(model, file, dataset="something", class_names=names)
+    assert head_kept
+    rows = [official.index(name) for name in names]
+    assert torch.equal(model.head.weight, file.state["head.weight"][rows])
+    assert torch.equal(model.head.bias, file.state["head.bias"][rows])
+
+
+def test_other_spellings_of_published_names_are_the_same_classes():
+    file = published_something(recorded=True)
+    names = [name.upper().replace(" ", "_") for name in names_of("something_sorted.txt")]
+    model = small("tsm", num_class=174)
+    assert tune(model, file, dataset="mine", class_names=names).head_kept
+
+
+def test_a_published_head_of_unknown_order_is_not_taken_over():
+    """Without class names it is not known which of the two orders the lists have."""
+    model = small("tsm", num_class=174)
+    file = published_something(recorded=True)
+    report, head_kept = tune(model, file, dataset="something", class_names=None)
+    assert not head_kept and "--class_names" in report
+
+
+def test_a_recorded_order_decides_whatever_the_dataset_is_called():
+    entry = published_something(recorded=True).published
+    names = names_of("something_sorted.txt")
+    assert order_warning("w.pth", "mmaction2", "mine", names, "c.txt") is None
+    warning = order_warning("w.pth", "mmaction2", "mine", names, "c.txt", entry)
+    assert "something_official.txt" in warning

@@ -6,13 +6,55 @@ labels.
 
 from pathlib import Path
 
+from ops.checkpoints.identify import WeightFile
 from ops.checkpoints.manifest import read_manifest
+from ops.data.class_names import read_class_names
 from ops.data.datasets import KNOWN
 from ops.data.label_orders import FOLDER, LABEL_ORDERS, moved_labels, same_classes
 
 
+def class_names_of(file: WeightFile) -> list[str] | None:
+    """The class names of a weight file in label order.
+
+    Args:
+        file: as ``ops.checkpoints.identify.read_weights`` returns it.
+
+    Returns:
+        The names that the file contains. For a published file, whose entry in the manifest or whose
+        dataset is known, the names in the order of its authors. None where the order is not known.
+    """
+    if file.class_names:
+        return file.class_names
+    if file.published:
+        entries = [file.published]
+    else:
+        entries = [
+            entry
+            for entry in _entries(file.layout, file.spec["num_class"])
+            if entry["dataset"] == file.dataset
+        ]
+    orders = {entry["class_names"] for entry in entries}
+    if len(orders) != 1:
+        return None
+    return read_class_names(FOLDER / orders.pop())
+
+
+def _entries(layout: str, num_class: int) -> list[dict]:
+    """The entries of the manifest with this layout and number of classes."""
+    return [
+        entry
+        for entry in read_manifest()
+        if entry["layout"] == layout and entry["num_class"] == num_class
+    ]
+
+
 def order_warning(
-    weights: str, layout: str, dataset: str, names: list[str] | None, names_file: str | None
+    weights: str,
+    layout: str,
+    dataset: str,
+    names: list[str] | None,
+    names_file: str | None,
+    published: dict | None = None,
 ) -> str | None:
     """A warning where published weights and a list number the same classes in different orders.
 
@@ -22,6 +64,7 @@ def order_warning(
         dataset: name of the dataset that is tested on.
         names: its class names in label order, or None where there are none.
         names_file: where these are.
+        published: the entry of the manifest that the weight file is known to be, or None.
 
     Returns:
         One line, or None: nothing is published in this layout, or the names are in the order of the
@@ -29,14 +72,7 @@ def order_warning(
     """
     if names is None:
         return None
-    entries = [
-        entry
-        for entry in read_manifest()
-        if entry["layout"] == layout and entry["num_class"] == len(names)
-    ]
-    entries = [entry for entry in entries if entry["file"] == Path(weights).name] or [
-        entry for entry in entries if entry["dataset"] == dataset or dataset not in KNOWN
-    ]
+    entries = _published_as(weights, layout, dataset, len(names), published)
     files = list(dict.fromkeys(entry["class_names"] for entry in entries))
     moved = {file: moved_labels(file, names) for file in files if same_classes(file, names)}
     if not moved or 0 in moved.values():
@@ -47,6 +83,19 @@ def order_warning(
         f"but {names_file} has another order ({count} of {len(names)} labels differ), so that scores "
         f"would be at chance; {_fix(dataset, file)}"
     )
+
+
+def _published_as(
+    weights: str, layout: str, dataset: str, num_class: int, published: dict | None
+) -> list[dict]:
+    """The entries of the manifest that a weight file may be."""
+    if published:
+        return [published]
+    entries = _entries(layout, num_class)
+    named = [entry for entry in entries if entry["file"] == Path(weights).name]
+    if named:
+        return named
+    return [entry for entry in entries if entry["dataset"] == dataset or dataset not in KNOWN]
 
 
 def _fix(dataset: str, file: str) -> str:

@@ -11,8 +11,10 @@ import torch
 
 from ops.backbones import spread_channels
 from ops.backbones.resnet import ResNet
+from ops.checkpoints.class_order import class_names_of
 from ops.checkpoints.identify import WeightFile, read_weights
 from ops.checkpoints.layouts import LAYOUTS, from_ours, layout_name
+from ops.data.label_orders import LABEL_ORDERS, plain_name
 from ops.models import TSN
 from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
 from ops.utils.errors import UserError
@@ -206,10 +208,10 @@ class Tuned(NamedTuple):
 def tune(model, source, *, dataset, class_names, weights_key=None, dry_run=False):
     """Fill a model, in place, from a checkpoint of another task or another temporal module, for fine-tuning.
 
-    The head is taken over if the file's classes are known to be the model's: their names, or where one side has none the
-    name of the dataset. Of other classes, the rows whose names both sides have are taken over. A first conv of another
-    modality starts from the mean over its channels. What only one of the two has, or has in another shape, may belong to
-    a temporal module or a non-local block: it stays new, or is not used.
+    The head is taken over if the file's classes are known to be the model's: by their names (of a published file, those of
+    its authors), or where one side has none by the name of the dataset. Of other classes, the rows whose names both sides
+    have are taken over. A first conv of another modality starts from the mean over its channels. What only one of the two
+    has, or has in another shape, may belong to a temporal module or a non-local block: it stays new, or is not used.
 
     Args:
         model: a TSN; for a dry run it may be on the meta device.
@@ -225,7 +227,7 @@ def tune(model, source, *, dataset, class_names, weights_key=None, dry_run=False
     Raises:
         UserError: the file cannot be used, or its backbone is another one.
     """
-    file = read_weights(source, weights_key)
+    file = source if isinstance(source, WeightFile) else read_weights(source, weights_key)
     own = model.state_dict()
     # A temporal module of another T, as TAM has it in its shapes, starts anew.
     state = {
@@ -292,17 +294,11 @@ def _tuned_head(model, file, dataset, class_names):
         value.shape[1:] == own[key].shape[1:] for key, value in parameters.items()
     )
     of_file, classes = file.spec["num_class"], model.num_class
-    named = bool(file.class_names and class_names)
-    pairs = []
-    if fits and named:
-        pairs = _same_names(file.class_names, list(class_names))
-    elif fits and file.dataset == dataset and of_file == classes:
-        pairs = [(label, label) for label in range(classes)]
+    pairs, reason = _label_pairs(file, dataset, class_names, classes) if fits else ([], "")
     if not pairs:
         text = f"head new ({of_file} -> {classes})"
-        if of_file == classes:
-            known = named or file.dataset
-            text += ": other classes" if known else ": the file does not tell its classes"
+        if of_file == classes and reason:
+            text += f": {reason}"
         return _Head([], {}, text)
     labels = [ours for _, ours in pairs]
     theirs = [label for label, _ in pairs]
@@ -316,6 +312,27 @@ def _tuned_head(model, file, dataset, class_names):
     else:
         text = f"head of all {classes} classes taken over by their names"
     return _Head(labels, rows, text)
+
+
+def _label_pairs(file, dataset, class_names, classes):
+    """Which labels of a weight file and of a model mean the same class.
+
+    Returns:
+        (pairs of a label of the file and one of the model, the reason where there are none).
+    """
+    file_names = class_names_of(file)
+    if file_names and class_names:
+        # Published lists spell the same names differently; ours contain what was trained on.
+        normalize = str if file.class_names else plain_name
+        theirs, ours = (list(map(normalize, names)) for names in (file_names, class_names))
+        return _same_names(theirs, ours), "other classes"
+    if file.dataset is None:
+        return [], "the file does not tell its classes"
+    if file.dataset != dataset or file.spec["num_class"] != classes:
+        return [], "other classes"
+    if file.layout != "ours" and dataset in LABEL_ORDERS:
+        return [], f"lists of {dataset} have several orders of classes; give --class_names"
+    return [(label, label) for label in range(classes)], ""
 
 
 def _same_names(theirs, ours):

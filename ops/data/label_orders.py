@@ -72,15 +72,17 @@ def same_classes(file: str, names: list[str]) -> bool:
     differ in them.
     """
     known = read_class_names(FOLDER / file)
-    return sorted(map(_plain, known)) == sorted(map(_plain, names))
+    return sorted(map(plain_name, known)) == sorted(map(plain_name, names))
 
 
 def moved_labels(file: str, names: list[str]) -> int:
     """How many of ``names`` have another label than in a shipped file of the same classes."""
     pairs = zip(names, read_class_names(FOLDER / file), strict=True)
-    return sum(_plain(name) != _plain(known) for name, known in pairs)
+    return sum(plain_name(name) != plain_name(known) for name, known in pairs)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A class name without what lists of the same classes spell differently: upper and lower case,
+    underscores, quotes and brackets."""
     text = name.lower().replace("_", " ")
     return "".join(letter for letter in text if letter not in "\"'()[]")

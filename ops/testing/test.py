@@ -139,7 +139,9 @@ def prepare(args, own, folder, quiet):
     names = load_class_names(data)
     check_class_names(model.class_names, names, own.weights, data.class_names)
     if model.class_names is None and not quiet:
-        warning = order_warning(own.weights, model.layout, data.name, names, data.class_names)
+        warning = order_warning(
+            own.weights, model.layout, data.name, names, data.class_names, model.published
+        )
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
     videos, _ = read_checked(
