@@ -1,4 +1,5 @@
 # Sourced by the scripts of the tables: goes to the repository's root and finds the Python that has PyTorch.
+#   choose_mode "MODES" [ARGUMENTS]     sets mode to the first argument, or ends the script with its usage
 #   output_dir DEFAULT [FLAGS]          prints the --output_dir of FLAGS, or DEFAULT
 #   member_dir DEFAULT NAME [FLAGS]     the same for one network of an ensemble: --output_dir/NAME, or DEFAULT
 #   refuse_weights [FLAGS]              ends the script of an ensemble if FLAGS name the weights of one network
@@ -12,6 +13,16 @@ if ! command -v torchrun >/dev/null; then
     echo "error: torchrun not found; activate the environment that has PyTorch (README, Install)" >&2
     exit 2
 fi
+
+choose_mode() {
+    local modes=$1 known
+    mode=${2-}
+    for known in $modes; do
+        [ "$mode" != "$known" ] || return 0
+    done
+    echo "usage: bash $0 ${modes// / or } [flags]" >&2
+    exit 2
+}
 
 output_dir() {
     local folder=$1

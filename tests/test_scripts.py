@@ -115,7 +115,7 @@ def modes_of(row):
     text = (ROOT / "scripts" / row).read_text()
     listed = re.findall(rf"^# .*bash scripts/{row} (\w+)", text, re.M)
     assert listed == re.findall(r"^(\w+)\)$", text, re.M)
-    assert not listed or f'is not one of {", ".join(listed)}"' in text
+    assert not listed or f'choose_mode "{" ".join(listed)}" "$@"' in text
     return listed or [None]
 
 
@@ -281,7 +281,15 @@ def test_the_weights_of_bn_inception_are_named_in_the_environment(stand_ins, tmp
 @pytest.mark.parametrize("row", WITH_MODES)
 def test_an_unknown_mode_is_refused(row):
     run = run_script(row, "tset")
-    assert run.returncode == 2 and f"tset is not one of {', '.join(modes_of(row))}" in run.stderr
+    usage = f"{row} {' or '.join(modes_of(row))} [flags]"
+    assert run.returncode == 2 and run.stderr.startswith("usage: bash ") and usage in run.stderr
+
+
+def test_a_script_without_a_mode_prints_its_usage():
+    run = run_script("tsn/k400_r50_8f.sh")
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert line.endswith("scripts/tsn/k400_r50_8f.sh train or test or test1 [flags]")
 
 
 @pytest.mark.parametrize("row", ["tdn/sthv1_r50_8f.sh", "tdn/k400_r101_16f.sh"])

@@ -8,7 +8,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 run=runs/tam_sthv1_r50_8f
-mode=${1:?train or test}
+choose_mode "train test" "$@"
 shift
 case $mode in
 train)
@@ -19,9 +19,5 @@ train)
 test)
     python test_models_center_crop.py something --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 1 \
         --sample uniform-1 --output_dir $run/scores "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
     ;;
 esac

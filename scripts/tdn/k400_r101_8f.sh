@@ -9,7 +9,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 run=runs/tdn_k400_r101_8f
-mode=${1:?train, test or test1}
+choose_mode "train test test1" "$@"
 shift
 case $mode in
 train)
@@ -28,9 +28,5 @@ test1)
         --test_crops 1 --output_dir $run/scores1 "$@"
     [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 \
         --output_dir "$(output_dir $run/scores1 "$@")"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test, test1" >&2
-    exit 2
     ;;
 esac

@@ -8,7 +8,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 run=runs/tdn_sthv1_r50_8f
-mode=${1:?train or test}
+choose_mode "train test" "$@"
 shift
 case $mode in
 train)
@@ -21,9 +21,5 @@ test)
         --test_crops 1 --output_dir $run/scores "$@"
     [[ " $* " == *" --dry_run "* ]] || python pkl_to_results.py --num_clips 1 --test_crops 1 \
         --output_dir "$(output_dir $run/scores "$@")"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
     ;;
 esac

@@ -10,7 +10,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 run=runs/tin_sthv1_r50_8f_pretrained
-mode=${1:?train or test}
+choose_mode "train test" "$@"
 shift
 case $mode in
 train)
@@ -22,9 +22,5 @@ train)
 test)
     python test_models_center_crop.py something --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 1 \
         --test_sampling center --average softmax --output_dir $run/scores "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
     ;;
 esac

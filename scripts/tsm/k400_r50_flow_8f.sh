@@ -12,7 +12,7 @@ source "$(dirname "$0")/../recipe.sh"
 flow=(--image_tmpl "flow_{}_{:05d}.jpg" --root_path data/kinetics/flow
     --val_list data/kinetics/labels/val_videofolder_flow.txt)
 run=runs/tsm_k400_r50_flow_8f
-mode=${1:?train or test}
+choose_mode "train test" "$@"
 shift
 case $mode in
 train)
@@ -25,9 +25,5 @@ train)
 test)
     python test_models_center_crop.py kinetics "${flow[@]}" --archs resnet50 --modality Flow --weights $run/best.pth \
         --test_segments 8 --test_crops 1 --test_sampling center --output_dir $run/scores "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
     ;;
 esac

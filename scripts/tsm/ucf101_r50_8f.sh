@@ -13,7 +13,7 @@ split=${SPLIT:-1}
 [[ $split == [123] ]] || { echo "error: $0: SPLIT=$split is not 1, 2 or 3" >&2; exit 2; }
 lists=data/ucf101/file_list/ucf101_rgb
 run=runs/tsm_ucf101_r50_8f_split$split
-mode=${1:?train, test or test1}
+choose_mode "train test test1" "$@"
 shift
 case $mode in
 train)
@@ -32,9 +32,5 @@ test1)
     python test_models_center_crop.py ucf101 --val_list ${lists}_val_split_$split.txt --archs resnet50 \
         --weights $run/best.pth --test_segments 8 --test_crops 1 --test_sampling center --batch_size 16 \
         --output_dir $run/scores1 "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test, test1" >&2
-    exit 2
     ;;
 esac

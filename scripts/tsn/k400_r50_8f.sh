@@ -10,7 +10,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 run=runs/tsn_k400_r50_8f
-mode=${1:?train, test or test1}
+choose_mode "train test test1" "$@"
 shift
 case $mode in
 train)
@@ -25,9 +25,5 @@ test)
 test1)
     python test_models_center_crop.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 1 \
         --test_sampling center --output_dir $run/scores1 "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test, test1" >&2
-    exit 2
     ;;
 esac

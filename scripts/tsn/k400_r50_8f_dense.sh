@@ -8,7 +8,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../recipe.sh"
 run=runs/tsn_k400_r50_8f_dense
-mode=${1:?train or test}
+choose_mode "train test" "$@"
 shift
 case $mode in
 train)
@@ -19,9 +19,5 @@ train)
 test)
     python test_models_three_crops.py kinetics --archs resnet50 --weights $run/best.pth --test_segments 8 --test_crops 3 \
         --full_res --dense_sample --output_dir $run/scores "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
     ;;
 esac

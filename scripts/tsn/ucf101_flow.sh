@@ -14,7 +14,7 @@ split=${SPLIT:-1}
 lists=data/ucf101/file_list/ucf101_flow
 pretrain=${PRETRAIN:-pretrained/bn_inception.pth}
 run=runs/tsn_ucf101_flow_split$split
-mode=${1:?train or test}
+choose_mode "train test" "$@"
 shift
 case $mode in
 train)
@@ -28,9 +28,5 @@ test)
     python test_models_center_crop.py ucf101 --val_list ${lists}_val_split_$split.txt --archs BNInception --modality Flow \
         --weights $run/best.pth --test_segments 25 --test_crops 10 --test_sampling center --batch_size 1 \
         --output_dir $run/scores "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
     ;;
 esac

@@ -14,7 +14,7 @@ split=${SPLIT:-1}
 lists=data/ucf101/file_list/ucf101_rgb
 pretrain=${PRETRAIN:-pretrained/bn_inception.pth}
 run=runs/tsn_ucf101_rgb_split$split
-mode=${1:?train or test}
+choose_mode "train test" "$@"
 shift
 case $mode in
 train)
@@ -27,9 +27,5 @@ test)
     python test_models_center_crop.py ucf101 --val_list ${lists}_val_split_$split.txt --archs BNInception \
         --weights $run/best.pth --test_segments 25 --test_crops 10 --test_sampling center --batch_size 1 \
         --output_dir $run/scores "$@"
-    ;;
-*)
-    echo "error: $0: $mode is not one of train, test" >&2
-    exit 2
     ;;
 esac
