@@ -90,9 +90,12 @@ def train(args, notes, world):
     first_lines += [f"warning: {text}" for text in plan_warnings]
     if args.dry_run:
         if world.is_main:
-            counts = ", ".join(f"{len(videos)} {name} videos" for name, videos in lists.items())
+            counts = ", ".join(
+                counted(len(videos), f"{name} video") for name, videos in lists.items()
+            )
+            classes = counted(data.num_class, "class", "classes")
             print("\n".join(first_lines))
-            print(f"dry run: {counts}, {data.num_class} classes; nothing was trained")
+            print(f"dry run: {counts}, {classes}; nothing was trained")
         return
     recipe = {**vars(args), "dataset": data.name, "total_batch": total}
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
@@ -132,8 +135,9 @@ def train(args, notes, world):
         for line in first_lines:
             log.say(line)
         log.say(
-            f"{len(lists['train'])} training and {len(lists['val'])} validation videos, {data.num_class} classes; "
-            f"writing to {folder}/"
+            f"{counted(len(lists['train']), 'training video')} and "
+            f"{counted(len(lists['val']), 'validation video')}, "
+            f"{counted(data.num_class, 'class', 'classes')}; writing to {folder}/"
         )
         if checkpoint:
             for warning in damaged:

@@ -131,7 +131,7 @@ def test_broken_videos_are_named_and_tried_again(videos, tmp_path, capfd):
     )  # FFmpeg looks at the bytes, not at the name
     assert call("extract_frames", src, out, "-j", 2) == 1
     output = capfd.readouterr()
-    assert "2 videos done, 0 were there already, 4 failed and are listed in" in output.out
+    assert "2 videos done, 0 already there, 4 failed and are listed in" in output.out
     assert failures(out) == {
         "empty.mp4": "empty file",
         "dangling.mp4": "No such file or directory",

@@ -179,8 +179,7 @@ def test_run_goes_on(start, tmp_path, capfd):
     out = tmp_path / "out"
     assert start("a/1.mp4", "2.mp4", "bad, really.mp4", size=3) == 1
     assert capfd.readouterr().out == (
-        f"{out}: 2 videos done, 0 were there already, 1 failed and are listed in "
-        f"{out}/failures.csv\n"
+        f"{out}: 2 videos done, 0 already there, 1 failed and are listed in {out}/failures.csv\n"
     )
     rows = list(csv.reader((out / "failures.csv").open()))
     assert rows == [["video", "reason"], [str(tmp_path / "src" / "bad, really.mp4"), "not good"]]
@@ -189,7 +188,7 @@ def test_run_goes_on(start, tmp_path, capfd):
     times = {path: path.stat().st_mtime_ns for path in (out / "a/1", out / "2")}
     (tmp_path / "src" / "bad, really.mp4").unlink()
     assert start("3.mp4", size=3) == 0
-    assert "1 videos done, 2 were there already, 0 failed\n" in capfd.readouterr().out
+    assert "1 video done, 2 already there, 0 failed\n" in capfd.readouterr().out
     assert times == {path: path.stat().st_mtime_ns for path in times}
     assert sorted(path.name for path in leftover.rglob("*")) == sorted(
         [".copy.json", "1", "2", "3", "a", "notes.tmp", *"012" * 3]

@@ -62,6 +62,7 @@ from ops.data.readers.open import DECODERS
 from ops.data.readers.templates import EXAMPLES, count_places
 from ops.utils.errors import UserError, run_front
 from ops.utils.files import atomic_write
+from ops.utils.text import counted
 
 SHOWN = 3  # problems of each kind
 COLUMNS = ("line", "id", "reason", "kind")  # of --csv
@@ -158,11 +159,11 @@ def check_list(args: argparse.Namespace) -> bool:
         except BaseException as error:
             stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
             if places:
-                done = f"{len(places)} of {len(videos)} videos checked when {stopped}"
+                done = f"{len(places)} of {counted(len(videos), 'video')} checked when {stopped}"
                 report(args, problems, done)
             findings.reported = True
             raise
-        report(args, problems, f"{len(videos)} videos checked, {FRAMES[args.frames]}")
+        report(args, problems, f"{counted(len(videos), 'video')} checked, {FRAMES[args.frames]}")
         findings.reported = True
     if args.clean:
         write_clean(args.clean, args.list, {problem.line for problem in problems})
@@ -386,8 +387,7 @@ def unused_labels(
 def report(args: argparse.Namespace, problems: list[Problem], checked: str) -> None:
     """Print the problems by kind, the first of each, and write all to --csv."""
     problems = sorted(problems, key=lambda problem: (problem.line, KINDS.index(problem.kind)))
-    count = "1 problem" if len(problems) == 1 else f"{len(problems) or 'no'} problems"
-    lines = [f"{args.list}: {checked}, {count}"]
+    lines = [f"{args.list}: {checked}, {counted(len(problems), 'problem')}"]
     for kind in KINDS:
         same = [problem for problem in problems if problem.kind == kind]
         for number, problem in enumerate(same[:SHOWN]):

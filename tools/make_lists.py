@@ -61,6 +61,7 @@ from ops.data.lists import read_text
 from ops.data.readers.templates import EXAMPLES, count_places
 from ops.utils.errors import UserError, run_front
 from ops.utils.files import atomic_write
+from ops.utils.text import counted
 
 KINETICS = (400, 600, 700)
 Rows = dict[
@@ -381,11 +382,6 @@ def describe_flips(dataset: Dataset, classes: list[str]) -> list[str]:
     never = [classes[label] for label in np.flatnonzero(labels < 0)]
     lines = [describe_flip(dataset, labels), *(f"{'':<16}{pair}" for pair in pairs)]
     return lines + ([f"{'':<16}never: {some(never)}"] if never else [])
-
-
-def counted(count: int, one: str, several: str | None = None) -> str:
-    """ "1 video", "2 videos"."""
-    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def some(names: list[str]) -> str:

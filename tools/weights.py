@@ -24,6 +24,7 @@ from ops.checkpoints.layouts import layout_name
 from ops.checkpoints.manifest import RECORDS, read_manifest, read_records
 from ops.utils.errors import UserError, run_front
 from ops.utils.files import atomic_write, sha256
+from ops.utils.text import counted
 
 FILTERS = ("system", "module", "dataset")
 HEADER = (
@@ -150,7 +151,7 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
     seen = look(path)
     spec = seen.spec
     module = spec.get("module", "module not in the file,")
-    kind = f"{module} {spec['arch']}, {spec.get('modality', 'RGB')}, {spec['num_class']} classes"
+    kind = f"{module} {spec['arch']}, {spec.get('modality', 'RGB')}, {counted(spec['num_class'], 'class', 'classes')}"
     print(
         f"{path}: layout: {layout_name(seen.layout)}, {kind}, T {spec.get('num_segments', 'not told')}"
     )

@@ -19,7 +19,7 @@ from ops.models import TSN
 from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
-from ops.utils.text import printable
+from ops.utils.text import counted, printable
 
 _GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of what moved into a slot
 FORMAT = 1  # raised when a reader of today could no longer understand the file
@@ -165,7 +165,7 @@ def describe(spec):
         for word, key in (("non-local", "non_local"), ("temporal pool", "temporal_pool"))
         if spec.get(key)
     ]
-    return ", ".join([*words, f"{spec['num_segments']} segments"])
+    return ", ".join([*words, counted(spec["num_segments"], "segment")])
 
 
 def fill(model, state, name, file_classes=None):

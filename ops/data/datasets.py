@@ -18,6 +18,7 @@ from ops.data.dataset_files import MOST_CLASSES, read_dataset_file
 from ops.data.readers.templates import EXAMPLES, count_places
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.utils.errors import UserError
+from ops.utils.text import counted
 
 
 @dataclass(frozen=True)
@@ -257,11 +258,10 @@ def describe_flip(dataset: Dataset, labels: np.ndarray) -> str:
     It also says if class names gave other pairs than the ones the dataset is known for.
     """
     if (labels < 0).all():
-        return f"flip: none, {dataset.num_class} classes never flipped"
+        return f"flip: none, {counted(dataset.num_class, 'class', 'classes')} never flipped"
     pairs = [(label, int(to)) for label, to in enumerate(labels) if label < to]
-    swapped = f"{len(pairs)} label pair{'' if len(pairs) == 1 else 's'} swapped"
-    never = int((labels < 0).sum())
-    text = f"flip: {swapped}, {never} class{'' if never == 1 else 'es'} never flipped"
+    never = counted(int((labels < 0).sum()), "class", "classes")
+    text = f"flip: {counted(len(pairs), 'label pair')} swapped, {never} never flipped"
     if dataset.flip_pairs and tuple(pairs) != dataset.flip_pairs:
         shown = [
             " ".join(f"{a}/{b}" for a, b in some) or "none" for some in (pairs, dataset.flip_pairs)

@@ -31,6 +31,7 @@ from ops.data.readers.templates import file_namer
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write, read_regular
 from ops.utils.locks import sole_user
+from ops.utils.text import counted
 
 _OWN = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # in OUT itself
 _LEFTOVER = re.compile(r".*\.[0-9a-f]{8}\.tmp")  # of atomic_write and atomic_folder
@@ -214,7 +215,7 @@ def run(
         ) from None
     made = len(left) - len(failures)
     print(
-        f"{out}: {made} videos done, {done} were there already, {len(failures)} failed"
+        f"{out}: {counted(made, 'video')} done, {done} already there, {len(failures)} failed"
         + (f" and are listed in {out / 'failures.csv'}" if failures else "")
     )
     return 1 if failures else 0
