@@ -205,7 +205,7 @@ def find_checkpoint(args, world):
     is_auto = args.resume == "auto"
     source = Path(args.output_dir if is_auto else args.resume)
     if not is_auto and not source.is_dir():
-        if not source.is_file():
+        if not source.exists():
             raise UserError(f"--resume {source}: no such checkpoint file")
         return source, []
     found = newest(source) if world.is_main else None

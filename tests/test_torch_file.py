@@ -15,7 +15,7 @@ from torch import nn
 
 from ops.checkpoints import export_state_dict, load_model, save_checkpoint
 from ops.checkpoints.layouts import strip_wrappers
-from ops.checkpoints.torch_file import read_checkpoint, read_state_dict
+from ops.checkpoints.torch_file import find_weights, read_checkpoint, read_state_dict
 from ops.utils.errors import UserError
 
 # Files of this project.
@@ -134,6 +134,26 @@ def test_a_malicious_file_runs_nothing(tmp_path, function, legacy):
 def test_a_missing_file(tmp_path):
     refused(tmp_path / "none.pth", tmp_path / "none.pth", "no such checkpoint file")
     refused(str(tmp_path), tmp_path, "folder without best.pth")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_fifo_or_a_device_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo.pth")
+    (tmp_path / "zero.pth").symlink_to("/dev/zero")
+    for name in ("fifo.pth", "zero.pth"):
+        refused(tmp_path / name, tmp_path / name, "not a regular file")
+
+
+def test_the_loss_of_a_lightning_module_is_left_out(tmp_path):
+    tensors = {"criterion.weight": torch.ones(2), "model.a.weight": torch.ones(3)}
+    content = {"state_dict": tensors, "pytorch-lightning_version": "2.5.0"}
+    found = find_weights(content, "x.ckpt")
+    assert list(found.state) == ["a.weight"]
+    assert "criterion.weight" in found.note
+    # Without the network as an attribute of a usual name, all are of the network.
+    content["state_dict"] = {"backbone.weight": torch.ones(2), "head.weight": torch.ones(3)}
+    found = find_weights(content, "x.ckpt")
+    assert list(found.state) == ["backbone.weight", "head.weight"] and not found.note
 
 
 def test_a_folder_of_a_run_means_its_best_checkpoint(tmp_path):

@@ -435,7 +435,7 @@ def write_clean(path: str, list_path: str, bad: set[int]) -> None:
         raise UserError(f"{list_path}: every video has a problem; {path} is not written")
     with written(path, "wb") as file:
         file.writelines(kept)
-    print(f"{len(kept)} of {len(lines)} lines kept: {path}")
+    print(f"{len(kept)} of {counted(len(lines), 'line')} kept: {path}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from ops.checkpoints.safe_checkpoint import STAND_INS, RefusedCheckpoint, foreig
 from ops.checkpoints.safetensors_reader import InvalidSafetensors, is_safetensors, read_safetensors
 from ops.utils.errors import UserError
 from ops.utils.files import open_regular
-from ops.utils.text import printable
+from ops.utils.text import counted, printable
 
 # What training tools call the weights in their checkpoints, in the order of preference: ours and most others, then
 # MMAction2, DeepSpeed, BasicSR and single files. Averaged weights come last: they are taken if there are no others.
@@ -32,6 +32,9 @@ WEIGHT_KEYS = (
     "ema",
     "params_ema",
 )
+# In a checkpoint of Lightning, and what its modules call the network beside a loss or metrics with tensors of their own.
+_LIGHTNING = "pytorch-lightning_version"
+_LIGHTNING_NETWORKS = ("model.", "net.", "network.")
 _START = 512  # bytes of a file that show what it is
 _LFS = b"version https://git-lfs.github.com/spec/"
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)*(<\?xml|<!doctype html|<html|<head|<body)", re.I | re.S)
@@ -86,7 +89,7 @@ def read_checkpoint(path):
         UserError: the file is missing, or not a checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such checkpoint file")
     try:
         with open_regular(path) as file:
@@ -135,19 +138,35 @@ def _check_download(path, start):
 
 
 class Weights(NamedTuple):
-    """Weights found in the content of a file: the tensors by name with wrappers' prefixes stripped, the key of the
-    content that they are under (None: the content itself), and the keys of further weights that were not taken."""
+    """Weights found in the content of a file.
+
+    Attributes:
+        state: the tensors by name, with wrappers' prefixes stripped.
+        key: the key of the content that they are under, or None: the content itself.
+        others: keys of further weights that were not taken.
+        left_out: names of tensors beside the network, such as those of a loss.
+    """
 
     state: dict
     key: str | None
     others: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def note(self):
         """What was chosen, for a report; empty where there was no choice."""
-        if not self.others:
-            return ""
-        return f"weights {self.key} (not {', '.join(self.others)}; --weights_key chooses)"
+        parts = []
+        if self.others:
+            parts.append(
+                f"weights {self.key} (not {', '.join(self.others)}; --weights_key chooses)"
+            )
+        if self.left_out:
+            names = ", ".join(map(printable, self.left_out[:3]))
+            more = ", ..." if len(self.left_out) > 3 else ""
+            parts.append(
+                f"without {counted(len(self.left_out), 'tensor')} beside the network ({names}{more})"
+            )
+        return "; ".join(parts)
 
 
 def find_weights(content, source, weights_key=None):
@@ -189,15 +208,28 @@ def find_weights(content, source, weights_key=None):
         chosen = next(iter(groups))
     else:
         raise UserError(f"{source}: holds no weights (no dictionary of named tensors)")
-    state = _stripped(groups[chosen])
+    network = groups[chosen]
+    if _LIGHTNING in content:
+        network = _lightning_network(network)
+    left_out = tuple(key for key in groups[chosen] if key not in network)
+    state = _stripped(network)
     # Other tensors, of a loss or a table, are no weights of this network: these have names in common.
     same = [key for key in groups if key != chosen and _stripped(groups[key]).keys() & state.keys()]
-    return Weights(state, chosen, tuple(same))
+    return Weights(state, chosen, tuple(same), left_out)
 
 
 def read_state_dict(path):
     """The tensors of a checkpoint file by name, wrappers' prefixes stripped. Raises UserError."""
     return find_weights(read_checkpoint(path), path).state
+
+
+def _lightning_network(tensors):
+    """The tensors of the network in a LightningModule, or all where it has no attribute of a usual name."""
+    for prefix in _LIGHTNING_NETWORKS:
+        network = {key: value for key, value in tensors.items() if key.startswith(prefix)}
+        if network:
+            return network
+    return tensors
 
 
 def _stripped(tensors):
