@@ -196,7 +196,7 @@ def make(args: argparse.Namespace) -> None:
         found, missing = divide(videos, counts)
         if missing and (args.missing == "stop" or not found):
             raise UserError(
-                f"{dataset.root_path}: {len(missing)} of {counted(len(videos), 'video')} of {split} missing (first: "
+                f"{dataset.root_path}: {len(missing)} of {len(videos)} videos of {split} are missing (first: "
                 f"{missing[0][0]}: {missing[0][1]}); correct the folder of the videos"
                 + (", or give --missing skip" if found else ", --image_tmpl or --kind")
             )
@@ -206,9 +206,8 @@ def make(args: argparse.Namespace) -> None:
         texts[path] = format_lines(found, dataset.root_path)
         texts[beside] = "".join(f"{name}\t{reason}\n" for name, reason in missing)
         folders = sum(count is not None for _, count, _ in found)
-        lines.append(
-            f"{split:<16}{counted(len(found), 'video')} ({counted(folders, 'folder')} of frames), {len(missing)} missing: {path}"
-        )
+        videos_found = f"{counted(len(found), 'video')} ({counted(folders, 'folder')} of frames)"
+        lines.append(f"{split:<16}{videos_found}, {len(missing)} missing: {path}")
         lines += [f"{'':<16}missing: {name}: {reason}" for name, reason in missing[:3]]
         lines += (
             describe_classes(classes, [label for *_, label in found])
