@@ -21,6 +21,7 @@ from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.preflight import training_lists
+from ops.data.sampling import dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES
 from ops.training import loop
@@ -97,7 +98,12 @@ def train(args, notes, world):
             print("\n".join(first_lines))
             print(f"dry run: {counts}, {classes}; nothing was trained")
         return
-    recipe = {**vars(args), "dataset": data.name, "total_batch": total}
+    recipe = {
+        **vars(args),
+        "dataset": data.name,
+        "total_batch": total,
+        "dense_stride": dense_distance(args),
+    }
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
     resume = partial(
         loop.resume,
@@ -275,6 +281,13 @@ def make_network(args, data, names, world, *, replaced):
     )
 
 
+def dense_distance(args):
+    """Frames between the segments of dense sampling, None for other samplings."""
+    if args.sampling != "dense":
+        return None
+    return dense_stride(args.num_segments, MODULES[args.module].dense_stride)
+
+
 def make_loaders(args, data, lists, labels, net, world):
     """The training and the validation loader (without training, only the latter)."""
     common = {
@@ -286,7 +299,7 @@ def make_loaders(args, data, lists, labels, net, world):
         "seed": args.seed,
         "modality": args.modality,
         "compat": args.sampling_compat,
-        "dense_stride": MODULES[args.module].dense_stride,
+        "dense_stride": dense_distance(args),
     }
     finish = partial(
         make_loader,
