@@ -64,7 +64,7 @@ def train(args, notes, world):
     checkpoint, damaged = find_checkpoint(args, world)
     if args.evaluate and not checkpoint:
         raise UserError("-e needs --resume with the checkpoint to evaluate")
-    net, groups = make_network(args, data, names, world, replaced=checkpoint is not None)
+    net, groups, tuned = make_network(args, data, names, world, checkpoint)
     total = world.size * args.batch_size * args.accumulate
     lr, rate, rate_warning = rate_for(total, args.lr, args.lr_batch, args.scale_lr)
     schedule_options = {
@@ -83,7 +83,7 @@ def train(args, notes, world):
         f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}"
     )
     flips = f"{describe_flip(data, labels)} ({args.flip}: {flip_reason})"
-    first_lines = [*notes, about, f"schedule: {course}", flips]
+    first_lines = [*notes, *tuned, about, f"schedule: {course}", flips]
     list_warnings = [f"warning: {text}" for text in list_warnings]
     first_lines += list_warnings
     first_lines += [f"warning: {text}" for text in (rate_warning, course_warning) if text]
@@ -223,7 +223,7 @@ def find_checkpoint(args, world):
     return checkpoint, damaged
 
 
-def make_network(args, data, names, world, *, replaced):
+def make_network(args, data, names, world, checkpoint):
     """The network to be trained.
 
     Args:
@@ -231,12 +231,13 @@ def make_network(args, data, names, world, *, replaced):
         data: the dataset.
         names: its class names, or None.
         world: of ``ops.distributed``.
-        replaced: whether a checkpoint will replace all weights, so that no pretrained ones are read or downloaded.
+        checkpoint: the checkpoint that will replace all weights, so that no others are read or downloaded; None without one.
 
     Returns:
-        The TSN on its device (of a dry run without memory), and the parameter groups of its optimizer.
+        The TSN on its device (of a dry run without memory), the parameter groups of its optimizer, and lines for the log
+        about ``--tune_from``.
     """
-    pretrain = "none" if args.dry_run or replaced else args.pretrain
+    pretrain = "none" if args.dry_run or checkpoint else args.pretrain
     if pretrain == "imagenet" and world.size > 1:
         local_rank = args.local_rank
         if local_rank is None:
@@ -256,8 +257,9 @@ def make_network(args, data, names, world, *, replaced):
             ),
             **some(args, " ".join(OPTIONS)),
         )
+    lines = []
     head_kept = False
-    if args.tune_from:
+    if args.tune_from and not checkpoint:
         report, head_kept = checkpoints.tune(
             net,
             args.tune_from,
@@ -266,8 +268,10 @@ def make_network(args, data, names, world, *, replaced):
             weights_key=args.weights_key,
             dry_run=args.dry_run,
         )
-        if world.is_main:
-            print(report)
+        lines.append(report)
+    if args.fc_lr5 is None and args.tune_from and checkpoint:
+        # Whether the head was taken over when the run began decided it.
+        args.fc_lr5 = loop.read_recipe(checkpoint).get("fc_lr5")
     if args.fc_lr5 is None:
         args.fc_lr5 = not head_kept
     if not args.dry_run:
@@ -276,9 +280,10 @@ def make_network(args, data, names, world, *, replaced):
         net.to_channels_last()
     if args.sync_bn:
         synchronise(net, world)
-    return net, parameter_groups(
+    groups = parameter_groups(
         net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5
     )
+    return net, groups, lines
 
 
 def dense_distance(args):

@@ -22,6 +22,7 @@ from ops.testing.run import Test, score, source_of
 from ops.utils import locks
 from ops.utils.errors import UserError
 from ops.utils.files import sha256
+from ops.utils.text import counted
 
 
 def run(args):
@@ -238,9 +239,9 @@ def print_published(entry):
     """Print the protocols and the accuracies that a recorded file was published with, one per line."""
     for result in entry["expected"]:
         words = [
-            f"{result[name]} {name}"
-            for name in ("frames", "crops", "clips")
-            if result[name] is not None
+            counted(result[f"{name}s"], name)
+            for name in ("frame", "crop", "clip")
+            if result[f"{name}s"] is not None
         ]
         words += [str(result[name]) for name in ("size", "sampling") if result[name] is not None]
         accuracies = [

@@ -317,6 +317,25 @@ def validation_line(result, dataset):
     )
 
 
+def _read_training(path):
+    """The content of a checkpoint that ``main.py`` wrote. Raises UserError for another one."""
+    content = read_checkpoint(path)
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), kind) for key, kind in _STATE.items()
+    ):
+        raise UserError(f"--resume {path}: holds no training state (only weights?)")
+    return content
+
+
+def read_recipe(path):
+    """The options of the run that wrote a checkpoint, by name.
+
+    Raises:
+        UserError: the file is not a training checkpoint.
+    """
+    return _read_training(path)["recipe"]
+
+
 def resume(
     path,
     net,
@@ -346,11 +365,7 @@ def resume(
         UserError: the file is not a training checkpoint of this very recipe, or its class names are others; the message
             names what differs.
     """
-    content = read_checkpoint(path)
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), kind) for key, kind in _STATE.items()
-    ):
-        raise UserError(f"--resume {path}: holds no training state (only weights?)")
+    content = _read_training(path)
     free = set(FREE_FIELDS)
     if not content.get("step_in_epoch") and "total_batch" in content["recipe"]:
         # At the start of an epoch the same total batch may be split otherwise: 4 processes x 2 videos x 2 accumulated
