@@ -21,6 +21,7 @@ from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.preflight import training_lists
+from ops.data.sampling import dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES
 from ops.training import loop
@@ -63,7 +64,7 @@ def train(args, notes, world):
     checkpoint, damaged = find_checkpoint(args, world)
     if args.evaluate and not checkpoint:
         raise UserError("-e needs --resume with the checkpoint to evaluate")
-    net, groups = make_network(args, data, names, world, replaced=checkpoint is not None)
+    net, groups, tuned = make_network(args, data, names, world, checkpoint)
     total = world.size * args.batch_size * args.accumulate
     lr, rate, rate_warning = rate_for(total, args.lr, args.lr_batch, args.scale_lr)
     schedule_options = {
@@ -82,7 +83,7 @@ def train(args, notes, world):
         f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}"
     )
     flips = f"{describe_flip(data, labels)} ({args.flip}: {flip_reason})"
-    first_lines = [*notes, about, f"schedule: {course}", flips]
+    first_lines = [*notes, *tuned, about, f"schedule: {course}", flips]
     list_warnings = [f"warning: {text}" for text in list_warnings]
     first_lines += list_warnings
     first_lines += [f"warning: {text}" for text in (rate_warning, course_warning) if text]
@@ -97,7 +98,12 @@ def train(args, notes, world):
             print("\n".join(first_lines))
             print(f"dry run: {counts}, {classes}; nothing was trained")
         return
-    recipe = {**vars(args), "dataset": data.name, "total_batch": total}
+    recipe = {
+        **vars(args),
+        "dataset": data.name,
+        "total_batch": total,
+        "dense_stride": dense_distance(args),
+    }
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
     resume = partial(
         loop.resume,
@@ -217,7 +223,7 @@ def find_checkpoint(args, world):
     return checkpoint, damaged
 
 
-def make_network(args, data, names, world, *, replaced):
+def make_network(args, data, names, world, checkpoint):
     """The network to be trained.
 
     Args:
@@ -225,12 +231,13 @@ def make_network(args, data, names, world, *, replaced):
         data: the dataset.
         names: its class names, or None.
         world: of ``ops.distributed``.
-        replaced: whether a checkpoint will replace all weights, so that no pretrained ones are read or downloaded.
+        checkpoint: the checkpoint that will replace all weights, so that no others are read or downloaded; None without one.
 
     Returns:
-        The TSN on its device (of a dry run without memory), and the parameter groups of its optimizer.
+        The TSN on its device (of a dry run without memory), the parameter groups of its optimizer, and lines for the log
+        about ``--tune_from``.
     """
-    pretrain = "none" if args.dry_run or replaced else args.pretrain
+    pretrain = "none" if args.dry_run or checkpoint else args.pretrain
     if pretrain == "imagenet" and world.size > 1:
         local_rank = args.local_rank
         if local_rank is None:
@@ -250,8 +257,9 @@ def make_network(args, data, names, world, *, replaced):
             ),
             **some(args, " ".join(OPTIONS)),
         )
+    lines = []
     head_kept = False
-    if args.tune_from:
+    if args.tune_from and not checkpoint:
         report, head_kept = checkpoints.tune(
             net,
             args.tune_from,
@@ -260,8 +268,10 @@ def make_network(args, data, names, world, *, replaced):
             weights_key=args.weights_key,
             dry_run=args.dry_run,
         )
-        if world.is_main:
-            print(report)
+        lines.append(report)
+    if args.fc_lr5 is None and args.tune_from and checkpoint:
+        # Whether the head was taken over when the run began decided it.
+        args.fc_lr5 = loop.read_recipe(checkpoint).get("fc_lr5")
     if args.fc_lr5 is None:
         args.fc_lr5 = not head_kept
     if not args.dry_run:
@@ -270,9 +280,17 @@ def make_network(args, data, names, world, *, replaced):
         net.to_channels_last()
     if args.sync_bn:
         synchronise(net, world)
-    return net, parameter_groups(
+    groups = parameter_groups(
         net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5
     )
+    return net, groups, lines
+
+
+def dense_distance(args):
+    """Frames between the segments of dense sampling, None for other samplings."""
+    if args.sampling != "dense":
+        return None
+    return dense_stride(args.num_segments, MODULES[args.module].dense_stride)
 
 
 def make_loaders(args, data, lists, labels, net, world):
@@ -286,7 +304,7 @@ def make_loaders(args, data, lists, labels, net, world):
         "seed": args.seed,
         "modality": args.modality,
         "compat": args.sampling_compat,
-        "dense_stride": MODULES[args.module].dense_stride,
+        "dense_stride": dense_distance(args),
     }
     finish = partial(
         make_loader,

@@ -147,7 +147,12 @@ def test_resume_refuses_another_recipe(data, trained, tmp_path, capsys):
 def test_evaluate_and_dry_run(data, trained, tmp_path, capsys):
     common = ["main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out"]
     assert call(*common, "-e", "--resume", trained / "last.pth") == 0
-    assert "8/8 videos: Prec@1" in capsys.readouterr().out
+    expected = capsys.readouterr().out
+    assert "8/8 videos: Prec@1" in expected
+    # Options that matter in training only, such as those that group the parameters, may be others.
+    other = ["--partial_bn", "--lr_policy", "flat"]
+    assert call(*common, "-e", "--resume", trained / "last.pth", *other) == 0
+    assert capsys.readouterr().out == expected
     assert call(*common, "--dry_run") == 0
     assert "16 train videos, 8 val videos, 8 classes" in capsys.readouterr().out
     assert "--resume" in refused(capsys, *common, "-e")
@@ -646,3 +651,17 @@ def test_a_batch_with_one_value_per_channel_is_refused_before_training(data, fla
     command = ["main", "motion", "RGB", *data, *TINY, *flags, "--num_segments", 1]
     message = refused(capsys, *command, "--batch-size", 1)
     assert "--batch-size 1" in message and "--num_segments 1" in message and "BatchNorm" in message
+
+
+def test_a_resumed_run_does_not_need_the_checkpoint_it_was_tuned_from(data, trained, tmp_path):
+    start = tmp_path / "start.pth"
+    start.write_bytes((trained / "last.pth").read_bytes())
+    out = tmp_path / "out"
+    flags = ["--tune_from", start, "--epochs", 1, "--lr", 1e-9, "--output_dir", out]
+    assert run_tiny(data, *flags) == 0
+    recipe = load(out / "last.pth")["recipe"]
+    assert recipe["fc_lr5"] is False  # the head was taken over
+    assert f"{start}: " in (out / "log.txt").read_text()
+    start.unlink()
+    assert run_tiny(data, *flags, "--resume", "auto") == 0
+    assert run_tiny(data, *flags, "-e", "--resume", out / "last.pth") == 0

@@ -143,7 +143,7 @@ def configurations():
 
 @configurations()
 def test_channels_last_is_the_same_function(module, arch):
-    model = randomise_norms(small(module=module, arch=arch)).eval()
+    model = randomise_norms(small(module=module, arch=arch)).eval().double()
     clip = pixels(model, batch=1)
     with torch.no_grad():
         scores = model(clip)
@@ -157,7 +157,7 @@ def test_channels_last_is_the_same_function(module, arch):
                     else None
                 )
             )
-        torch.testing.assert_close(model(clip), scores, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(model(clip), scores, rtol=1e-10, atol=1e-12)
     for frames in (clip[0], clip[0].float()):
         assert model.preprocess(frames).is_contiguous(memory_format=torch.channels_last)
     assert (

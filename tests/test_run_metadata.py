@@ -4,6 +4,7 @@ import re
 import torch
 
 from ops.training import run_metadata
+from ops.training.run_metadata import current_options
 
 
 def test_settings_are_written_with_versions_and_commit(tmp_path):
@@ -33,10 +34,18 @@ def test_a_digest_tells_orders_and_names_apart():
 
 
 def test_options_of_runs_before_the_flip_flag():
-    assert run_metadata.with_flip({"no_flip": True}, "names")["flip"] == "none"
-    assert run_metadata.with_flip({"no_flip": True}, "none")["flip"] == "none"
+    assert current_options({"no_flip": True}, "names")["flip"] == "none"
+    assert current_options({"no_flip": True}, "none")["flip"] == "none"
     # Such a run mirrored clips, by a rule that it does not say.
-    assert run_metadata.with_flip({"no_flip": False}, "pairs")["flip"] == "pairs"
-    assert run_metadata.with_flip({"no_flip": False}, "none")["flip"] != "none"
-    assert run_metadata.with_flip({"flip": "pairs", "lr": 1}, "none") == {"flip": "pairs", "lr": 1}
-    assert run_metadata.with_flip({"lr": 1}, "none") == {"lr": 1}
+    assert current_options({"no_flip": False}, "pairs")["flip"] == "pairs"
+    assert current_options({"no_flip": False}, "none")["flip"] != "none"
+    assert current_options({"flip": "pairs", "lr": 1}, "none") == {"flip": "pairs", "lr": 1}
+    assert current_options({"lr": 1}, "none") == {"lr": 1}
+
+
+def test_the_window_of_dense_runs_before_its_stride_was_written():
+    """Every module sampled a window of 64 frames then."""
+    dense = {"sampling": "dense", "num_segments": 8}
+    assert current_options(dense, None)["dense_stride"] == 8
+    assert current_options({**dense, "dense_stride": 2}, None)["dense_stride"] == 2
+    assert "dense_stride" not in current_options({**dense, "sampling": "uniform"}, None)

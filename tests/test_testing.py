@@ -594,6 +594,8 @@ def test_published_protocols_of_a_recorded_file(data, weights, capsys):
     assert default_sampling(model, MODULES["tsn"], kinetics) == "center"
     print_published(tsm)
     assert "10 clips" in (printed := capsys.readouterr().out) and "Prec@1 70.6" in printed
+    print_published(next(entry for entry in read_manifest() if entry["id"] == "tsm-k400-r50-8f"))
+    assert "8 frames, 1 crop, 1 clip, 224" in capsys.readouterr().out
 
 
 def test_weights_by_key_and_by_folder(data, tmp_path, capsys):

@@ -32,7 +32,7 @@ def test_the_readmes_commands_parse():
         "tdn",
     )
     args = make_testing_parser("", 3).parse_args(TDN_README_TEST.split())
-    assert (args.test_crops, args.full_res, args.gpus, args.clip_index) == ([3], True, [0], 9)
+    assert (args.test_crops, args.full_res, args.clip_index) == ([3], True, 9)
 
 
 TSM_README = """kinetics RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.02 --wd 1e-4 --lr_steps 20 40 --epochs 50
@@ -234,6 +234,23 @@ def test_one_gpu_is_used_and_several_get_a_command(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     args, notes = notes_of("x RGB --shift --gpus 1")
     assert args.device is None and "ignored" in notes[0]
+    assert notes_of("x RGB --shift --gpus 0 1")[0].device is None
+
+
+def test_gpus_of_a_test_script(monkeypatch):
+    """Under a launcher each process has a GPU of its own, whatever --gpus names."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+
+    def testing(text):
+        return test_args.testing_arguments("", 1, text.split())
+
+    assert testing("x --weights w.pth --gpus 1").device == "cuda:1"
+    with pytest.raises(UserError, match="torchrun --nproc_per_node 2 "):
+        testing("x --weights w.pth --gpus 0 1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for gpus in ("0", "0 1"):
+        args = testing(f"x --weights w.pth --gpus {gpus}")
+        assert args.device is None and "--gpus" in args.notes[0]
 
 
 def test_tins_schedule_and_resuming():

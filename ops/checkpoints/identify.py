@@ -46,6 +46,7 @@ def facts_of_name(path):
             }
             if match["div"]:
                 facts.update(shift_div=int(match["div"]), shift_place=match["place"])
+                facts["shift_direction"] = "both"  # TSM's main.py trains no other
             return facts
         if match := _ONLINE.match(name):
             return {
@@ -222,7 +223,13 @@ def _infer_spec(raw, state, layout, name, facts, origin):
         if place == "blockres":
             _check_shifts(name, raw, shapes)
         seen["temporal_pool"] = any(".layer2.net." in key for key in raw)
-        seen.update({"module": "tsm", "shift_place": place} if place else {"module": "tsn"})
+        seen["module"] = "tsm" if place else "tsn"
+        if place:
+            seen["shift_place"] = place
+        if (
+            place and not LAYOUTS[layout].written
+        ):  # a file of MMAction2, which shifts both ways only
+            seen["shift_direction"] = "both"
     for key, value in seen.items():
         if facts.get(key, value) != value:
             remedy = "rename the file" if origin == "its name" else "correct the record"

@@ -270,12 +270,15 @@ def tune(model, source, *, dataset, class_names, weights_key=None, dry_run=False
                 model.get_parameter(name)[head.labels] = values.to(own[name].dtype)
     count = len(taken) + len(head.rows)
     kind = f"{file.spec.get('module', 'module not in the file')} {file.spec['arch']}"
-    note = f"; {file.note}" if file.note else ""
-    report = (
-        f"{file.name}: layout: {layout_name(file.layout)}, {kind}{note}; loaded {count}, {head.text}, new {len(new)}, "
-        f"not used {len(unused)}{spread}"
-    )
-    return Tuned(report, len(head.labels) == model.num_class)
+    if "num_segments" in file.spec:
+        kind += f", {counted(file.spec['num_segments'], 'segment')}"
+    parts = [f"layout: {layout_name(file.layout)}, {kind}"]
+    if file.note:
+        parts.append(file.note)
+    if file.published:
+        parts.append(f"recorded as {file.published['id']}")
+    parts.append(f"loaded {count}, {head.text}, new {len(new)}, not used {len(unused)}{spread}")
+    return Tuned(f"{file.name}: {'; '.join(parts)}", len(head.labels) == model.num_class)
 
 
 class _Head(NamedTuple):

@@ -72,6 +72,8 @@ def published_spec(entry: dict) -> dict:
     spec = {ours: entry[theirs] for ours, theirs in names.items()}
     spec["num_segments"] = entry["T"]
     spec.update((name, value) for name, value in entry["options"].items() if name != "dense")
+    if entry["module"] == "tsm":
+        spec.setdefault("shift_direction", "both")  # causal are the entries that name a direction
     return {name: value for name, value in spec.items() if value is not None}
 
 

@@ -7,12 +7,13 @@ translated here, hidden from ``--help``, and one line of the log reports what ea
 
 import argparse
 import math
-import os
 import shlex
+from functools import partial
 
 import torch
 
 from ops.cli.types import count, is_bce, positive, truth, tsm_schedule
+from ops.distributed import launcher_variable
 from ops.utils.errors import UserError
 
 HELP_NOTE = "The flags of the original repositories are accepted as well: docs/original_commands.md"
@@ -165,7 +166,7 @@ def translate_training(args, argv):
     _translate_schedule(args, notes)
     _translate_resume(args, notes)
     _translate_size(args, notes)
-    _translate_gpus(args, notes, argv)
+    _translate_gpus(args, notes, "main.py", argv, partial(_split_batch, args))
     start = notes.take("start_epoch", 0)
     if start:
         raise UserError(
@@ -226,50 +227,59 @@ def _translate_size(args, notes):
         )
 
 
-def _translate_gpus(args, notes, argv):
+def _translate_gpus(args, notes, program, argv, batch_flags):
+    """Replace ``--gpus`` by ``--device``.
+
+    Args:
+        program: the script, for the command that is suggested for several GPUs.
+        argv: the words behind it.
+        batch_flags: number of GPUs -> the words that this command needs besides.
+    """
     gpus = notes.take("gpus")
     if not gpus:
         return
     if args.device:
         raise UserError(f"--gpus and --device {args.device}: give one of the two")
+    if launcher_variable("WORLD_SIZE", 1) > 1:
+        notes.lines.append("--gpus ignored (the launcher gives each process a GPU)")
+        return
     if len(gpus) == 1:
         _use_gpu(args, notes, gpus[0])
         return
+    words = _without_gpus(argv) + batch_flags(len(gpus))
+    visible = ""
+    if gpus != list(range(len(gpus))):
+        visible = f"CUDA_VISIBLE_DEVICES={','.join(map(str, gpus))} "
     raise UserError(
         f"--gpus {' '.join(map(str, gpus))}: one process uses one GPU; type "
-        f"{_torchrun_command(args, argv, gpus)}"
+        f"{visible}torchrun --nproc_per_node {len(gpus)} {program} {shlex.join(words)}"
     )
 
 
 def _use_gpu(args, notes, gpu):
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        notes.lines.append("--gpus ignored (the launcher gives each process a GPU)")
-    elif torch.cuda.is_available():
+    if torch.cuda.is_available():
         args.device = f"cuda:{gpu}"
         notes.add("--gpus", f"--device {args.device}")
     else:
         notes.lines.append("--gpus ignored (this machine shows no GPU)")
 
 
-def _torchrun_command(args, argv, gpus):
-    """The command for several GPUs. All originals but TDN split ``--batch-size`` over them."""
+def _without_gpus(argv):
+    """The words of a command line without ``--gpus`` and its values."""
     words, skipping = [], False
     for word in argv:
         if word.startswith("-"):
             skipping = word.split("=")[0] == "--gpus"
         if not skipping:
             words.append(word)
-    visible = (
-        ""
-        if gpus == list(range(len(gpus)))
-        else f"CUDA_VISIBLE_DEVICES={','.join(map(str, gpus))} "
-    )
-    batch = (
-        []
-        if args.module == "tdn"
-        else ["--batch-size", str(math.ceil(args.batch_size / len(gpus)))]
-    )
-    return f"{visible}torchrun --nproc_per_node {len(gpus)} main.py {shlex.join(words + batch)}"
+    return words
+
+
+def _split_batch(args, gpus):
+    """The flag that splits a batch over GPUs, as all originals but TDN do it."""
+    if args.module == "tdn":
+        return []
+    return ["--batch-size", str(math.ceil(args.batch_size / gpus))]
 
 
 def _output_root(args, notes):
@@ -311,8 +321,14 @@ def add_testing_flags(parser):
     _add_ignored(parser, _UNUSED_IN_TESTS)
 
 
-def translate_testing(args):
+def translate_testing(args, program, argv):
     """Replace the original flags in the parsed arguments of a test script, in place.
+
+    Args:
+        args: the parsed arguments.
+        program: the script's name.
+        argv: the words of the command line after it, for the command that is suggested for several
+            GPUs.
 
     Returns:
         a line that reports what they became, None without any.
@@ -341,6 +357,7 @@ def translate_testing(args):
         args.test_segments = args.test_segments or [segments]
         notes.add("--num_segments", f"--test_segments {segments}")
     _translate_views(args, notes)
+    _translate_gpus(args, notes, program, argv, lambda gpus: [])
     notes.take("crop_fusion_type")
     notes.take("consensus_type")
     notes.ignore(dict.fromkeys(_IN_THE_CHECKPOINT, "the checkpoint contains it"))

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from ops.checkpoints.torch_file import weight_file
 from ops.cli import legacy
@@ -187,10 +188,10 @@ def testing_parser(description, crops):
     )
     group.add_argument(
         "--gpus",
-        type=int,
+        type=count,
         nargs="+",
         metavar="N",
-        help="the GPU to use; for several start one process for each with torchrun",
+        help="the GPU to use, as --device cuda:N; for several start one process for each with torchrun",
     )
     add_runtime(parser)
     legacy.add_testing_flags(parser)
@@ -213,8 +214,10 @@ def testing_arguments(description, crops, argv=None):
     Raises:
         UserError: for flags that exclude each other.
     """
-    args = testing_parser(description, crops).parse_args(argv)
-    legacy_note = legacy.translate_testing(args)
+    argv = sys.argv[1:] if argv is None else argv
+    parser = testing_parser(description, crops)
+    args = parser.parse_args(argv)
+    legacy_note = legacy.translate_testing(args, parser.prog, argv)
     args.notes = [legacy_note] if legacy_note else []
     _read_positionals(args)
     args.test_crops = args.test_crops or [crops]

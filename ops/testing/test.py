@@ -4,8 +4,6 @@ import contextlib
 import sys
 from pathlib import Path
 
-import torch
-
 from ops import distributed
 from ops.checkpoints import load_model
 from ops.checkpoints.class_order import order_warning
@@ -24,20 +22,12 @@ from ops.testing.run import Test, score, source_of
 from ops.utils import locks
 from ops.utils.errors import UserError
 from ops.utils.files import sha256
+from ops.utils.text import counted
 
 
 def run(args):
     """Test what ``ops.cli.test_args.testing_arguments`` gives."""
-    device = args.device
-    if args.gpus:
-        if len(args.gpus) > 1:
-            raise UserError(
-                f"--gpus {' '.join(map(str, args.gpus))}: one process uses one GPU; start "
-                f"torchrun --nproc_per_node {len(args.gpus)} with the same command and no --gpus"
-            )
-        # TDN's commands name GPU 0; on a machine without one they run on the CPU, and the first line says so.
-        device = device or (f"cuda:{args.gpus[0]}" if torch.cuda.is_available() else None)
-    with distributed.start(device, args.local_rank, args.deterministic) as world:
+    with distributed.start(args.device, args.local_rank, args.deterministic) as world:
         if world.is_main:
             for note in args.notes:
                 print(note)
@@ -249,9 +239,9 @@ def print_published(entry):
     """Print the protocols and the accuracies that a recorded file was published with, one per line."""
     for result in entry["expected"]:
         words = [
-            f"{result[name]} {name}"
-            for name in ("frames", "crops", "clips")
-            if result[name] is not None
+            counted(result[f"{name}s"], name)
+            for name in ("frame", "crop", "clip")
+            if result[f"{name}s"] is not None
         ]
         words += [str(result[name]) for name in ("size", "sampling") if result[name] is not None]
         accuracies = [

@@ -21,7 +21,7 @@ from ops.scores import metrics
 from ops.training.epoch import train_one_epoch, video_loss
 from ops.training.meters import Meters, advice
 from ops.training.run_dir import rotate
-from ops.training.run_metadata import with_flip
+from ops.training.run_metadata import current_options
 from ops.utils.errors import UserError
 from ops.utils.signals import INTERRUPTED, STATUS, Stopped, StopRequest
 from ops.utils.text import counted, printable
@@ -317,6 +317,25 @@ def validation_line(result, dataset):
     )
 
 
+def _read_training(path):
+    """The content of a checkpoint that ``main.py`` wrote. Raises UserError for another one."""
+    content = read_checkpoint(path)
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), kind) for key, kind in _STATE.items()
+    ):
+        raise UserError(f"--resume {path}: holds no training state (only weights?)")
+    return content
+
+
+def read_recipe(path):
+    """The options of the run that wrote a checkpoint, by name.
+
+    Raises:
+        UserError: the file is not a training checkpoint.
+    """
+    return _read_training(path)["recipe"]
+
+
 def resume(
     path,
     net,
@@ -334,7 +353,7 @@ def resume(
     Args:
         path: the checkpoint.
         net, optimizer, scaler, ema: to be filled; scaler and ema may be None.
-        recipe: the options of this run; empty for a run that only evaluates.
+        recipe: the options of this run; empty for a run that only evaluates, which needs the weights only.
         processes: of this run, which must be as many where it resumes within an epoch.
         class_names: those of this run's dataset in label order, or None.
         names_file: the file that they are from, for the message.
@@ -346,11 +365,7 @@ def resume(
         UserError: the file is not a training checkpoint of this very recipe, or its class names are others; the message
             names what differs.
     """
-    content = read_checkpoint(path)
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), kind) for key, kind in _STATE.items()
-    ):
-        raise UserError(f"--resume {path}: holds no training state (only weights?)")
+    content = _read_training(path)
     free = set(FREE_FIELDS)
     if not content.get("step_in_epoch") and "total_batch" in content["recipe"]:
         # At the start of an epoch the same total batch may be split otherwise: 4 processes x 2 videos x 2 accumulated
@@ -358,7 +373,7 @@ def resume(
         free.add("batch_size")
     for what, old, new in (
         ("model", content["model"], net.spec),
-        ("recipe", with_flip(content["recipe"], recipe.get("flip")), recipe),
+        ("recipe", current_options(content["recipe"], recipe.get("flip")), recipe),
     ):
         differing = [
             key for key in new if key not in free and key in old and not _same(old[key], new[key])
@@ -384,8 +399,9 @@ def resume(
         )
         if ema:
             ema.module.load_state_dict(content["state_dict"])
-        optimizer.load_state_dict(content["optimizer"])
-        if scaler and "scaler" in content:
+        if recipe:  # an evaluation takes no step, and may be of other options
+            optimizer.load_state_dict(content["optimizer"])
+        if recipe and scaler and "scaler" in content:
             scaler.load_state_dict(content["scaler"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ops.data.sampling import dense_stride
 from ops.utils.files import atomic_write
 
 PACKAGES = ("torch", "torchvision", "av", "numpy")
@@ -21,18 +22,26 @@ def write_settings(folder, **settings):
         json.dump({**settings, "versions": versions(), "git": commit()}, file, indent=1)
 
 
-def with_flip(options, expected):
-    """Options of a run, with those of runs before ``--flip`` translated: they had ``no_flip``.
+def current_options(options, expected_flip):
+    """Options of a run in today's form: those that earlier versions did not write are added.
 
-    expected: the ``flip`` that the options are compared with. Where clips were mirrored, an older
-    run does not say by which rule, so any rule counts as equal.
+    Args:
+        options: as a checkpoint or ``args.json`` holds them.
+        expected_flip: the ``flip`` that the options are compared with. Runs before ``--flip`` had
+            ``no_flip``; where they mirrored clips they do not say by which rule, so any rule counts
+            as equal.
+
+    Returns:
+        The options, a copy where something was added.
     """
-    if "flip" in options or "no_flip" not in options:
-        return options
-    flip = "none" if options["no_flip"] else expected
-    if not options["no_flip"] and expected == "none":
-        flip = "names"
-    return {**options, "flip": flip}
+    options = dict(options)
+    if "flip" not in options and "no_flip" in options:
+        mirrors = "names" if expected_flip == "none" else expected_flip
+        options["flip"] = "none" if options["no_flip"] else mirrors
+    segments = options.get("num_segments")
+    if options.get("sampling") == "dense" and isinstance(segments, int) and segments > 0:
+        options.setdefault("dense_stride", dense_stride(segments))  # as all modules had it then
+    return options
 
 
 def versions():

@@ -19,7 +19,7 @@ from ops.scores.metadata import Facts, read_facts
 from ops.scores.metrics import TITLES
 from ops.temporal import MODULES
 from ops.training.optim import rate_for
-from ops.training.run_metadata import digest, with_flip
+from ops.training.run_metadata import current_options, digest
 from ops.utils.errors import UserError
 from ops.utils.files import read_regular
 from ops.utils.text import printable
@@ -123,7 +123,7 @@ def read_run(folder: str | Path) -> Run:
         place.parent.name: read_facts(place.parent)
         for place in sorted(Path(folder).glob("scores*/scores.json"))
     }
-    options = with_flip(options, expected="names")
+    options = current_options(options, expected_flip="names")
     options = {"num_classes": options.get("num_class"), **defaults, **options}
     options |= {
         key: options[key] if isinstance(options.get(key), dict) else {}
