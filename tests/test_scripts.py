@@ -169,7 +169,7 @@ def check_training(row, comment, command, lists, released, capsys):
     ) == segments_of(row)
     batch = int(value_of(flags, "--batch-size"))
     assert re.search(
-        rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[. ]",
+        rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {value_of(flags, '--lr')}[., ]",
         comment,
     )
     assert int(value_of(flags, "--lr_batch")) == 8 * batch
