@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import chain
 from pathlib import Path
@@ -340,6 +341,31 @@ def test_ctrl_c_is_not_for_the_processes():
         "print(dict(run_jobs(blocks_ctrl_c, range(3), 1, 60)), blocks_ctrl_c(0))",
     )
     assert process.stdout == "{0: True, 1: True, 2: True} False\n", process.stderr
+
+
+class SlowToSend:
+    """Work during whose pickling another thread gets Ctrl-C, as the thread of a progress bar can."""
+
+    thread = None
+    is_sent = False
+
+    def __reduce__(self):
+        signal.pthread_kill(SlowToSend.thread.ident, signal.SIGINT)
+        time.sleep(0.2)
+        SlowToSend.is_sent = True
+        return os._exit, (7,)
+
+
+def test_ctrl_c_does_not_break_the_start_of_a_process():
+    end = threading.Event()
+    SlowToSend.thread = threading.Thread(target=end.wait)
+    SlowToSend.thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_jobs(SlowToSend(), [1], 1, 60))
+    finally:
+        end.set()
+    assert SlowToSend.is_sent
 
 
 @linux

@@ -83,17 +83,22 @@ def test_only_temporary_files_of_processes_that_are_gone_are_removed(tmp_path):
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
         stale = [f"b.pkl.{host}-{ended.pid}-0123abcd.tmp", f".c.{host}-{ended.pid}-0123abcd.tmp"]
-        old = "d.pth.elsewhere-1-0123abcd.tmp"
+        old = [
+            "d.pth.elsewhere-1-0123abcd.tmp",
+            "d.pth.89abcdef.tmp",
+        ]  # the latter of earlier versions
         kept = [
             "e.pth.elsewhere-1-0123abcd.tmp",  # perhaps still being written
+            "e.pth.89abcdef.tmp",
             "notes.tmp",
             f"f.{host}-{ended.pid}-0123abcd.tmp.bak",
             f"g.{host}-{ended.pid}-0123ABCD.tmp",
         ]
-        for name in (*stale, old, *kept):
+        for name in (*stale, *old, *kept):
             (tmp_path / name).touch()
         (tmp_path / f"h.{host}-{ended.pid}-0123abcd.tmp").mkdir()
-        os.utime(tmp_path / old, (0, 0))
+        for name in old:
+            os.utime(tmp_path / name, (0, 0))
         remove_stale_temporaries(tmp_path)
         left = {path.name for path in tmp_path.iterdir()}
         assert left == {mine.name, *kept, f"h.{host}-{ended.pid}-0123abcd.tmp"}

@@ -184,7 +184,13 @@ def test_run_goes_on(start, tmp_path, capfd):
     rows = list(csv.reader((out / "failures.csv").open()))
     assert rows == [["video", "reason"], [str(tmp_path / "src" / "bad, really.mp4"), "not good"]]
     assert json.loads((out / ".copy.json").read_text()) == {"size": 3}
-    leftover = touch(out, "a/.0a1b2c3d.tmp/0", "9.mp4.0123abcd.tmp", "a/notes.tmp")
+    leftover = touch(
+        out,
+        "a/.0a1b2c3d.tmp/0",
+        "9.mp4.0123abcd.tmp",
+        "a/9.mp4.elsewhere-1-0123abcd.tmp",
+        "a/notes.tmp",
+    )
     times = {path: path.stat().st_mtime_ns for path in (out / "a/1", out / "2")}
     (tmp_path / "src" / "bad, really.mp4").unlink()
     assert start("3.mp4", size=3) == 0

@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.sturdy_pool import Lost, run_jobs
 from ops.utils.errors import UserError, run_front
 from ops.utils.files import atomic_write, read_regular
+from ops.utils.signals import repeatable
 
 # What changes and in which direction: x to the right, y downwards, zoom to larger, turn clockwise.
 CLASSES = {
@@ -160,6 +161,7 @@ def make(out: Path, arguments: dict[str, int], processes: int, force: bool) -> N
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
     work = partial(make_video, {split: photo(split) for split in SPLITS})
     with (
+        repeatable(),
         closing(run_jobs(work, jobs, processes, math.inf)) as ends,
         tqdm(total=len(names), initial=len(names) - len(jobs), unit="video", disable=None) as bar,
     ):

@@ -31,6 +31,7 @@ from ops.data.readers.shards import INDEX, shard_name
 from ops.utils.errors import UserError, run_front
 from ops.utils.files import atomic_write
 from ops.utils.locks import sole_user
+from ops.utils.signals import repeatable
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -45,7 +46,7 @@ def main() -> None:
     try:
         shards = plan(videos, args.shard_size, args.out)
         args.out.mkdir(parents=True, exist_ok=True)
-        with sole_user(args.out, "run", "--out"):
+        with sole_user(args.out, "run", "--out"), repeatable():
             made = make(shards, args.out, args.processes)
     except OSError as error:
         raise failed(error, args.out) from None

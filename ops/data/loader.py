@@ -7,7 +7,6 @@ state, and what a sample looks like is a pure function of ``(seed, epoch, record
 import contextlib
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -179,14 +178,21 @@ def _being_read(dataset: TrainDataset | TestDataset) -> str:
 class VideoLoader(DataLoader):
     """A DataLoader in whose workers a UserError stays one line, and that can be closed.
 
-    This class uses three names of torch's loader that are not documented: ``_iterator``, and of the
-    iterator ``_workers`` and ``_shutdown_workers``.
+    This class uses four names of torch's loader that are not documented:
+    ``check_worker_number_rationality``, ``_iterator``, and of the iterator ``_workers`` and
+    ``_shutdown_workers``.
 
     Attributes:
         plan: how batches travel from the workers.
     """
 
     plan: Plan = Plan(0)
+
+    def check_worker_number_rationality(self) -> None:
+        """Does not warn about more workers than cores, as torch does when workers start.
+
+        The default follows the cores; a user who gives ``-j``, as the recipes do, has chosen.
+        """
 
     def __iter__(self) -> Iterator[Batch | Frames | Failure]:
         starts = self.num_workers > 0 and self._iterator is None
@@ -278,24 +284,21 @@ def make_loader(
         collate_fn = partial(collate, stack=torch.stack)
     if plan.in_pipes:
         collate_fn = partial(_sent_as_arrays, collate_fn)
-    with warnings.catch_warnings():
-        # The user has chosen; the default follows the cores.
-        warnings.filterwarnings("ignore", "This DataLoader will create")
-        loader = VideoLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=collate_fn,
-            pin_memory=pin_memory and not plan.in_pipes,
-            timeout=timeout if workers else 0,
-            persistent_workers=workers > 0,
-            prefetch_factor=plan.prefetch if workers else None,
-            generator=torch.Generator(),
-            worker_init_fn=start_worker,
-            in_order=in_order,
-            multiprocessing_context=START_METHOD if workers else None,
-        )
+    loader = VideoLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate_fn,
+        pin_memory=pin_memory and not plan.in_pipes,
+        timeout=timeout if workers else 0,
+        persistent_workers=workers > 0,
+        prefetch_factor=plan.prefetch if workers else None,
+        generator=torch.Generator(),
+        worker_init_fn=start_worker,
+        in_order=in_order,
+        multiprocessing_context=START_METHOD if workers else None,
+    )
     loader.plan = plan
     return loader
 

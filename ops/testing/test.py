@@ -22,6 +22,7 @@ from ops.testing.run import Test, score, source_of
 from ops.utils import locks
 from ops.utils.errors import UserError
 from ops.utils.files import sha256
+from ops.utils.signals import repeatable
 from ops.utils.text import counted
 
 
@@ -39,11 +40,10 @@ def run(args):
             return
         sources = []
         for number, test in enumerate(tests):
-            with (
-                locks.sole_user(test.folder, "test", "--output_dir")
-                if world.is_main
-                else contextlib.nullcontext()
-            ):
+            lock = contextlib.nullcontext()
+            if world.is_main:
+                lock = locks.sole_user(test.folder, "test", "--output_dir")
+            with lock, repeatable():
                 facts = score(args, test, world, f"videos{number}")
             if world.is_main:
                 sources.append(source_of(test._replace(facts=facts)))

@@ -26,12 +26,12 @@ class UserError(Exception):
 
 def explain(error: BaseException) -> tuple[str, int]:
     """What an exception that ends a run prints on standard error, and the status that the run ends with: 1 for a defect."""
+    if isinstance(error, Stopped):
+        return str(error), error.status
     if _is_interrupt(error):
         return "interrupted", INTERRUPTED
     if isinstance(error, UserError):
         return f"error: {_one_line(str(error))}", 2
-    if isinstance(error, Stopped):
-        return str(error), error.status
     if isinstance(error, BrokenPipeError):
         return "the reader of its output has left", 141
     if isinstance(error, OSError) and error.errno in _FULL:

@@ -18,9 +18,10 @@ from ops.utils.errors import UserError
 
 # What is read at once: more than any list or table of scores has, and less than memory.
 _MOST_BYTES = 2**30
-# NAME.HOST-PID-RANDOM.tmp: the host and the process that write it tell whether they still do.
-_TEMPORARY = re.compile(r".+\.(?P<host>[\w-]+)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
-# A temporary file of another machine is taken for abandoned after this time without a write.
+# NAME.HOST-PID-RANDOM.tmp: the host and the process show whether it is still being written. Earlier
+# versions wrote NAME.RANDOM.tmp.
+_TEMPORARY = re.compile(r".*\.((?P<host>[\w-]+)-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp")
+# A temporary file whose process cannot be looked up is abandoned after this time without a write.
 _ABANDONED_SECONDS = 24 * 3600
 
 
@@ -116,12 +117,17 @@ def read_regular(path: str | os.PathLike, most: int = _MOST_BYTES) -> bytes:
         return file.read()
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file's name, without its folder, is one that :func:`atomic_write` gives before it renames the file."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def remove_stale_temporaries(folder: str | Path) -> None:
     """Remove the temporary files of :func:`atomic_write` that killed processes left in a folder.
 
-    A file is stale if its process is gone: on this machine by the process id, on another machine if
-    nothing was written to it for a day. Files with other names are never touched, and a file that
-    cannot be removed stays.
+    A file of this machine is stale if its process is gone. One of another machine, or of an earlier
+    version, whose name contains no process, is stale if nothing was written to it for a day. Files
+    with other names are never touched, and a file that cannot be removed stays.
 
     Args:
         folder: the folder, whose subfolders are not searched.
@@ -131,7 +137,7 @@ def remove_stale_temporaries(folder: str | Path) -> None:
         if match is None or path.is_symlink() or not path.is_file():
             continue
         with contextlib.suppress(OSError):
-            if match["host"] == _host():
+            if match["host"] == _host():  # None in names of earlier versions
                 stale = not _is_running(int(match["pid"]))
             else:
                 stale = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS

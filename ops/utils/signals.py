@@ -26,7 +26,7 @@ _WORKER_GRACE = 60  # seconds in which a signalled worker still serves the run t
 
 
 class Stopped(Exception):
-    """The run has saved its state because it was asked to stop.
+    """The work was asked to stop, and can be continued from the state that is on the disk.
 
     Attributes:
         status: exit status of the process.
@@ -96,6 +96,19 @@ def deferred_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if noted:
             signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def repeatable() -> Iterator[None]:
+    """Context of work that the same command continues: Ctrl-C ends it with a line that says so.
+
+    Raises:
+        Stopped: in place of ``KeyboardInterrupt``.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped("interrupted; continue with the same command", INTERRUPTED) from None
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 from ops.utils.errors import UserError
+from ops.utils.signals import deferred_interrupt
 
 _LOOK = 0.5  # seconds between looks at the clock
 
@@ -91,15 +92,30 @@ def _start(work: Callable[[Any], Any]) -> tuple[Connection, multiprocessing.proc
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    # Ctrl-C is the parent's business. The process inherits the mask, unless starting the tracker lifts it between.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    # An exception in the middle of a start would leave the process with half of what it needs.
+    with deferred_interrupt():
+        # It is started with the first process, and lifts the mask that is set below.
+        resource_tracker.ensure_running()
+        with _blocked_interrupt():
+            process.start()
     theirs.close()
     return ours, process
+
+
+@contextmanager
+def _blocked_interrupt() -> Iterator[None]:
+    """Context in which processes start that Ctrl-C does not reach: they inherit the mask of this thread.
+
+    A signal may still reach another thread of this process, whose exception Python raises here.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def _serve(connection: Connection, work: Callable[[Any], Any]) -> None:

@@ -29,12 +29,12 @@ from ops.data.lists import read_list, resolve
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.templates import file_namer
 from ops.utils.errors import UserError
-from ops.utils.files import atomic_write, read_regular
+from ops.utils.files import atomic_write, is_temporary, read_regular
 from ops.utils.locks import sole_user
+from ops.utils.signals import repeatable
 from ops.utils.text import counted
 
 _OWN = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # in OUT itself
-_LEFTOVER = re.compile(r".*\.[0-9a-f]{8}\.tmp")  # of atomic_write and atomic_folder
 
 
 class Job(NamedTuple):
@@ -182,7 +182,7 @@ def run(
     record, failures = out / f".{tool}.json", {}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with sole_user(out, "run", "OUT"):
+        with sole_user(out, "run", "OUT"), repeatable():
             _claim(record, arguments, jobs)
             left = left_of(jobs)
             done = len(jobs) - len(left)
@@ -241,13 +241,16 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str | OSError | None:
 
 
 def left_of(jobs: list[Job]) -> list[Job]:
-    """The jobs without a result; makes the folders of the results, and removes from them what killed runs left."""
+    """The jobs without a result; makes the folders of the results, and removes from them what killed runs left.
+
+    The caller holds the lock of OUT, so every temporary file and folder in it is of a run that has ended.
+    """
     there = set()
     for folder in {os.path.dirname(job.target) for job in jobs}:
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            if not _LEFTOVER.fullmatch(name):
+            if not is_temporary(name):
                 there.add(path)
             elif os.path.isdir(path):
                 shutil.rmtree(path, ignore_errors=True)  # a worker of it may be about to end
@@ -292,7 +295,7 @@ def _write_failures(path: Path, failures: dict[str, str]) -> None:
 @contextlib.contextmanager
 def atomic_folder(path: str) -> Iterator[str]:
     """Make a temporary folder beside ``path`` and rename it to ``path`` once the block ends without an exception, the data
-    on the disk before the name is; after an exception it is removed."""
+    on the disk before the name is; after an exception it is removed. :func:`left_of` removes that of a killed process."""
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(4)}.tmp")
     os.mkdir(temporary)
     try:
