@@ -1,79 +1,72 @@
-"""HTML and SVG written so that no text can become markup: what is not :class:`Html` is escaped."""
+"""Templates of the report, in which no text can become markup, and names that fit a width."""
 
 import re
 import unicodedata
 from bisect import bisect_right
-from html import escape
+from functools import cache
 from itertools import accumulate
+from pathlib import Path
 
-_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_EMPTY = ("img", "meta", "br", "rect", "image", "path")
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-
-class Html(str):
-    """Markup that is finished."""
-
-
-def text(value: object) -> Html:
-    """``value`` with every character that means something in HTML escaped; what no text may hold becomes U+FFFD."""
-    return value if isinstance(value, Html) else Html(escape(_NO_TEXT.sub("\ufffd", str(value))))
+TEMPLATES = Path(__file__).with_name("templates")
+# Neither HTML nor XML can hold these characters.
+_INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def tag(name: str, /, *content: object, **attributes: object) -> Html:
-    """An element. Of attribute names a ``_`` at the end goes and others become ``-``; one that is None is left out."""
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
-        for key, value in attributes.items()
-        if value is not None
+def clean(value: object) -> object:
+    """Replace the characters of a text that HTML cannot hold by U+FFFD; other values are returned."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return _INVALID.sub("\ufffd", value)
+    return value
+
+
+def render(template: str, **context: object) -> Markup:
+    """Fill a template.
+
+    Args:
+        template: name of a file in ``templates/``.
+        context: its variables. What is not ``Markup`` is escaped.
+
+    Returns:
+        The finished markup.
+    """
+    return Markup(_environment().get_template(template).render(context))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=clean,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    if name in _EMPTY and not content:
-        return Html(f"<{name}{given}/>")
-    return Html(f"<{name}{given}>{''.join(map(text, content))}</{name}>")
+    environment.filters["fixed"] = lambda value, digits: f"{value:.{digits}f}"
+    environment.filters["percent"] = _percent
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    return environment
 
 
-def join(parts) -> Html:
-    return Html("".join(map(text, parts)))
-
-
-def named(value: str) -> Html:
-    """A name from outside: its direction of writing ends with it."""
-    return tag("bdi", value)
-
-
-def table(head, rows, **attributes) -> Html:
-    """A table; a row is a list of contents, or of ``td`` and ``th`` elements that are ready. Numbers stand to the right."""
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("thead", tag("tr", *(tag("th", title, scope="col") for title in head))),
-            tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows)),
-            **attributes,
-        ),
-        class_="wide",
-    )
-
-
-def _cell(value) -> Html:
-    if isinstance(value, Html) and value.startswith(("<td", "<th")):
-        return value
-    return tag("td", value, class_="number" if isinstance(value, int | float) else None)
+def _percent(value: float | None) -> str:
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:.2f}"
 
 
 def columns(name: str) -> list[int]:
-    """Where each character of ``name`` ends, in columns, of which a Chinese, Japanese or Korean character takes two."""
-    return list(
-        accumulate(
-            2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in name
-        )
-    )
+    """The column in which each character of ``name`` ends; East Asian wide characters take two."""
+    widths = (2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in name)
+    return list(accumulate(widths))
 
 
 def shorten(name: str, width: int) -> str:
-    """``name``, or where it is wider than ``width`` columns its beginning and ``…``."""
+    """``name``, or its beginning and ``…`` if it is wider than ``width`` columns."""
     ends = columns(name)
-    return (
-        name
-        if not ends or ends[-1] <= width
-        else name[: bisect_right(ends, width - 1)].rstrip() + "…"
-    )
+    if not ends or ends[-1] <= width:
+        return name
+    return name[: bisect_right(ends, width - 1)].rstrip() + "…"

@@ -1,12 +1,15 @@
-"""report.html: one file that holds its styles, figures and pictures and asks nothing of a network."""
+"""report.html: one file that contains its styles, figures and images and loads nothing from a network."""
 
 import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from ops.report import heat, sections, videos
-from ops.report.markup import Html, join, named, tag
+from ops.report.markup import TEMPLATES, render
+from ops.report.sections import Section
 from ops.report.tested import Findings, Tested
 from ops.utils.files import atomic_write
 
@@ -14,77 +17,72 @@ from ops.utils.files import atomic_write
 def write_page(
     path: Path, tests: Sequence[tuple[Tested, Findings]], fused: tuple[Tested, Findings] | None
 ) -> None:
-    """Write ``report.html``, atomically. What is told of classes and videos is told of the fusion where there is one, else of
-    the first test."""
-    titles = (
-        ["test"] if len(tests) == 1 else [f"test {place}" for place in range(1, len(tests) + 1)]
-    )
+    """Write ``report.html``, atomically.
+
+    Args:
+        path: the file.
+        tests: each test with its findings.
+        fused: the fusion of several tests. The sections about classes and videos are about it, or
+            about the first test without one.
+    """
+    titles = ["test"]
+    if len(tests) > 1:
+        titles = [f"test {number}" for number in range(1, len(tests) + 1)]
     shown = [(title, *test) for title, test in zip(titles, tests, strict=True)]
-    everything = [*shown, *([("fusion", *fused)] if fused else [])]
-    title, tested, found = everything[-1] if fused else shown[0]
-    parts = {
-        "Result": sections.headline(everything),
-        "Clips and crops": sections.views(shown),
-        "Classes": sections.classes(tested, found),
-    }
-    if not tested.multi_label:
-        parts["Confusions"] = sections.confusions(tested, found)
-    parts["Most confident mistakes"] = videos.mistakes(tested, found)
-    parts["Calibration"] = sections.calibration(everything if fused else [*shown[1:], shown[0]])
-    if len(shown) == 2:
-        parts["What changed"] = videos.comparison(*shown)
-    note = f"Classes, confusions and mistakes are of the {title}." if len(tests) > 1 else ""
-    headings = [
-        (f"part{place}", heading, part) for place, (heading, part) in enumerate(parts.items())
-    ]
-    body = [
-        tag(
-            "h1",
-            join(["Test ", named(tested.name)]) if len(tests) == 1 else _title(len(tests), fused),
-        ),
-        tag(
-            "nav",
-            *(tag("a", heading, href=f"#{place}") for place, heading, _ in headings),
-            aria_label="Sections",
-        ),
-        tag("p", note) if note else "",
-        tag(
-            "main",
-            *(
-                tag("section", tag("h2", heading, id=place), part)
-                for place, heading, part in headings
-            ),
-        ),
-    ]
+    everything = list(shown)
+    main_test = shown[0]
+    title = f"{len(tests)} tests"
+    if fused:
+        main_test = ("fusion", *fused)
+        everything.append(main_test)
+        title = f"Fusion of {len(tests)} tests"
+    name = None
+    note = ""
+    if len(tests) == 1:
+        name = tests[0][0].name
+        title = f"Test {name}"
+    else:
+        note = f"Classes, confusions and mistakes are of the {main_test[0]}."
+    page = render(
+        "report.html",
+        title=title,
+        name=name,
+        note=note,
+        sections=_sections(shown, everything, main_test),
+        **_head(),
+    )
     with atomic_write(path, "w") as file:
-        file.write(
-            _document(
-                f"Test {tested.name}" if len(tests) == 1 else _title(len(tests), fused), join(body)
-            )
-        )
+        file.write(page)
 
 
-def _title(count: int, fused: tuple | None) -> str:
-    return f"Fusion of {count} tests" if fused else f"{count} tests"
-
-
-def _document(title: str, body: Html) -> Html:
-    here = Path(__file__)
-    style = heat.style() + here.with_name("page.css").read_text("utf-8")
-    script = here.with_name("page.js").read_text("utf-8")
-    # Whatever a name from outside might hold: nothing is fetched, and no script runs but ours.
-    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{known}'"
-    )
-    head = [
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(style)),
+def _sections(shown, everything, main_test) -> list[Section]:
+    _, tested, found = main_test
+    others = [test for test in everything if test is not main_test]
+    parts = [
+        sections.headline(everything),
+        sections.views(shown),
+        sections.classes(tested, found),
     ]
-    document = tag(
-        "html", tag("head", *head), tag("body", body, tag("script", Html(script))), lang="en"
+    if not tested.multi_label:
+        parts.append(sections.confusions(tested, found))
+    parts.append(videos.mistakes(tested, found))
+    parts.append(sections.calibration([*others, main_test]))
+    if len(shown) == 2:
+        parts.append(videos.comparison(*shown))
+    return parts
+
+
+def _head() -> dict:
+    """Style, script and the policy of the page: nothing is loaded, and only this script runs."""
+    style = heat.style() + (TEMPLATES / "page.css").read_text("utf-8")
+    script = (TEMPLATES / "page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            "style-src 'unsafe-inline'",
+            f"script-src 'sha256-{digest}'",
+        )
     )
-    return Html("<!DOCTYPE html>\n" + document)
+    return {"style": Markup(style), "script": Markup(script), "policy": policy}

@@ -1,6 +1,6 @@
-"""The curves of the report, drawn by matplotlib as SVG that takes its ink from the page.
+"""The curves of the report, drawn by matplotlib as SVG in the text color of the page.
 
-Nothing that a user named goes into a figure: its fonts lack most scripts, and the page around it has them all.
+Figures contain no names from outside: their font lacks most scripts, which the page around them has.
 """
 
 import re
@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from io import StringIO
 
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ops.report.markup import Html, text
+from ops.report.markup import clean
 from ops.report.tested import BINS, Calibration
 
-# Okabe and Ito's colours that stand out on white and on black alike; marks and dashes differ too.
+# Okabe and Ito's colors, which stand out on white and on black; markers and dashes differ too.
 _LINES = (
     ("#0072b2", "o", "-"),
     ("#d55e00", "s", "--"),
@@ -24,19 +25,26 @@ _LINES = (
     ("#56b4e9", "v", "-"),
     ("#e69f00", "P", "--"),
 )
-_INK = "#010203"  # becomes the colour of the text around the figure
-# Text stays text, the same figure gives the same bytes, and no matplotlibrc of a user changes it. Much of that can only be said
-# in rcParams, which are put back after each figure.
-_alike = style.context(
+_INK = "#010203"  # replaced by the color of the text around the figure
+# Text stays text, the same figure gives the same bytes, and no matplotlibrc of a user changes it.
+# The context restores rcParams after each figure.
+_same_style = style.context(
     ["default", {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "DejaVu Sans"}]
 )
 
 
-@_alike
-def views_plot(grid: np.ndarray, alt: str) -> Html:
-    """Prec@1 against the number of clips, one line for each number of crops; against crops where there is one clip.
+@_same_style
+def views_plot(grid: np.ndarray, alt: str) -> Markup:
+    """Prec@1 against the number of clips, one curve per number of crops.
 
-    ``grid`` floats ``[clips, crops]`` in percent.
+    With one clip it is drawn against the number of crops.
+
+    Args:
+        grid: floats ``[clips, crops]`` in percent.
+        alt: what the figure shows, in words.
+
+    Returns:
+        An SVG element.
     """
     unit, other = "clips", "crop"
     if grid.shape[0] == 1:
@@ -45,13 +53,13 @@ def views_plot(grid: np.ndarray, alt: str) -> Html:
     count = grid.shape[1]
     shown = np.unique(np.linspace(0, count - 1, min(count, 4)).round().astype(int))
     numbers = np.arange(1, len(grid) + 1)
-    for column, (colour, mark, dash) in zip(shown, _LINES, strict=False):
+    for column, (color, marker, dash) in zip(shown, _LINES, strict=False):
         axes.plot(
             numbers,
             grid[:, column],
             dash,
-            color=colour,
-            marker=mark,
+            color=color,
+            marker=marker,
             markersize=4,
             linewidth=1.6,
             clip_on=False,
@@ -68,25 +76,33 @@ def views_plot(grid: np.ndarray, alt: str) -> Html:
     return _svg(figure, alt)
 
 
-@_alike
+@_same_style
 def reliability_plot(
     curves: Sequence[tuple[str, Calibration]], alt: str, multi_label: bool = False
-) -> Html:
-    """Accuracy against confidence for each of ``curves``, (label in ASCII, calibration) each, over the share of predictions
-    in each bin of the last one."""
+) -> Markup:
+    """Accuracy against confidence, over the share of predictions in each bin.
+
+    Args:
+        curves: an ASCII label and a calibration each; the shares are of the last one.
+        alt: what the figure shows, in words.
+        multi_label: whether a video can have several labels.
+
+    Returns:
+        An SVG element.
+    """
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _plain(axes)
     _plain(below)
-    axes.plot([0, 100], [0, 100], color=_INK, linewidth=0.8, alpha=0.6, label="as sure as right")
-    for (label, curve), (colour, mark, dash) in zip(curves, _LINES, strict=False):
+    axes.plot([0, 100], [0, 100], color=_INK, linewidth=0.8, alpha=0.6, label="perfect calibration")
+    for (label, curve), (color, marker, dash) in zip(curves, _LINES, strict=False):
         there = curve.count > 0
         axes.plot(
             100 * curve.confidence[there],
             100 * curve.accuracy[there],
             dash,
-            color=colour,
-            marker=mark,
+            color=color,
+            marker=marker,
             markersize=4,
             linewidth=1.6,
             label=label,
@@ -132,21 +148,17 @@ def _legend(axes) -> None:
     axes.legend(frameon=False, fontsize=9, labelcolor=_INK, handlelength=3)
 
 
-def _svg(figure: Figure, alt: str) -> Html:
+def _svg(figure: Figure, alt: str) -> Markup:
     out = StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     drawn = out.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
-    # Its style is for every element there is, and a page has several figures with the same ids.
+    # Its style would apply to the whole page, and ids occur in several figures.
     drawn = re.sub(
         r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", drawn, flags=re.DOTALL
     )
     drawn = re.sub('<g id="[^"]*"', "<g", drawn)
     drawn = drawn.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
-    return Html(
-        drawn.replace(
-            "<svg",
-            f'<svg role="img" class="plot" stroke-linejoin="round" aria-label="{text(alt)}"',
-            1,
-        )
-    )
+    label = escape(clean(alt))
+    opening = f'<svg role="img" class="plot" stroke-linejoin="round" aria-label="{label}"'
+    return Markup(drawn.replace("<svg", opening, 1))

@@ -1,5 +1,5 @@
 "use strict";
-// Says under the confusion matrix which cell the pointer is on: 160,000 titles would be too many for a page.
+// Shows the cell under the pointer below the confusion matrix: 160,000 titles would be too many.
 const map = document.querySelector("svg.heat");
 if (map) {
   const names = JSON.parse(map.dataset.names);
@@ -15,6 +15,6 @@ if (map) {
     const count = counts.get(row * names.length + column) || 0;
     line.textContent = row === column
       ? `${names[row]}: ${count} of ${videos[row]} videos are right`
-      : `${names[row]}: ${count} of ${videos[row]} videos are taken for ${names[column]}`;
+      : `${names[row]}: ${count} of ${videos[row]} videos are predicted as ${names[column]}`;
   });
 }
