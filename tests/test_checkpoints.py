@@ -426,7 +426,7 @@ def test_a_dry_run_of_tuning_changes_nothing(tmp_path):
     with torch.device("meta"):
         model = TSN(5, 4, arch="resnet18", module="tsm")
     report, _ = tune(model, tmp_path / "a.pth", dataset="ucf101", class_names=None, dry_run=True)
-    assert "tsm resnet18; loaded 120, head new (5 -> 5)" in report
+    assert "tsm resnet18, 4 segments; loaded 120, head new (5 -> 5)" in report
     with pytest.raises(UserError, match="no such checkpoint file"):
         tune(model, tmp_path / "b.pth", dataset="ucf101", class_names=None, dry_run=True)
 
