@@ -21,7 +21,7 @@ import numpy as np
 
 from ops.cli.results_args import results_arguments
 from ops.data.datasets import read_class_names
-from ops.report import Tested, write_report
+from ops.report import TestResult, write_report
 from ops.scores import metrics
 from ops.scores.fusion import (
     Grid,
@@ -103,7 +103,7 @@ def report(
     class_names,
 ) -> None:
     tests = [
-        Tested(
+        TestResult(
             one.name,
             one.line,
             one.scores,

@@ -63,7 +63,8 @@ for module in $modules; do
     videos=$(grep -o '[0-9]*/[0-9]* videos' <<<"$result")
     top1=$(sed -n 's/.*Prec@1 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
     top5=$(sed -n 's/.*Prec@5 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
-    echo "| ${module^^} | resnet18 | $frames x 1 x 1 | ${videos% videos} | $top1 | $top5 |" >>"$out/table.md"
+    row="| ${module^^} | resnet18 | $frames x 1 x 1 | ${videos% videos} | $top1 | $top5 |"
+    echo "$row" >>"$out/table.md"
 done
 echo
 cat "$out/table.md"

@@ -5,5 +5,5 @@ set -euo pipefail
 source "$(dirname "$0")/venv.sh"
 install requirements.txt
 install tests/requirements.txt
-# Two processes of one thread each: threads that wait for a busy core would cost more than they bring.
+# Two processes with one thread each: more threads than cores make the tests slower.
 OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile "$@"

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from videos import encode, textured_frames
 
-from ops.report import Tested, write_report
+from ops.report import TestResult, write_report
 from ops.report.tables import write_predictions
-from ops.report.tested import study
+from ops.report.tested import analyze
 from ops.scores.metrics import evaluate
 from ops.utils.errors import UserError
 
@@ -43,7 +43,7 @@ def made(videos=60, classes=7, seed=0, multi_label=False, **other):
         "probabilities": False,
         **other,
     }
-    return Tested(scores=scores, labels=hot if multi_label else labels, **values)
+    return TestResult(scores=scores, labels=hot if multi_label else labels, **values)
 
 
 def rows_of(path):
@@ -52,7 +52,7 @@ def rows_of(path):
 
 
 def page_of(folder):
-    """The page as a tree, without its script: it is well-formed XML too, so that a tag that is not closed is found."""
+    """The page without its script, parsed as XML, so that an unclosed tag is found."""
     text = (folder / "report.html").read_text("utf-8")
     return ET.fromstring(
         re.sub("<script>.*</script>", "", text.removeprefix("<!DOCTYPE html>\n"), flags=re.DOTALL)
@@ -92,14 +92,14 @@ def test_results_json_has_every_test_and_the_fusion(tmp_path):
             60,
         )
         assert written["metrics"] == evaluate(tested.scores, tested.labels)
-        assert written["expected_calibration_error"] == study(tested).calibration.error
+        assert written["expected_calibration_error"] == analyze(tested).calibration.error
     assert [part["failed"] for part in content["tests"]] == [1, 0]
 
 
 def test_per_class_csv(tmp_path):
     labels = np.array([0, 0, 0, 2, 2])
     scores = np.eye(7)[[0, 1, 1, 2, 0]]
-    tested = Tested("d", "", scores, labels, None, NAMES, True, np.array([False] * 4 + [True]))
+    tested = TestResult("d", "", scores, labels, None, NAMES, True, np.array([False] * 4 + [True]))
     tested.scores[4] = -np.eye(7)[2]
     write_report(tmp_path, [tested])
     rows = rows_of(tmp_path / "per_class.csv")
@@ -132,7 +132,7 @@ def test_per_class_csv(tmp_path):
 
 
 def test_a_class_that_is_never_predicted_has_no_precision(tmp_path):
-    tested = Tested("d", "", np.eye(2)[[0, 0]], np.array([0, 1]), None, None, True)
+    tested = TestResult("d", "", np.eye(2)[[0, 0]], np.array([0, 1]), None, None, True)
     write_report(tmp_path, [tested])
     row = rows_of(tmp_path / "per_class.csv")[1]
     assert [row[key] for key in ("precision %", "recall %", "F1 %")] == ["", "0.0", "0.0"]
@@ -142,7 +142,7 @@ def test_confusion_csv(tmp_path):
     labels = np.array([0, 0, 0, 2, 2])
     scores = np.eye(3)[[0, 1, 1, 2, 0]]
     failed = np.array([False] * 4 + [True])
-    tested = Tested("d", "", scores, labels, None, ["a", "=b", 'c"'], True, failed)
+    tested = TestResult("d", "", scores, labels, None, ["a", "=b", 'c"'], True, failed)
     write_report(tmp_path, [tested])
     with open(tmp_path / "confusion.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -177,8 +177,8 @@ def test_any_text_comes_back_from_the_csv(tmp_path_factory, texts):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     texts += ["=1+1", "+x", "-x", "@x", 'a"b', "a,b;c", " blank ", "a\rb", "a\r\nb", "a\nb"]
     count = len(texts)
-    tested = Tested("d", "", np.eye(count), np.arange(count), texts, texts, True)
-    write_predictions(path, tested, study(tested))
+    tested = TestResult("d", "", np.eye(count), np.arange(count), texts, texts, True)
+    write_predictions(path, tested, analyze(tested))
     rows = rows_of(path)
     assert [row["video"] for row in rows] == texts and [row["top1 name"] for row in rows] == texts
 
@@ -216,7 +216,7 @@ def test_two_tests_are_compared(tmp_path, multi_label):
         tmp_path, [one, two], one._replace(name="fusion", scores=(one.scores + two.scores) / 2)
     )
     sections = sections_of(tmp_path)
-    right = [study(test).right for test in (one, two)]
+    right = [analyze(test).right for test in (one, two)]
     only = [int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())]
     assert f"Only test 2 gets {only[1]} videos right, only test 1 {only[0]}." in words(
         sections["What changed"]

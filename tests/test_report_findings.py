@@ -9,13 +9,13 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 
 from ops.report.changes import changes
 from ops.report.confusion import confusion_of, order_and_groups, pairs
-from ops.report.tested import BINS, Tested, class_accuracy, study
+from ops.report.tested import BINS, TestResult, analyze, class_accuracy
 from ops.scores.aggregation import softmax
 from ops.scores.metrics import mean_class_accuracy, topk_accuracy
 
 
 def of_scores(scores, labels, **other):
-    return Tested(
+    return TestResult(
         "d",
         "",
         np.asarray(scores, dtype=np.float64),
@@ -43,7 +43,7 @@ def test_ranks_agree_with_the_metrics(scores, seed, multi_label):
     if multi_label:
         labels = (rng.random(scores.shape) < 0.3) | np.eye(scores.shape[1], dtype=bool)[labels]
     tested = of_scores(scores, labels)
-    found = study(tested)
+    found = analyze(tested)
     ks = range(1, scores.shape[1] + 1)
     assert [100 * (found.rank <= k).mean() for k in ks] == pytest.approx(
         topk_accuracy(scores, labels, ks)
@@ -64,7 +64,7 @@ def test_more_videos_than_are_looked_at_together():
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(5000, 3)), rng.integers(0, 3, 5000)
     kept = scores.copy()
-    found = study(of_scores(scores, labels))
+    found = analyze(of_scores(scores, labels))
     assert (
         np.array_equal(found.best[:, 0], scores.argmax(1)) and found.calibration.count.sum() == 5000
     )
@@ -77,7 +77,7 @@ def test_calibration_of_a_known_case():
     labels = np.array(
         [0] * 5 + [1] * 5 + [0] * 20
     )  # half of the unsure ones and all of the sure ones are right
-    curve = study(of_scores(scores, labels, probabilities=True)).calibration
+    curve = analyze(of_scores(scores, labels, probabilities=True)).calibration
     assert curve.error == pytest.approx(100 * (10 * 0.1 + 20 * 0.1) / 30)
     assert (
         curve.count[[9, 13]].tolist() == [10, 20]
@@ -91,7 +91,7 @@ def test_calibration_of_a_known_case():
 
 def test_calibration_of_several_labels_counts_pairs():
     hot = np.array([[True, False, False], [True, True, False]])
-    curve = study(
+    curve = analyze(
         of_scores([[0.95, 0.5, 0.0], [0.95, 0.5, 1.0]], hot, probabilities=True)
     ).calibration
     assert curve.count.sum() == 6 and curve.accuracy[[0, 7, 14]].tolist() == [
@@ -106,12 +106,12 @@ def test_a_video_that_was_not_read_is_wrong_and_nowhere_else():
     scores, labels = np.eye(4)[[0, 1, 2]] * 5, np.array([0, 1, 2])
     scores[2] = -np.eye(4)[2]
     tested = of_scores(scores, labels, failed=np.array([False, False, True]))
-    found = study(tested)
+    found = analyze(tested)
     assert found.rank.tolist() == [1, 1, 5] and found.calibration.count.sum() == 2
     assert confusion_of(tested, found).sum() == 2
     assert class_accuracy(tested, found.right).tolist()[:3] == [100, 100, 0]
     hot = np.eye(4, dtype=bool)[labels] | np.eye(4, dtype=bool)[[3, 3, 3]]
-    several = study(of_scores(scores, hot, failed=tested.failed))
+    several = analyze(of_scores(scores, hot, failed=tested.failed))
     assert several.rank.tolist() == [1, 1, 5] and several.calibration.count.sum() == 8
     assert several.precision[3] == pytest.approx(
         100 * average_precision_score(hot[:, 3], np.array([0, 0, -1]))
@@ -128,14 +128,16 @@ def test_average_precision_of_classes():
     expected = [
         100 * average_precision_score(hot[:, label], scores[:, label]) for label in range(4)
     ]
-    found = study(of_scores(scores, hot)).precision
+    found = analyze(of_scores(scores, hot)).precision
     assert found[:4] == pytest.approx(expected) and np.isnan(found[4])
 
 
 def test_probabilities_of_views_that_do_not_add_up_to_one():
-    found = study(of_scores([[0.9, 0.9, 0]], [0], probabilities=True))
+    found = analyze(of_scores([[0.9, 0.9, 0]], [0], probabilities=True))
     assert found.probability[0].tolist() == [0.5, 0.5, 0]
-    large = study(of_scores([[1000.0, -1000]], [[True, False]]))  # a sigmoid that does not overflow
+    large = analyze(
+        of_scores([[1000.0, -1000]], [[True, False]])
+    )  # a sigmoid that does not overflow
     assert large.probability[0].tolist() == [1, 0]
 
 
@@ -144,7 +146,7 @@ def test_confusion_is_scikit_learns():
     scores, labels = rng.normal(size=(200, 6)), rng.integers(0, 6, 200)
     tested = of_scores(scores, labels)
     expected = confusion_matrix(labels, scores.argmax(1), labels=range(6))
-    assert np.array_equal(confusion_of(tested, study(tested)), expected)
+    assert np.array_equal(confusion_of(tested, analyze(tested)), expected)
 
 
 def test_pairs_add_both_directions():
@@ -180,7 +182,7 @@ def test_changes_between_two_tests():
         labels,
         probabilities=True,
     )
-    found = changes(before, study(before), study(after))
+    found = changes(before, analyze(before), analyze(after))
     assert (found.both, found.first, found.second, found.neither) == (2, 1, 2, 1)
     assert found.won.tolist() == [2, 3] and found.lost.tolist() == [
         1
@@ -198,4 +200,4 @@ def test_the_chance_of_so_uneven_a_split(first, second, p):
     one, two = (
         of_scores(np.where(row[:, None], [1, 0], [0, 1]), np.zeros(len(row), int)) for row in right
     )
-    assert changes(one, study(one), study(two)).p == pytest.approx(p)
+    assert changes(one, analyze(one), analyze(two)).p == pytest.approx(p)

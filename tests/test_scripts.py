@@ -1,5 +1,8 @@
-"""The scripts of the published tables: their arguments are dry-run in this process, and the commands that the shell starts
-are compared with what ``tools/lib/recipe_scripts.py`` reads."""
+"""The scripts of the published tables.
+
+Their arguments are dry-run in this process, and the commands that the shell starts are compared with
+what ``tools/lib/recipe_scripts.py`` reads.
+"""
 
 import os
 import re

@@ -3,35 +3,40 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.report.tested import Tested, study
+from ops.report.tested import TestResult, analyze
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 
-__all__ = ["Tested", "write_report"]
+__all__ = ["TestResult", "write_report"]
 
 
-def write_report(out: str | Path, tests: Sequence[Tested], fused: Tested | None = None) -> None:
-    """Write ``results.json``, ``per_class.csv``, ``predictions.csv``, ``confusion.csv``, ``confusion.png`` and ``report.html``.
+def write_report(
+    out: str | Path, tests: Sequence[TestResult], fused: TestResult | None = None
+) -> None:
+    """Write a report.
 
-    Each file is written atomically, the page last. Where a video can have several labels there is no confusion matrix, and
-    files of one that an earlier report left in the folder are removed.
+    Its files are ``results.json``, ``per_class.csv``, ``predictions.csv``, ``confusion.csv``,
+    ``confusion.png`` and ``report.html``.
+
+    Each file is written atomically, the page last. With several labels per video there is no
+    confusion matrix; the files of an earlier one in the folder are removed.
 
     Args:
         out: the folder, which is created if it does not exist.
-        tests: joined already, the same videos and classes in the same order.
-        fused: their weighted mean, where there are several. The tables and most of the page are of it, or of the first
-            test where it is None.
+        tests: the same videos and classes in the same order.
+        fused: the weighted mean of several tests. The tables and most of the page are about it, or
+            about the first test if it is None.
 
     Raises:
-        UserError: where a file cannot be written.
-        ValueError: for no tests, no videos or shapes that do not match.
+        UserError: a file cannot be written.
+        ValueError: no tests, no videos, or shapes that do not match.
     """
     _check([*tests, *([fused] if fused else [])])
-    # Not at the top: matplotlib takes long to load, and a test without a report does without it.
+    # Imported here: matplotlib takes long to load, and a test without a report does not need it.
     from ops.report import confusion, confusion_image, page, tables
 
-    studied = [(tested, study(tested)) for tested in tests]
-    fusion = (fused, study(fused)) if fused else None
+    studied = [(tested, analyze(tested)) for tested in tests]
+    fusion = (fused, analyze(fused)) if fused else None
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -53,7 +58,7 @@ def write_report(out: str | Path, tests: Sequence[Tested], fused: Tested | None 
         raise UserError(f"{out}: the report cannot be written ({error.strerror})") from None
 
 
-def _check(tests: Sequence[Tested]) -> None:
+def _check(tests: Sequence[TestResult]) -> None:
     if not tests:
         raise ValueError("a report of no test")
     for tested in tests:

@@ -4,14 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.report.tested import Findings, Tested, class_accuracy
+from ops.report.tested import Analysis, TestResult, class_accuracy
 
 
 class Changes(NamedTuple):
-    """Numbers of videos that both, only the first, only the second and neither test got right; ``p``, the chance of so
-    uneven a split if both tests were equally good (exact McNemar test); ``gain`` floats ``[classes]``, accuracy or average
-    precision of the second less that of the first, NaN for a class without videos; rows int64 of the videos that only the
-    second and only the first got right, the clearest changes first.
+    """Two tests compared.
+
+    Attributes:
+        both: number of videos that both tests get right; likewise ``first`` (only the first test),
+            ``second`` and ``neither``.
+        p: probability of a split at least this uneven if both tests were equally good (exact
+            McNemar test).
+        gain: floats ``[classes]``: accuracy or average precision of the second test minus that of
+            the first, NaN for a class without videos.
+        won: indices int64 of the videos that only the second test gets right, largest change of the
+            probability first.
+        lost: the same for the first test.
     """
 
     both: int
@@ -24,8 +32,14 @@ class Changes(NamedTuple):
     lost: np.ndarray
 
 
-def changes(tested: Tested, before: Findings, after: Findings) -> Changes:
-    """``tested``: either of the two, for its labels."""
+def changes(tested: TestResult, before: Analysis, after: Analysis) -> Changes:
+    """Compare two tests of the same videos.
+
+    Args:
+        tested: either test, for its labels.
+        before: analysis of the first test.
+        after: analysis of the second test.
+    """
     from scipy.special import bdtr
 
     one, two = before.right, after.right

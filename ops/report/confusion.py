@@ -1,21 +1,21 @@
-"""Which classes are taken for which: the confusion matrix in an order that shows it, pairs, and groups of classes."""
+"""Which classes are confused: the confusion matrix, its order, pairs and groups of classes."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ops.report.tested import Findings, Tested
+from ops.report.tested import Analysis, TestResult
 from ops.scores.metrics import confusion_matrix
 
-_IN_ORDER = 12  # up to so many classes stay in the order of their labels
-_BEST_ORDER = (
-    600  # above, the order of the tree is not improved: that takes the cube of the classes
-)
-_ALIKE = 0.04  # classes of a group are taken for one another in so large a share of their videos, on average
+_IN_ORDER = 12  # up to this number, classes stay in the order of their labels
+# Above this number of classes the order of the tree is not optimized: the time is cubic.
+_BEST_ORDER = 600
+# Classes of a group are confused in this share of their videos, on average.
+_ALIKE = 0.04
 
 
 class Pair(NamedTuple):
-    """Two classes and how many videos of each were taken for the other; ``forth`` is the larger number."""
+    """Two classes, and numbers of videos of each predicted as the other; ``forth`` is larger."""
 
     first: int
     second: int
@@ -24,7 +24,14 @@ class Pair(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Classes that are mixed up with one another: videos of them, errors, and those errors that stay inside."""
+    """Classes that are confused with each other.
+
+    Attributes:
+        classes: their labels.
+        videos: number of their videos.
+        errors: how many of these are wrong.
+        inside: how many are predicted as another class of the group.
+    """
 
     classes: list[int]
     videos: int
@@ -32,8 +39,8 @@ class Group(NamedTuple):
     inside: int
 
 
-def confusion_of(tested: Tested, found: Findings) -> np.ndarray:
-    """Counts int64 ``[classes, classes]``, row = truth, of the videos that could be read."""
+def confusion_of(tested: TestResult, found: Analysis) -> np.ndarray:
+    """Counts int64 ``[classes, classes]``, one row per true class, of the readable videos."""
     read = tested.read
     return confusion_matrix(found.best[read, 0], tested.labels[read], tested.classes)
 
@@ -46,18 +53,25 @@ def pairs(confusion: np.ndarray, most: int) -> list[Pair]:
     found = []
     for one, other in zip(*np.unravel_index(flat, upper.shape), strict=True):
         there, back = int(confusion[one, other]), int(confusion[other, one])
-        one, other = int(one), int(other)
-        found.append(
-            Pair(one, other, there, back) if there >= back else Pair(other, one, back, there)
-        )
+        pair = Pair(int(one), int(other), there, back)
+        if back > there:
+            pair = Pair(pair.second, pair.first, back, there)
+        found.append(pair)
     return found
 
 
 def order_and_groups(confusion: np.ndarray, most: int) -> tuple[np.ndarray, list[Group]]:
-    """The order of classes, int64 ``[classes]``, that puts those side by side that are taken for one another, and the groups
-    of three or more classes with the most errors inside.
+    """Order the classes so that confused ones are next to each other, and group them.
 
-    Average linkage of the mean of both shares of errors. Few classes stay in the order of their labels.
+    The method is average linkage; the similarity of two classes is the mean of both error rates.
+
+    Args:
+        confusion: counts int64 ``[classes, classes]``, one row per true class.
+        most: number of groups at most.
+
+    Returns:
+        The order, int64 ``[classes]`` (that of the labels if there are few classes), and the groups
+        of three or more classes with the most errors inside.
     """
     classes = len(confusion)
     if classes < 3:
@@ -72,9 +86,10 @@ def order_and_groups(confusion: np.ndarray, most: int) -> tuple[np.ndarray, list
     tree = linkage(distance, "average")
     order = np.arange(classes)
     if classes > _IN_ORDER:
-        order = leaves_list(
-            optimal_leaf_ordering(tree, distance) if classes <= _BEST_ORDER else tree
-        ).astype(np.int64)
+        ordered = tree
+        if classes <= _BEST_ORDER:
+            ordered = optimal_leaf_ordering(tree, distance)
+        order = leaves_list(ordered).astype(np.int64)
     places = fcluster(tree, 1 - _ALIKE, "distance")
     groups = [
         _group(confusion, np.flatnonzero(places == place))

@@ -1,7 +1,7 @@
 """The confusion matrix as ``confusion.png``, drawn by matplotlib, for slides and papers.
 
-The picture of the page (``heat.py``) puts similar classes side by side; here the classes are in label order, as in
-``confusion.csv``. The colors are the same.
+The figure of the page (``heat.py``) puts confused classes next to each other; here the classes are
+in label order, as in ``confusion.csv``. The colors are the same.
 """
 
 import unicodedata
@@ -19,14 +19,16 @@ from ops.report import heat
 from ops.report.markup import shorten
 from ops.utils.text import counted
 
-_FONT = "DejaVu Sans"  # it comes with matplotlib, so that a picture is the same everywhere
-_COUNTS = 30  # up to so many classes the cells contain the number of videos
-_NAMES = 60  # up to so many classes the axes have names, else labels
+_FONT = "DejaVu Sans"  # part of matplotlib, so that the image is the same everywhere
+_COUNTS = 30  # up to this number of classes, cells contain the number of videos
+_NAMES = 60  # up to this number of classes, the axes have names, else labels
 _NAME_COLUMNS = 40  # longer names are shortened
 _DPI = 150
 _SMALLEST_SIDE = 2.5  # inches
-_LARGE_SIDE = 10.0  # inches of a matrix whose cells are too small for a text
-_EXACT = 1200  # up to so many classes a cell is at least a pixel; above, neighbors are blended
+_LARGE_SIDE = 10.0  # inches of a matrix whose cells are too small for text
+_EXACT = (
+    1200  # up to this number of classes a cell is a pixel or more; above, neighbors are blended
+)
 
 
 @style.context(["default", {"font.family": _FONT}])
@@ -43,9 +45,8 @@ def confusion_png(confusion: np.ndarray, names: list[str]) -> bytes:
     classes = len(confusion)
     side = max(_SMALLEST_SIDE, classes * _cell_inches(classes))
     figure = Figure(figsize=(side, side))
-    axes = figure.add_axes(
-        (0, 0, 1, 1)
-    )  # names lie outside; bbox_inches="tight" makes room for them
+    # Names are outside of the axes: bbox_inches="tight" makes room for them.
+    axes = figure.add_axes((0, 0, 1, 1))
     levels = heat.levels(confusion)
     colors = np.array([to_rgb(color) for color in heat.LIGHT])
     axes.imshow(
@@ -95,7 +96,7 @@ def _write_names(axes, names: list[str]) -> None:
     shown = [_drawable(label, name) for label, name in enumerate(names)]
     size = 9 if len(names) <= _COUNTS else 7
     places = range(len(names))
-    # A dollar sign in a name is no formula.
+    # A dollar sign in a name does not start a formula.
     axes.set_xticks(places, shown, rotation=90, size=size, parse_math=False)
     axes.set_yticks(places, shown, size=size, parse_math=False)
 
@@ -103,7 +104,7 @@ def _write_names(axes, names: list[str]) -> None:
 def _drawable(label: int, name: str) -> str:
     """The name on one line, or the label where the font cannot draw the name.
 
-    matplotlib writes from left to right only and draws a box for a character that the font does not have.
+    matplotlib writes from left to right only, and draws a box for a character without a glyph.
     """
     known = _characters()
     for character in name:

@@ -1,4 +1,4 @@
-"""The confusion matrix of the page: one SVG whose cells are the pixels of a PNG, with light and dark colors."""
+"""The confusion matrix of the page: an SVG whose cells are the pixels of a PNG, light and dark."""
 
 import base64
 import json

@@ -12,12 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
-# Neither HTML nor XML can hold these characters.
+# Neither HTML nor XML can contain these characters.
 _INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(value: object) -> object:
-    """Replace the characters of a text that HTML cannot hold by U+FFFD; other values are returned."""
+    """Replace the characters of a text that HTML cannot contain by U+FFFD; keep other values."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return _INVALID.sub("\ufffd", value)
     return value

@@ -1,4 +1,4 @@
-"""report.html: one file that contains its styles, figures and images and loads nothing from a network."""
+"""report.html: one file with its styles, figures and images; it loads nothing from a network."""
 
 import base64
 import hashlib
@@ -10,12 +10,14 @@ from markupsafe import Markup
 from ops.report import heat, sections, videos
 from ops.report.markup import TEMPLATES, render
 from ops.report.sections import Section
-from ops.report.tested import Findings, Tested
+from ops.report.tested import Analysis, TestResult
 from ops.utils.files import atomic_write
 
 
 def write_page(
-    path: Path, tests: Sequence[tuple[Tested, Findings]], fused: tuple[Tested, Findings] | None
+    path: Path,
+    tests: Sequence[tuple[TestResult, Analysis]],
+    fused: tuple[TestResult, Analysis] | None,
 ) -> None:
     """Write ``report.html``, atomically.
 

@@ -1,4 +1,4 @@
-"""One small picture of a video: its middle frame."""
+"""A thumbnail of a video: its middle frame."""
 
 import base64
 import os
@@ -14,10 +14,17 @@ _WIDTH, _HEIGHT = 200, 140  # pixels at most
 
 
 def middle_frame(video: str, files: dict) -> str | None:
-    """A JPEG of the middle frame of ``root_path/video`` as a ``data:`` address, or None where it cannot be read.
+    """The middle frame of a video.
 
-    ``files``: root_path, image_tmpl and modality of the test. Of flow the motion along x is shown. A score directory may be a
-    stranger's: what it says is at a URL is not fetched.
+    A score directory may come from a stranger, so nothing is loaded from a URL.
+
+    Args:
+        video: path below ``root_path``.
+        files: ``root_path``, ``image_tmpl`` and ``modality`` of the test.
+
+    Returns:
+        A ``data:`` URL of a JPEG (of the motion along x for flow), or None if the video cannot be
+        read.
     """
     if "://" in files["root_path"] or "::" in files["root_path"]:
         return None
@@ -27,12 +34,12 @@ def middle_frame(video: str, files: dict) -> str | None:
             path, image_tmpl=files["image_tmpl"], modality=files["modality"]
         ) as reader:
             frame = reader.get([len(reader) // 2])[0]
-        image = Image.fromarray(
-            np.ascontiguousarray(frame if frame.shape[2] == 3 else frame[..., 0])
-        )
+        if frame.shape[2] != 3:
+            frame = frame[..., 0]
+        image = Image.fromarray(np.ascontiguousarray(frame))
         image.thumbnail((_WIDTH, _HEIGHT))
         data = BytesIO()
         image.save(data, "JPEG", quality=70)
-    except Exception:  # decoders raise much, and the report is worth having without a picture
+    except Exception:  # decoders raise many types, and the report works without a frame
         return None
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

@@ -1,6 +1,6 @@
 """The curves of the report, drawn by matplotlib as SVG in the text color of the page.
 
-Figures contain no names from outside: their font lacks most scripts, which the page around them has.
+Figures contain no names from outside: their font lacks most scripts, unlike the page around them.
 """
 
 import re

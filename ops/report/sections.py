@@ -8,7 +8,7 @@ import numpy as np
 from ops.report import heat
 from ops.report.confusion import confusion_of, order_and_groups, pairs
 from ops.report.plots import reliability_plot, views_plot
-from ops.report.tested import BINS, Findings, Tested, class_accuracy
+from ops.report.tested import BINS, Analysis, TestResult, class_accuracy
 from ops.scores.metrics import TITLES
 from ops.utils.text import counted
 
@@ -21,7 +21,7 @@ _GROUP_NAMES = 12
 _CURVES = 4  # tests with a curve of their own
 _CALIBRATED = 0.0005  # gap of confidence and accuracy that is no difference
 
-NamedTest = tuple[str, Tested, Findings]
+NamedTest = tuple[str, TestResult, Analysis]
 
 
 class Section(NamedTuple):
@@ -91,7 +91,7 @@ def _views_in_words(grid: np.ndarray) -> str:
     return ", ".join(words)
 
 
-def classes(tested: Tested, found: Findings) -> Section:
+def classes(tested: TestResult, found: Analysis) -> Section:
     """The best and the worst classes, or all where there are few."""
     metric = "average precision"
     scores = found.precision
@@ -128,7 +128,7 @@ def classes(tested: Tested, found: Findings) -> Section:
     return Section("Classes", "classes.html", content)
 
 
-def confusions(tested: Tested, found: Findings) -> Section:
+def confusions(tested: TestResult, found: Analysis) -> Section:
     """The confusion matrix, the pairs and the groups of classes with the most errors."""
     content = {"classes": tested.classes}
     if tested.classes > 1:
@@ -136,7 +136,7 @@ def confusions(tested: Tested, found: Findings) -> Section:
     return Section("Confusions", "confusions.html", content)
 
 
-def _confusions(tested: Tested, confusion: np.ndarray) -> dict:
+def _confusions(tested: TestResult, confusion: np.ndarray) -> dict:
     order, groups = order_and_groups(confusion, _GROUPS)
     names = [tested.class_name(label) for label in order]
     worst = pairs(confusion, _PAIRS)

@@ -9,20 +9,23 @@ import numpy as np
 
 from ops.data.labels import of_row
 from ops.report.confusion import confusion_of
-from ops.report.tested import Findings, Tested, class_accuracy
+from ops.report.tested import Analysis, TestResult, class_accuracy
 from ops.scores.metrics import precision_recall_f1
 from ops.utils.files import atomic_write
 
-FORMAT = (
-    1  # of results.json and the tables: raised when a key or a column changes its meaning or goes
-)
+# Version of results.json and the tables: increased if a key or column goes or changes its meaning.
+FORMAT = 1
 
 
 def write_results(
-    path: Path, tests: Sequence[tuple[Tested, Findings]], fused: tuple[Tested, Findings] | None
+    path: Path,
+    tests: Sequence[tuple[TestResult, Analysis]],
+    fused: tuple[TestResult, Analysis] | None,
 ) -> None:
-    """Write ``results.json``, atomically: the metrics of each test and of the fusion, in percent; null for a calibration error
-    of no videos."""
+    """Write ``results.json``, atomically: the metrics of each test and of the fusion, in percent.
+
+    A calibration error without any video is null.
+    """
     first = (tests[0] if fused is None else fused)[0]
     content = {
         "format": FORMAT,
@@ -37,7 +40,7 @@ def write_results(
         file.write("\n")
 
 
-def _result(tested: Tested, found: Findings) -> dict:
+def _result(tested: TestResult, found: Analysis) -> dict:
     return {
         "name": tested.name,
         "protocol": tested.line,
@@ -48,11 +51,11 @@ def _result(tested: Tested, found: Findings) -> dict:
     }
 
 
-def write_per_class(path: Path, tested: Tested, found: Findings) -> None:
+def write_per_class(path: Path, tested: TestResult, found: Analysis) -> None:
     """Write ``per_class.csv``, atomically: one line per class, in label order.
 
-    A percentage that is not defined is empty: recall, F1, top1 and top5 of a class without videos, precision of a class
-    that was never predicted. Names are empty without class names.
+    An undefined percentage is empty: recall, F1, top1 and top5 of a class without videos, precision
+    of a class that is never predicted. Names are empty without class names.
     """
     with atomic_write(path, "w") as file:
         writer = _writer(file)
@@ -62,13 +65,13 @@ def write_per_class(path: Path, tested: Tested, found: Findings) -> None:
             _write_classes(writer, tested, found)
 
 
-def _write_positives(writer, tested: Tested, found: Findings) -> None:
+def _write_positives(writer, tested: TestResult, found: Analysis) -> None:
     writer.writerow(["label", "class name", "positives", "AP %"])
     for label, positives in enumerate(tested.videos_of_class.tolist()):
         writer.writerow([label, _name(tested, label), positives, _percent(found.precision[label])])
 
 
-def _write_classes(writer, tested: Tested, found: Findings) -> None:
+def _write_classes(writer, tested: TestResult, found: Analysis) -> None:
     writer.writerow(
         [
             "label",
@@ -95,7 +98,9 @@ def _write_classes(writer, tested: Tested, found: Findings) -> None:
     np.fill_diagonal(confusion, 0)
     for label, wrong in enumerate(confusion.argmax(axis=1).tolist()):
         count = int(confusion[label, wrong])
-        mistake = [wrong, _name(tested, wrong), count] if count else ["", "", 0]
+        mistake = ["", "", 0]
+        if count:
+            mistake = [wrong, _name(tested, wrong), count]
         writer.writerow(
             [
                 label,
@@ -113,11 +118,12 @@ def _write_classes(writer, tested: Tested, found: Findings) -> None:
         )
 
 
-def write_confusion(path: Path, tested: Tested, found: Findings) -> None:
-    """Write ``confusion.csv``, atomically: one line per true class and one column per predicted class, in label order.
+def write_confusion(path: Path, tested: TestResult, found: Analysis) -> None:
+    """Write ``confusion.csv``, atomically: one line per true class, one column per predicted class.
 
-    The last column counts the videos that could not be read, so that a line adds up to the videos of its class. Columns
-    are headed by the names of the classes, or by their labels without class names.
+    Both are in label order. The last column counts the videos that could not be read, so that a line
+    sums to the videos of its class. The header has the names of the classes, or their labels without
+    class names.
     """
     confusion = confusion_of(tested, found)
     not_read = np.bincount(tested.labels[~tested.read], minlength=tested.classes).tolist()
@@ -129,54 +135,58 @@ def write_confusion(path: Path, tested: Tested, found: Findings) -> None:
             writer.writerow([label, _name(tested, label), *counts, not_read[label]])
 
 
-def write_predictions(path: Path, tested: Tested, found: Findings) -> None:
-    """Write ``predictions.csv``, atomically and line by line: one line a video, in the order of the test.
+def write_predictions(path: Path, tested: TestResult, found: Analysis) -> None:
+    """Write ``predictions.csv``, atomically: one line per video, in the order of the test.
 
-    Several labels are joined by ``;``. ``rank of the truth`` is 1 for a right answer; of several labels the best counts. A
-    video that could not be read has neither rank nor predictions. Without ids ``video`` is the place of the video in the
-    test, from 1.
+    Several labels are joined by ``;``. ``rank of the truth`` is 1 for a right answer, and the best of
+    several labels counts. A video that could not be read has neither rank nor predictions. Without
+    ids, ``video`` is the number of the video in the test, from 1.
     """
-    width, read = found.best.shape[1], tested.read.tolist()
     columns = [
         f"top{place} {what}"
-        for place in range(1, width + 1)
+        for place in range(1, found.best.shape[1] + 1)
         for what in ("label", "name", "probability")
     ]
     with atomic_write(path, "w") as file:
         writer = _writer(file)
         writer.writerow(["video", "label", "label name", *columns, "rank of the truth"])
-        for row, rank in enumerate(found.rank.tolist()):
-            labels = of_row(tested.labels, row)
-            labels = labels if tested.multi_label else (labels,)
-            best = [
-                value
-                for label, share in zip(
-                    found.best[row].tolist(), found.probability[row].tolist(), strict=True
-                )
-                for value in (label, _name(tested, label), round(share, 6))
-            ]
-            writer.writerow(
-                [
-                    tested.ids[row] if tested.ids else row + 1,
-                    _joined(labels),
-                    _joined(_name(tested, label) for label in labels) if tested.class_names else "",
-                    *(best if read[row] else [""] * len(best)),
-                    "" if rank > tested.classes else rank,
-                ]
-            )
+        for row in range(len(tested.scores)):
+            writer.writerow(_predictions_of(tested, found, row, len(columns)))
+
+
+def _predictions_of(tested: TestResult, found: Analysis, row: int, columns: int) -> list:
+    """A line of ``predictions.csv``, with ``columns`` values for the best classes."""
+    labels = of_row(tested.labels, row)
+    if not tested.multi_label:
+        labels = (labels,)
+    names = ""
+    if tested.class_names:
+        names = _joined(_name(tested, label) for label in labels)
+    video = tested.ids[row] if tested.ids else row + 1
+    rank = int(found.rank[row])
+    if rank > tested.classes:  # not read
+        return [video, _joined(labels), names, *[""] * columns, ""]
+    best = []
+    for label, probability in zip(
+        found.best[row].tolist(), found.probability[row].tolist(), strict=True
+    ):
+        best += [label, _name(tested, label), round(probability, 6)]
+    return [video, _joined(labels), names, *best, rank]
 
 
 def _writer(file):
-    # Texts in quotes: so a carriage return or a leading blank survives every reader.
+    # Quoted text: a carriage return or a leading blank survives every reader.
     return csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
 
 
 def _joined(values: Iterable[int | str]) -> int | str:
     values = list(values)
-    return values[0] if len(values) == 1 else ";".join(map(str, values))
+    if len(values) == 1:
+        return values[0]
+    return ";".join(map(str, values))
 
 
-def _name(tested: Tested, label: int) -> str:
+def _name(tested: TestResult, label: int) -> str:
     return tested.class_names[label] if tested.class_names else ""
 
 

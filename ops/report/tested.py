@@ -1,4 +1,4 @@
-"""What a report is made of: one test with its scores, and what is found out about each of its videos."""
+"""The data of a report: one test with its scores, and the analysis of each of its videos."""
 
 from typing import NamedTuple
 
@@ -8,24 +8,29 @@ from ops.data.labels import best_of
 from ops.scores.aggregation import softmax
 from ops.scores.metrics import average_precision, evaluate
 
-BEST = 5  # predictions kept of each video
-BINS = (
-    15  # of confidence, as Guo et al., "On Calibration of Modern Neural Networks" (2017), have them
-)
-_ROWS = 2048  # videos at a time: nothing of the size of all scores is ever copied
+BEST = 5  # predictions kept per video
+BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks" (2017)
+_ROWS = 2048  # videos at a time: all scores are never copied at once
 
 
-class Tested(NamedTuple):
-    """One test: scores float64 ``[V, classes]``, the mean over views, and labels int64 ``[V]``, or bool ``[V, classes]``
-    of several labels a video.
+class TestResult(NamedTuple):
+    """One test of V videos.
 
-    ``name`` is the directory and ``line`` its protocol; ``probabilities`` tells whether the scores come from a softmax, else
-    they are logits; ``failed``, bool ``[V]`` or None, are the videos that could not be read; ``grid``, floats ``[clips,
-    crops]`` or None, is Prec@1 in percent with the first k+1 clips and the first m+1 crops; ``files`` (root_path, image_tmpl,
-    modality) or None says where the videos lie.
+    Attributes:
+        name: the score directory.
+        line: its protocol.
+        scores: float64 ``[V, classes]``, the mean over views.
+        labels: int64 ``[V]``, or bool ``[V, classes]`` with several labels per video.
+        ids: the videos, None if not known.
+        class_names: one per class, None if not known.
+        probabilities: whether the scores come from a softmax; else they are logits.
+        failed: bool ``[V]``, the videos that could not be read, or None.
+        grid: floats ``[clips, crops]``, Prec@1 in percent with the first k+1 clips and m+1 crops, or
+            None.
+        files: ``root_path``, ``image_tmpl`` and ``modality`` of the videos, or None.
     """
 
-    __test__ = False  # not a test case, whatever its name begins with
+    __test__ = False  # not a test case of pytest
 
     name: str
     line: str
@@ -53,25 +58,28 @@ class Tested(NamedTuple):
 
     @property
     def videos_of_class(self) -> np.ndarray:
-        """int64 ``[classes]``: how many videos have each label."""
-        return (
-            self.labels.sum(axis=0)
-            if self.multi_label
-            else np.bincount(self.labels, minlength=self.classes)
-        )
+        """int64 ``[classes]``: number of videos with each label."""
+        if self.multi_label:
+            return self.labels.sum(axis=0)
+        return np.bincount(self.labels, minlength=self.classes)
 
     def class_name(self, label: int) -> str:
         return self.class_names[label] if self.class_names else f"class {label}"
 
     def video(self, row: int) -> str:
-        """The id of a video; without ids its place among the scores, counted from 1."""
+        """The id of a video; without ids, its number in the scores, from 1."""
         return self.ids[row] if self.ids else f"video {row + 1}"
 
 
 class Calibration(NamedTuple):
-    """How sure and how right: of each of ``BINS`` bins of confidence the number of predictions, int64, their mean confidence
-    and their accuracy, floats in [0, 1], NaN where there are none; ``error`` is the expected calibration error in percent,
-    None without a prediction."""
+    """Calibration in ``BINS`` bins of confidence.
+
+    Attributes:
+        count: int64 ``[BINS]``, number of predictions.
+        confidence: floats ``[BINS]`` in [0, 1], mean confidence, NaN in an empty bin.
+        accuracy: the same for the accuracy.
+        error: expected calibration error in percent, None without a prediction.
+    """
 
     count: np.ndarray
     confidence: np.ndarray
@@ -79,12 +87,20 @@ class Calibration(NamedTuple):
     error: float | None
 
 
-class Findings(NamedTuple):
-    """What is known of each video: ``best`` int64 and ``probability`` float64 ``[V, up to 5]``, the best classes in order;
-    ``rank`` int64 ``[V]`` of the truth (of its best label), 1 for a right answer and ``classes + 1`` for a video that could not
-    be read; ``truth`` float64 ``[V]``, the probability of that label; ``precision``, the average precision of each class,
-    float64 ``[classes]`` in percent, NaN for one without videos, None where a video has one label. ``metrics`` are those of
-    ``ops.scores.metrics.evaluate``."""
+class Analysis(NamedTuple):
+    """The analysis of a test of V videos.
+
+    Attributes:
+        best: int64 ``[V, up to 5]``, the best classes in order.
+        probability: float64, the same shape: their probabilities.
+        rank: int64 ``[V]``, rank of the true class (of the best label), 1 for a right answer and
+            ``classes + 1`` for a video that could not be read.
+        truth: float64 ``[V]``, probability of that class.
+        precision: float64 ``[classes]``, average precision in percent, NaN for a class without
+            videos; None with one label per video.
+        calibration: of all predictions.
+        metrics: those of ``ops.scores.metrics.evaluate``.
+    """
 
     best: np.ndarray
     probability: np.ndarray
@@ -99,9 +115,12 @@ class Findings(NamedTuple):
         return self.rank == 1
 
 
-def study(tested: Tested) -> Findings:
-    """The :class:`Findings` of a test. Of equal scores the lower class ranks first. Raises ``ValueError`` as
-    ``ops.scores.metrics.evaluate`` does."""
+def analyze(tested: TestResult) -> Analysis:
+    """Analyze a test. Of equal scores, the lower class ranks first.
+
+    Raises:
+        ValueError: as ``ops.scores.metrics.evaluate``.
+    """
     metrics = evaluate(tested.scores, tested.labels, tested.failed)
     count, width = len(tested.scores), min(BEST, tested.classes)
     best = np.empty((count, width), np.int64)
@@ -129,31 +148,34 @@ def study(tested: Tested) -> Findings:
         precision = 100 * average_precision(
             np.where(read, tested.scores.T, -np.inf), tested.labels.T
         )
-    return Findings(best, probability, rank, truth, precision, _calibration(bins), metrics)
+    return Analysis(best, probability, rank, truth, precision, _calibration(bins), metrics)
 
 
-def class_accuracy(tested: Tested, right: np.ndarray) -> np.ndarray:
-    """Percentage of the videos of each class, int64 labels, that are ``right`` (bool ``[V]``): floats ``[classes]``, NaN where
-    there are none."""
+def class_accuracy(tested: TestResult, right: np.ndarray) -> np.ndarray:
+    """Accuracy of each class.
+
+    Args:
+        tested: a test with one label per video.
+        right: bool ``[V]``.
+
+    Returns:
+        Percentages, floats ``[classes]``, NaN for a class without videos.
+    """
+    hits = np.bincount(tested.labels[right], minlength=tested.classes)
     with np.errstate(invalid="ignore"):
-        return (
-            100
-            * np.bincount(tested.labels[right], minlength=tested.classes)
-            / tested.videos_of_class
-        )
+        return 100 * hits / tested.videos_of_class
 
 
 def _probabilities(scores: np.ndarray, given: bool, multi_label: bool) -> np.ndarray:
     if multi_label:
-        return (
-            scores.clip(0, 1) if given else 0.5 + 0.5 * np.tanh(scores / 2)
-        )  # the sigmoid; never overflows
+        if given:
+            return scores.clip(0, 1)
+        return 0.5 + 0.5 * np.tanh(scores / 2)  # the sigmoid, without overflow
     if not given:
         return softmax(scores)
-    scores = scores.clip(0, None)  # a video that failed has -1
-    return scores / np.maximum(
-        scores.sum(axis=1, keepdims=True), 1e-12
-    )  # the maximum over crops does not add up to one
+    scores = scores.clip(0, None)  # a failed video has -1
+    # The maximum over crops does not sum to one.
+    return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
 
 
 def _rank(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -164,7 +186,7 @@ def _rank(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _bins(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Number, sum of confidence and number of hits of each bin: floats ``[3, BINS]``."""
+    """Number, sum of confidence and number of hits per bin: floats ``[3, BINS]``."""
     places = np.minimum((confidence * BINS).astype(np.int64), BINS - 1).ravel()
     weights = (None, confidence.ravel(), right.ravel().astype(np.float64))
     return np.stack([np.bincount(places, weight, BINS) for weight in weights])

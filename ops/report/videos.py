@@ -1,4 +1,4 @@
-"""The contents of the sections with videos: confident mistakes, and what changed between two tests."""
+"""The contents of the sections with videos: confident mistakes, changes between two tests."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from ops.data.labels import of_row
 from ops.report.changes import changes
 from ops.report.pictures import middle_frame
 from ops.report.sections import NamedTest, Section
-from ops.report.tested import Findings, Tested
+from ops.report.tested import Analysis, TestResult
 
 _MISTAKES = 12
 _CHANGED = 6
@@ -26,7 +26,7 @@ class _Fact(NamedTuple):
     probability: float | None = None
 
 
-def mistakes(tested: Tested, found: Findings) -> Section:
+def mistakes(tested: TestResult, found: Analysis) -> Section:
     """The videos with the most confident wrong answers, each with a frame."""
     wrong = np.flatnonzero(~found.right & tested.read)
     order = np.argsort(-found.probability[wrong, 0], kind="stable")
@@ -76,7 +76,7 @@ def comparison(first: NamedTest, second: NamedTest) -> Section:
     return Section("What changed", "comparison.html", content)
 
 
-def _gains(tested: Tested, gain: np.ndarray, two: str) -> list[dict]:
+def _gains(tested: TestResult, gain: np.ndarray, two: str) -> list[dict]:
     """The classes that gain and that lose most."""
     videos = tested.videos_of_class
     order = np.argsort(-gain, kind="stable")[: int(np.isfinite(gain).sum())]
@@ -99,14 +99,14 @@ def _gains(tested: Tested, gain: np.ndarray, two: str) -> list[dict]:
     ]
 
 
-def _prediction(title: str, tested: Tested, found: Findings, row: int) -> _Fact:
+def _prediction(title: str, tested: TestResult, found: Analysis, row: int) -> _Fact:
     if not tested.read[row]:
         return _Fact(title, [], "not read")
     name = tested.class_name(found.best[row, 0])
     return _Fact(title, [name], probability=found.probability[row, 0])
 
 
-def _truth(tested: Tested, row: int) -> _Fact:
+def _truth(tested: TestResult, row: int) -> _Fact:
     labels = [tested.labels[row]]
     if tested.multi_label:
         labels = of_row(tested.labels, row)
@@ -114,7 +114,7 @@ def _truth(tested: Tested, row: int) -> _Fact:
     return _Fact("truth", [tested.class_name(label) for label in labels[:_LABELS]], rest)
 
 
-def _cards(tested: Tested, rows: list[int], facts: Sequence[list[_Fact]]) -> dict:
+def _cards(tested: TestResult, rows: list[int], facts: Sequence[list[_Fact]]) -> dict:
     """One card per video: its frame if it can be read, its id, and its facts."""
     cards = []
     for row, lines in zip(rows, facts, strict=True):
@@ -128,7 +128,7 @@ def _cards(tested: Tested, rows: list[int], facts: Sequence[list[_Fact]]) -> dic
     return {"cards": cards, "no_frames": no_frames}
 
 
-def _why_no_frames(tested: Tested) -> str:
+def _why_no_frames(tested: TestResult) -> str:
     if tested.ids is None:
         return "No frames: the scores do not contain the names of the videos."
     if tested.files is None:

@@ -1,7 +1,7 @@
 """Reads the scripts of the published tables as data: nothing of them is executed.
 
-``scripts/recipe.sh`` describes their form: the arrays ``train``, ``test`` and ``test1`` hold the arguments of main.py and of
-the test scripts.
+``scripts/recipe.sh`` describes their form: the arrays ``train``, ``test`` and ``test1`` hold the
+arguments of main.py and of the test scripts.
 """
 
 import os
@@ -24,7 +24,7 @@ EXPECTED = re.compile(r"^# (?:Expected: )?((?:Prec@1|No number).*(?:\n#   .*)*)"
 
 
 class TestCommand(NamedTuple):
-    """A test that a script runs: the name of the test script, without ``.py``, and its arguments."""
+    """A test that a script runs: the name of the test script without ``.py``, and arguments."""
 
     __test__ = False  # not a class of tests
 
