@@ -13,6 +13,7 @@ from ops.data.clips import Failure
 from ops.data.labels import mark_unread, one_hot
 from ops.models import CONSENSUS
 from ops.utils.errors import UserError
+from ops.utils.text import counted
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -29,7 +30,7 @@ class Pace(NamedTuple):
         share = self.waited / max(self.seconds, 1e-9)
         bound = "data: more -j or a faster disk would help" if share > 0.5 else "the model"
         return (
-            f"{self.videos} videos in {self.seconds:.1f} s, {self.videos / max(self.seconds, 1e-9):.2f} videos/s; "
+            f"{counted(self.videos, 'video')} in {self.seconds:.1f} s, {self.videos / max(self.seconds, 1e-9):.2f} videos/s; "
             f"{share:.0%} of it waiting for data, bound by {bound}"
         )
 

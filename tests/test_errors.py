@@ -9,6 +9,7 @@ import pytest
 
 from ops.utils.errors import UserError, run_front
 from ops.utils.files import atomic_write
+from ops.utils.signals import repeatable
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,17 @@ def test_errors_for_users(capsys, error, status, shown):
         run_front(main)
     assert caught.value.code == status
     assert capsys.readouterr() == ("", shown)
+
+
+def test_an_interrupt_of_repeatable_work_says_how_to_continue(capsys):
+    def main():
+        with repeatable():
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_front(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted; continue with the same command\n"
 
 
 def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_not(capsys, tmp_path):

@@ -28,6 +28,7 @@ from ops.data.loader import (
     ShardSampler,
     TrainSampler,
     collate,
+    loader_errors,
     make_loader,
 )
 from ops.utils.errors import UserError
@@ -460,3 +461,12 @@ def test_a_closed_loader_starts_again(root, tmp_path):
     assert set(multiprocessing.active_children()) <= before
     assert same(first, list(loader))
     loader.close()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError()])
+def test_a_worker_killed_while_it_hands_over_a_batch_is_a_loader_error(root, tmp_path, error):
+    loader = make_loader(
+        TestDataset(videos_of(root, tmp_path), **TEST), ShardSampler(7), None, workers=0
+    )
+    with pytest.raises(LoaderError, match="a data-loading worker ended"), loader_errors(loader):
+        raise error

@@ -153,6 +153,12 @@ def loader_errors(loader: DataLoader) -> Iterator[None]:
     """
     try:
         yield
+    except (ConnectionResetError, EOFError):
+        # The worker was killed while it handed over a batch, and torch saw it alive a moment later.
+        raise LoaderError(
+            f"a data-loading worker ended: DataLoader worker lost its connection; if memory ran out, give a "
+            f"smaller -j; {_being_read(loader.dataset)}"
+        ) from None
     except RuntimeError as error:
         text = str(error).strip().partition("\n")[0].rstrip(". ")
         if "Bus error" in text or "shared memory" in str(error):
