@@ -166,7 +166,7 @@ def test_invalid_options_of_a_new_module_raise(mine, flags, message):
 def test_options_of_the_same_name_need_the_same_type(mine, monkeypatch):
     other = TemporalModule(options={"window": Option(str, "wide", "another window")})
     monkeypatch.setitem(MODULES, "other", other)
-    with pytest.raises(TypeError, match="window.*mine, other"):
+    with pytest.raises(TypeError, match=r"window.*mine, other"):
         parsed("--module", "mine")
 
 
@@ -237,7 +237,7 @@ def test_the_weights_of_a_new_backbone_are_recognized(tiny):
 
 
 def test_imagenet_weights_that_do_not_exist(tiny):
-    with pytest.raises(UserError, match="torchvision has no tiny.*stem.weight"):
+    with pytest.raises(UserError, match=r"torchvision has no tiny.*stem\.weight"):
         TSN(5, 4, arch="tiny", pretrain="imagenet")
 
 

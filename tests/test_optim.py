@@ -221,7 +221,7 @@ def test_a_shared_parameter_is_in_one_group():
 def test_a_group_that_does_not_exist_is_refused(monkeypatch):
     entry = TemporalModule(param_group=lambda layer, name, parameter: "fast")
     monkeypatch.setitem(MODULES, "mine", entry)
-    with pytest.raises(ValueError, match="mine.*fast"):
+    with pytest.raises(ValueError, match=r"mine.*fast"):
         parameter_groups(build("mine", "resnet18"), "groups", weight_decay=0.1)
 
 
@@ -333,7 +333,7 @@ def test_the_state_of_another_optimizer_is_refused(saved, own):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "lion"}, "--optimizer lion.*sgd, adamw"),
+        ({"name": "lion"}, r"--optimizer lion.*sgd, adamw"),
         ({"name": "adamw", "nesterov": True}, "--nesterov"),
         ({"nesterov": True, "momentum": 0}, "--nesterov.*--momentum"),
     ],
