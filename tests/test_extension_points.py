@@ -218,7 +218,7 @@ def test_a_backbone_trains_saves_loads_and_exports(tiny, mine, module, tmp_path)
     save_checkpoint(path, model)
     assert_same_scores(model, load_model(path, quiet=True))
     state = export_state_dict(model, "ours")
-    assert_same_scores(model, load_model(state, module=module, quiet=True, **options))
+    assert_same_scores(model, load_model(state, 4, module=module, quiet=True, **options))
 
 
 def test_a_layer_called_stem_is_not_a_slot(tiny):
