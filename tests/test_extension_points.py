@@ -84,7 +84,7 @@ def trained(num_segments=4, **options):
         changed = [key for key, p in model.named_parameters() if not torch.equal(p, before[key])]
         assert "head.weight" in changed
         if options["module"] == "mine":
-            assert {key for key in before if ".before_sum." in key} <= set(changed)
+            assert any(".before_sum." in key for key in changed)
     return model.eval()
 
 

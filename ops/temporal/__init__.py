@@ -63,7 +63,8 @@ def _tam_param_group(layer, name, parameter):
 
 def _infer_tam(shapes):
     """T, which the global branch contains."""
-    return {"num_segments": shapes["layer1.0.before_conv2.kernel_fc1.weight"][1]}
+    key = next(key for key in shapes if key.endswith(".before_conv2.kernel_fc1.weight"))
+    return {"num_segments": shapes[key][1]}
 
 
 def _infer_tin(shapes):
@@ -77,11 +78,11 @@ def _infer_tin(shapes):
     )
     conv = shapes.get(f"{block}.conv1.weight")  # of a ResNet
     if conv is None:
-        conv = shapes[f"{block}.conv.0.0.weight"]  # of a MobileNetV2
-    return {
-        "num_segments": shapes[f"{block}.before_conv1.offset_fc1.weight"][1],
-        "shift_div": conv[1] // shapes[f"{block}.before_conv1.offset_conv.weight"][1],
-    }
+        conv = shapes.get(f"{block}.conv.0.0.weight")  # of a MobileNetV2
+    found = {"num_segments": shapes[f"{block}.before_conv1.offset_fc1.weight"][1]}
+    if conv is not None:  # other backbones do not show how many channels the slot has
+        found["shift_div"] = conv[1] // shapes[f"{block}.before_conv1.offset_conv.weight"][1]
+    return found
 
 
 # TSM main.py, and TIN's copy of it, mirror no clip of these; TAM main.py compares the whole name,
