@@ -16,18 +16,24 @@ import torch
 
 from ops import checkpoints, distributed
 from ops.backbones.pretrained import fetch
-from ops.cli.train_args import OPTIONS, parse_training
+from ops.cli.train_args import parse_training
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.preflight import training_lists
 from ops.data.sampling import dense_stride
 from ops.models import TSN
-from ops.temporal import MODULES
+from ops.temporal import MODULES, option_names
 from ops.training import loop
 from ops.training.logger import RunLog
 from ops.training.mixup import mixer
-from ops.training.optim import describe_schedule, learning_rate, parameter_groups, rate_for
+from ops.training.optim import (
+    build_optimizer,
+    describe_schedule,
+    learning_rate,
+    parameter_groups,
+    rate_for,
+)
 from ops.training.run_dir import LAST, check_unused, newest
 from ops.training.run_metadata import digest, write_settings
 from ops.training.sync_batchnorm import synchronise
@@ -74,12 +80,14 @@ def train(args, notes, world):
         **some(args, "epochs lr_steps warmup_multiplier min_lr"),
     }
     course, course_warning = describe_schedule(args.lr_scheduler, **schedule_options)
-    optimizer = torch.optim.SGD(groups, lr, momentum=args.momentum)
+    optimizer = build_optimizer(
+        groups, args.optimizer, lr=lr, momentum=args.momentum, nesterov=args.nesterov
+    )
     loaders = make_loaders(args, data, lists, labels, net, world)
     about = (
         f"{checkpoints.describe(net.spec)} of {counted(net.frames_per_segment, 'frame')} at {args.input_size}; "
         f"total batch {total} = {counted(world.size, 'process', 'processes')} x {counted(args.batch_size, 'video')} x "
-        f"{args.accumulate} accumulated; {rate}, {args.lr_policy}; "
+        f"{args.accumulate} accumulated; {rate}, {args.lr_policy}{optimizer_words(args)}; "
         f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}"
     )
     flips = f"{describe_flip(data, labels)} ({args.flip}: {flip_reason})"
@@ -181,6 +189,15 @@ def train(args, notes, world):
         log.say(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
 
 
+def optimizer_words(args):
+    """What the log adds for an optimizer other than plain SGD."""
+    if args.nesterov:
+        return ", Nesterov momentum"
+    if args.optimizer != "sgd":
+        return f", {args.optimizer}"
+    return ""
+
+
 def check_folder(args, folder):
     """Refuse an output folder whose training this run would replace without being asked to."""
     if args.overwrite or args.resume == "auto":
@@ -255,7 +272,7 @@ def make_network(args, data, names, world, checkpoint):
                 args,
                 "module num_segments arch modality dropout partial_bn non_local temporal_pool stochastic_depth input_size",
             ),
-            **some(args, " ".join(OPTIONS)),
+            **{name: getattr(args, name) for name in option_names()},
         )
     lines = []
     head_kept = False

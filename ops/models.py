@@ -1,8 +1,9 @@
-"""TSN: the frame around every model of this project: preprocess -> backbone (+ temporal module) -> head -> consensus.
+"""TSN, the network of all models: preprocess -> backbone (+ module) -> head -> consensus.
 
-Follows Temporal Segment Networks (Wang et al., ECCV 2016, arXiv 1608.00859): T segments of a video are seen by one 2D
-network with shared weights, and their class scores are averaged. A frame is a picture (RGB), five steps of optical flow (Flow)
-or five differences of pictures (RGBDiff), as in its section 3.2.
+Follows Temporal Segment Networks (Wang et al., ECCV 2016, arXiv 1608.00859): one 2D network with
+shared weights processes T segments of a video, and their class scores are averaged. A frame is a
+picture (RGB), five steps of optical flow (Flow) or five differences of pictures (RGBDiff), as in
+its section 3.2.
 """
 
 from typing import NamedTuple
@@ -15,14 +16,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ops.backbones import build_backbone, set_input_channels
 from ops.backbones.pretrained import load_pretrained
 from ops.temporal import MODULES, insert, resolve_options
-from ops.temporal.adaptive import TemporalAdaptive
 from ops.temporal.non_local import NonLocal
 from ops.utils.errors import UserError
 
 
 class Modality(NamedTuple):
-    """channels: of a frame as it is read; frames: of a segment as they are read, None: as the temporal module wants;
-    inputs: channels that the backbone's first conv sees."""
+    """An input modality.
+
+    Attributes:
+        channels: of a frame as it is read.
+        frames: of a segment as they are read; None: as many as the temporal module uses.
+        inputs: channels of the backbone's first conv.
+    """
 
     channels: int
     frames: int | None
@@ -34,30 +39,47 @@ MODALITIES = {
     "Flow": Modality(2, 5, 10),
     "RGBDiff": Modality(3, 6, 15),
 }
-CONSENSUS = {"avg": lambda scores: scores.mean(dim=1), "identity": lambda scores: scores}
+
+
+def _average(scores):
+    return scores.mean(dim=1)
+
+
+def _identity(scores):
+    return scores
+
+
+CONSENSUS = {"avg": _average, "identity": _identity}
+NORMALIZATION = ("mean", "std")
+PICTURE_DIMS = 4  # [N, C, H, W]
 
 
 class TSN(nn.Module):
-    """A 2D backbone with a temporal module, applied to T segments of L frames, with the mean of the segments' scores.
+    """A 2D backbone with a temporal module, applied to T segments of L frames.
 
     Args:
         num_class: number of classes.
         num_segments: T.
-        arch: name of the backbone (``ops.backbones.ARCHS``).
-        module: name of the temporal module (``ops.temporal.MODULES``); "tsn" is none.
-        modality: "RGB", "Flow" (5 pairs of x and y a segment) or "RGBDiff" (6 pictures a segment, subtracted here).
+        arch: name of the backbone (``ops.backbones.BACKBONES``).
+        module: name of the temporal module (``ops.temporal.MODULES``); "tsn" has none.
+        modality: "RGB", "Flow" (5 pairs of x and y per segment) or "RGBDiff" (6 pictures per
+            segment, subtracted here).
         dropout: probability of dropping a feature before the classifier.
-        consensus: "avg" gives ``[B, num_class]``, "identity" the scores of all segments, ``[B, T, num_class]``.
-        non_local: also put non-local blocks into the second and third stage.
-        temporal_pool: halve the segments after the first stage; ``consensus`` then sees T / 2 of them.
-        pretrain: start of the backbone: "imagenet" (torchvision's IMAGENET1K_V1), "none", or the path of a weight file.
-        stochastic_depth: probability that a clip skips the last block in training, falling linearly to the first.
+        consensus: "avg" gives ``[B, num_class]``, "identity" the scores of all segments,
+            ``[B, T, num_class]``.
+        non_local: also insert non-local blocks into the second and third stage.
+        temporal_pool: halve the segments after the first stage; ``consensus`` then receives T / 2.
+        pretrain: initial weights of the backbone: "imagenet" (torchvision's IMAGENET1K_V1),
+            "none", or the path of a weight file.
+        stochastic_depth: probability that a clip skips the last block in training, falling
+            linearly to the first.
         partial_bn: train only the first BatchNorm; the others keep their statistics and parameters.
         input_size: side of the square crops the model is trained on, kept for testing.
-        options: of the temporal module (``MODULES[module].options``): shift_div, shift_place, shift_direction; None is
-            not given.
+        **options: of the temporal module (``MODULES[module].options``); None is not given.
 
-    Raises UserError for an unknown name, for a combination that cannot be, and where pretrained weights cannot be had.
+    Raises:
+        UserError: an unknown name, arguments that exclude each other, or pretrained weights that
+            cannot be read or downloaded.
     """
 
     def __init__(
@@ -79,24 +101,15 @@ class TSN(nn.Module):
         **options,
     ):
         super().__init__()
-        for flag, value, known in (
-            ("--module", module, MODULES),
-            ("--modality", modality, MODALITIES),
-            ("--consensus_type", consensus, CONSENSUS),
-        ):
-            if value not in known:
-                raise UserError(f"{flag} {value}: unknown; known are {', '.join(known)}")
+        _check_known("--module", module, MODULES)
+        _check_known("--modality", modality, MODALITIES)
+        _check_known("--consensus_type", consensus, CONSENSUS)
         if num_class < 1 or num_segments < 1:
             raise UserError(
                 f"a model needs at least 1 class and 1 segment, not {num_class} and {num_segments}"
             )
-        row = MODULES[module]
-        if modality not in row.modalities:
-            others = [name for name, entry in MODULES.items() if modality in entry.modalities]
-            raise UserError(
-                f"--module {module} takes {', '.join(row.modalities)} only; for {modality} use --module "
-                f"{', '.join(others[:-1])} or {others[-1]}"
-            )
+        entry = MODULES[module]
+        _check_modality(module, modality)
         options = resolve_options(module, options)
         self.spec = {
             "num_class": num_class,
@@ -115,7 +128,7 @@ class TSN(nn.Module):
         self.num_class = num_class
         self.num_segments = num_segments
         channels, frames, inputs = MODALITIES[modality]
-        self.frames_per_segment = frames or row.frames_per_segment
+        self.frames_per_segment = frames or entry.frames_per_segment
         self.frame_channels = channels * self.frames_per_segment
         self.input_size = input_size
         self.backbone = build_backbone(arch)
@@ -133,15 +146,19 @@ class TSN(nn.Module):
             arch=arch,
             **options,
         )
-        self.scored_segments = num_segments // 2 if temporal_pool else num_segments
+        self.scored_segments = num_segments
+        if temporal_pool:
+            self.scored_segments = num_segments // 2
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.backbone.feature_dim, num_class)
         nn.init.normal_(self.head.weight, 0, 0.001)
         nn.init.zeros_(self.head.bias)
         self.consensus = CONSENSUS[consensus]
         self.modality = modality
-        self.pixels = self.backbone.pixels.of_flow() if modality == "Flow" else self.backbone.pixels
-        for name in ("mean", "std"):
+        self.pixels = self.backbone.pixels
+        if modality == "Flow":
+            self.pixels = self.pixels.of_flow()
+        for name in NORMALIZATION:
             values = torch.tensor(getattr(self.pixels, name)) * self.pixels.scale
             values = values.repeat(self.frame_channels // len(values)).reshape(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -156,12 +173,19 @@ class TSN(nn.Module):
     def forward(self, clip):
         """Class scores (logits) of a batch of clips.
 
-        clip: ``[B, T, L*C, H, W]`` or flattened to ``[B, T*L*C, H, W]``; uint8 is pixels as they are read (RGB; x, y of flow),
-        a floating tensor is already normalised. Returns ``[B, num_class]`` (consensus "avg") or ``[B, T, num_class]``
-        ("identity"). Raises ValueError for a clip of another T, L or C.
+        Args:
+            clip: ``[B, T, L*C, H, W]`` or flattened to ``[B, T*L*C, H, W]``; uint8 is pixels as
+                they are read (RGB; x, y of flow), floating point is already normalised.
+
+        Returns:
+            ``[B, num_class]`` (consensus "avg") or ``[B, T, num_class]`` ("identity").
+
+        Raises:
+            ValueError: a clip of another T, L or C.
         """
         # T from the constructor: the temporal modules were built for it.
-        segments, channels = self.num_segments, self.frame_channels
+        segments = self.num_segments
+        channels = self.frame_channels
         if tuple(clip.shape[1:-2]) not in ((segments, channels), (segments * channels,)):
             raise ValueError(
                 f"a clip of this model is [B, {segments}, {channels}, H, W] or "
@@ -172,12 +196,22 @@ class TSN(nn.Module):
         return self.consensus(scores.unflatten(0, (-1, self.scored_segments)))
 
     def preprocess(self, frames):
-        """What the backbone sees of frames ``[N, L*C, H, W]``: uint8 pixels are normalised as it expects, floating frames pass.
+        """The input of the backbone.
 
-        RGBDiff becomes ``[N, (L-1)*C, H, W]``, the differences of neighbours. Of pixels these are ``(v[k+1] - v[k]) / scale``
-        in training and test alike (tsn-pytorch trains so, but tests ResNets with the mean and deviation of pictures).
+        RGBDiff becomes ``[N, (L-1)*C, H, W]``, the differences of neighbours. Of pixels these are
+        ``(v[k+1] - v[k]) / scale`` in training and test alike (tsn-pytorch trains so, but tests
+        ResNets with the mean and deviation of pictures).
+
+        Args:
+            frames: ``[N, L*C, H, W]``; uint8 pixels are normalised as the backbone expects,
+                floating-point frames are not.
+
+        Returns:
+            ``[N, inputs, H, W]``, floating point.
         """
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        layout = torch.contiguous_format
+        if self.channels_last:
+            layout = torch.channels_last
         if frames.dtype != torch.uint8:
             if self.modality == "RGBDiff":
                 frames = _differences(frames)
@@ -190,13 +224,29 @@ class TSN(nn.Module):
         return frames.sub_(self.mean).div_(self.std)
 
     def to_channels_last(self):
-        """Hold conv weights and activations in channels-last order: faster on CPUs and on GPUs with tensor cores."""
+        """Hold conv weights and activations in channels-last order, in place.
+
+        Faster on CPUs and on GPUs with tensor cores. Returns the model.
+        """
         self.channels_last = True
-        return self.to(memory_format=torch.channels_last)
+        if all(parameter.dim() <= PICTURE_DIMS for parameter in self.parameters()):
+            return self.to(memory_format=torch.channels_last)
+        # self.to fails on weights of five dimensions (Conv3d): convert the others one by one.
+        for module in self.modules():
+            for parameter in module.parameters(recurse=False):
+                if parameter.dim() == PICTURE_DIMS:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
+            for name, buffer in module.named_buffers(recurse=False):
+                if buffer.dim() == PICTURE_DIMS:
+                    setattr(module, name, buffer.to(memory_format=torch.channels_last))
+        return self
 
     @property
     def partial_bn(self):
-        """Whether only the first BatchNorm of the backbone is trained (TSN's partial BN). May be switched at any time."""
+        """Whether only the first BatchNorm of the backbone is trained (TSN's partial BN).
+
+        May be switched at any time.
+        """
         return self._partial_bn
 
     @partial_bn.setter
@@ -207,12 +257,25 @@ class TSN(nn.Module):
         self.train(self.training)
 
     def _later_norms(self):
-        # The BatchNorm of a non-local block starts at zero: frozen, the block would never begin to work. TAM's authors never
-        # freeze those inside of TAM.
-        guests = [m for m in self.backbone.modules() if isinstance(m, NonLocal | TemporalAdaptive)]
-        exempt = {m for guest in guests for m in guest.modules()}
+        """The BatchNorms that partial BN freezes: all but the first and those of exempt modules."""
+        exempt = {m for module in self._exempt_modules() for m in module.modules()}
         norms = [m for m in self.backbone.modules() if isinstance(m, BatchNorm)]
         return [bn for bn in norms[1:] if bn not in exempt]
+
+    def _exempt_modules(self):
+        """The inserted modules whose BatchNorms partial BN leaves alone."""
+        # The BatchNorm of a non-local block starts at zero: frozen, the block would never learn.
+        exempt = [m for m in self.backbone.modules() if isinstance(m, NonLocal)]
+        entry = MODULES[self.spec["module"]]
+        if entry.partial_bn_freezes:
+            return exempt
+        if entry.stem:
+            exempt.append(self.backbone.stem)
+        if entry.module_class:
+            slot = entry.slot_for(self.spec)
+            blocks = [block for stage in self.backbone.stages() for block in stage]
+            exempt += [getattr(block, slot) for block in blocks if slot in block.slots]
+        return exempt
 
     def train(self, mode=True):
         """As ``nn.Module.train``, except that under partial BN every BatchNorm but the first stays in eval mode."""
@@ -226,36 +289,66 @@ class TSN(nn.Module):
 
 
 def _differences(frames):
-    """``[N, L*3, H, W]`` to ``[N, (L-1)*3, H, W]``: each frame less the one before."""
+    """``[N, L*3, H, W]`` to ``[N, (L-1)*3, H, W]``: each frame minus the one before."""
     return frames[:, 3:] - frames[:, :-3]
 
 
-def fuse_batch_norm(model):
-    """Fold every BatchNorm into the conv before it, in place, for inference: same outputs to rounding, fewer passes.
+def _check_known(flag, value, known):
+    if value not in known:
+        raise UserError(f"{flag} {value}: unknown; known are {', '.join(known)}")
 
-    The pairs are found by name: ``bn1`` after ``conv1``, ``x_bn`` after ``x``, a number after the number before it (as
-    ``downsample.1`` after ``downsample.0``), ``bn`` after ``conv``. Returns the model. Raises ValueError for a model in
-    training mode and for a BatchNorm without such a conv.
+
+def _check_modality(module, modality):
+    """Raise UserError, naming modules that fit, if a module cannot process a modality."""
+    allowed = MODULES[module].modalities
+    if modality in allowed:
+        return
+    others = [name for name, entry in MODULES.items() if modality in entry.modalities]
+    raise UserError(
+        f"--module {module} takes {', '.join(allowed)} only; for {modality} use --module "
+        f"{', '.join(others[:-1])} or {others[-1]}"
+    )
+
+
+def fuse_batch_norm(model):
+    """Fold every BatchNorm into the conv before it, in place, for inference.
+
+    The outputs are the same to rounding. The pairs are found by name: ``bn1`` after ``conv1``,
+    ``x_bn`` after ``x``, a number after the number before it (``downsample.1`` after
+    ``downsample.0``), ``bn`` after ``conv``.
+
+    Args:
+        model: in eval mode.
+
+    Returns:
+        the model.
+
+    Raises:
+        ValueError: the model is in training mode, or a BatchNorm has no such conv.
     """
     if model.training:
         raise ValueError(
-            "fuse_batch_norm wants a model in eval mode: folding freezes the running statistics"
+            "fuse_batch_norm needs a model in eval mode: folding freezes the running statistics"
         )
     for parent in model.modules():
         children = dict(parent.named_children())
         for name, bn in children.items():
-            if isinstance(bn, nn.BatchNorm2d):
-                conv = (
-                    str(int(name) - 1)
-                    if name.isdigit()
-                    else name.removesuffix("_bn")
-                    if "_" in name
-                    else name.replace("bn", "conv")
+            if not isinstance(bn, nn.BatchNorm2d):
+                continue
+            conv = _conv_before(name)
+            if not isinstance(children.get(conv), nn.Conv2d):
+                raise ValueError(
+                    f"fuse_batch_norm finds no conv before {name} in a {type(parent).__name__}"
                 )
-                if not isinstance(children.get(conv), nn.Conv2d):
-                    raise ValueError(
-                        f"fuse_batch_norm finds no conv before {name} in a {type(parent).__name__}"
-                    )
-                setattr(parent, conv, fuse_conv_bn_eval(children[conv], bn))
-                setattr(parent, name, nn.Identity())
+            setattr(parent, conv, fuse_conv_bn_eval(children[conv], bn))
+            setattr(parent, name, nn.Identity())
     return model
+
+
+def _conv_before(name):
+    """Name of the conv whose outputs the BatchNorm of this name normalises."""
+    if name.isdigit():
+        return str(int(name) - 1)
+    if "_" in name:
+        return name.removesuffix("_bn")
+    return name.replace("bn", "conv")

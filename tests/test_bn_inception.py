@@ -6,8 +6,10 @@ import torch
 import torchvision
 from torch import nn
 
-from ops.backbones.bn_inception import BNInception, build, infer_arch
+from ops.backbones import build_backbone, infer_arch
+from ops.backbones.bn_inception import BNInception
 from ops.models import fuse_batch_norm
+from ops.utils.errors import UserError
 
 BLOCKS = ("conv2", "3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 CHANNELS = (64, 192, 256, 320, 576, 576, 576, 608, 608, 1056, 1024)
@@ -41,7 +43,7 @@ def released():
 @pytest.fixture(scope="module")
 def network(released):
     """Filled as the golden network: its activations are alive in every layer."""
-    network = build("BNInception").double().eval()
+    network = build_backbone("BNInception").double().eval()
     network.load_state_dict(released[1])
     return network.float()
 
@@ -54,7 +56,7 @@ def test_names_and_shapes_are_the_originals(released, network):
 
 def test_logits_are_the_originals(released):
     golden, backbone, weight, bias = released
-    network = build("BNInception").double().eval()
+    network = build_backbone("BNInception").double().eval()
     network.load_state_dict(backbone)
     clip = golden_fill.clip("input", tuple(golden["input_shape"]))
     with torch.no_grad():
@@ -157,7 +159,7 @@ def test_any_size_goes(network, size):
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_reach_every_parameter(training):
     torch.manual_seed(0)
-    network = build("BNInception").train(training)
+    network = build_backbone("BNInception").train(training)
     x = torch.randn(2, 3, 64, 64, requires_grad=True)
     network(x).square().sum().backward()
     assert x.grad.abs().sum() > 0
@@ -191,6 +193,6 @@ def test_infer_arch(network):
 
 
 def test_an_unknown_name():
-    with pytest.raises(KeyError, match="bninception"):
-        build("bninception")
-    assert isinstance(build("BNInception"), BNInception)
+    with pytest.raises(UserError, match="bninception"):
+        build_backbone("bninception")
+    assert isinstance(build_backbone("BNInception"), BNInception)

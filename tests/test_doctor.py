@@ -226,6 +226,7 @@ OTHER = {
     "train_list": "a",
     "val_list": "b",
     "missing": "skip",
+    "optimizer": "adamw",
 }
 FACTS = {"num_class": {"num_classes": 3}, "class_names": {"class_names_sha256": "b" * 64}}
 

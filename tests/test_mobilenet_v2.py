@@ -5,7 +5,9 @@ import torch
 import torchvision
 from torch import nn
 
-from ops.backbones.mobilenet_v2 import InvertedResidual, MobileNetV2, build, infer_arch
+from ops.backbones import build_backbone, infer_arch
+from ops.backbones.mobilenet_v2 import InvertedResidual, MobileNetV2
+from ops.utils.errors import UserError
 
 RESIDUAL = [[3], [5, 6], [8, 9, 10], [12, 13], [15, 16]]  # numbers in features, as TSM shifts them
 
@@ -25,7 +27,7 @@ def without_classifier(state):
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return build("mobilenetv2").eval()
+    return build_backbone("mobilenetv2").eval()
 
 
 def test_names_and_shapes_are_torchvisions(network):
@@ -40,7 +42,7 @@ def test_names_and_shapes_are_torchvisions(network):
 def test_outputs_and_gradients_are_torchvisions(training):
     torch.manual_seed(1)
     theirs = torchvision.models.mobilenet_v2().double().train(training)
-    ours = build("mobilenetv2").double().train(training)
+    ours = build_backbone("mobilenetv2").double().train(training)
     ours.load_state_dict(without_classifier(theirs.state_dict()))
     theirs.classifier = nn.Identity()
     x = torch.randn(2, 3, 64, 71, dtype=torch.float64)
@@ -150,6 +152,6 @@ def test_infer_arch():
 
 
 def test_an_unknown_name():
-    with pytest.raises(KeyError, match="mobilenetv3"):
-        build("mobilenetv3")
-    assert isinstance(build("mobilenetv2"), MobileNetV2)
+    with pytest.raises(UserError, match="mobilenetv3"):
+        build_backbone("mobilenetv3")
+    assert isinstance(build_backbone("mobilenetv2"), MobileNetV2)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from networks import pixels, randomise_norms, small
 from torch import nn
 
-from ops.backbones import ARCHS, infer_arch
+from ops.backbones import BACKBONES, infer_arch
 from ops.checkpoints import load_model, save_checkpoint
 from ops.models import TSN
 from ops.temporal import MODULES, insert
@@ -17,7 +17,7 @@ FEATURES = {"resnet18": 512, "resnet34": 512, "mobilenetv2": 1280, "BNInception"
 
 
 @pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", BACKBONES)
 def test_every_backbone_with_every_module(arch, module):
     special = {
         ("BNInception", "tsm"): {"shift_place": "block"},

@@ -1,3 +1,4 @@
+import copy
 import math
 import warnings
 
@@ -5,15 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+from ops.backbones import BACKBONES
 from ops.models import TSN
-from ops.temporal import MODULES
+from ops.temporal import MODULES, TemporalModule, supported_modules
 from ops.training.optim import (
+    build_optimizer,
     describe_schedule,
     learning_rate,
+    load_optimizer_state,
     parameter_groups,
     rate_for,
     set_learning_rate,
 )
+from ops.utils.errors import UserError
 
 
 def build(module, arch, **options):
@@ -163,12 +168,179 @@ def test_frozen_norms_are_left_out(module, policy):
         assert len(groups[0]["params"]) < len(list(model.parameters()))
 
 
-def test_an_unknown_kind_of_layer_is_refused():
+class AnyKind(nn.Module):
+    """Parameters of kinds that no published module has."""
+
+    def __init__(self, channels=8):
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(channels)
+        self.group_norm = nn.GroupNorm(2, channels)
+        self.conv3d = nn.Conv3d(channels, channels, 3)
+        self.attention = nn.MultiheadAttention(channels, 2)
+        self.scale = nn.Parameter(torch.zeros(channels))
+        self.gate = nn.Parameter(torch.zeros(()))
+        self.table = nn.Parameter(torch.zeros(3, channels))
+
+
+def test_parameters_of_any_kind_are_grouped_by_dimension():
     model = build("tsn", "resnet18")
-    model.backbone.extra = nn.LayerNorm(4)
-    with pytest.raises(ValueError, match="no learning-rate group for a LayerNorm"):
-        parameter_groups(model, "groups", weight_decay=0.1)
+    plain = parameter_groups(model, "groups", weight_decay=0.1)
+    model.backbone.extra = extra = AnyKind()
+    groups = parameter_groups(model, "groups", weight_decay=0.1)
+    assert_each_once(model, groups)
     assert_each_once(model, parameter_groups(model, "flat", weight_decay=0.1))
+    names = {p: name for name, p in extra.named_parameters()}
+    members = {g["name"]: {names[p] for p in g["params"] if p in names} for g in groups}
+    assert {name: found for name, found in members.items() if found} == {
+        "weight": {
+            "conv3d.weight",
+            "attention.in_proj_weight",
+            "attention.out_proj.weight",
+            "table",
+        },
+        "bias": {
+            "layer_norm.bias",
+            "group_norm.bias",
+            "conv3d.bias",
+            "attention.in_proj_bias",
+            "attention.out_proj.bias",
+        },
+        "no_decay": {"layer_norm.weight", "group_norm.weight", "scale", "gate"},
+    }
+    assert multipliers(groups, 0.1)["no_decay"] == (1, 0)
+    assert "no_decay" not in sizes(plain)
+
+
+def test_a_shared_parameter_is_in_one_group():
+    model = build("tsn", "resnet18")
+    model.backbone.extra = nn.Module()
+    model.backbone.extra.shared = model.backbone.layer1[0].conv1.weight
+    assert_each_once(model, parameter_groups(model, "groups", weight_decay=0.1))
+
+
+def test_a_group_that_does_not_exist_is_refused(monkeypatch):
+    entry = TemporalModule(param_group=lambda layer, name, parameter: "fast")
+    monkeypatch.setitem(MODULES, "mine", entry)
+    with pytest.raises(ValueError, match=r"mine.*fast"):
+        parameter_groups(build("mine", "resnet18"), "groups", weight_decay=0.1)
+
+
+def groups_by_kind_of_layer(model):
+    """Names of the parameters of each group by TSN's rules, which name kinds of layers."""
+    conv = model.backbone.get_submodule(model.backbone.first_conv)
+    groups = {}
+    for path, layer in model.named_modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            if layer is conv:
+                group = f"first_conv_{name}"
+            elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                group = "bn"
+            elif isinstance(layer, nn.Linear) and (
+                layer is model.head or model.spec["module"] == "tam"
+            ):
+                group = f"fc_{name}"
+            else:
+                assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear))
+                group = name
+            if parameter.requires_grad:
+                groups.setdefault(group, []).append(f"{path}.{name}")
+    return groups
+
+
+PUBLISHED = ("tsn", "tsm", "tdn", "tam", "tin")
+
+
+@pytest.mark.parametrize("arch", BACKBONES)
+@pytest.mark.parametrize("module", PUBLISHED)
+def test_groups_of_the_published_modules(module, arch):
+    backbone = build("tsn", arch).backbone
+    if module not in supported_modules(backbone):
+        pytest.skip("the backbone has no slot for the module")
+    special = {
+        ("tsm", "BNInception"): {"shift_place": "block"},
+        ("tin", "mobilenetv2"): {"shift_div": 2},
+    }
+    options = special.get((module, arch), {})
+    for partial_bn in (False, True):
+        model = build(module, arch, partial_bn=partial_bn, **options)
+        names = {p: name for name, p in model.named_parameters()}
+        groups = parameter_groups(model, "groups", weight_decay=0.1)
+        found = {group["name"]: [names[p] for p in group["params"]] for group in groups}
+        assert found == groups_by_kind_of_layer(model)
+
+
+def one_step(optimizer, parameter):
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return parameter.detach().clone()
+
+
+def optimizer_of(name="sgd", **options):
+    parameter = nn.Parameter(torch.arange(4.0))
+    groups = [{"name": "all", "params": [parameter], "lr_mult": 1, "weight_decay": 0.1}]
+    return build_optimizer(groups, name, lr=0.1, **options), parameter
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reference"),
+    [
+        ("sgd", {}, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1)),
+        ("sgd", {"momentum": 0}, lambda p: torch.optim.SGD(p, 0.1, weight_decay=0.1)),
+        (
+            "sgd",
+            {"nesterov": True},
+            lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+        ),
+        ("adamw", {}, lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.1)),
+    ],
+)
+def test_optimizers_step_as_those_of_torch(name, options, reference):
+    optimizer, parameter = optimizer_of(name, **options)
+    other = nn.Parameter(torch.arange(4.0))
+    expected = reference([other])
+    for _ in range(3):
+        assert torch.equal(one_step(optimizer, parameter), one_step(expected, other))
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": "sgd"}, {"name": "sgd", "nesterov": True}, {"name": "adamw"}]
+)
+def test_an_optimizer_resumes_bit_identically(options):
+    optimizer, parameter = optimizer_of(**options)
+    one_step(optimizer, parameter)
+    again, other = optimizer_of(**options)
+    other.data.copy_(parameter.data)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][0]["fused"] = True  # as saved on a GPU
+    load_optimizer_state(again, state)
+    assert again.param_groups[0]["fused"] is None
+    assert torch.equal(one_step(optimizer, parameter), one_step(again, other))
+
+
+@pytest.mark.parametrize(
+    ("saved", "own"),
+    [
+        ({"name": "sgd"}, {"name": "adamw"}),
+        ({"name": "adamw"}, {"name": "sgd"}),
+        ({"name": "sgd"}, {"name": "sgd", "nesterov": True}),
+    ],
+)
+def test_the_state_of_another_optimizer_is_refused(saved, own):
+    with pytest.raises(ValueError, match="optimizer"):
+        load_optimizer_state(optimizer_of(**own)[0], optimizer_of(**saved)[0].state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "lion"}, r"--optimizer lion.*sgd, adamw"),
+        ({"name": "adamw", "nesterov": True}, "--nesterov"),
+        ({"nesterov": True, "momentum": 0}, "--nesterov.*--momentum"),
+    ],
+)
+def test_invalid_optimizers_raise(options, message):
+    with pytest.raises(UserError, match=message):
+        optimizer_of(**options)
 
 
 def test_groups_drive_sgd():

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision
 
-from ops.backbones import ARCHS, build_backbone, pretrained
+from ops.backbones import BACKBONES, build_backbone, pretrained
 from ops.models import TSN
 from ops.utils.errors import UserError
 
@@ -169,7 +169,7 @@ def test_nothing_is_asked_for_without_pretraining(offline):
 
 
 def test_every_backbone_says_where_its_weights_come_from():
-    assert set(FILES) | {"BNInception"} == set(ARCHS)
+    assert set(FILES) | {"BNInception"} == set(BACKBONES)
     with (
         pytest.raises(UserError, match=r"torchvision has no BNInception; .* --pretrain FILE"),
         torch.device("meta"),

@@ -37,7 +37,7 @@ def test_the_originals_example():
     y = TemporalShift(8, 4, 8)(x)
     assert y[:, 0].flatten().tolist() == [2, 3, 4, 0] and y[:, 1].flatten().tolist() == [0, 1, 2, 3]
     assert all(y[:, channel].flatten().tolist() == [1, 2, 3, 4] for channel in range(2, 8))
-    online = TemporalShift(8, 4, 8, direction="past")(x)
+    online = TemporalShift(8, 4, 8, shift_direction="past")(x)
     assert online[:, 0].flatten().tolist() == [0, 1, 2, 3] and torch.equal(online[:, 1:], x[:, 1:])
 
 
@@ -108,7 +108,7 @@ def test_a_causal_network_is_the_online_network():
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 16, 3, padding=1).double()
     frames = draw(6, 16, 4, 4).detach()
-    offline = frames + conv(TemporalShift(16, 6, 8, direction="past")(frames))
+    offline = frames + conv(TemporalShift(16, 6, 8, shift_direction="past")(frames))
     buffer = torch.zeros(1, 2, 4, 4, dtype=torch.float64)
     for t, frame in enumerate(frames.split(1)):
         online = frame + conv(torch.cat([buffer, frame[:, 2:]], dim=1))

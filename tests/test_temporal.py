@@ -200,7 +200,9 @@ def test_a_sixth_module_is_one_row(monkeypatch):
         def forward(self, x):
             return x
 
-    monkeypatch.setitem(MODULES, "mine", TemporalModule(slot="after_block", stages=(4,), make=Mine))
+    monkeypatch.setitem(
+        MODULES, "mine", TemporalModule(slot="after_block", stages=(4,), module_class=Mine)
+    )
     backbone = build_backbone("resnet18")
     insert("mine", backbone, 3)
     assert [block.after_block.sizes for block in backbone.layer4] == [(512, 3), (512, 3)]

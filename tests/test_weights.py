@@ -6,7 +6,7 @@ import torch
 from fronts import ROOT, call, refused
 from small_models import saved
 
-from ops.backbones import ARCHS
+from ops.backbones import BACKBONES
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.checkpoints.identify import facts_of_name
 from ops.checkpoints.layouts import LAYOUTS
@@ -61,7 +61,7 @@ def test_row_of_the_manifest(row):
     assert row["published"] == SYSTEMS[row["system"]] and row["id"].startswith(row["system"] + "-")
     assert row["layout"] in LAYOUTS and row["module"] in MODULES and row["modality"] in MODALITIES
     assert row["module"] in LAYOUTS[row["layout"]].modules
-    assert row["arch"] is None or row["arch"] in ARCHS
+    assert row["arch"] is None or row["arch"] in BACKBONES
     assert row["num_class"] == KNOWN[row["dataset"]].num_class
     read_class_names(FOLDER / row["class_names"], row["num_class"])
     assert row["T"] is None or row["T"] in (3, 5, 8, 16)

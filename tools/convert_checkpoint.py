@@ -24,9 +24,9 @@ from ops.checkpoints import describe, export_state_dict, load_model, save_checkp
 from ops.checkpoints.identify import read_weights
 from ops.checkpoints.layouts import LAYOUTS, layout_name, to_ours
 from ops.checkpoints.torch_file import find_weights, read_checkpoint, weight_file
-from ops.cli.train_args import OPTIONS, WEIGHTS_KEY_HELP, add_module_options, positive
+from ops.cli.train_args import WEIGHTS_KEY_HELP, add_module_options, positive
 from ops.data.class_names import read_class_names
-from ops.temporal import MODULES
+from ops.temporal import MODULES, option_names
 from ops.utils.errors import UserError, run_front
 from ops.utils.files import atomic_write
 
@@ -45,7 +45,7 @@ def main() -> None:
     check_ending(args.out)
     given = {
         name: getattr(args, name)
-        for name in ("num_segments", "module", *OPTIONS)
+        for name in ("num_segments", "module", *option_names())
         if getattr(args, name) is not None
     }
     args.source = weight_file(args.source)
@@ -231,7 +231,7 @@ def compare(path: str, model) -> list[str]:
     return [
         f"{name} {value}"
         for name, value in model.spec.items()
-        if name in ("module", "num_segments", *OPTIONS) and told.get(name) != value
+        if name in ("module", "num_segments", *option_names()) and told.get(name) != value
     ]
 
 

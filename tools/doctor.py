@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.recipes import UNKNOWN, find_recipe, reached, read_recipe, read_run
+from ops.temporal import option_names
 from ops.utils.errors import run_front
 from ops.utils.text import printable
 
@@ -217,10 +218,7 @@ CHECKS = (  # of one weight, in the order in which they are told
     Check("input_size", 7, "objects of another size"),
     Check("sampling", 7, "clips span another part of a video"),
     Check("flip", 7, "mirrored or not: in some data sets left and right are different classes"),
-    *(
-        Check(option, 7, "another shift")
-        for option in ("shift_div", "shift_place", "shift_direction")
-    ),
+    *(Check(option, 7, "another temporal module") for option in option_names()),
     Check(
         "rates by layer",
         6,
@@ -239,7 +237,11 @@ CHECKS = (  # of one weight, in the order in which they are told
             "stochastic_depth",
         )
     ),
-    *(Check(option, 6, "steps of another length") for option in ("momentum", "clip_gradient")),
+    Check("optimizer", 8, "another optimizer, with another learning rate"),
+    *(
+        Check(option, 6, "steps of another length")
+        for option in ("momentum", "nesterov", "clip_gradient")
+    ),
     Check("consensus_type", 6, "the loss of the segments, or of their mean"),
     Check("ema", 5, "the mean of the last weights is tested"),
     Check("sampling_compat", 3, "short videos are sampled otherwise"),

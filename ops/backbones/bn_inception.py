@@ -2,7 +2,8 @@
 
 Follows ``bn_inception`` of tsn-pytorch's model zoo, key by key: all layers are children of the network under the names of
 the Caffe prototxt (``inception_3a_double_3x3_1``, ``inception_3a_double_3x3_1_bn``). A block is therefore not a module
-around its layers; its slot is a module beside them, ``slot_3a``, an ``nn.Identity`` within until a guest moves in::
+around its layers; its slot is a module beside them, ``slot_3a``, which holds an ``nn.Identity``
+while it is empty::
 
     x ── before_block ─┬─ 1x1 ──────────────────────────────────────────────┬─ cat
                        ├─ 3x3_reduce ── 3x3 ────────────────────────────────┤
@@ -18,16 +19,14 @@ from torch.nn import functional as F
 
 from ops.backbones.pixels import CAFFE_BGR
 
-ARCHS = ("BNInception",)
-
 # conv name -> (channels in, channels out, kernel, stride)
 STEM = {
     "conv1_7x7_s2": (3, 64, 7, 2),
     "conv2_3x3_reduce": (64, 64, 1, 1),
     "conv2_3x3": (64, 192, 3, 1),
 }
-# block -> (channels in; channels out of: 1x1, (3x3_reduce, 3x3), (double_3x3_reduce, double_3x3_1 and _2), pool_proj; pool).
-# A block without 1x1 and projection halves the map.
+# block -> (channels in; channels out of: 1x1, (3x3_reduce, 3x3), (double_3x3_reduce, double_3x3_1
+# and _2), pool_proj; pool). A block without 1x1 and projection halves the map.
 INCEPTIONS = {
     "3a": (192, 64, (64, 64), (64, 96), 32, "avg"),
     "3b": (256, 64, (64, 96), (64, 96), 64, "avg"),
@@ -40,13 +39,23 @@ INCEPTIONS = {
     "5a": (1056, 352, (192, 320), (160, 224), 128, "avg"),
     "5b": (1024, 352, (192, 320), (192, 224), 128, "max"),
 }
+POOLS = {"avg": F.avg_pool2d, "max": F.max_pool2d}
 STAGES = (("conv2",), ("3a", "3b", "3c"), ("4a", "4b", "4c", "4d", "4e"), ("5a", "5b"))
 
 
 def inception_convs(block):
-    """The convs of a block of ``INCEPTIONS`` in the order of the prototxt: name -> (in, out, kernel, stride)."""
+    """The convs of a block of ``INCEPTIONS`` in the order of the prototxt.
+
+    Args:
+        block: key of ``INCEPTIONS``.
+
+    Returns:
+        name -> (in, out, kernel, stride).
+    """
     channels, single, (reduce, out), (double_reduce, double_out), proj, _ = INCEPTIONS[block]
-    stride = 1 if single else 2
+    stride = 2
+    if single:
+        stride = 1
     convs = {
         "1x1": (channels, single, 1, 1),
         "3x3_reduce": (channels, reduce, 1, 1),
@@ -68,7 +77,10 @@ def all_convs():
 
 
 class Slot(nn.Module):
-    """The slot in front of a block: all its branches see what the guest returns. ``[N, channels, H, W]`` to the same."""
+    """The slot before a block: all branches receive the output of the module inserted here.
+
+    ``[N, channels, H, W]`` to the same shape.
+    """
 
     def __init__(self, channels):
         super().__init__()
@@ -80,15 +92,17 @@ class Slot(nn.Module):
 
 
 class BNInception(nn.Module):
-    """BN-Inception without its classifier: ``[N, C, H, W]`` (0 to 255 less the mean, BGR) to features ``[N, 1024]``.
+    """BN-Inception without its classifier, for BGR pixels of 0 to 255 minus the mean.
 
-    Differs from the original where that is in its way: the ReLUs are explicit, the BatchNorm momentum is 0.1 (Caffe keeps
-    0.9 of the old statistics), the last pool and the halving ones take maps of any size.
+    ``[N, C, H, W]`` to features ``[N, 1024]``. Unlike the original, the ReLUs are explicit, the
+    BatchNorm momentum is 0.1 (Caffe keeps 0.9 of the old statistics), and the last pool and the
+    halving ones take maps of any size.
     """
 
     pixels = CAFFE_BGR
     first_conv = "conv1_7x7_s2"
     feature_dim = 1024
+    network_slots = ()
 
     def __init__(self):
         super().__init__()
@@ -123,20 +137,19 @@ class BNInception(nn.Module):
         """``[N, C, H, W]`` to ``[N, C', H, W]``, halved to (H+1)//2 by (W+1)//2 in 3c and 4e."""
         _, single, _, _, proj, pool = INCEPTIONS[block]
         name = f"inception_{block}_"
-        branches = [self._convs(x, name + "1x1")] if single else []
+        branches = []
+        if single:
+            branches.append(self._convs(x, name + "1x1"))
         branches.append(self._convs(x, name + "3x3_reduce", name + "3x3"))
         branches.append(
             self._convs(x, name + "double_3x3_reduce", name + "double_3x3_1", name + "double_3x3_2")
         )
         if proj:
-            pooled = (
-                F.avg_pool2d(x, 3, 1, padding=1)
-                if pool == "avg"
-                else F.max_pool2d(x, 3, 1, padding=1)
-            )
-            branches.append(self._convs(pooled, name + "pool_proj"))
+            pool_layer = POOLS[pool]
+            branches.append(self._convs(pool_layer(x, 3, 1, padding=1), name + "pool_proj"))
         else:
-            # An odd side: the convs give (side + 1) / 2, the original's pool one less, and it fails in cat.
+            # An odd side: the convs give (side + 1) / 2, the original's pool one less, so that
+            # its cat fails.
             branches.append(_max_pool(x, padding=(x.shape[2] % 2, x.shape[3] % 2)))
         return torch.cat(branches, 1)
 
@@ -144,23 +157,3 @@ class BNInception(nn.Module):
 def _max_pool(x, padding=0):
     """Caffe's pool 3x3 of stride 2: the last window may reach over the edge."""
     return F.max_pool2d(x, 3, 2, padding=padding, ceil_mode=True)
-
-
-def build(arch):
-    """A BNInception with freshly initialised weights (He). Raises KeyError for a name not in ``ARCHS``."""
-    return {"BNInception": BNInception}[arch]()
-
-
-def infer_arch(shapes):
-    """Name in ``ARCHS`` whose convs have these shapes (key of the original -> tuple), or None.
-
-    The channels of the frames are not looked at (Flow has 2 for each frame), and keys of other layers may be there.
-    """
-    convs = all_convs()
-    first = shapes.get(f"{BNInception.first_conv}.weight", ())
-    del convs[BNInception.first_conv]
-    fits = first[:1] + first[2:] == (64, 7, 7) and all(
-        shapes.get(f"{name}.weight") == (out, channels, kernel, kernel)
-        for name, (channels, out, kernel, _) in convs.items()
-    )
-    return "BNInception" if fits else None

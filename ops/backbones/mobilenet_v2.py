@@ -1,6 +1,6 @@
 """torchvision's MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) with slots for temporal modules.
 
-Parameter names are torchvision's own. A residual block has two slots, each an ``nn.Identity`` until a guest moves in::
+Parameter names are torchvision's own. A residual block has two slots, each an ``nn.Identity`` while it is empty::
 
     x ── before_conv1 ── conv (expand, depthwise, project) ── before_sum ── (+)
      └────────────────────────────── identity ───────────────────────────────┘
@@ -10,32 +10,31 @@ These are the ten blocks that TSM shifts: features 3, 5, 6, 8, 9, 10, 12, 13, 15
 
 from itertools import groupby
 
-import torch
 import torchvision.models.mobilenetv2 as tv
 from torch import nn
 from torch.nn import functional as F
 
 from ops.backbones.pixels import IMAGENET
 
-ARCHS = ("mobilenetv2",)
-
 
 class InvertedResidual(tv.InvertedResidual):
-    """torchvision's block with the slots, if it is a residual one. ``[N, inp, H, W]`` to ``[N, oup, H/stride, W/stride]``."""
+    """torchvision's block, with the slots if it is a residual one.
+
+    ``[N, inp, H, W]`` to ``[N, oup, H/stride, W/stride]``.
+    """
 
     def __init__(self, inp, *args, **kwargs):
         super().__init__(inp, *args, **kwargs)
         self.slots = {}
         if self.use_res_connect:
             self.slots = {"before_conv1": inp, "before_sum": self.out_channels}
-            self.before_conv1, self.before_sum = nn.Identity(), nn.Identity()
+            self.before_conv1 = nn.Identity()
+            self.before_sum = nn.Identity()
 
     def forward(self, x):
-        return (
-            x + self.before_sum(self.conv(self.before_conv1(x)))
-            if self.use_res_connect
-            else self.conv(x)
-        )
+        if not self.use_res_connect:
+            return self.conv(x)
+        return x + self.before_sum(self.conv(self.before_conv1(x)))
 
 
 class MobileNetV2(tv.MobileNetV2):
@@ -43,6 +42,7 @@ class MobileNetV2(tv.MobileNetV2):
 
     pixels = IMAGENET
     first_conv = "features.0.0"
+    network_slots = ()
 
     def __init__(self):
         super().__init__(block=InvertedResidual)
@@ -51,32 +51,12 @@ class MobileNetV2(tv.MobileNetV2):
 
     def stages(self):
         """The residual blocks by their width (24, 32, 64, 96, 160), as five lists."""
-        blocks = [block for block in self.features if getattr(block, "slots", None)]
+        blocks = [
+            block
+            for block in self.features
+            if isinstance(block, InvertedResidual) and block.use_res_connect
+        ]
         return [list(stage) for _, stage in groupby(blocks, key=lambda block: block.out_channels)]
 
     def forward(self, x):
         return F.adaptive_avg_pool2d(self.features(x), 1).flatten(1)
-
-
-def build(arch):
-    """A MobileNetV2 with torchvision's initialisation. Raises KeyError for a name not in ``ARCHS``."""
-    return {"mobilenetv2": MobileNetV2}[arch]()
-
-
-def infer_arch(shapes):
-    """Name in ``ARCHS`` whose convs have these shapes (torchvision key -> tuple), or None.
-
-    The channels of the frames are not looked at (Flow has 2 for each frame), and keys of other layers may be there.
-    """
-    with torch.device("meta"):
-        convs = {
-            name: conv
-            for name, conv in MobileNetV2().named_modules()
-            if isinstance(conv, nn.Conv2d)
-        }
-    first = shapes.get(f"{MobileNetV2.first_conv}.weight", ())
-    del convs[MobileNetV2.first_conv]
-    fits = first[:1] + first[2:] == (32, 3, 3) and all(
-        shapes.get(f"{name}.weight") == tuple(conv.weight.shape) for name, conv in convs.items()
-    )
-    return "mobilenetv2" if fits else None

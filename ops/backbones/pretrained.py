@@ -5,14 +5,10 @@ from pathlib import Path
 import torch
 from torchvision.models import get_model_weights
 
-from ops.backbones import spread_channels
+from ops.backbones import BACKBONES, first_conv, spread_channels
 from ops.utils.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
-TORCHVISION_NAMES = {
-    "mobilenetv2": "mobilenet_v2",
-    "BNInception": None,
-}  # None: torchvision has no such network
 HEADS = ("fc.", "classifier.", "last_linear.")
 
 
@@ -25,13 +21,19 @@ def read_state_dict(path):
 
 
 def load_pretrained(backbone, arch, source):
-    """Fill a backbone, in place, before any temporal module moves in.
+    """Fill a backbone, in place, before any temporal module is inserted.
 
-    source: "imagenet" for torchvision's IMAGENET1K_V1 weights (the ones the published models started from), or the path
-    of a file with the backbone's own key names. Every weight of the backbone must be in it; the classifier is left out, and a
-    first conv of other channels is spread over the backbone's (``ops.backbones.spread_channels``).
+    Every weight of the backbone must be in the source; its classifier is left out, and a first
+    conv of other channels is spread over the backbone's (``ops.backbones.spread_channels``).
 
-    Raises UserError if the file is missing, cannot be downloaded, or does not fit.
+    Args:
+        backbone: the backbone.
+        arch: its name.
+        source: "imagenet" for torchvision's IMAGENET1K_V1 weights (which the published models
+            started from), or the path of a file with the backbone's own key names.
+
+    Raises:
+        UserError: the file is missing, cannot be downloaded, or does not fit.
     """
     if source == "imagenet":
         source, state = _imagenet(arch)
@@ -49,8 +51,8 @@ def load_pretrained(backbone, arch, source):
     ]
     if wrong:
         raise UserError(
-            f"--pretrain {source}: these are not the weights of a {arch} ({wrong[0]} is missing, unknown or of "
-            f"another shape; {len(wrong)} in all)"
+            f"--pretrain {source}: these are not the weights of a {arch} ({wrong[0]} is missing, "
+            f"unknown or of another shape; {len(wrong)} in all)"
         )
     backbone.load_state_dict({**own, **state})
 
@@ -71,11 +73,13 @@ def fetch(arch):
 
 def _imagenet(arch):
     """(the file in ``pretrained/`` or "imagenet", state dict) of torchvision's weights."""
-    name = TORCHVISION_NAMES.get(arch, arch)
+    name = BACKBONES[arch].torchvision_name
     if name is None:
+        own_name = f"{first_conv(arch)}.weight"
         raise UserError(
-            f"--pretrain imagenet: torchvision has no {arch}; give a file of its ImageNet weights with "
-            f"tsn-pytorch's names (conv1_7x7_s2.weight, ...) as --pretrain FILE, or train with --pretrain none"
+            f"--pretrain imagenet: torchvision has no {arch}; give a file of its ImageNet weights "
+            f"with the backbone's own names ({own_name}, ...) as --pretrain FILE, or train with "
+            f"--pretrain none"
         )
     weights = get_model_weights(name).IMAGENET1K_V1
     local = FOLDER / weights.url.rsplit("/", 1)[-1]
@@ -85,15 +89,13 @@ def _imagenet(arch):
 
 
 def _fitted(value, own, is_first):
-    """A weight in the shape that the backbone wants, where the function stays the same."""
+    """A weight in the shape that the backbone has, where the function stays the same."""
     if own is None or value.shape == own.shape:
         return value
     if is_first and value.dim() == 4 and value.shape[0] == own.shape[0]:
         return spread_channels(value, own.shape[1])
-    if own.dim() == 1 and value.shape == (
-        1,
-        *own.shape,
-    ):  # BatchNorms in BNInception files of torch 0.2
+    # BatchNorms in BNInception files of torch 0.2
+    if own.dim() == 1 and value.shape == (1, *own.shape):
         return value[0]
     return value
 
@@ -105,6 +107,7 @@ def _download(weights):
     except (OSError, RuntimeError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"--pretrain imagenet: {name} could not be downloaded ({error}); fetch {weights.url} on a machine with "
-            f"network and put it into {FOLDER}/ or {cache}/, or train with --pretrain none"
+            f"--pretrain imagenet: {name} could not be downloaded ({error}); fetch {weights.url} "
+            f"on a machine with network and put it into {FOLDER}/ or {cache}/, or train with "
+            f"--pretrain none"
         ) from None

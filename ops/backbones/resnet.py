@@ -1,12 +1,13 @@
 """torchvision's ResNets with slots for temporal modules; parameter names are torchvision's own.
 
-Every block has five slots, all ``nn.Identity`` until a guest moves in::
+Every block has five slots, all ``nn.Identity`` while they are empty::
 
-    before_block ┬ before_conv1 ─ conv1 ─ bn1 ─ relu ─ before_conv2 ─ conv2 ─ bn2 ─ ... ─ before_sum ─ (+) ─ relu ─ after_block
-                 └─────────────────────────────── identity or downsample ───────────────────────────────┘
+    before_block ┬ before_conv1 ─ conv1 ─ before_conv2 ─ conv2 ─ ... ─ before_sum ─ (+) ─ after_block
+                 └───────────────────── identity or downsample ─────────────────────┘
 
-and the network has two more: ``stem`` around its first stage, for guests that look at the raw frames, and ``before_stage2``,
-for guests that change the number of frames.
+(BatchNorms and ReLUs are left out). The network has two more: ``stem`` around its first stage, for
+modules that process the raw frames, and ``before_stage2``, for modules that change the number of
+frames.
 """
 
 import torch
@@ -55,12 +56,17 @@ class BasicBlock(tv.BasicBlock):
         x = self.before_block(x)
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
         out = self.before_sum(self.bn2(self.conv2(self.before_conv2(out))))
-        out += x if self.downsample is None else self.downsample(x)
+        if self.downsample is not None:
+            x = self.downsample(x)
+        out += x
         return self.after_block(self.relu(out))
 
 
 class Bottleneck(tv.Bottleneck):
-    """torchvision's Bottleneck (stride in the 3x3) with the slots. ``[N, C, H, W]`` to ``[N, 4*planes, H', W']``."""
+    """torchvision's Bottleneck (stride in the 3x3) with the slots.
+
+    ``[N, C, H, W]`` to ``[N, 4*planes, H', W']``.
+    """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -71,7 +77,9 @@ class Bottleneck(tv.Bottleneck):
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
         out = self.relu(self.bn2(self.conv2(self.before_conv2(out))))
         out = self.before_sum(self.bn3(self.conv3(out)))
-        out += x if self.downsample is None else self.downsample(x)
+        if self.downsample is not None:
+            x = self.downsample(x)
+        out += x
         return self.after_block(self.relu(out))
 
 
@@ -90,6 +98,8 @@ class ResNet(tv.ResNet):
 
     pixels = IMAGENET
     first_conv = "conv1"
+    first_stage = "layer1"
+    network_slots = ("stem", "before_stage2")
 
     def __init__(self, block, layers, **kwargs):
         super().__init__(BLOCKS[block], list(layers), **kwargs)
@@ -118,22 +128,31 @@ def build(arch):
     return ResNet(block, layers, **kwargs)
 
 
-def infer_arch(shapes):
-    """Name in ``ARCHS`` whose state dict has these shapes (torchvision key -> tuple), or None."""
+def matches(arch, shapes):
+    """Whether a state dict with these shapes is of a backbone.
+
+    Args:
+        arch: a name in ``ARCHS``.
+        shapes: torchvision's key -> tuple.
+
+    Returns:
+        True if the kind of block, their number in every stage and the width of the first fit.
+    """
+    block, layers, kwargs = ARCHS[arch]
     counts = tuple(
         len({key.split(".")[1] for key in shapes if key.startswith(f"layer{i}.")})
         for i in range(1, 5)
     )
-    kind = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
-    for name, (block, layers, kwargs) in ARCHS.items():
-        if (block, layers) == (kind, counts) and _middle_conv(block, **kwargs) == shapes.get(
-            "layer1.0.conv2.weight"
-        ):
-            return name
-    return None
+    kind = "basic"
+    if "layer1.0.conv3.weight" in shapes:
+        kind = "bottleneck"
+    middle = shapes.get("layer1.0.conv2.weight")
+    return (block, layers) == (kind, counts) and _middle_conv(block, **kwargs) == middle
 
 
 def _middle_conv(block, groups=1, width_per_group=64):
-    """Shape of ``layer1.0.conv2.weight``: it tells ResNet, ResNeXt and wide ResNet apart."""
-    width = 64 if block == "basic" else width_per_group * groups
+    """Shape of ``layer1.0.conv2.weight``, which differs in ResNet, ResNeXt and wide ResNet."""
+    width = 64
+    if block == "bottleneck":
+        width = width_per_group * groups
     return (width, width // groups, 3, 3)

@@ -205,12 +205,13 @@ def _infer_spec(raw, state, layout, name, facts, origin):
     marked = [
         module
         for module, row in MODULES.items()
-        if row.mark and any(row.mark in key for key in state)
+        if row.key_signature and any(row.key_signature in key for key in state)
     ]
     if marked or len(LAYOUTS[layout].modules) == 1:
         seen["module"] = (marked or LAYOUTS[layout].modules)[0]
-        if MODULES[seen["module"]].read:
-            seen.update(MODULES[seen["module"]].read(shapes))
+        infer_options = MODULES[seen["module"]].infer_options
+        if infer_options:
+            seen.update(infer_options(shapes))
     elif LAYOUTS[layout].wrappers and arch != "BNInception":  # its shift has no trace in the keys
         places = {
             "block": r"layer\d\.(net\.)?\d+\.(block\.)?net\.",

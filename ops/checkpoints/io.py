@@ -3,13 +3,12 @@
 These are files of this project, and every published layout that ``ops.checkpoints.layouts`` knows.
 """
 
-import re
 from collections import Counter
 from typing import NamedTuple
 
 import torch
 
-from ops.backbones import spread_channels
+from ops.backbones import slot_prefixes, spread_channels
 from ops.backbones.resnet import ResNet
 from ops.checkpoints.class_order import class_names_of
 from ops.checkpoints.identify import WeightFile, read_weights
@@ -21,7 +20,6 @@ from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 from ops.utils.text import counted, printable
 
-_GUEST = re.compile(r"\.(before_\w+|after_block|stem|slot_\w+)\.")  # keys of what moved into a slot
 FORMAT = 1  # raised when a reader of today could no longer understand the file
 
 
@@ -138,7 +136,7 @@ def _complete_spec(file, overrides):
     entry = MODULES.get(spec["module"])
     if (
         entry
-        and entry.read
+        and entry.infer_options
         and spec["module"] == held
         and spec.get("num_segments") != file.spec["num_segments"]
     ):
@@ -147,7 +145,7 @@ def _complete_spec(file, overrides):
             f"in the shapes of its weights: it cannot be used with {spec['num_segments']}"
         )
     spec.setdefault("num_segments", 8)
-    for name, value in entry.options.items() if entry else ():
+    for name, value in entry.defaults().items() if entry else ():
         spec.setdefault(name, value)
     return spec
 
@@ -157,9 +155,11 @@ def describe(spec):
     words = [f"{spec['module']} {spec['arch']}"]
     if spec.get("modality", "RGB") != "RGB":
         words.append(spec["modality"])
-    if "shift_place" in spec:
-        past = ", past only" if spec.get("shift_direction") == "past" else ""
-        words.append(f"shift 1/{spec.get('shift_div', 8)} {spec['shift_place']}{past}")
+    entry = MODULES[spec["module"]]
+    options = {name: spec.get(name, default) for name, default in entry.defaults().items()}
+    option_words = entry.describe(options)
+    if option_words:
+        words.append(option_words)
     words += [
         word
         for word, key in (("non-local", "non_local"), ("temporal pool", "temporal_pool"))
@@ -229,11 +229,12 @@ def tune(model, source, *, dataset, class_names, weights_key=None, dry_run=False
     """
     file = source if isinstance(source, WeightFile) else read_weights(source, weights_key)
     own = model.state_dict()
+    in_slots = tuple(f"backbone.{prefix}" for prefix in slot_prefixes(model.backbone))
     # A temporal module of another T, as TAM has it in its shapes, starts anew.
     state = {
         key: value
         for key, value in file.state.items()
-        if not (_GUEST.search(key) and key in own and own[key].shape != value.shape)
+        if not (key.startswith(in_slots) and key in own and own[key].shape != value.shape)
     }
     first = f"backbone.{model.backbone.first_conv}.weight"
     spread = ""
@@ -252,7 +253,7 @@ def tune(model, source, *, dataset, class_names, weights_key=None, dry_run=False
         and not key.endswith("num_batches_tracked")
     ]
     unused = [key for key in state if key not in own]
-    wrong = [key for key in new + unused if not _GUEST.search(key)]
+    wrong = [key for key in new + unused if not key.startswith(in_slots)]
     wrong += [key for key in own if key in state and state[key].shape != own[key].shape]
     if wrong:
         hint = ""

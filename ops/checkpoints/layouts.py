@@ -53,7 +53,7 @@ def to_ours(state, name):
     layout = LAYOUTS[name]
     unused = {key for key, _ in layout.unused}
     out = {
-        _rename(_unwrap(key, layout), layout.rules): _flat(value)
+        _rename(_unwrap(key, layout), layout.rules): value if name == "ours" else _flat(value)
         for key, value in state.items()
         if key not in unused
     }

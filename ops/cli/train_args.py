@@ -6,7 +6,9 @@ Defaults are shown by ``--help`` and saved with the run.
 import argparse
 import sys
 
-from ops.backbones import ARCHS, is_resnet
+import torch
+
+from ops.backbones import BACKBONES, build_backbone
 from ops.checkpoints.identify import read_weights
 from ops.cli import legacy
 from ops.cli.types import (
@@ -26,8 +28,8 @@ from ops.data.datasets import KNOWN, dataset_name
 from ops.data.readers.open import DECODERS
 from ops.data.sampling import TRAIN_SAMPLINGS
 from ops.models import CONSENSUS, MODALITIES
-from ops.temporal import DIRECTIONS, MODULES, PLACES, resolve_options
-from ops.training.optim import POLICIES, SCHEDULERS
+from ops.temporal import MODULES, option_names, resolve_options, supported_modules
+from ops.training.optim import OPTIMIZERS, POLICIES, SCHEDULERS
 from ops.utils.errors import UserError
 from ops.utils.machine import default_workers
 
@@ -121,26 +123,45 @@ def add_data(parser, lists):
 
 
 DEFAULT_MODULE = "tdn"
-OPTIONS = ("shift_div", "shift_place", "shift_direction")  # of the temporal modules
 
 
 def add_module_options(group):
-    group.add_argument(
-        "--shift_div",
-        type=positive,
-        metavar="N",
-        help="1/N of the channels is shifted in each direction (default: 8 for tsm, 4 for tin)",
-    )
-    group.add_argument(
-        "--shift_place",
-        choices=tuple(PLACES),
-        help="shift inside the residual branch, or before the whole block (default: blockres for tsm)",
-    )
-    group.add_argument(
-        "--shift_direction",
-        choices=DIRECTIONS,
-        help="both, or past for a network that can run online (default: both for tsm)",
-    )
+    """Add the flags of the options in the table of temporal modules to an argparse group.
+
+    The default of a flag is None, "not given", since modules that share an option may have
+    different defaults for it.
+
+    Args:
+        group: argument group or parser.
+
+    Raises:
+        TypeError: two modules declare an option of the same name with different types.
+    """
+    for name in option_names():
+        options = {
+            module: entry.options[name]
+            for module, entry in MODULES.items()
+            if name in entry.options
+        }
+        first = next(iter(options.values()))
+        if any(option.type is not first.type for option in options.values()):
+            raise TypeError(f"option {name} has different types in {', '.join(options)}")
+        defaults = ", ".join(f"{option.default} for {module}" for module, option in options.items())
+        keywords = {"help": f"{first.help} (default: {defaults})"}
+        choices = {value: None for option in options.values() for value in option.choices}
+        if first.type is bool:
+            group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, **keywords)
+            continue
+        if choices:
+            keywords["choices"] = tuple(choices)
+        else:
+            keywords["metavar"] = METAVARS[first.type]
+        group.add_argument(f"--{name}", type=OPTION_TYPES[first.type], **keywords)
+
+
+# How the text of a flag becomes the value of an option, by the option's type.
+OPTION_TYPES = {int: int, float: float, str: str}
+METAVARS = {int: "N", float: "F", str: "TEXT"}
 
 
 WEIGHTS_KEY_HELP = "key of the weights to take from files that hold several, such as state_dict_ema"
@@ -250,7 +271,7 @@ def training_parser(description):
     group.add_argument(
         "--temporal_pool", action="store_true", help="half the segments from the second stage on"
     )
-    group.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
+    group.add_argument("--arch", choices=tuple(BACKBONES), default="resnet50", help="backbone")
     group.add_argument(
         "--num_segments", type=segments, default=8, metavar="T", help="segments of a clip"
     )
@@ -399,7 +420,14 @@ def training_parser(description):
         metavar="DECAY",
         help="validate and keep an average of the weights, 0.999 for that of about 1000 steps; 0 does not",
     )
+    group.add_argument(
+        "--optimizer",
+        choices=tuple(OPTIMIZERS),
+        default="sgd",
+        help="adamw needs a smaller --lr than sgd, such as 1e-4",
+    )
     group.add_argument("--momentum", type=share, default=0.9, help="momentum of SGD")
+    group.add_argument("--nesterov", action="store_true", help="Nesterov momentum for SGD")
     group.add_argument(
         "--wd",
         "--weight-decay",
@@ -586,8 +614,10 @@ def _reason_for_tsn(args):
     modalities = MODULES[DEFAULT_MODULE].modalities
     if args.modality not in modalities:
         return f"{DEFAULT_MODULE} takes {', '.join(modalities)} only"
-    if not is_resnet(args.arch):
-        return f"{DEFAULT_MODULE} runs on ResNets only"
+    with torch.device("meta"):
+        backbone = build_backbone(args.arch)
+    if DEFAULT_MODULE not in supported_modules(backbone):
+        return f"{DEFAULT_MODULE} does not run on {args.arch}"
     if _is_tsn_pytorch(args):
         return "the command is one of tsn-pytorch"
     return None
@@ -627,7 +657,7 @@ def parse_training(description, argv=None):
     notes = [note for note in (module_note, legacy_note) if note]
 
     row = MODULES[args.module]
-    options = resolve_options(args.module, {name: getattr(args, name) for name in OPTIONS})
+    options = resolve_options(args.module, {name: getattr(args, name) for name in option_names()})
     for option, value in options.items():
         setattr(args, option, value)
     args.image_tmpl = file_template(args.image_tmpl, args.flow_prefix, args.modality)
@@ -644,6 +674,8 @@ def parse_training(description, argv=None):
             "the classifier learns at the common rate, as in tsn-pytorch; --fc_lr5 makes it 5 "
             "times as fast"
         )
+    if args.nesterov and args.optimizer != "sgd":
+        raise UserError(f"--nesterov is an option of --optimizer sgd, not of {args.optimizer}")
     if args.scale_lr and not args.lr_batch:
         raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr is meant for")
     if args.overwrite and args.resume:

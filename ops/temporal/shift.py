@@ -19,17 +19,17 @@ class TemporalShift(nn.Module):
         channels: C.
         num_segments: T.
         shift_div: C divided by the number of channels of each direction; with more than C nothing is shifted.
-        direction: "both", or "past" for the online model, which knows no future: ``y[t] = (x[t-1], x[t])`` for the first
+        shift_direction: "both", or "past" for the online model, which knows no future: ``y[t] = (x[t-1], x[t])`` for the first
             ``C // shift_div`` channels and the rest (section 4.2 of the paper).
     """
 
-    def __init__(self, channels, num_segments, shift_div=8, direction="both"):
+    def __init__(self, channels, num_segments, shift_div=8, shift_direction="both"):
         super().__init__()
         self.num_segments = num_segments
         fold = channels // shift_div
         # (first channel, end, where from: frames ahead)
         self.moves = (
-            ((0, fold, 1), (fold, 2 * fold, -1)) if direction == "both" else ((0, fold, -1),)
+            ((0, fold, 1), (fold, 2 * fold, -1)) if shift_direction == "both" else ((0, fold, -1),)
         )
 
     def forward(self, x):

@@ -8,7 +8,7 @@ from ops import distributed
 from ops.checkpoints import load_model
 from ops.checkpoints.class_order import order_warning
 from ops.checkpoints.manifest import published_sampling
-from ops.cli.train_args import OPTIONS, file_template
+from ops.cli.train_args import file_template
 from ops.data.clips import TestDataset
 from ops.data.datasets import load_class_names, resolve
 from ops.data.preflight import check_class_names, read_checked
@@ -16,7 +16,7 @@ from ops.data.sampling import TEST_SAMPLINGS
 from ops.scores import fusion, metrics
 from ops.scores.metadata import FILE_NAME, Facts, check_same, read_facts
 from ops.scores.submission import write_submission
-from ops.temporal import MODULES
+from ops.temporal import MODULES, option_names
 from ops.testing import journal
 from ops.testing.run import Test, score, source_of
 from ops.utils import locks
@@ -86,7 +86,7 @@ def prepare_all(args, quiet):
 
 def prepare(args, own, folder, quiet):
     """The :class:`Test` of one network. own: the flags that are its own. Raises UserError for what does not fit together."""
-    options = {name: getattr(args, name) for name in OPTIONS}
+    options = {name: getattr(args, name) for name in option_names()}
     model = load_model(
         own.weights,
         own.test_segments,
@@ -224,7 +224,7 @@ def default_sampling(model, entry, data):
         if sampling:
             return sampling
     if data.test_sampling == "random":
-        return entry.long_sampling
+        return entry.kinetics_sampling
     return data.test_sampling
 
 

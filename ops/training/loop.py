@@ -20,6 +20,7 @@ from ops.inference import score_videos
 from ops.scores import metrics
 from ops.training.epoch import train_one_epoch, video_loss
 from ops.training.meters import Meters, advice
+from ops.training.optim import load_optimizer_state
 from ops.training.run_dir import rotate
 from ops.training.run_metadata import current_options
 from ops.utils.errors import UserError
@@ -400,7 +401,7 @@ def resume(
         if ema:
             ema.module.load_state_dict(content["state_dict"])
         if recipe:  # an evaluation takes no step, and may be of other options
-            optimizer.load_state_dict(content["optimizer"])
+            load_optimizer_state(optimizer, content["optimizer"])
         if recipe and scaler and "scaler" in content:
             scaler.load_state_dict(content["scaler"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

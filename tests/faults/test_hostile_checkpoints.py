@@ -251,12 +251,16 @@ def copied(tree):
     return {key: copied(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
 
 
+def infer_resnet(shapes):
+    return next((arch for arch in resnet.ARCHS if resnet.matches(arch, shapes)), None)
+
+
 def test_contents_of_checkpoints(tmp_path, monkeypatch):
     """Content of the wrong types, names and shapes, after torch has read it."""
     monkeypatch.setattr(
         identify, "first_conv", cache(identify.first_conv)
     )  # both build a network each time
-    monkeypatch.setattr(identify, "infer_arch", resnet.infer_arch)
+    monkeypatch.setattr(identify, "infer_arch", infer_resnet)
     contents = []
     with torch.device("meta"):
         for module, layout in (

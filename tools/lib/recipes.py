@@ -210,7 +210,7 @@ def _protocol(script, command, options, sampling):
     sampling = (
         args.test_sampling[0]
         if args.test_sampling
-        else row.long_sampling
+        else row.kinetics_sampling
         if sampling == "random"
         else sampling
     )
