@@ -34,6 +34,7 @@ sys.stdout.write(f"{world.rank} of {world.size}, main {world.is_main}\\n")
 """
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     assert run_two(PROGRAM, tmp_path, 29533) == ["0 of 2, main True", "1 of 2, main False"]
 
@@ -100,6 +101,7 @@ def check_lost(end, rank, size):
     assert re.fullmatch(rf"error: process {rank} of {size} lost the connection .*\n", end.text)
 
 
+@pytest.mark.slow
 def test_a_good_end_is_silent(tmp_path):
     found = run_all(tmp_path, *[(job,)] * 3)
     assert [end[:2] for end in found] == [(0, f"done {rank}\n") for rank in range(3)]
@@ -112,6 +114,7 @@ def test_a_failure_is_printed_once_and_ends_the_others(tmp_path):
     assert found[1].time < found[0].time  # launchers blame the process that ends first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_others(tmp_path, killed):
     """Process 0 has the store."""
@@ -122,12 +125,14 @@ def test_a_killed_process_ends_the_others(tmp_path, killed):
     check_lost(found[1 - killed], 1 - killed, 2)
 
 
+@pytest.mark.slow
 def test_a_store_that_ends_is_one_line(tmp_path):
     found = run_all(tmp_path, (count_for_ever,), (count_for_ever,))
     assert found[0].status == -signal.SIGKILL
     check_lost(found[1], 1, 2)
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_come(tmp_path):
     for rank in (0, 1):
         folder = tmp_path / str(rank)

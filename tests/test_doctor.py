@@ -165,6 +165,7 @@ def write_run(folder, options, rows=()):
     return folder
 
 
+@pytest.mark.slow
 def test_a_real_run(trained, script, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # or the last column would be wrapped
     assert call("doctor", trained, "--recipe", script) == 1
@@ -588,6 +589,7 @@ keys = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

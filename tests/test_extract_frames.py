@@ -196,6 +196,7 @@ def longer(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_killed_runs_are_completed(longer, tmp_path, capfd):
     out = tmp_path / "out"
     for share in (20, 200, 400):

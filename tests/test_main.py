@@ -478,6 +478,7 @@ def test_tuning_from_a_run(data, trained, tmp_path, capsys):
     assert "no such checkpoint" in refused(capsys, *flags, tmp_path / "none.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["tam", "tin"])
 def test_adaptive_and_interlaced_networks_train(data, tmp_path, capsys, module):
     """Deterministically, with TIN's schedule; the number of segments cannot be changed afterwards."""

@@ -16,6 +16,7 @@ from ops.utils.errors import UserError
 FEATURES = {"resnet18": 512, "resnet34": 512, "mobilenetv2": 1280, "BNInception": 1024}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("arch", BACKBONES)
 def test_every_backbone_with_every_module(arch, module):

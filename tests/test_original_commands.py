@@ -82,6 +82,7 @@ def arguments(words, folder):
     return filled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("original", "here"), ROWS, ids=[here[:60] for _, here in ROWS])
 def test_command(original, here, files, tmp_path, monkeypatch, capsys):
     words = shlex.split(here)

@@ -174,6 +174,7 @@ def modality_of(script):
     return "RGB"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", RECIPES)
 def test_training_arguments(script, lists, released, capsys):
     data = read_script(ROOT / "scripts" / script)
@@ -203,6 +204,7 @@ def test_training_arguments(script, lists, released, capsys):
     assert ("--dense_sample" in flags) == ("dense" in script)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "mode"),
     [(script, mode) for script in RECIPES for mode in read_script(ROOT / "scripts" / script).tests],
@@ -213,6 +215,7 @@ def test_test_arguments(script, mode, lists, released, capsys):
     check_test(script, test.entry_point, dataset, flags, lists, released, capsys)
 
 
+@pytest.mark.slow
 def test_test_arguments_of_three_crops_of_an_ensemble(lists, released, capsys):
     script = "tdn/sthv2_r101_8f16f_3crops.sh"
     for _, file, dataset, *flags in commands(script, "--dry_run"):

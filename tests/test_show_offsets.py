@@ -139,7 +139,7 @@ def test_several_videos_are_looked_at_one_by_one(weights, video, tmp_path, capsy
 def test_a_published_layout_and_a_temporal_pool(video, tmp_path, capsys):
     published = saved(tmp_path, {"state_dict": export_state_dict(build(), "tin")})
     assert call("show_offsets", published, video) == 0
-    assert "tin layout" in capsys.readouterr().out
+    assert "layout: tin" in capsys.readouterr().out
     save_checkpoint(tmp_path / "pool.pth", build(temporal_pool=True))
     assert call("show_offsets", tmp_path / "pool.pth", video) == 0
     ((_, rows),) = tables(capsys.readouterr().out).items()

@@ -101,6 +101,7 @@ def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
     assert process.exitcode == 0 and files_of(out) == files_of(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["write_failures", "write_facts", "remove"])
 def test_stopped_while_the_files_are_written(flags, whole, tmp_path, monkeypatch, moment):
     """All is scored; the process dies between two of the files."""

@@ -88,6 +88,7 @@ def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
     assert "2 frames x 1 crop x 1 clip, 32, 8/8 videos" in out and "Overall Prec@1" in out
 
 
+@pytest.mark.slow
 def test_three_crops_and_random_clips(data, weights, tmp_path):
     def scores(folder, clip, *flags):
         assert (
@@ -127,6 +128,7 @@ def test_three_crops_and_random_clips(data, weights, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_views_of_two_protocols_are_not_mixed(data, weights, tmp_path, capsys):
     flags = [
         "test_models_center_crop",

@@ -188,17 +188,18 @@ def test_a_run_goes_on_with_the_same_total_batch_only(data, tmp_path, capsys):
     assert load(out / "last.pth")["step"] == 4  # of 16 videos, 8 a step, twice
 
 
+@pytest.mark.slow
 def test_the_split_of_the_total_batch_changes_only_at_the_start_of_an_epoch(data, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(data, out, "--epochs", 1, "--accumulate", 2) == 0
     content = load(out / "last.pth")
-    torch.save({**content, "step_in_epoch": 1}, tmp_path / "within.pth")
+    torch.save({**content, "step_in_epoch": 1}, out / "within.pth")
     without_total = {key: value for key, value in content["recipe"].items() if key != "total_batch"}
-    torch.save({**content, "recipe": without_total}, tmp_path / "old.pth")
+    torch.save({**content, "recipe": without_total}, out / "old.pth")
     common = ("main", "motion", "RGB", *data, *TINY, "--batch-size", 8, "--output_dir", out)
-    line = refused(capsys, *common, "--resume", tmp_path / "within.pth")
+    line = refused(capsys, *common, "--resume", out / "within.pth")
     assert "batch_size 4 -> 8" in line
-    line = refused(capsys, *common, "--resume", tmp_path / "old.pth")
+    line = refused(capsys, *common, "--resume", out / "old.pth")
     assert "batch_size 4 -> 8" in line
     line = refused(capsys, *common, "--resume", "auto", "--accumulate", 2)
     assert "total_batch 8 -> 16" in line
@@ -303,6 +304,7 @@ def test_another_training_is_not_overwritten(data, tmp_path, capsys):
     assert len(list((out / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_folder_does_not_overwrite(data, tmp_path, capsys):
     for name in ("a", "b"):
         assert run(data, tmp_path / name, "--epochs", 1) == 0

@@ -370,6 +370,7 @@ def test_a_changed_file_is_not_what_was_recorded(tmp_path, capsys):
     assert json.loads(records.read_text())["tdn.pth"]["id"] == "tsm-k400-r50-8f"
 
 
+@pytest.mark.slow
 def test_record_refuses(tmp_path, capsys):
     records = tmp_path / "sha256.json"
     path = released(tmp_path, "tdn.pth", "tdn", 174, module="tdn")
