@@ -267,6 +267,10 @@ def _ids(path: str | Path, ids: object, videos: int) -> list[str] | None:
 
 
 def _check_finite(path: str | Path, videos: Sequence[np.ndarray]) -> None:
-    for row, scores in enumerate(videos, 1):
-        if not np.isfinite(scores).all():
-            raise UserError(f"{path}: row {row} of {len(videos)} has scores that are not finite")
+    if isinstance(videos, np.ndarray):
+        finite = np.isfinite(videos).reshape(len(videos), -1).all(axis=1)
+    else:
+        finite = np.array([np.isfinite(scores).all() for scores in videos])
+    if not finite.all():
+        row = int(finite.argmin()) + 1
+        raise UserError(f"{path}: row {row} of {len(videos)} has scores that are not finite")

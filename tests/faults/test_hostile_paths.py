@@ -178,7 +178,8 @@ def test_ids_and_class_names_of_scores(world, capsys, kind, name):
     assert status in (None, 0, 2) and "Traceback" not in said.err
     assert tree(world, out) == before
     made = {path.name for path in out.rglob("*")}
-    assert made <= {"report.html", "results.json", "per_class.csv", "predictions.csv", "x.csv"}
+    written = {"report.html", "results.json", "per_class.csv", "predictions.csv", "x.csv"}
+    assert made <= written | {"confusion.csv", "confusion.png"}
     if status != 2:
         assert "<script>alert" not in (out / "report.html").read_text()
 
