@@ -5,5 +5,10 @@ set -euo pipefail
 source "$(dirname "$0")/venv.sh"
 install requirements.txt
 install tests/requirements.txt
+# Fast tests of a file share fixtures that take seconds; slow ones are few and of very different lengths.
+distribution=loadfile
+if [[ " $* " == *" --slow "* ]]; then
+    distribution=worksteal
+fi
 # Two processes with one thread each: more threads than cores make the tests slower.
-OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile "$@"
+OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist $distribution "$@"
