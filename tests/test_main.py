@@ -588,7 +588,7 @@ import os, sys
 sys.path.insert(0, ".")
 import torch, torchvision
 import main
-from ops.weights import pretrained
+from ops.backbones import pretrained
 
 pretrained.FOLDER = pretrained.Path(sys.argv[1]) / "none"
 torch.hub.set_dir(sys.argv[1])

@@ -287,7 +287,7 @@ def run_cases(name: str, cases: int, make, read, folder: Path, seed: int = 0) ->
                 f"{told}\n{line!r}"
             )
             assert "MemoryError" not in line and "allocate" not in line, f"{told}\n{line!r}"
-            reasons[re.sub("[0-9]+|'.*'", "#", line.replace(str(folder), ""))[:60]] += 1
+            reasons[re.sub("[0-9]+|'.*'", "#", line.replace(str(folder), ""))[:90]] += 1
         except BaseException as error:
             raise AssertionError(told) from error
         slowest = max(slowest, time.process_time() - started)
