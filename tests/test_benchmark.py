@@ -247,6 +247,7 @@ def test_data(monkeypatch, capsys, made):
     assert all(line.endswith(("ok", "below")) for line in lines[-4:])
 
 
+@pytest.mark.slow
 def test_data_stops_if_the_clips_differ(monkeypatch, capsys, made):
     monkeypatch.setattr(benchmark_data.baselines_data, "MEAN", (0.6, 0.6, 0.6))
     monkeypatch.setattr(

@@ -20,6 +20,7 @@ def count(image, color):
     return int((np.asarray(image) == wanted).all(axis=2).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("classes", [1, 2, 174])
 def test_the_colors_are_shares_of_rows(classes):

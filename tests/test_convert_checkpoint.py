@@ -136,6 +136,7 @@ def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("golden", "layout", "folded", "dropped"),
     [

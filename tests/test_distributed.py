@@ -107,6 +107,7 @@ def test_a_good_end_is_silent(tmp_path):
     assert [end[:2] for end in found] == [(0, f"done {rank}\n") for rank in range(3)]
 
 
+@pytest.mark.slow
 def test_a_failure_is_printed_once_and_ends_the_others(tmp_path):
     found = run_all(tmp_path, (job,), (job, fail, "a.txt:3: no label"))
     assert found[1][:2] == (2, "error: a.txt:3: no label\n")

@@ -72,6 +72,7 @@ def test_frozen_norms_restores_only_what_was_training(model):
     assert training == [m.training for m in model.modules()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_is_close(model, amp):
     batch = Batch(clips(4), torch.tensor([0, 1, 2, 3]), torch.arange(4), [])

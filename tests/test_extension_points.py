@@ -241,6 +241,7 @@ def test_imagenet_weights_that_do_not_exist(tiny):
         TSN(5, 4, arch="tiny", pretrain="imagenet")
 
 
+@pytest.mark.slow
 def test_a_new_module_and_backbone_train_by_the_command(tiny, mine, tmp_path):
     data = make_motion(tmp_path / "motion")
     out = tmp_path / "out"

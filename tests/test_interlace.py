@@ -299,6 +299,7 @@ def test_exported_and_traced_it_takes_other_batches(layout):
         close(traced(values), module(values))
 
 
+@pytest.mark.slow
 def test_an_onnx_runtime_gives_the_same(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     module = build().float().eval()

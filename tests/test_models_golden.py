@@ -82,6 +82,7 @@ def test_golden_training(file, policy, tolerance):
 # Sizes: parameters and multiply-adds that the papers and the originals' own code give.
 
 
+@pytest.mark.slow
 def test_parameter_counts():
     with torch.device("meta"):
         tdn, tsn = TSN(400, 8, module="tdn"), TSN(400, 8)

@@ -86,6 +86,7 @@ def test_the_average_of_weights_is_the_recursion():
     assert ema.module.spec == net.spec
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_validated_and_tested(data, tmp_path, capsys):
     out = tmp_path / "out"
     assert (

@@ -319,6 +319,7 @@ def test_a_name_that_its_weights_do_not_bear_out(tmp_path, capsys):
     assert "has the name of tsm-k400-r50-8f, but does not hold it" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_recorded_file_is_known_by_its_hash(tmp_path, capsys):
     records = tmp_path / "sha256.json"
     path = released(tmp_path, "tdn.pth", "tdn", 174, module="tdn")
@@ -347,6 +348,7 @@ def test_a_recorded_file_is_known_by_its_hash(tmp_path, capsys):
         )
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_not_what_was_recorded(tmp_path, capsys):
     records = tmp_path / "sha256.json"
     path = released(tmp_path, "tdn.pth", "tdn", 174, module="tdn")
