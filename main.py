@@ -36,8 +36,8 @@ from ops.training.optim import (
 )
 from ops.training.run_dir import LAST, check_unused, newest
 from ops.training.run_metadata import digest, write_settings
-from ops.training.sync_batchnorm import synchronise
-from ops.utils.errors import UserError, run_front
+from ops.training.sync_batchnorm import synchronize
+from ops.utils.errors import UserError, run_cli
 from ops.utils.text import counted
 
 
@@ -147,17 +147,17 @@ def train(args, notes, world):
                 videos={name: len(videos) for name, videos in lists.items()},
             )
         for line in first_lines:
-            log.say(line)
-        log.say(
+            log.info(line)
+        log.info(
             f"{counted(len(lists['train']), 'training video')} and "
             f"{counted(len(lists['val']), 'validation video')}, "
             f"{counted(data.num_class, 'class', 'classes')}; writing to {folder}/"
         )
         if checkpoint:
             for warning in damaged:
-                log.say(f"warning: {warning}")
+                log.info(f"warning: {warning}")
             steps = len(loaders[0]) // args.accumulate
-            log.say(f"resumed {checkpoint} {loop.describe_start(start, steps)}")
+            log.info(f"resumed {checkpoint} {loop.describe_start(start, steps)}")
         schedule = partial(
             learning_rate,
             steps_per_epoch=len(loaders[0]) // args.accumulate,
@@ -186,7 +186,7 @@ def train(args, notes, world):
                 "label_smoothing",
             ),
         )
-        log.say(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
+        log.info(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
 
 
 def optimizer_words(args):
@@ -296,7 +296,7 @@ def make_network(args, data, names, world, checkpoint):
     if args.channels_last:
         net.to_channels_last()
     if args.sync_bn:
-        synchronise(net, world)
+        synchronize(net, world)
     groups = parameter_groups(
         net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5
     )
@@ -358,4 +358,4 @@ def some(args, names):
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

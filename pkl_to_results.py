@@ -37,7 +37,7 @@ from ops.scores.fusion import (
     to_probabilities,
 )
 from ops.scores.submission import write_submission
-from ops.utils.errors import run_front
+from ops.utils.errors import run_cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -149,4 +149,4 @@ def print_table(
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -15,7 +15,7 @@ Writes OUTPUT_DIR/{clip_index}_crop{k}.pkl, a list in list order of [float32 log
 
 from ops.cli.test_args import testing_arguments
 from ops.testing.test import run
-from ops.utils.errors import run_front
+from ops.utils.errors import run_cli
 
 
 def main():
@@ -23,4 +23,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

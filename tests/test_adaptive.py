@@ -1,7 +1,7 @@
 import pytest
 import torch
-from golden_fill import clip as filled_clip
-from golden_fill import difference, load
+from helpers.golden_fill import clip as filled_clip
+from helpers.golden_fill import difference, load
 
 from lib.baselines_temporal import AdaptiveModule as Original
 from ops.checkpoints import load_model

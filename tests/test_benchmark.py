@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 import benchmark
-import golden_fill
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import golden_fill
 
 from lib import (
     baselines_data,

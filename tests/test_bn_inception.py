@@ -1,9 +1,9 @@
 import copy
 
-import golden_fill
 import pytest
 import torch
 import torchvision
+from helpers import golden_fill
 from torch import nn
 
 from ops.backbones import build_backbone, infer_arch

@@ -13,12 +13,11 @@ from pathlib import Path
 import check_videos
 import numpy as np
 import pytest
-from fronts import call, launch, refused
+from helpers.launch import call, is_running, launch, refused, start_tool, wait_until
+from helpers.videos import copy_without_times, damage_packet, encode, textured_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from processes import is_running, start, wait_until
-from videos import copy_without_times, damage_packet, encode, textured_frames
 
 from lib import sturdy_pool, video_checks
 from lib.sturdy_pool import Lost, run_jobs
@@ -498,7 +497,7 @@ def test_killed_run_leaves_what_it_found(tmp_path, root):
     lines = ["text.mp4 0\n", "empty.mp4 0\n", *(f"good.mp4 {i}\n" for i in range(20_000))]
     (tmp_path / "list.txt").write_text("".join(lines))
     partial = tmp_path / "out.csv.partial"
-    process = start(
+    process = start_tool(
         "check_videos",
         tmp_path / "list.txt",
         "--root_path",

@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 import torchvision
-from small_models import assert_same_weights, refused, saved, small
+from helpers.models import assert_same_weights, load_refused, saved, small_model
 
 from ops.checkpoints import export_state_dict, fill, load_model, save_checkpoint, tune
 from ops.checkpoints.torch_file import WEIGHT_KEYS, read_checkpoint
@@ -16,7 +16,7 @@ from ops.utils.errors import UserError
 
 @pytest.mark.parametrize("module", ["tdn", "tsn"])
 def test_round_trip(tmp_path, module):
-    model = small(module, dropout=0.3, input_size=112).train()
+    model = small_model(module, dropout=0.3, input_size=112).train()
     clip = torch.randint(256, (2, 4, model.frame_channels, 32, 32), dtype=torch.uint8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(clip).square().sum().backward()
@@ -55,7 +55,7 @@ def test_round_trip(tmp_path, module):
 
 
 def test_a_checkpoint_of_a_channels_last_model_is_the_same(tmp_path):
-    plain, model = small(), small().to_channels_last()
+    plain, model = small_model(), small_model().to_channels_last()
     save_checkpoint(tmp_path / "a.pth", model)
     assert all(
         value.is_contiguous()
@@ -67,7 +67,7 @@ def test_a_checkpoint_of_a_channels_last_model_is_the_same(tmp_path):
 
 
 def test_loading_and_saving_leave_the_model_alone(tmp_path):
-    model = small()
+    model = small_model()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     again = load_model(model.state_dict(), num_segments=4, quiet=True)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_loading_and_saving_leave_the_model_alone(tmp_path):
 
 
 def test_the_report_is_printed(tmp_path, capsys):
-    save_checkpoint(tmp_path / "a.pth", small())
+    save_checkpoint(tmp_path / "a.pth", small_model())
     model = load_model(tmp_path / "a.pth")
     line = capsys.readouterr().out.strip()
     count = len(model.state_dict())
@@ -94,7 +94,7 @@ def test_the_report_is_printed(tmp_path, capsys):
 
 
 def test_number_of_segments(tmp_path):
-    model = small()
+    model = small_model()
     save_checkpoint(tmp_path / "a.pth", model)
     assert load_model(tmp_path / "a.pth", quiet=True).num_segments == 4
     assert load_model(tmp_path / "a.pth", num_segments=16, quiet=True).num_segments == 16
@@ -106,8 +106,8 @@ def test_number_of_segments(tmp_path):
 
 def test_a_bare_state_dict_of_ours_needs_its_module():
     """Its keys do not show a shift: it would load as a TSN without a word."""
-    model = small("tsm")
-    refused(model.state_dict(), "--module")
+    model = small_model("tsm")
+    load_refused(model.state_dict(), "--module")
     loaded = load_model(model.state_dict(), 4, module="tsm", quiet=True)
     assert loaded.spec == model.spec | {"dropout": loaded.spec["dropout"]}
     assert "assumed shift_div 8, shift_place blockres, shift_direction both" in loaded.report
@@ -116,7 +116,7 @@ def test_a_bare_state_dict_of_ours_needs_its_module():
 
 def test_assumptions_about_a_published_file_are_reported():
     """tonylins' MobileNetV2 files show no shift, and hold image classifiers as well."""
-    state = export_state_dict(small("tsn").to("cpu"), "torchvision")
+    state = export_state_dict(small_model("tsn").to("cpu"), "torchvision")
     assert "assumed num_segments 8 " in load_model(state, quiet=True).report
     torch.manual_seed(0)
     mobile = TSN(5, 4, arch="mobilenetv2", module="tsm").eval()
@@ -128,7 +128,7 @@ def test_assumptions_about_a_published_file_are_reported():
 
 
 def test_raw_and_averaged_weights():
-    raw, averaged = small("tdn", seed=0), small("tdn", seed=1)
+    raw, averaged = small_model("tdn", seed=0), small_model("tdn", seed=1)
     content = {
         "model": raw.state_dict(),
         "model_ema": {"n_averaged": torch.tensor(3), **_prefixed(averaged, "module.")},
@@ -140,11 +140,11 @@ def test_raw_and_averaged_weights():
     chosen = load_model(content, 4, weights_key="model_ema", quiet=True)
     assert_same_weights(chosen, averaged)
     assert "weights model_ema (not model; --weights_key" in chosen.report
-    refused(content, "--weights_key state_dict", "model, model_ema", weights_key="state_dict")
+    load_refused(content, "--weights_key state_dict", "model, model_ema", weights_key="state_dict")
 
 
 def test_weights_key_of_our_own_checkpoints(tmp_path):
-    averaged, trained = small("tsm", seed=0), small("tsm", seed=1)
+    averaged, trained = small_model("tsm", seed=0), small_model("tsm", seed=1)
     path = tmp_path / "a.pth"
     save_checkpoint(path, averaged, trained_state_dict=trained.state_dict())
     assert_same_weights(load_model(path, quiet=True), averaged)
@@ -155,7 +155,7 @@ def test_weights_key_of_our_own_checkpoints(tmp_path):
 
 @pytest.mark.parametrize("key", [*WEIGHT_KEYS, "anything"])
 def test_weights_under_the_keys_of_other_tools(key):
-    model = small("tdn")
+    model = small_model("tdn")
     content = {"epoch": 3, key: _prefixed(model, "model."), "optimizer": {"state": {}}}
     loaded = load_model(content, 4, quiet=True)
     assert_same_weights(loaded, model)
@@ -163,8 +163,8 @@ def test_weights_under_the_keys_of_other_tools(key):
 
 
 def test_several_unknown_sets_of_weights_are_not_guessed():
-    state = small("tdn").state_dict()
-    refused({"one": state, "two": state}, "one, two", "--weights_key")
+    state = small_model("tdn").state_dict()
+    load_refused({"one": state, "two": state}, "one, two", "--weights_key")
 
 
 def _prefixed(model, prefix):
@@ -177,7 +177,7 @@ def _prefixed(model, prefix):
 @pytest.mark.parametrize("conv", ["conv2", "conv1"])
 def test_shifts_at_other_places_are_refused(conv):
     """--shift of the TIN repository: before conv2 as well; or in another choice of blocks."""
-    state = export_state_dict(small("tsm"), "tsm")
+    state = export_state_dict(small_model("tsm"), "tsm")
     changed = {}
     for key, value in state.items():
         if conv == "conv1":  # one block without its shift
@@ -185,7 +185,9 @@ def test_shifts_at_other_places_are_refused(conv):
         else:
             key = key.replace(".conv2.", ".conv2.net.")
         changed[key] = value
-    refused(changed, "not supported", "TIN repository" if conv == "conv2" else "shifts 7 blocks")
+    load_refused(
+        changed, "not supported", "TIN repository" if conv == "conv2" else "shifts 7 blocks"
+    )
 
 
 def test_every_block_of_a_deep_network_shifted_is_no_tsm():
@@ -197,12 +199,12 @@ def test_every_block_of_a_deep_network_shifted_is_no_tsm():
         re.sub(r"(layer\d\.\d+\.conv1)\.(net\.)?weight", r"\1.net.weight", key): value
         for key, value in state.items()
     }
-    refused(everywhere, "shifts 33 blocks", "TSM shifts 18")
+    load_refused(everywhere, "shifts 33 blocks", "TSM shifts 18")
 
 
 @pytest.mark.parametrize("layout", ["ours", "tdn"])
 def test_another_number_of_classes_gives_a_new_head(layout):
-    model = small(num_class=5)
+    model = small_model(num_class=5)
     state = export_state_dict(model, layout)
     torch.manual_seed(1)
     other = load_model(state, num_class=7, quiet=True)
@@ -216,7 +218,7 @@ def test_another_number_of_classes_gives_a_new_head(layout):
 
 
 def test_overrides_win(tmp_path):
-    model = small()
+    model = small_model()
     save_checkpoint(tmp_path / "a.pth", model)
     other = load_model(
         tmp_path / "a.pth", dropout=0.1, consensus="identity", partial_bn=True, quiet=True
@@ -226,14 +228,14 @@ def test_overrides_win(tmp_path):
 
 
 def test_the_precision_is_the_files(tmp_path):
-    double = small().double()
+    double = small_model().double()
     save_checkpoint(tmp_path / "a.pth", double)
     again = load_model(tmp_path / "a.pth", quiet=True)
     assert_same_weights(again, double)
     assert {p.dtype for p in again.parameters()} == {torch.float64}
     half = {
         key: value.half() if value.is_floating_point() else value
-        for key, value in small().state_dict().items()
+        for key, value in small_model().state_dict().items()
     }
     single = load_model(half, num_segments=4, quiet=True)
     assert {p.dtype for p in single.parameters()} == {torch.float32}
@@ -244,7 +246,7 @@ def test_the_precision_is_the_files(tmp_path):
 
 
 def published(folder, name, module="tsm", layout="tsm", **options):
-    model = small(module, **options)
+    model = small_model(module, **options)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     content = {
         "state_dict": export_state_dict(model, layout),
@@ -311,7 +313,7 @@ def test_the_name_of_a_file_or_its_folder_completes_it(tmp_path, name):
 )
 def test_a_name_that_contradicts_the_weights(tmp_path, name, said, held):
     path, _ = published(tmp_path, name)
-    refused(path, f"its name says {said}, its weights are of {held}")
+    load_refused(path, f"its name says {said}, its weights are of {held}")
 
 
 def test_a_bninception_file_tells_its_shift_by_name_only(tmp_path):
@@ -341,15 +343,15 @@ def test_the_bare_file_of_the_online_demo(tmp_path):
 
 
 def test_another_module_takes_over_the_weights_of_a_file():
-    tsn = load_model(export_state_dict(small("tsm"), "tsm"), 4, module="tsn", quiet=True)
+    tsn = load_model(export_state_dict(small_model("tsm"), "tsm"), 4, module="tsn", quiet=True)
     assert tsn.spec["module"] == "tsn" and "shift_div" not in tsn.spec
     ours = {
-        "model": small("tsm").spec,
-        "state_dict": small("tsm").state_dict(),
+        "model": small_model("tsm").spec,
+        "state_dict": small_model("tsm").state_dict(),
     }  # None: a flag that was not given
     assert "shift_div" not in load_model(ours, module="tsn", shift_div=None, quiet=True).spec
     tsm = load_model(
-        export_state_dict(small("tsn"), "tsm"), 4, module="tsm", shift_div=4, quiet=True
+        export_state_dict(small_model("tsn"), "tsm"), 4, module="tsm", shift_div=4, quiet=True
     )
     assert (tsm.spec["module"], tsm.spec["shift_div"]) == ("tsm", 4)
 
@@ -365,7 +367,7 @@ def tuned(model, source, dataset="mine", class_names=None):
 
 
 def test_tuning_takes_the_backbone_and_leaves_a_head_of_other_classes():
-    source, model = small("tsn", num_class=5, seed=1), small("tsm", num_class=7)
+    source, model = small_model("tsn", num_class=5, seed=1), small_model("tsm", num_class=7)
     report, kept, before = tuned(model, export_state_dict(source, "tsm"))
     assert (
         not kept
@@ -385,9 +387,9 @@ def test_tuning_takes_the_backbone_and_leaves_a_head_of_other_classes():
     ],
 )
 def test_tuning_keeps_the_head_of_the_same_class_names(tmp_path, names, theirs, kept):
-    source = small("tsm", seed=1)
+    source = small_model("tsm", seed=1)
     save_checkpoint(tmp_path / "a.pth", source, class_names=theirs)
-    model = small("tsm")
+    model = small_model("tsm")
     report, head_kept, _ = tuned(model, tmp_path / "a.pth", class_names=names and list(names))
     assert head_kept == kept and torch.equal(model.head.weight, source.head.weight) == kept
     assert ("head taken over" in report) == kept and ("head new (5 -> 5): " in report) != kept
@@ -405,10 +407,10 @@ def test_tuning_keeps_the_head_of_the_same_class_names(tmp_path, names, theirs, 
     ],
 )
 def test_tuning_keeps_the_rows_of_the_same_class_names(tmp_path, theirs, ours, labels, text):
-    source = small("tsm", seed=1)
+    source = small_model("tsm", seed=1)
     torch.nn.init.normal_(source.head.bias)
     save_checkpoint(tmp_path / "a.pth", source, class_names=theirs)
-    model = small("tsm", num_class=len(ours))
+    model = small_model("tsm", num_class=len(ours))
     before = model.head.weight.detach().clone()
     report, head_kept, _ = tuned(model, tmp_path / "a.pth", class_names=list(ours))
     assert text in report and head_kept == (None not in labels)
@@ -422,7 +424,7 @@ def test_tuning_keeps_the_rows_of_the_same_class_names(tmp_path, theirs, ours, l
 
 
 def test_a_dry_run_of_tuning_changes_nothing(tmp_path):
-    save_checkpoint(tmp_path / "a.pth", small("tsm", seed=1))
+    save_checkpoint(tmp_path / "a.pth", small_model("tsm", seed=1))
     with torch.device("meta"):
         model = TSN(5, 4, arch="resnet18", module="tsm")
     report, _ = tune(model, tmp_path / "a.pth", dataset="ucf101", class_names=None, dry_run=True)
@@ -437,11 +439,11 @@ def test_tuning_by_the_data_set_in_the_name(tmp_path, dataset, kept):
     path, _ = published(
         tmp_path, "TSM_somethingv2_RGB_resnet18_shift8_blockres_avg_segment8_e45.pth", seed=1
     )
-    assert tuned(small("tsm"), path, dataset=dataset)[1] == kept
+    assert tuned(small_model("tsm"), path, dataset=dataset)[1] == kept
 
 
 def test_tuning_another_modality_starts_from_the_mean_of_the_files_first_conv():
-    source, model = small("tsm", seed=1), small("tsm", modality="Flow")
+    source, model = small_model("tsm", seed=1), small_model("tsm", modality="Flow")
     report, _, _ = tuned(model, export_state_dict(source, "tsm"))
     assert "first conv 3 -> 10 channels" in report
     expected = source.backbone.conv1.weight.mean(1, keepdim=True).expand(-1, 10, -1, -1)
@@ -452,7 +454,7 @@ def test_tuning_another_modality_starts_from_the_mean_of_the_files_first_conv():
 
 
 def test_tuning_leaves_guests_of_one_side_alone():
-    source, model = small("tdn", seed=1), small("tsm", non_local=True)
+    source, model = small_model("tdn", seed=1), small_model("tsm", non_local=True)
     report, _, before = tuned(model, source.state_dict())
     guests = [key for key in model.state_dict() if ".after_block." in key]
     theirs = [key for key in source.state_dict() if ".before_conv2." in key or ".stem." in key]
@@ -462,7 +464,7 @@ def test_tuning_leaves_guests_of_one_side_alone():
 
 
 def test_tuning_a_guest_of_another_number_of_segments():
-    source, model = small("tam", seed=1), TSN(5, 8, arch="resnet18", module="tam")
+    source, model = small_model("tam", seed=1), TSN(5, 8, arch="resnet18", module="tam")
     report, _, before = tuned(model, source.state_dict())
     changed = [
         key
@@ -482,24 +484,26 @@ def test_tuning_another_backbone_is_refused():
         TSN(5, 4, arch="mobilenetv2"),
     ):
         with pytest.raises(UserError, match="holds a tsm resnet18, whose backbone does not fit a"):
-            tune(model, export_state_dict(small("tsm"), "tsm"), dataset="x", class_names=None)
+            tune(model, export_state_dict(small_model("tsm"), "tsm"), dataset="x", class_names=None)
 
 
 # What is wrong is named.
 
 
 def test_missing_unexpected_and_misshapen_weights_are_named():
-    state = small().state_dict()
+    state = small_model().state_dict()
     key = "backbone.layer3.0.before_conv2.squeeze.weight"
-    refused({k: v for k, v in state.items() if k != key}, "1 weights missing", key, "tdn resnet18")
-    refused(
+    load_refused(
+        {k: v for k, v in state.items() if k != key}, "1 weights missing", key, "tdn resnet18"
+    )
+    load_refused(
         {**state, "backbone.extra.weight": torch.ones(1)},
         "1 weights unexpected",
         "backbone.extra.weight",
     )
-    refused({**state, key: torch.ones(3, 3)}, "1 weights of another shape", key)
+    load_refused({**state, key: torch.ones(3, 3)}, "1 weights of another shape", key)
     gone = {k: v for k, v in state.items() if ".before_conv2.fine_bn." not in k}
-    message = refused(
+    message = load_refused(
         gone, "weights missing", "backbone.layer2.0.before_conv2.fine_bn.weight", ", ..."
     )
     assert (
@@ -508,7 +512,7 @@ def test_missing_unexpected_and_misshapen_weights_are_named():
 
 
 def test_batch_counters_may_be_absent_as_in_old_files():
-    state = small().state_dict()
+    state = small_model().state_dict()
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     model = load_model(old, num_segments=4, quiet=True)
     assert_same_weights(model, state)
@@ -517,35 +521,37 @@ def test_batch_counters_may_be_absent_as_in_old_files():
 
 def test_a_file_of_ours_without_its_head(tmp_path):
     content = {
-        "model": small().spec,
-        "state_dict": {k: v for k, v in small().state_dict().items() if "head" not in k},
+        "model": small_model().spec,
+        "state_dict": {k: v for k, v in small_model().state_dict().items() if "head" not in k},
     }
-    refused(saved(tmp_path, content), "2 weights missing", "head.weight, head.bias")
+    load_refused(saved(tmp_path, content), "2 weights missing", "head.weight, head.bias")
     model = load_model(content, num_class=9, quiet=True)
     assert "head new (5 -> 9)" in model.report
-    refused(content["state_dict"], "with a classifier")
+    load_refused(content["state_dict"], "with a classifier")
 
 
 def test_files_of_other_systems_are_refused_with_names():
-    refused(
+    load_refused(
         {"features.0.weight": torch.ones(1)},
         "unknown layout of weights (first key: features.0.weight)",
     )
     regnet = {"conv1.weight": torch.zeros(1, 3, 3, 3), "trunk_output.block1.weight": torch.ones(1)}
-    refused(regnet, "looks like the torchvision layout", "fit no known backbone")
+    load_refused(regnet, "looks like the torchvision layout", "fit no known backbone")
     state = torchvision.models.resnet18().state_dict()
     headless = {k: v for k, v in state.items() if not k.startswith("fc.")}
-    refused(headless, "fit no known backbone with a classifier")
+    load_refused(headless, "fit no known backbone with a classifier")
     seven = {**state, "conv1.weight": torch.zeros(64, 7, 7, 7)}
-    refused(seven, "its first conv sees 7 channels; known are 3 (RGB), 10 (Flow), 15 (RGBDiff)")
+    load_refused(
+        seven, "its first conv sees 7 channels; known are 3 (RGB), 10 (Flow), 15 (RGBDiff)"
+    )
 
 
 def test_an_option_of_another_version_is_named(tmp_path):
-    model = small()
+    model = small_model()
     content = {"model": {**model.spec, "fourier": 3}, "state_dict": model.state_dict()}
-    refused(saved(tmp_path, content), "an option this version does not know", "fourier")
-    refused(model.state_dict(), "an option this version does not know", "shift", shift=3)
-    refused({**content, "model": {**model.spec, "module": "warp"}}, "--module warp: unknown")
+    load_refused(saved(tmp_path, content), "an option this version does not know", "fourier")
+    load_refused(model.state_dict(), "an option this version does not know", "shift", shift=3)
+    load_refused({**content, "model": {**model.spec, "module": "warp"}}, "--module warp: unknown")
     # A dictionary that is no specification of a model does not stand in the way of the weights.
     assert (
         load_model({**content, "model": {"note": "hello"}}, num_segments=4, quiet=True).spec
@@ -568,11 +574,11 @@ def test_an_option_of_another_version_is_named(tmp_path):
 )
 def test_a_file_without_weights(tmp_path, content):
     path = saved(tmp_path, content)
-    refused(path, path, "holds no weights")
+    load_refused(path, path, "holds no weights")
 
 
 def test_fill_is_strict():
-    model = small()
+    model = small_model()
     with pytest.raises(UserError, match=r"here: .* weights missing"):
         fill(model, {}, "here")
     assert (
@@ -609,7 +615,7 @@ def test_a_plain_torchvision_file(tmp_path, legacy):
 
 def test_a_write_that_fails_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "last.pth"
-    model = small("tsn")
+    model = small_model("tsn")
     save_checkpoint(path, model, epoch=1)
     before = path.read_bytes()
     real = torch.save

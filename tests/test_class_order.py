@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small_models import small
+from helpers.models import small_model
 
 from ops.checkpoints import tune
 from ops.checkpoints.class_order import class_names_of, order_warning
@@ -56,7 +56,7 @@ def test_no_warning_where_nothing_is_known():
 def published_something(*, recorded):
     """Weights of MMAction2 for Something-Something V1, whose classes have the official order."""
     torch.manual_seed(0)
-    model = small("tsm", num_class=174)
+    model = small_model("tsm", num_class=174)
     entry = next(
         entry
         for entry in read_manifest()
@@ -80,7 +80,7 @@ def test_rows_of_a_published_head_follow_the_class_names(recorded, names_file):
     official = names_of("something_official.txt")
     assert class_names_of(file) == official
     names = names_of(names_file)
-    model = small("tsm", num_class=174)
+    model = small_model("tsm", num_class=174)
     _, head_kept = tune(model, file, dataset="something", class_names=names)
     assert head_kept
     rows = [official.index(name) for name in names]
@@ -91,13 +91,13 @@ def test_rows_of_a_published_head_follow_the_class_names(recorded, names_file):
 def test_other_spellings_of_published_names_are_the_same_classes():
     file = published_something(recorded=True)
     names = [name.upper().replace(" ", "_") for name in names_of("something_sorted.txt")]
-    model = small("tsm", num_class=174)
+    model = small_model("tsm", num_class=174)
     assert tune(model, file, dataset="mine", class_names=names).head_kept
 
 
 def test_a_published_head_of_unknown_order_is_not_taken_over():
     """Without class names it is not known which of the two orders the lists have."""
-    model = small("tsm", num_class=174)
+    model = small_model("tsm", num_class=174)
     file = published_something(recorded=True)
     report, head_kept = tune(model, file, dataset="something", class_names=None)
     assert not head_kept and "--class_names" in report

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.datasets import TEST, TRAIN, make_root, test_views, videos_of, views_of, write_flow
+from helpers.videos import decode_all, textured_frames
 from PIL import Image
-from small_lists import TEST, TRAIN, make_root, test_views, videos_of, views_of, write_flow
-from videos import decode_all, textured_frames
 
 from ops.data.clips import Failure, TestDataset, TrainDataset
 from ops.data.lists import read_list

@@ -11,8 +11,8 @@ import time
 import av
 import numpy as np
 import pytest
-from fronts import call
-from videos import encode, textured_frames
+from helpers.launch import call
+from helpers.videos import encode, textured_frames
 
 from ops.data.readers.containers import is_playlist
 from ops.data.readers.open import DECODERS, PyAVReader, UnreadableVideo, open_reader

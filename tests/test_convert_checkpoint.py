@@ -3,9 +3,9 @@ from functools import cache
 
 import pytest
 import torch
-from fronts import call, refused
-from golden_fill import load
-from small_models import assert_same_weights, saved, small
+from helpers.golden_fill import load
+from helpers.launch import call, refused
+from helpers.models import assert_same_weights, saved, small_model
 
 from ops.checkpoints import export_state_dict, load_model, save_checkpoint
 from ops.checkpoints.layouts import LAYOUTS
@@ -30,7 +30,7 @@ def names(tmp_path, count):
 @cache
 def published():
     """A published state dict, to be copied before it is changed."""
-    return export_state_dict(small("tsm"), "tsm")
+    return export_state_dict(small_model("tsm"), "tsm")
 
 
 def tsm(tmp_path, name=TSM_NAME):
@@ -57,7 +57,7 @@ def test_a_published_file_becomes_a_checkpoint_that_explains_itself(tmp_path, ca
     assert model.num_segments == 16 and model.class_names == [
         f"class {label}" for label in range(5)
     ]
-    assert_same_weights(model, small("tsm"))
+    assert_same_weights(model, small_model("tsm"))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [TSM_NAME, "classes.txt", "out.pth"]
     )

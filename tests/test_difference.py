@@ -20,7 +20,7 @@ SIZES = ((1, 1), (1, 4), (2, 2), (5, 7), (6, 4))
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def randomise(module, seed=0):
+def randomize(module, seed=0):
     """Every weight and running statistic away from its initial value, in float64."""
     generator = torch.Generator().manual_seed(seed)
     module.double()
@@ -113,7 +113,7 @@ def compare(module, naive, x, y, x_naive, y_naive):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("segments", SEGMENTS)
 def test_long_term_difference_is_the_formula(segments, size, training, layout):
-    module = randomise(LongTermDifference(32, segments)).train(training)
+    module = randomize(LongTermDifference(32, segments)).train(training)
     naive = copy.deepcopy(module)
     x, x_naive = draw(3 * segments, 32, *size, layout=layout), draw(3 * segments, 32, *size)
     y = module(x)
@@ -126,7 +126,7 @@ def test_long_term_difference_is_the_formula(segments, size, training, layout):
 
 
 def test_long_term_difference_updates_forward_before_backward():
-    module = randomise(LongTermDifference(16, 4)).train()
+    module = randomize(LongTermDifference(16, 4)).train()
     for bn in (module.coarse_bn, module.fine_bn, module.expand_bn):
         bn.momentum = 1.0  # the last batch alone remains: it must be the backward one
     naive = copy.deepcopy(module)
@@ -174,7 +174,7 @@ def test_neighbour_differences_keep_the_layout(layout):
 
 
 def test_segments_of_one_video_do_not_reach_another():
-    module = randomise(LongTermDifference(16, 4)).eval()
+    module = randomize(LongTermDifference(16, 4)).eval()
     x = draw(8, 16, 5, 5).detach()
     changed = x.clone()
     changed[4:] += 1
@@ -189,7 +189,7 @@ def stem(segments):
     backbone.layer1 = nn.Sequential(Bottleneck(64, 64, downsample=narrow))
     del backbone.layer2, backbone.layer3, backbone.layer4
     module = ShortTermDifference(backbone.conv1, copy.deepcopy(backbone.layer1), segments)
-    return randomise(nn.ModuleDict({"stem": module, "trunk": backbone}))
+    return randomize(nn.ModuleDict({"stem": module, "trunk": backbone}))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -219,7 +219,7 @@ def test_difference_conv_starts_from_the_mean_of_the_first_conv():
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("segments", SEGMENTS)
 def test_temporal_conv_is_a_conv1d(segments, size, layout):
-    module = randomise(TemporalConv(24, segments))
+    module = randomize(TemporalConv(24, segments))
     naive = copy.deepcopy(module)
     x, x_naive = draw(2 * segments, 24, *size, layout=layout), draw(2 * segments, 24, *size)
     y = module(x)
@@ -230,7 +230,7 @@ def test_temporal_conv_is_a_conv1d(segments, size, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_temporal_conv_gradcheck(layout):
-    module = randomise(TemporalConv(5, 3))
+    module = randomize(TemporalConv(5, 3))
     x = draw(6, 5, 2, 2, layout=layout)
 
     def run(x, weight):
@@ -240,7 +240,7 @@ def test_temporal_conv_gradcheck(layout):
 
 
 def test_temporal_conv_takes_any_gradient_and_leaves_its_input():
-    module = randomise(TemporalConv(8, 4))
+    module = randomize(TemporalConv(8, 4))
     naive = copy.deepcopy(module)
     x, x_naive = draw(8, 8, 3, 3), draw(8, 8, 3, 3)
     before = x.detach().clone()
@@ -249,7 +249,7 @@ def test_temporal_conv_takes_any_gradient_and_leaves_its_input():
     close(x.grad, x_naive.grad)
     close(module.weight.grad, naive.weight.grad)
     assert torch.equal(x, before)
-    frozen = randomise(TemporalConv(8, 4)).requires_grad_(False)
+    frozen = randomize(TemporalConv(8, 4)).requires_grad_(False)
     x.grad = None
     frozen(x).sum().backward()
     close(x.grad, x_naive.grad)
@@ -282,7 +282,7 @@ def test_compiled_module_is_the_same_function(monkeypatch):
     monkeypatch.setattr(
         temporal, "_TemporalConv", None
     )  # a compiler is given the plain sum, which it can fuse
-    module = randomise(LongTermDifference(16, 4)).train()
+    module = randomize(LongTermDifference(16, 4)).train()
     naive = copy.deepcopy(module)
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     x, x_naive = draw(8, 16, 4, 6, layout="channels_last"), draw(8, 16, 4, 6)

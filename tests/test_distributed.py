@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 import torch
-from fronts import run_two
-from ranks import free_port, run_all, start
+from helpers.launch import free_port, launch_two_ranks, run_ranks, start_rank
 
 from ops import distributed
 from ops.utils.errors import UserError
@@ -36,7 +35,7 @@ sys.stdout.write(f"{world.rank} of {world.size}, main {world.is_main}\\n")
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    assert run_two(PROGRAM, tmp_path, 29533) == ["0 of 2, main True", "1 of 2, main False"]
+    assert launch_two_ranks(PROGRAM, tmp_path) == ["0 of 2, main True", "1 of 2, main False"]
 
 
 def test_alone_every_function_is_the_identity():
@@ -103,13 +102,13 @@ def check_lost(end, rank, size):
 
 @pytest.mark.slow
 def test_a_good_end_is_silent(tmp_path):
-    found = run_all(tmp_path, *[(job,)] * 3)
+    found = run_ranks(tmp_path, *[(job,)] * 3)
     assert [end[:2] for end in found] == [(0, f"done {rank}\n") for rank in range(3)]
 
 
 @pytest.mark.slow
 def test_a_failure_is_printed_once_and_ends_the_others(tmp_path):
-    found = run_all(tmp_path, (job,), (job, fail, "a.txt:3: no label"))
+    found = run_ranks(tmp_path, (job,), (job, fail, "a.txt:3: no label"))
     assert found[1][:2] == (2, "error: a.txt:3: no label\n")
     check_lost(found[0], 0, 2)
     assert found[1].time < found[0].time  # launchers blame the process that ends first
@@ -121,14 +120,14 @@ def test_a_killed_process_ends_the_others(tmp_path, killed):
     """Process 0 has the store."""
     jobs = [(job,), (job,)]
     jobs[killed] = (job, kill_oneself)
-    found = run_all(tmp_path, *jobs)
+    found = run_ranks(tmp_path, *jobs)
     assert found[killed][:2] == (-signal.SIGKILL, "")
     check_lost(found[1 - killed], 1 - killed, 2)
 
 
 @pytest.mark.slow
 def test_a_store_that_ends_is_one_line(tmp_path):
-    found = run_all(tmp_path, (count_for_ever,), (count_for_ever,))
+    found = run_ranks(tmp_path, (count_for_ever,), (count_for_ever,))
     assert found[0].status == -signal.SIGKILL
     check_lost(found[1], 1, 2)
 
@@ -138,7 +137,7 @@ def test_processes_that_do_not_come(tmp_path):
     for rank in (0, 1):
         folder = tmp_path / str(rank)
         folder.mkdir()
-        process = start(folder, wait_briefly, 1, rank=rank, size=2, port=free_port())
+        process = start_rank(folder, wait_briefly, 1, rank=rank, size=2, port=free_port())
         process.join(60)
         text = (folder / f"log{rank}").read_text()
         assert process.exitcode == 2
@@ -197,5 +196,5 @@ def train_narrow():
 
 def test_gradients_have_the_strides_of_their_parameters(tmp_path):
     """Otherwise DDP warns about its speed."""
-    for end in run_all(tmp_path, (train_narrow,), (train_narrow,)):
+    for end in run_ranks(tmp_path, (train_narrow,), (train_narrow,)):
         assert end[:2] == (0, "(3, 3, 1) 360.0\n")

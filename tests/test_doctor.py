@@ -7,7 +7,8 @@ import shutil
 
 import doctor
 import pytest
-from fronts import ROOT, call, make_motion, refused
+from helpers.datasets import make_motion
+from helpers.launch import ROOT, call, refused
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
 from ops.utils.signals import repeatable
 
@@ -29,7 +29,7 @@ def test_errors_for_users(capsys, error, status, shown):
         raise error
 
     with pytest.raises(SystemExit) as caught:
-        run_front(main)
+        run_cli(main)
     assert caught.value.code == status
     assert capsys.readouterr() == ("", shown)
 
@@ -40,7 +40,7 @@ def test_an_interrupt_of_repeatable_work_says_how_to_continue(capsys):
             raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as caught:
-        run_front(main)
+        run_cli(main)
     assert caught.value.code == 130
     assert capsys.readouterr().err == "interrupted; continue with the same command\n"
 
@@ -52,20 +52,20 @@ def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_not(capsys, 
             file.write(b"never")
 
     with pytest.raises(SystemExit) as caught:
-        run_front(full)
+        run_cli(full)
     assert caught.value.code == 2 and not list(tmp_path.iterdir())
     assert capsys.readouterr().err.startswith(
         f"error: {tmp_path}/a.txt: No space left on device; what was written before is"
     )
     with pytest.raises(FileNotFoundError):
-        run_front(lambda: (tmp_path / "none").read_text())
+        run_cli(lambda: (tmp_path / "none").read_text())
 
 
 def test_a_loader_process_that_hangs_holds_nobody():
     """Python waits for its daemonic children when it ends, and these do not hear SIGTERM."""
     code = (
         "import multiprocessing, signal, time\n"
-        "from ops.utils.errors import UserError, run_front\n"
+        "from ops.utils.errors import UserError, run_cli\n"
         "from ops.utils.signals import start_worker\n"
         "def hang():\n"
         "    start_worker()\n"
@@ -75,7 +75,7 @@ def test_a_loader_process_that_hangs_holds_nobody():
         "    multiprocessing.get_context('fork').Process(target=hang, daemon=True).start()\n"
         "    time.sleep(0.3)\n"
         "    raise UserError('enough')\n"
-        "run_front(main)\n"
+        "run_cli(main)\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -89,16 +89,16 @@ def test_a_loader_process_that_hangs_holds_nobody():
 
 def test_defects_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
-        run_front(lambda: 1 / 0)
+        run_cli(lambda: 1 / 0)
 
 
 def test_success_returns():
-    assert run_front(lambda: None) is None
+    assert run_cli(lambda: None) is None
 
 
 def test_a_reader_that_leaves_is_no_defect():
     """As in ``... list | head -1``: much more than a pipe holds, of which one line is read."""
-    code = "from ops.utils.errors import run_front; run_front(lambda: [print('line') for _ in range(100_000)])"
+    code = "from ops.utils.errors import run_cli; run_cli(lambda: [print('line') for _ in range(100_000)])"
     with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[1],

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from fronts import call, make_motion
+from helpers.datasets import make_motion
+from helpers.launch import call
 from torch import nn
 from torch.nn import functional as F
 

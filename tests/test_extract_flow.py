@@ -5,9 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from fronts import call, refused
-from processes import contents, start, wait_until
-from videos import encode, textured_frames
+from helpers.launch import call, contents, refused, start_tool, wait_until
+from helpers.videos import encode, textured_frames
 
 from lib.video_frames import write_picture
 from ops.data.readers.open import open_reader
@@ -252,7 +251,7 @@ def test_killed_runs_are_completed_to_the_same_bytes(processes, eight, tmp_path)
     args = ["extract_flow", eight / "src", out, *FLOW_AND_FRAMES, "--processes", processes]
     moments, ends = sorted(random.sample(range(1, 5 * PICTURES), 3)), []
     for moment in moments:
-        process = start(*args)
+        process = start_tool(*args)
         wait_until(
             lambda moment=moment: sum(len(files) for _, _, files in os.walk(out / "c")) >= moment
         )

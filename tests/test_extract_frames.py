@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fronts import ROOT, call, refused
-from processes import contents, start, wait_until
-from videos import decode_all, encode, textured_frames
+from helpers.launch import ROOT, call, contents, refused, start_tool, wait_until
+from helpers.videos import decode_all, encode, textured_frames
 
 from ops.data.lists import read_list
 from ops.data.readers.open import open_reader
@@ -200,7 +199,7 @@ def longer(tmp_path_factory):
 def test_killed_runs_are_completed(longer, tmp_path, capfd):
     out = tmp_path / "out"
     for share in (20, 200, 400):
-        process = start("extract_frames", longer / "src", out, "-j", 2)
+        process = start_tool("extract_frames", longer / "src", out, "-j", 2)
         wait_until(lambda share=share: pictures(out) > share)
         os.kill(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
@@ -213,7 +212,7 @@ def test_killed_runs_are_completed(longer, tmp_path, capfd):
 
 def test_interrupted(longer, tmp_path):
     out = tmp_path / "out"
-    process = start("extract_frames", longer / "src", out, "-j", 2, start_new_session=True)
+    process = start_tool("extract_frames", longer / "src", out, "-j", 2, start_new_session=True)
     wait_until(lambda: pictures(out) > 20)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=60)

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 import simplejpeg
+from helpers.videos import check, standard_samples, textured_frames
 from PIL import Image
-from videos import check, standard_samples, textured_frames
 
 from ops.data.readers.frame_folder import _webp_size, decode_image
 from ops.data.readers.open import (

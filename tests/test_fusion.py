@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from score_dirs import describe
+from helpers.score_dirs import describe
 
 from ops.scores.aggregation import mean, sliding_window, softmax, top_k
 from ops.scores.fusion import (

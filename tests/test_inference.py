@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from fronts import launch
-from small_lists import TEST, make_root, test_views, videos_of
-from small_models import small
+from helpers.datasets import TEST, make_root, test_views, videos_of
+from helpers.launch import launch
+from helpers.models import small_model
 
 from ops.data.clips import Failure, TestDataset
 from ops.data.loader import ShardSampler, make_loader
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    model = small("tsm", num_class=3, input_size=32)
+    model = small_model("tsm", num_class=3, input_size=32)
     torch.nn.init.normal_(model.head.weight)
     return model
 
@@ -148,7 +148,7 @@ import resource, sys, torch
 sys.path[:0] = [".", "tests"]
 import numpy as np
 from pathlib import Path
-from videos import encode, textured_frames
+from helpers.videos import encode, textured_frames
 from ops.data.clips import TestDataset
 from ops.data.lists import read_list
 from ops.data.loader import ShardSampler, make_loader

@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 import torchvision
-from golden_fill import load
+from helpers.golden_fill import load
 
 from ops.checkpoints import export_state_dict, load_model
 from ops.checkpoints.layouts import LAYOUTS, from_ours, recognise, strip_wrappers, to_ours

@@ -3,7 +3,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from annotations import (
+from helpers.annotations import (
     HEADER,
     JESTER,
     PAIRS,
@@ -17,7 +17,7 @@ from annotations import (
     touch,
     write,
 )
-from fronts import refused
+from helpers.launch import refused
 
 from lib.list_sources import read_source
 from ops.data.class_names import flip_label_map, read_class_names

@@ -14,11 +14,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from fronts import ROOT
+from helpers.datasets import TEST, TRAIN, make_root, videos_of
+from helpers.launch import ROOT, is_running, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import is_running, wait_until
-from small_lists import TEST, TRAIN, make_root, videos_of
 
 from ops.data.clips import Failure, Frames, Sample, TestDataset, TrainDataset
 from ops.data.loader import (
@@ -352,12 +351,11 @@ def test_memory_of_workers_stays_flat(root, tmp_path):
 START_LOADER = """
 import pathlib, signal, sys, time
 sys.path.insert(0, "tests")
-from fronts import ROOT
-from processes import is_running, wait_until
-from small_lists import TRAIN, make_root, videos_of
+from helpers.launch import ROOT, is_running, wait_until
+from helpers.datasets import TRAIN, make_root, videos_of
 from ops.data import loader
 from ops.data.clips import TrainDataset
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 
 class Slow:
     \"\"\"Keeps a worker busy from the second item on.\"\"\"
@@ -383,7 +381,7 @@ def main():
             raise UserError("enough")
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)
 """
 
 

@@ -3,15 +3,15 @@ import subprocess
 import sys
 
 import pytest
-from fronts import ROOT
+from helpers.launch import ROOT
 
 from ops.utils.errors import UserError
-from ops.utils.locks import sole_user
+from ops.utils.locks import exclusive_lock
 
 HOLD = """
 import sys
-from ops.utils.locks import sole_user
-with sole_user(sys.argv[1], "run", "OUT"):
+from ops.utils.locks import exclusive_lock
+with exclusive_lock(sys.argv[1], "run", "OUT"):
     print("locked", flush=True)
     sys.stdin.read()
 """
@@ -20,12 +20,12 @@ TAKE_TURNS = """
 import sys
 from pathlib import Path
 from ops.utils.errors import UserError
-from ops.utils.locks import sole_user
+from ops.utils.locks import exclusive_lock
 folder, name = Path(sys.argv[1]), sys.argv[2]
 turns = refused = 0
 while turns < 200:
     try:
-        with sole_user(folder, "run", "OUT"):
+        with exclusive_lock(folder, "run", "OUT"):
             with open(folder / "mine", "x") as file:
                 file.write(name)
             assert (folder / "mine").read_text() == name
@@ -66,7 +66,7 @@ def hold():
 
 def refuse(folder):
     """The line in which another user of the folder is refused."""
-    with pytest.raises(UserError) as error, sole_user(folder, "test", "--output_dir"):
+    with pytest.raises(UserError) as error, exclusive_lock(folder, "test", "--output_dir"):
         pytest.fail("two at once")
     return str(error.value)
 
@@ -87,8 +87,8 @@ def test_the_second_is_refused_until_the_first_ends(hold, tmp_path):
     first.communicate()
     assert first.returncode == 0 and not list(folder.iterdir())
     with (
-        sole_user(folder, "test", "--output_dir"),
-        sole_user(folder / "in it", "test", "--output_dir"),
+        exclusive_lock(folder, "test", "--output_dir"),
+        exclusive_lock(folder / "in it", "test", "--output_dir"),
     ):
         assert "another test" in refuse(folder)
     assert [path.name for path in folder.iterdir()] == ["in it"]
@@ -105,10 +105,10 @@ def test_the_lock_goes_with_a_process_that_is_killed(hold, tmp_path):
 
 
 def test_an_exception_ends_it(tmp_path):
-    with pytest.raises(ZeroDivisionError), sole_user(tmp_path, "test", "--output_dir"):
+    with pytest.raises(ZeroDivisionError), exclusive_lock(tmp_path, "test", "--output_dir"):
         1 / 0  # noqa: B018
     assert not list(tmp_path.iterdir())
-    with sole_user(tmp_path, "test", "--output_dir"):
+    with exclusive_lock(tmp_path, "test", "--output_dir"):
         (tmp_path / ".lock").unlink()  # by a user who thought it a leftover
 
 
@@ -124,8 +124,8 @@ def test_a_lock_that_was_opened_before_it_was_removed_is_none(tmp_path, monkeypa
     """Between opening and locking the file, its owner ends and the next one comes."""
     flock, first, second = (
         fcntl.flock,
-        sole_user(tmp_path, "run", "OUT"),
-        sole_user(tmp_path, "run", "OUT"),
+        exclusive_lock(tmp_path, "run", "OUT"),
+        exclusive_lock(tmp_path, "run", "OUT"),
     )
     first.__enter__()
 
@@ -146,7 +146,10 @@ def test_a_disk_without_locks_refuses_nobody(tmp_path, monkeypatch):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with sole_user(tmp_path, "test", "--output_dir"), sole_user(tmp_path, "test", "--output_dir"):
+    with (
+        exclusive_lock(tmp_path, "test", "--output_dir"),
+        exclusive_lock(tmp_path, "test", "--output_dir"),
+    ):
         assert (tmp_path / ".lock").exists()
     assert not list(tmp_path.iterdir())
 

@@ -23,7 +23,7 @@ def read_events(folder):
 def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
     for epoch in (1, 2):
         with RunLog(tmp_path, is_main=True, epochs=epoch - 1) as log:
-            log.say(f"epoch {epoch}")
+            log.info(f"epoch {epoch}")
             log.record(epoch=epoch, loss=0.5)
             log.curves(epoch, val__top1=10.0 * epoch)
     assert capsys.readouterr().out == "epoch 1\nepoch 2\n"
@@ -49,7 +49,7 @@ def test_rows_of_epochs_that_are_done_again_go(tmp_path):
 
 def test_other_processes_write_nothing(tmp_path, capsys):
     with RunLog(tmp_path, is_main=False) as log:
-        log.say("hello")
+        log.info("hello")
         log.record(epoch=1)
         log.curves(1, a=1.0)
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
@@ -57,7 +57,7 @@ def test_other_processes_write_nothing(tmp_path, capsys):
 
 def test_control_characters_are_escaped(tmp_path, capsys):
     with RunLog(tmp_path, is_main=True) as log:
-        log.say("warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable")
+        log.info("warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable")
     escaped = r"warning: v\x1b]0;x\x07\x9b\u202e\udcff 视频: unreadable"
     assert capsys.readouterr().out == escaped + "\n"
     assert (tmp_path / "log.txt").read_text("utf-8").split(" ", 2)[2] == escaped + "\n"

@@ -4,17 +4,17 @@ import subprocess
 import sys
 
 import pytest
-from fronts import ROOT
+from helpers.launch import ROOT
 
 from ops.utils import machine
 
 OPEN_FILES = """
 import resource, sys
-from ops.utils.errors import run_front
+from ops.utils.errors import run_cli
 from ops.utils.machine import check_open_files
 soft, hard, needed = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-run_front(lambda: check_open_files(needed, "-j 9"))
+run_cli(lambda: check_open_files(needed, "-j 9"))
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 

@@ -5,7 +5,8 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
-from fronts import call, launch, make_flow, make_motion, refused
+from helpers.datasets import make_flow, make_motion
+from helpers.launch import call, launch, refused
 
 from ops.backbones import pretrained
 from ops.checkpoints import save_checkpoint

@@ -3,8 +3,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from annotations import frames, kinetics, lines, make, something_v1, touch, write
-from fronts import launch, refused
+from helpers.annotations import frames, kinetics, lines, make, something_v1, touch, write
+from helpers.launch import launch, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

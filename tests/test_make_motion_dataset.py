@@ -10,8 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from fronts import call, refused
-from processes import contents, is_running, start, wait_until
+from helpers.launch import call, contents, is_running, refused, start_tool, wait_until
 from scipy.ndimage import gaussian_filter
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import cross_val_predict
@@ -37,7 +36,7 @@ def decode(source):
 def made(tmp_path_factory):
     """16 + 8 videos made by two processes started in another folder, in memory not filled as it would be by itself."""
     folder = tmp_path_factory.mktemp("motion")
-    process = start(
+    process = start_tool(
         "make_motion_dataset",
         "--videos",
         16,
@@ -139,7 +138,7 @@ def test_killed_runs_are_completed(tmp_path, capsys):
 
     def begin():
         count = len(list(out.rglob("*.mp4")))
-        process = start("make_motion_dataset", *args, "--out", out, "-j", 2)
+        process = start_tool("make_motion_dataset", *args, "--out", out, "-j", 2)
         wait_until(lambda: len(list(out.rglob("*.mp4"))) >= count + 2)
         workers = workers_of(process.pid)
         assert len(workers) == 2 and not (out / "about.json").exists()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fronts import ROOT, call, refused
+from helpers.datasets import make_root, write_flow
+from helpers.launch import ROOT, call, refused
 from PIL import Image
-from small_lists import make_root, write_flow
 
 from lib.shard_files import Video, files_of, packed_size
 from ops.data.readers.shard_paths import find

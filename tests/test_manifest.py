@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from small_models import saved, small
+from helpers.models import saved, small_model
 
 from ops.checkpoints import export_state_dict, load_model, manifest, tune
 from ops.checkpoints.manifest import published_entry, published_sampling, read_manifest
@@ -27,7 +27,7 @@ def entry_of(entry):
 
 
 def test_a_file_that_nobody_has_recorded(tmp_path, records):
-    path = saved(tmp_path, {"state_dict": export_state_dict(small("tsm"), "tsm")})
+    path = saved(tmp_path, {"state_dict": export_state_dict(small_model("tsm"), "tsm")})
     assert published_entry(path) is None
     report = load_model(path, quiet=True).report
     assert "assumed num_segments 8" in report and "recorded" not in report
@@ -36,7 +36,7 @@ def test_a_file_that_nobody_has_recorded(tmp_path, records):
 def test_what_is_recorded_is_known_under_any_name(tmp_path, records):
     """T, the shift and the dataset of a file whose name has been changed."""
     torch.manual_seed(0)
-    state = export_state_dict(small("tsm", num_class=400), "tsm")
+    state = export_state_dict(small_model("tsm", num_class=400), "tsm")
     path = saved(tmp_path, {"state_dict": state}, "old.pth")
     entry = entry_of("tsm-k400-r50-16f")
     assert entry["T"] == 16
@@ -75,7 +75,7 @@ def test_the_head_of_a_recorded_file_is_kept_for_its_dataset(recorded):
 
 def test_damaged_records_are_named(tmp_path, records):
     records.write_text('{"a.pth": 3}')
-    path = saved(tmp_path, {"state_dict": export_state_dict(small("tsm"), "tsm")})
+    path = saved(tmp_path, {"state_dict": export_state_dict(small_model("tsm"), "tsm")})
     with pytest.raises(UserError, match=r"sha256\.json"):
         load_model(path, quiet=True)
 

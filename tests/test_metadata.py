@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
+from helpers.score_dirs import describe, facts_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from score_dirs import describe, facts_of
 
 from ops.scores.metadata import check_same, read_facts, write_facts, write_failures
 from ops.utils.errors import UserError

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import pixels, randomise_norms, small
+from helpers.models import pixels, randomize_norms, small_model
 from torch import nn
 
 from ops.backbones import BACKBONES, infer_arch
@@ -64,7 +64,9 @@ def test_every_backbone_with_every_module(arch, module):
 )
 def test_a_step_of_every_kind_of_network(module, arch, options, modality, tmp_path):
     """Forward, backward, an optimiser step, saved and loaded again."""
-    model = small(module=module, arch=arch, modality=modality, partial_bn=True, **options).train()
+    model = small_model(
+        module=module, arch=arch, modality=modality, partial_bn=True, **options
+    ).train()
     groups = parameter_groups(model, "groups", weight_decay=5e-4)
     optimizer = torch.optim.SGD(groups, lr=0.001)
     loss = F.cross_entropy(model(pixels(model, size=64)), torch.tensor([0, 1]))
@@ -79,14 +81,18 @@ def test_a_step_of_every_kind_of_network(module, arch, options, modality, tmp_pa
 
 
 def test_attributes_of_a_model():
-    model = small(module="tdn", input_size=112)
+    model = small_model(module="tdn", input_size=112)
     assert (
         model.num_class,
         model.num_segments,
         model.frames_per_segment,
         model.frame_channels,
     ) == (5, 4, 5, 15)
-    assert (model.input_size, model.scale_size, small(module="tsn").scale_size) == (112, 128, 256)
+    assert (model.input_size, model.scale_size, small_model(module="tsn").scale_size) == (
+        112,
+        128,
+        256,
+    )
     assert model.spec == {
         "num_class": 5,
         "num_segments": 4,
@@ -101,17 +107,17 @@ def test_attributes_of_a_model():
         "input_size": 112,
     }
     assert (
-        small(module="tsm", shift_div=4).spec.items()
+        small_model(module="tsm", shift_div=4).spec.items()
         >= {"shift_div": 4, "shift_place": "blockres", "shift_direction": "both"}.items()
     )
-    tsn = small(module="tsn")
+    tsn = small_model(module="tsn")
     assert (tsn.frames_per_segment, tsn.frame_channels) == (1, 3)
     assert not [key for key in model.state_dict() if key in ("mean", "std")]
     assert model.head.bias.abs().max() == 0 and 0.0005 < model.head.weight.std() < 0.002
 
 
 def test_long_term_modules_sit_in_stages_2_to_4():
-    model = small(arch="resnet34", module="tdn")
+    model = small_model(arch="resnet34", module="tdn")
     for number, stage in enumerate(model.backbone.stages(), 1):
         for block in stage:
             assert isinstance(block.before_conv1, nn.Identity)
@@ -120,7 +126,7 @@ def test_long_term_modules_sit_in_stages_2_to_4():
 
 def test_second_stage1_has_weights_of_its_own():
     """Drawn independently, as by the original, which builds two ResNets; pretrained weights are in both."""
-    model = small(module="tdn")
+    model = small_model(module="tdn")
     stage, second = model.backbone.layer1, model.backbone.stem.stage
     assert list(stage.state_dict()) == list(second.state_dict())
     for p, q in zip(stage.parameters(), second.parameters(), strict=True):
@@ -133,7 +139,7 @@ def test_second_stage1_has_weights_of_its_own():
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 def test_a_new_tdn_starts_from_the_weights_of_the_original(arch):
     """Every Conv2d is N(0, 2 / (kh * kw * out_channels)), but for the difference stem, a mean over RGB of such weights."""
-    model = small(module="tdn", arch=arch)
+    model = small_model(module="tdn", arch=arch)
     for name, conv in model.backbone.named_modules():
         if not isinstance(conv, nn.Conv2d):
             continue
@@ -147,7 +153,7 @@ def test_a_new_tdn_starts_from_the_weights_of_the_original(arch):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_flattened_clips_and_pixels(module):
-    model = randomise_norms(small(module=module)).eval()
+    model = randomize_norms(small_model(module=module)).eval()
     clip = pixels(model)
     mean = torch.tensor([0.485, 0.456, 0.406]).repeat(model.frames_per_segment).reshape(-1, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).repeat(model.frames_per_segment).reshape(-1, 1, 1)
@@ -167,7 +173,7 @@ def test_flattened_clips_and_pixels(module):
 
 
 def test_bninception_takes_bgr_of_0_to_255():
-    model = small(module="tsn", arch="BNInception")
+    model = small_model(module="tsn", arch="BNInception")
     clip = pixels(model, size=8)[0]
     expected = clip.flip(1).float() - torch.tensor([104.0, 117, 128]).reshape(3, 1, 1)
     assert torch.equal(model.preprocess(clip), expected)
@@ -177,7 +183,7 @@ def test_bninception_takes_bgr_of_0_to_255():
     ("arch", "scale", "mean", "std"), [("resnet18", 255, 0.5, 0.226), ("BNInception", 1, 128, 1)]
 )
 def test_flow_is_normalised_around_no_motion(arch, scale, mean, std):
-    model = small(module="tsm", arch=arch, modality="Flow", shift_place="block")
+    model = small_model(module="tsm", arch=arch, modality="Flow", shift_place="block")
     assert (model.frames_per_segment, model.frame_channels) == (5, 10)
     clip = pixels(model, size=8)[0]
     assert clip.shape == (4, 10, 8, 8)
@@ -189,7 +195,7 @@ def test_flow_is_normalised_around_no_motion(arch, scale, mean, std):
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("arch", "scale"), [("resnet18", 255), ("BNInception", 1)])
 def test_differences_are_taken_of_pixels_and_of_normalised_frames(arch, scale, channels_last):
-    model = small(module="tsn", arch=arch, modality="RGBDiff")
+    model = small_model(module="tsn", arch=arch, modality="RGBDiff")
     if channels_last:
         model.to_channels_last()
     assert (model.frames_per_segment, model.frame_channels) == (6, 18)
@@ -210,7 +216,7 @@ def test_differences_are_taken_of_pixels_and_of_normalised_frames(arch, scale, c
 
 
 def test_float64_network_takes_pixels():
-    model = small(module="tsn").double().eval()
+    model = small_model(module="tsn").double().eval()
     with torch.no_grad():
         assert model(pixels(model)).dtype == torch.float64
 
@@ -232,7 +238,7 @@ def test_float64_network_takes_pixels():
 )
 def test_clips_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"\[B, 4, 15, H, W\]"):
-        small(module="tdn")(torch.zeros(shape))
+        small_model(module="tdn")(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -254,8 +260,8 @@ def test_unknown_names_are_user_errors(options):
 
 def test_consensus():
     torch.manual_seed(0)
-    average = small(module="tdn").eval()
-    identity = small(module="tdn", consensus="identity").eval()
+    average = small_model(module="tdn").eval()
+    identity = small_model(module="tdn", consensus="identity").eval()
     identity.load_state_dict(average.state_dict())
     clip = pixels(average)
     with torch.no_grad():
@@ -266,7 +272,7 @@ def test_consensus():
 
 
 def test_dropout_works_on_each_segment_in_training_only():
-    model = small(module="tsn", dropout=0.5, consensus="identity").eval()
+    model = small_model(module="tsn", dropout=0.5, consensus="identity").eval()
     clip = pixels(model)[:, :1].expand(-1, 4, -1, -1, -1)
     with torch.no_grad():
         scores = model(clip)
@@ -287,7 +293,7 @@ def norms(model):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_partial_bn_trains_the_first_norm_only(module):
-    model = randomise_norms(small(module=module, partial_bn=True)).train()
+    model = randomize_norms(small_model(module=module, partial_bn=True)).train()
     first, *later = norms(model)
     assert first is model.backbone.bn1 and len(later) >= 19
     buffers = {name: value.clone() for name, value in model.named_buffers()}
@@ -304,7 +310,7 @@ def test_partial_bn_trains_the_first_norm_only(module):
 
 def test_partial_bn_leaves_non_local_blocks_alone():
     """The original's blocks never begin to work under partial BN: no optimiser group holds their BatchNorm."""
-    model = small(module="tsm", non_local=True, partial_bn=True).train()
+    model = small_model(module="tsm", non_local=True, partial_bn=True).train()
     block = model.backbone.layer2[0].after_block
     assert block.expand_bn.training and block.expand_bn.weight.requires_grad
     assert not model.backbone.layer2[0].bn1.training
@@ -313,7 +319,7 @@ def test_partial_bn_leaves_non_local_blocks_alone():
 
 
 def test_partial_bn_on_off_on():
-    model = small(module="tdn")
+    model = small_model(module="tdn")
     state = {"on": [], "off": []}
     for mode in ("off", "on", "off", "on"):
         model.partial_bn = mode == "on"
@@ -335,7 +341,7 @@ def test_partial_bn_on_off_on():
 
 
 def test_train_and_eval_return_the_model():
-    model = small(module="tsn", partial_bn=True)
+    model = small_model(module="tsn", partial_bn=True)
     assert (
         model.train() is model
         and model.eval() is model
@@ -350,13 +356,13 @@ def test_train_and_eval_return_the_model():
 def test_every_parameter_is_used():
     """So DistributedDataParallel needs no find_unused_parameters."""
     for module in MODULES:
-        model = small(module=module)
+        model = small_model(module=module).train()
         model(pixels(model)).sum().backward()
         assert all(p.grad is not None for p in model.parameters())
 
 
 def test_insert_keeps_what_the_backbone_has():
-    model = small(module="tsn")
+    model = small_model(module="tsn")
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
     insert("tdn", model.backbone, 4)
     after = model.backbone.state_dict()

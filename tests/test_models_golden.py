@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_fill import clip as filled_clip
-from golden_fill import difference, load
-from networks import pixels, randomise_norms, small
+from helpers.golden_fill import clip as filled_clip
+from helpers.golden_fill import difference, load
+from helpers.models import pixels, randomize_norms, small_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -144,7 +144,7 @@ def configurations():
 
 @configurations()
 def test_channels_last_is_the_same_function(module, arch):
-    model = randomise_norms(small(module=module, arch=arch)).eval().double()
+    model = randomize_norms(small_model(module=module, arch=arch)).eval().double()
     clip = pixels(model, batch=1)
     with torch.no_grad():
         scores = model(clip)
@@ -169,7 +169,7 @@ def test_channels_last_is_the_same_function(module, arch):
 def test_channels_last_gives_the_same_gradients():
     gradients = []
     for channels_last in (False, True):
-        model = small(module="tdn", dropout=0.0).double()
+        model = small_model(module="tdn", dropout=0.0).double().train()
         if channels_last:
             model.to_channels_last()
         F.cross_entropy(model(pixels(model)), torch.tensor([0, 1])).backward()
@@ -181,7 +181,7 @@ def test_channels_last_gives_the_same_gradients():
 @pytest.mark.parametrize("channels_last", [False, True])
 @configurations()
 def test_fused_batch_norms_are_the_same_function(module, arch, channels_last):
-    model = randomise_norms(small(module=module, arch=arch)).double().eval()
+    model = randomize_norms(small_model(module=module, arch=arch)).double().eval()
     if channels_last:
         model.to_channels_last()
     clip = pixels(model, batch=1)
@@ -194,11 +194,11 @@ def test_fused_batch_norms_are_the_same_function(module, arch, channels_last):
 
 def test_training_models_are_not_fused():
     with pytest.raises(ValueError, match="eval mode"):
-        fuse_batch_norm(small(module="tsn").train())
+        fuse_batch_norm(small_model(module="tsn").train())
 
 
 def test_a_guest_with_a_new_norm_name_is_not_folded_silently():
-    model = small(module="tsn").eval()
+    model = small_model(module="tsn").eval()
     model.backbone.layer2[0].before_conv2 = nn.Sequential(
         nn.Identity(), nn.Identity(), nn.BatchNorm2d(128)
     )
@@ -227,6 +227,6 @@ def test_memory_saved_for_the_backward_pass():
     """The original TDN keeps 1.66 times as much as TSN."""
     saved = {}
     for module in ("tsn", "tdn"):
-        model = small(module=module, num_segments=8, arch="resnet50").train()
+        model = small_model(module=module, num_segments=8, arch="resnet50").train()
         saved[module] = saved_bytes(model, pixels(model, batch=1, size=64))
     assert saved["tsn"] < saved["tdn"] < 1.66 * saved["tsn"]

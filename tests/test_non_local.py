@@ -7,7 +7,7 @@ from ops.temporal.non_local import NonLocal
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def randomised(channels, segments):
+def randomized(channels, segments):
     torch.manual_seed(0)
     block = NonLocal(channels, segments).double()
     for value in block.state_dict().values():
@@ -47,7 +47,7 @@ def naive(block, x):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("segments", "size"), [(1, (4, 4)), (3, (2, 5)), (4, (1, 1)), (2, (6, 3))])
 def test_the_block_is_the_formula(segments, size, training, layout):
-    block = randomised(8, segments).train(training)
+    block = randomized(8, segments).train(training)
     x = torch.randn(2 * segments, 8, *size, dtype=torch.float64)
     ours = x.contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
     theirs = x.clone().requires_grad_()

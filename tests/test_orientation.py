@@ -3,7 +3,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videos import encode, textured_frames
+from helpers.videos import encode, textured_frames
 
 from ops.data.readers.open import DECODERS, DecordReader, UnreadableVideo
 from ops.data.readers.orientation import Orientation, orientation_of, probe_orientation

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 import torch
-from fronts import ROOT, call
+from helpers.launch import ROOT, call
 
 from ops.checkpoints import export_state_dict
 from ops.models import TSN

@@ -1,6 +1,6 @@
 import av
 import pytest
-from videos import encode, textured_frames
+from helpers.videos import encode, textured_frames
 
 from ops.data.readers.packets import picture_test, shown_in_order
 

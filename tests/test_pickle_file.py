@@ -8,10 +8,10 @@ import pickletools
 import numpy as np
 import pytest
 import torch
-from fronts import launch
+from helpers.launch import launch
+from helpers.score_dirs import facts_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from score_dirs import facts_of
 
 from ops.data.labels import as_array
 from ops.scores.pickle_file import (

@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
-from videos import encode, filtered, rgb_graph, textured_frames
+from helpers.videos import encode, filtered, rgb_graph, textured_frames
 
 from ops.data.readers.pictures import prepare, to_rgb
 

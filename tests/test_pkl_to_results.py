@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from score_dirs import describe
+from helpers.score_dirs import describe
 from sklearn.metrics import average_precision_score
 
 import pkl_to_results
 from ops.scores.fusion import Grid, Rule, load_source
 from ops.scores.npz_file import save_npz
 from ops.scores.pickle_file import save_scores, score_path
-from ops.utils.errors import run_front
+from ops.utils.errors import run_cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,7 +40,7 @@ def front(capsys):
     def run(*arguments):
         status = 0
         try:
-            run_front(lambda: pkl_to_results.main([*map(str, arguments)]))
+            run_cli(lambda: pkl_to_results.main([*map(str, arguments)]))
         except SystemExit as stop:
             status = stop.code
         output = capsys.readouterr()

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from fronts import ROOT, make_motion
-from small_models import small
+from helpers.datasets import make_motion
+from helpers.launch import ROOT
+from helpers.models import small_model
 
 from ops.checkpoints import save_checkpoint
 
@@ -41,14 +42,14 @@ runpy.run_path(script, run_name="__main__")
 """
 LOCK = """
 from ops.utils.errors import UserError
-from ops.utils.locks import sole_user
-with sole_user(sys.argv[1], "run", "--out"):
+from ops.utils.locks import exclusive_lock
+with exclusive_lock(sys.argv[1], "run", "--out"):
     try:
-        with sole_user(sys.argv[1], "run", "--out"):
+        with exclusive_lock(sys.argv[1], "run", "--out"):
             print("two at once")
     except UserError as error:
         print(error)
-with sole_user(sys.argv[1], "run", "--out"):
+with exclusive_lock(sys.argv[1], "run", "--out"):
     print("free again")
 """
 
@@ -78,7 +79,7 @@ def test_locks(tmp_path):
 @pytest.mark.slow
 def test_conversion_inference_and_report(tmp_path):
     data = make_motion(tmp_path / "motion", videos=8, val_videos=8)
-    save_checkpoint(tmp_path / "tsm.pth", small("tsm", num_class=8, input_size=32))
+    save_checkpoint(tmp_path / "tsm.pth", small_model("tsm", num_class=8, input_size=32))
     run(RUN, "tools/convert_checkpoint.py", tmp_path / "tsm.pth", tmp_path / "copy.pth")
     run(
         RUN,

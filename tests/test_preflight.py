@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from small_lists import make_root
+from helpers.datasets import make_root
 
 from ops.data.datasets import Dataset
 from ops.data.preflight import check_class_names, read_checked, training_lists

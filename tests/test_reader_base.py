@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from videos import encode, textured_frames
+from helpers.videos import encode, textured_frames
 
 from ops.data.readers.base import Reader, UnreadableVideo, check_file
 from ops.data.readers.open import DECODERS

@@ -12,10 +12,7 @@ import av
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset
-from videos import (
+from helpers.videos import (
     check,
     copy_from_key,
     copy_with_messages,
@@ -30,6 +27,9 @@ from videos import (
     standard_samples,
     textured_frames,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
 
 from ops.data.readers import pyav
 from ops.data.readers.open import DECODERS, DecordReader, UnreadableVideo, open_reader

@@ -11,10 +11,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from fronts import launch
+from helpers.launch import launch
+from helpers.videos import encode, textured_frames
 from hypothesis import given
 from hypothesis import strategies as st
-from videos import encode, textured_frames
 
 from ops.report import TestResult, write_report
 from ops.report.tables import write_predictions

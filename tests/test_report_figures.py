@@ -9,11 +9,11 @@ import xml.etree.ElementTree as ET
 import matplotlib
 import numpy as np
 import pytest
+from helpers.videos import encode, textured_frames
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 from PIL import Image
-from videos import encode, textured_frames
 
 from ops.report import heat
 from ops.report.markup import clean, columns, shorten

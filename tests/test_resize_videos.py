@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from fronts import ROOT, call, refused
+from helpers.launch import ROOT, call, refused
+from helpers.videos import decode_all, encode, hide_frames, textured_frames
 from PIL import Image
 from resize_videos import resize
-from videos import decode_all, encode, hide_frames, textured_frames
 
 from lib.video_jobs import Job
 from ops.data.readers.open import PyAVReader

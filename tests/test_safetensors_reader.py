@@ -2,9 +2,9 @@ import json
 
 import pytest
 import torch
+from helpers.models import assert_same_weights, load_refused, small_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_models import assert_same_weights, refused, small
 
 from ops.checkpoints import load_model
 from ops.checkpoints.safetensors_reader import DTYPES, InvalidSafetensors, read_safetensors
@@ -33,7 +33,7 @@ def written(tmp_path, data):
 
 
 def test_a_network_is_the_same(tmp_path):
-    model = small("tdn")
+    model = small_model("tdn")
     path = written(tmp_path, encode(model.state_dict()))
     assert_same_weights(load_model(path, 4, quiet=True), model)
     renamed = path.rename(tmp_path / "model.pth")  # known by its content
@@ -79,7 +79,7 @@ def test_a_header_that_contradicts_the_file_is_refused(tmp_path, header):
     path = written(tmp_path, encode({"a": torch.ones(2)}, header))
     with pytest.raises(InvalidSafetensors):
         read_safetensors(path)
-    refused(path, path, "not a safetensors checkpoint")
+    load_refused(path, path, "not a safetensors checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_hostile_json_is_refused(tmp_path, text):
 @pytest.mark.parametrize("length", [2**63, 2**30, 200])
 def test_a_length_beyond_the_file_is_refused(tmp_path, length):
     path = written(tmp_path, length.to_bytes(8, "little") + b"{}")
-    refused(path, path, "not a safetensors checkpoint")
+    load_refused(path, path, "not a safetensors checkpoint")
 
 
 def test_damaged_files_are_refused_or_read(tmp_path):

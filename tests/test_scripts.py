@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 import torch
-from fronts import ROOT, call
+from helpers.launch import ROOT, call
 
 from lib.recipe_scripts import read_script, recipe_scripts
 from ops.checkpoints import export_state_dict

@@ -7,9 +7,9 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from fronts import call
-from small_lists import FRAMES, TEST, TRAIN, make_root, videos_of, write_flow
-from videos import encode, encode_audio, textured_frames
+from helpers.datasets import FRAMES, TEST, TRAIN, make_root, videos_of, write_flow
+from helpers.launch import call
+from helpers.videos import encode, encode_audio, textured_frames
 
 from ops.data.clips import Failure, TestDataset, TrainDataset
 from ops.data.lists import check_files, resolve

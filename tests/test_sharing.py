@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from fronts import ROOT
-from small_lists import TEST, TRAIN, make_root, videos_of
+from helpers.datasets import TEST, TRAIN, make_root, videos_of
+from helpers.launch import ROOT
 
 from ops.data import sharing
 from ops.data.clips import Failure, Sample, TestDataset, TrainDataset
@@ -110,7 +110,7 @@ exec "$@"
 READ_ALL = """
 import pathlib, sys
 sys.path.insert(0, "tests")
-from small_lists import TRAIN, make_root, videos_of
+from helpers.datasets import TRAIN, make_root, videos_of
 from ops.data.clips import TrainDataset
 from ops.data.loader import ShardSampler, make_loader
 folder = pathlib.Path(sys.argv[1])

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import show_clips
 import torch
-from fronts import call, refused
+from helpers.datasets import make_root, videos_of, write_flow
+from helpers.launch import call, refused
+from helpers.videos import decode_all, textured_frames
 from PIL import Image
-from small_lists import make_root, videos_of, write_flow
-from videos import decode_all, textured_frames
 
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.sampling import center_offsets

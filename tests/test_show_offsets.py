@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import show_offsets
 import torch
-from fronts import call, make_flow, refused
+from helpers.datasets import make_flow
+from helpers.launch import call, refused
+from helpers.models import saved, small_model
+from helpers.videos import encode, textured_frames
 from PIL import Image
-from small_models import saved, small
-from videos import encode, textured_frames
 
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.temporal import TemporalInterlace
@@ -18,7 +19,7 @@ T, SIZE = 4, 32
 
 def build(**options):
     """A small TIN whose offsets and weights are far from where training starts, so that two decimals tell them apart."""
-    model = small("tin", input_size=SIZE, **options)
+    model = small_model("tin", input_size=SIZE, **options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in model.modules():
@@ -105,7 +106,7 @@ def test_the_numbers_printed_are_those_of_the_modules(weights, video, capsys):
 
 
 def test_a_new_module_moves_half_a_frame(video, capsys, tmp_path):
-    model = small("tin", input_size=SIZE)
+    model = small_model("tin", input_size=SIZE)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, TemporalInterlace):
@@ -201,7 +202,7 @@ def test_the_picture(weights, video, tmp_path, capsys):
 
 def test_what_a_user_can_mend(weights, video, tmp_path, capsys):
     other = tmp_path / "tsm.pth"
-    save_checkpoint(other, small("tsm", input_size=SIZE))
+    save_checkpoint(other, small_model("tsm", input_size=SIZE))
     assert "holds a tsm, and offsets are TIN's" in refused(capsys, "show_offsets", other, video)
     assert "a PNG is written" in refused(capsys, "show_offsets", weights, video, "--out", "x.jpg")
     assert "cannot be written" in refused(

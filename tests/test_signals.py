@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from fronts import ROOT
+from helpers.launch import ROOT
 
 from ops.utils.signals import Stopped, StopRequest, deferred_interrupt
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from fronts import ROOT, make_motion
-from ranks import free_port
+from helpers.datasets import make_motion
+from helpers.launch import ROOT, free_port
 
 SCRIPT = ROOT / "scripts" / "slurm_train.sh"
 STAND_INS = {

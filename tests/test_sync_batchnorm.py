@@ -1,13 +1,13 @@
 import pytest
 import torch
-from fronts import run_two
+from helpers.launch import launch_two_ranks
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from ops.distributed import World
 from ops.models import TSN
 from ops.training.optim import parameter_groups
-from ops.training.sync_batchnorm import SyncNorm, each_alone, frozen_norms, synchronise
+from ops.training.sync_batchnorm import SyncNorm, each_alone, frozen_norms, synchronize
 from ops.utils.errors import UserError
 
 GPUS = World(0, 2, torch.device("cuda"))  # nothing is computed there: the layers are only replaced
@@ -22,7 +22,7 @@ def test_only_the_kind_of_the_layers_changes(module, partial_bn):
     groups = [
         len(group["params"]) for group in parameter_groups(model, "groups", weight_decay=1e-4)
     ]
-    synchronise(model, GPUS)
+    synchronize(model, GPUS)
     assert all(isinstance(m, SyncNorm) for m in model.modules() if isinstance(m, BatchNorm))
     assert list(model.state_dict()) == keys and all(
         a is b for a, b in zip(model.parameters(), parameters, strict=True)
@@ -40,7 +40,7 @@ def test_only_the_kind_of_the_layers_changes(module, partial_bn):
 
 def test_alone_and_frozen_are_given_back():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(3))
-    synchronise(model, GPUS)
+    synchronize(model, GPUS)
     with pytest.raises(KeyError), each_alone(model), frozen_norms(model):
         assert all(norm.alone and not norm.training for norm in model)
         raise KeyError
@@ -51,10 +51,10 @@ def test_alone_and_frozen_are_given_back():
 
 def test_one_process_and_cpus():
     model = nn.Sequential(nn.BatchNorm2d(3))
-    synchronise(model, World(0, 1, torch.device("cpu")))
+    synchronize(model, World(0, 1, torch.device("cpu")))
     assert type(model[0]) is nn.BatchNorm2d
     with pytest.raises(UserError, match="--sync_bn needs GPUs"):
-        synchronise(model, World(0, 2, torch.device("cpu")))
+        synchronize(model, World(0, 2, torch.device("cpu")))
 
 
 PROGRAM = """
@@ -63,11 +63,11 @@ sys.path.insert(0, ".")
 from torch import nn
 from ops import distributed
 from ops.distributed import World
-from ops.training.sync_batchnorm import each_alone, synchronise
+from ops.training.sync_batchnorm import each_alone, synchronize
 with distributed.start("cpu") as world:
     torch.manual_seed(world.rank)
     plain, synced = nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3))
-    synchronise(synced, World(0, 2, torch.device("cuda")))
+    synchronize(synced, World(0, 2, torch.device("cuda")))
     x = torch.randn(4 + world.rank, 3, 2, 2)
     with each_alone(synced):
         assert torch.equal(plain(x), synced(x))  # waits for nobody, and works where torch's cannot
@@ -84,26 +84,25 @@ sys.stdout.write(f"{world.rank}\\n")
 
 @pytest.mark.slow
 def test_two_processes_each_alone(tmp_path):
-    assert run_two(PROGRAM, tmp_path, 29541) == ["0", "1"]
+    assert launch_two_ranks(PROGRAM, tmp_path) == ["0", "1"]
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_see_each_others_batches(tmp_path):
-    run_two(
+    launch_two_ranks(
         """
 import sys, torch
 sys.path.insert(0, ".")
 from torch import nn
 from ops import distributed
-from ops.training.sync_batchnorm import synchronise
+from ops.training.sync_batchnorm import synchronize
 with distributed.start() as world:
     torch.manual_seed(0)
     whole, plain, synced = torch.randn(8, 3, 2, 2, device=world.device), nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3))
     synced.to(world.device), plain.to(world.device)
-    synchronise(synced, world)
+    synchronize(synced, world)
     part = slice(0, 3) if world.rank == 0 else slice(3, 8)
     torch.testing.assert_close(synced(whole[part]), plain(whole)[part])
 """,
         tmp_path,
-        29542,
     )

@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from fronts import call, launch, make_motion, refused
+from helpers.datasets import make_motion
+from helpers.launch import call, launch, refused
 
 from ops.checkpoints import save_checkpoint
 from ops.models import TSN
@@ -65,7 +66,7 @@ def whole(flags, tmp_path_factory):
     return out
 
 
-def run_front_quietly(arguments):
+def run_cli_quietly(arguments):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     os._exit(call(FRONT, *arguments))
@@ -75,7 +76,7 @@ def start(arguments):
     """The front in a process of its own that has torch loaded already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ops.testing.test", FRONT])
-    process = context.Process(target=run_front_quietly, args=([*map(str, arguments)],))
+    process = context.Process(target=run_cli_quietly, args=([*map(str, arguments)],))
     process.start()
     return process
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fronts import call, launch, make_flow, make_motion, refused
+from helpers.datasets import make_flow, make_motion
+from helpers.launch import call, launch, refused
 
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.checkpoints.layouts import from_ours

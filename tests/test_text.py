@@ -77,11 +77,11 @@ def output_of(program, **environment):
 )
 def test_names_that_the_terminal_cannot_show(environment):
     program = (
-        "from ops.utils.errors import UserError, run_front\n"
+        "from ops.utils.errors import UserError, run_cli\n"
         "def main():\n"
         "    print('class \\u89c6\\u9891')\n"
         "    raise UserError('\\u0432\\u0438\\u0434\\u0435\\u043e\\udcff.txt:1: no label')\n"
-        "run_front(main)\n"
+        "run_cli(main)\n"
     )
     status, out, err = output_of(program, **environment)
     assert status == 2
@@ -92,7 +92,7 @@ def test_names_that_the_terminal_cannot_show(environment):
 def test_controls_do_not_reach_the_terminal_by_any_way():
     program = (
         "import sys, warnings\n"
-        "from ops.utils.errors import run_front\n"
+        "from ops.utils.errors import run_cli\n"
         "evil = 'v\\x1b]0;title\\x07\\x9b\\u202e'\n"
         "def main():\n"
         "    print('a', evil, sep='\\t')\n"
@@ -100,7 +100,7 @@ def test_controls_do_not_reach_the_terminal_by_any_way():
         "    warnings.warn(evil)\n"
         "    sys.stdout.writelines([evil])\n"
         "    raise RuntimeError(evil)\n"
-        "run_front(main)\n"
+        "run_cli(main)\n"
     )
     status, out, err = output_of(program, PYTHONIOENCODING="utf-8")
     assert status == 1

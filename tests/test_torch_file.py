@@ -8,9 +8,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from helpers.models import assert_same_weights, load_refused, saved, small_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_models import assert_same_weights, refused, saved, small
 from torch import nn
 
 from ops.checkpoints import export_state_dict, load_model, save_checkpoint
@@ -43,7 +43,7 @@ def released_like(state):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_released_file_loads_and_its_objects_are_inert(tmp_path, legacy):
-    model = small()
+    model = small_model()
     state = strip_wrappers(export_state_dict(model, "tdn"))
     path = saved(
         tmp_path,
@@ -132,8 +132,8 @@ def test_a_malicious_file_runs_nothing(tmp_path, function, legacy):
 
 
 def test_a_missing_file(tmp_path):
-    refused(tmp_path / "none.pth", tmp_path / "none.pth", "no such checkpoint file")
-    refused(str(tmp_path), tmp_path, "folder without best.pth")
+    load_refused(tmp_path / "none.pth", tmp_path / "none.pth", "no such checkpoint file")
+    load_refused(str(tmp_path), tmp_path, "folder without best.pth")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
@@ -141,7 +141,7 @@ def test_a_fifo_or_a_device_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.pth")
     (tmp_path / "zero.pth").symlink_to("/dev/zero")
     for name in ("fifo.pth", "zero.pth"):
-        refused(tmp_path / name, tmp_path / name, "not a regular file")
+        load_refused(tmp_path / name, tmp_path / name, "not a regular file")
 
 
 def test_the_loss_of_a_lightning_module_is_left_out(tmp_path):
@@ -157,9 +157,9 @@ def test_the_loss_of_a_lightning_module_is_left_out(tmp_path):
 
 
 def test_a_folder_of_a_run_means_its_best_checkpoint(tmp_path):
-    model = small()
-    save_checkpoint(tmp_path / "last.pth", small(seed=1))
-    refused(tmp_path, "folder without best.pth", "last.pth")
+    model = small_model()
+    save_checkpoint(tmp_path / "last.pth", small_model(seed=1))
+    load_refused(tmp_path, "folder without best.pth", "last.pth")
     save_checkpoint(tmp_path / "best.pth", model)
     loaded = load_model(tmp_path, quiet=True)
     assert_same_weights(loaded, model)
@@ -170,7 +170,7 @@ def test_a_folder_of_a_run_means_its_best_checkpoint(tmp_path):
 def test_a_file_that_is_no_checkpoint(tmp_path, data):
     path = tmp_path / "model.pth"
     path.write_bytes(data)
-    refused(path, path, "not a PyTorch checkpoint", "is the download complete?")
+    load_refused(path, path, "not a PyTorch checkpoint", "is the download complete?")
 
 
 @pytest.mark.parametrize(
@@ -187,16 +187,18 @@ def test_a_file_that_is_no_checkpoint(tmp_path, data):
 def test_what_a_download_leaves_in_place_of_the_file(tmp_path, name, text, word):
     path = tmp_path / name
     path.write_text(text)
-    refused(path, path, word)
+    load_refused(path, path, word)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_truncated_file(tmp_path, legacy):
-    path = saved(tmp_path, small("tsn").state_dict(), _use_new_zipfile_serialization=not legacy)
+    path = saved(
+        tmp_path, small_model("tsn").state_dict(), _use_new_zipfile_serialization=not legacy
+    )
     data = path.read_bytes()
     for size in (3, 20, 1000, len(data) // 2, len(data) - 20):
         path.write_bytes(data[:size])
-        refused(path, path, "not a PyTorch checkpoint")
+        load_refused(path, path, "not a PyTorch checkpoint")
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -5,8 +5,9 @@ import signal
 
 import pytest
 import torch
-from fronts import call, launch, make_motion, refused
-from small_models import small
+from helpers.datasets import make_motion
+from helpers.launch import call, launch, refused
+from helpers.models import small_model
 from torch.nn.functional import cross_entropy
 
 from ops.training import loop
@@ -65,7 +66,7 @@ def test_where_a_run_resumes_in_words(start, text):
 
 
 def test_the_average_of_weights_is_the_recursion():
-    net = small("tsm").train()
+    net = small_model("tsm").train()
     ema = loop.averaged(net, 0.75)
     expected = {name: p.detach().clone() for name, p in net.named_parameters()}
     optimizer = torch.optim.SGD(net.parameters(), 0.1)

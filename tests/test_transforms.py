@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from helpers.datasets import views_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_lists import views_of
 from torchvision.transforms.v2.functional import center_crop
 
 from ops.data import transforms

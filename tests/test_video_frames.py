@@ -2,10 +2,7 @@ import argparse
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
-from videos import (
+from helpers.videos import (
     copy_without_times,
     damage_packet,
     decode_all,
@@ -13,6 +10,9 @@ from videos import (
     hide_frames,
     textured_frames,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from lib.video_frames import (
     FrameStream,

@@ -3,8 +3,8 @@ import json
 
 import pytest
 import torch
-from fronts import ROOT, call, refused
-from small_models import saved
+from helpers.launch import ROOT, call, refused
+from helpers.models import saved
 
 from ops.backbones import BACKBONES
 from ops.checkpoints import export_state_dict, save_checkpoint

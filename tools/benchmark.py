@@ -27,10 +27,10 @@ from lib.benchmark_data import data, make_video, training_set
 from lib.benchmark_model import flops, model
 from lib.benchmark_views import views
 from lib.measure import machine, table
-from ops.cli.types import positive
+from ops.cli.types import positive_int
 from ops.data.loader import TrainSampler, make_loader
 from ops.temporal import MODULES
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 
 
 def main():
@@ -67,20 +67,24 @@ def parser():
     )
     one.add_argument(
         "--frames",
-        type=positive,
+        type=positive_int,
         default=300,
         metavar="N",
         help="length of the made video, 30 frames/s",
     )
     one.add_argument(
         "--rounds",
-        type=positive,
+        type=positive_int,
         default=11,
         metavar="N",
         help="rounds after the one that warms up",
     )
     one.add_argument(
-        "--clips", type=positive, default=4, metavar="N", help="clips made in a row, each another"
+        "--clips",
+        type=positive_int,
+        default=4,
+        metavar="N",
+        help="clips made in a row, each another",
     )
     one = verb(
         model, "time of inference or of a training step, and the memory that is kept for backward"
@@ -95,9 +99,13 @@ def parser():
     one.add_argument(
         "--arch", choices=tuple(baselines_model.BLOCKS), default="resnet50", help="backbone"
     )
-    one.add_argument("--segments", type=positive, default=8, metavar="T", help="segments of a clip")
-    one.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="side of a frame")
-    one.add_argument("--batch", type=positive, default=2, metavar="B", help="clips of a batch")
+    one.add_argument(
+        "--segments", type=positive_int, default=8, metavar="T", help="segments of a clip"
+    )
+    one.add_argument(
+        "--size", type=positive_int, default=224, metavar="PIXELS", help="side of a frame"
+    )
+    one.add_argument("--batch", type=positive_int, default=2, metavar="B", help="clips of a batch")
     one.add_argument(
         "--train",
         action="store_true",
@@ -107,9 +115,15 @@ def parser():
         "--compile", action="store_true", help="torch.compile, too: minutes at its first call"
     )
     one.add_argument(
-        "--rounds", type=positive, default=7, metavar="N", help="rounds after the one that warms up"
+        "--rounds",
+        type=positive_int,
+        default=7,
+        metavar="N",
+        help="rounds after the one that warms up",
     )
-    one.add_argument("--threads", type=positive, default=1, metavar="N", help="threads on the CPU")
+    one.add_argument(
+        "--threads", type=positive_int, default=1, metavar="N", help="threads on the CPU"
+    )
     one.add_argument(
         "--device",
         choices=("cpu", "cuda"),
@@ -119,39 +133,45 @@ def parser():
     one = verb(views, "30 views of a video: CPU time of the data, time of a whole test, memory")
     one.add_argument(
         "--frames",
-        type=positive,
+        type=positive_int,
         default=300,
         metavar="N",
         help="length of the made video, 30 frames/s",
     )
     one.add_argument(
-        "--rounds", type=positive, default=5, metavar="N", help="rounds after the one that warms up"
+        "--rounds",
+        type=positive_int,
+        default=5,
+        metavar="N",
+        help="rounds after the one that warms up",
     )
     one.add_argument(
-        "--videos", type=positive, default=20, metavar="N", help="videos of the whole test"
+        "--videos", type=positive_int, default=20, metavar="N", help="videos of the whole test"
     )
     one.add_argument(
-        "--threads", type=positive, default=2, metavar="N", help="threads of the networks"
+        "--threads", type=positive_int, default=2, metavar="N", help="threads of the networks"
     )
     one.add_argument(
         "--peak", nargs=4, help=argparse.SUPPRESS
     )  # a process of its own, for its memory
     verb(flops, "parameters and multiply-adds of a view beside the papers' numbers")
     one = verb(worker, "memory of the loader's processes after each epoch: it must not grow")
-    one.add_argument("--epochs", type=positive, default=8, metavar="N", help="epochs")
-    one.add_argument("--clips", type=positive, default=64, metavar="N", help="clips of an epoch")
+    one.add_argument("--epochs", type=positive_int, default=8, metavar="N", help="epochs")
+    one.add_argument(
+        "--clips", type=positive_int, default=64, metavar="N", help="clips of an epoch"
+    )
     one.add_argument(
         "--frames",
-        type=positive,
+        type=positive_int,
         default=300,
         metavar="N",
         help="length of the made video, 30 frames/s",
     )
     one.add_argument(
-        "--lines", type=positive, default=100_000, metavar="N", help="lines of the list"
+        "--lines", type=positive_int, default=100_000, metavar="N", help="lines of the list"
     )
     one.add_argument(
-        "--workers", type=positive, default=2, metavar="N", help="processes of the loader"
+        "--workers", type=positive_int, default=2, metavar="N", help="processes of the loader"
     )
     return top
 
@@ -204,4 +224,4 @@ def read_memory(pid):
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -53,14 +53,14 @@ from lib.video_checks import (
     find_places,
     in_shard_set,
 )
-from ops.cli.types import positive, rate
+from ops.cli.types import positive_float, positive_int
 from ops.data.class_names import read_class_names
 from ops.data.dataset_files import MOST_CLASSES
 from ops.data.datasets import dataset_file, not_a_dataset, resolve
 from ops.data.lists import VideoList, read_list
 from ops.data.readers.open import DECODERS
 from ops.data.readers.templates import EXAMPLES, count_places
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
 from ops.utils.text import counted
 
@@ -233,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument(
         "--num_class",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help="number of classes (default: labels are not limited)",
     )
@@ -268,7 +268,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument(
         "--min_frames",
-        type=positive,
+        type=positive_int,
         default=1,
         metavar="N",
         help="fewer than N is too short (default: 1)",
@@ -289,12 +289,16 @@ def parser() -> argparse.ArgumentParser:
         "--decoder", choices=tuple(DECODERS), default="pyav", help="of video files (default: pyav)"
     )
     top.add_argument(
-        "--timeout", type=rate, default=300, metavar="SECONDS", help="for one video (default: 300)"
+        "--timeout",
+        type=positive_float,
+        default=300,
+        metavar="SECONDS",
+        help="for one video (default: 300)",
     )
     top.add_argument(
         "-j",
         "--processes",
-        type=positive,
+        type=positive_int,
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes (default: one for each core)",
@@ -453,4 +457,4 @@ def _cannot_write(path: str, error: OSError) -> UserError:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

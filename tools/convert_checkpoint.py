@@ -24,10 +24,10 @@ from ops.checkpoints import describe, export_state_dict, load_model, save_checkp
 from ops.checkpoints.identify import read_weights
 from ops.checkpoints.layouts import LAYOUTS, layout_name, to_ours
 from ops.checkpoints.torch_file import find_weights, read_checkpoint, weight_file
-from ops.cli.train_args import WEIGHTS_KEY_HELP, add_module_options, positive
+from ops.cli.train_args import WEIGHTS_KEY_HELP, add_module_options, positive_int
 from ops.data.class_names import read_class_names
 from ops.temporal import MODULES, option_names
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
 
 # What torch.save writes is called; any other ending names a format that this tool does not write.
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--class_names", metavar="FILE", help="class names, one a line, in label order"
     )
-    group.add_argument("--num_segments", type=positive, metavar="T", help="segments of a clip")
+    group.add_argument("--num_segments", type=positive_int, metavar="T", help="segments of a clip")
     group.add_argument(
         "--module", choices=tuple(MODULES), help="temporal module that the weights show no trace of"
     )
@@ -236,4 +236,4 @@ def compare(path: str, model) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

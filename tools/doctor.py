@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.recipes import UNKNOWN, find_recipe, reached, read_recipe, read_run
 from ops.temporal import option_names
-from ops.utils.errors import run_front
+from ops.utils.errors import run_cli
 from ops.utils.text import printable
 
 MATTERS = 5  # findings of this weight or more make the exit status 1
@@ -464,4 +464,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -33,7 +33,7 @@ from lib.video_frames import (
 from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.templates import count_places, file_namer
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 
 Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 METHODS = ("tvl1", "dis", "farneback")
@@ -284,4 +284,4 @@ def followed(before: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

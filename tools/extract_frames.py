@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.video_frames import FrameStream, check_picture_names, parse_size, write_picture
 from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
 from ops.data.readers.templates import count_places, file_namer
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 
 
 def main() -> None:
@@ -91,4 +91,4 @@ def extract(job: Job, *, image_tmpl: str, start: int, size: str, quality: int) -
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -53,13 +53,13 @@ from lib.list_files import (
     format_lines,
 )
 from lib.list_sources import FILES, Source, read_source
-from ops.cli.types import positive, share
+from ops.cli.types import fraction, positive_int
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.datasets import KNOWN, Dataset, dataset_name, describe_flip, resolve
 from ops.data.label_orders import DEFAULT_ORDER, LABEL_ORDERS, describe_order
 from ops.data.lists import read_text
 from ops.data.readers.templates import EXAMPLES, count_places
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
 from ops.utils.text import counted
 
@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
             )
             sub.add_argument(
                 "--val_share",
-                type=share,
+                type=fraction,
                 help="part of each class to split off for validation (default: 0.2)",
             )
             sub.add_argument(
@@ -139,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument(
             "--num_class",
-            type=positive,
+            type=positive_int,
             help="classes to expect (default: as many as the dataset has)",
         )
         sub.add_argument(
@@ -168,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
             "--force", action="store_true", help="replace lists and class names that differ"
         )
         sub.add_argument(
-            "--threads", type=positive, default=16, help="that look for files (default: 16)"
+            "--threads", type=positive_int, default=16, help="that look for files (default: 16)"
         )
     return top
 
@@ -458,4 +458,4 @@ def command(start: str, *words: str, **flags: str | int | None) -> str:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -34,7 +34,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.sturdy_pool import Lost, run_jobs
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write, read_regular
 from ops.utils.signals import repeatable
 
@@ -341,4 +341,4 @@ def encode(video: np.ndarray) -> bytes:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

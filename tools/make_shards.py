@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.shard_files import Made, Shard, Video, failed, make_shard, packed_size
 from lib.sturdy_pool import Lost, run_jobs
 from lib.video_jobs import Job, left_of
-from ops.cli.types import positive
+from ops.cli.types import positive_int
 from ops.data.lists import VideoList, check_files, read_list, resolve
 from ops.data.readers.shards import INDEX, shard_name
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
-from ops.utils.locks import sole_user
+from ops.utils.locks import exclusive_lock
 from ops.utils.signals import repeatable
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -46,7 +46,7 @@ def main() -> None:
     try:
         shards = plan(videos, args.shard_size, args.out)
         args.out.mkdir(parents=True, exist_ok=True)
-        with sole_user(args.out, "run", "--out"), repeatable():
+        with exclusive_lock(args.out, "run", "--out"), repeatable():
             made = make(shards, args.out, args.processes)
     except OSError as error:
         raise failed(error, args.out) from None
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument(
         "--num_class",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help="number of classes (default: labels are not limited)",
     )
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "-j",
         "--processes",
-        type=positive,
+        type=positive_int,
         default=os.cpu_count() or 1,
         metavar="N",
         help="shards worked on at once (default: one for each core)",
@@ -217,4 +217,4 @@ def make(shards: list[Shard], out: Path, processes: int) -> list[Made]:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -29,7 +29,7 @@ from lib.video_jobs import Job, add_flags, find_jobs, run
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.orientation import orientation_of
 from ops.data.readers.pyav import PyAVReader
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
 
 # In x264 the macroblock tree depends on what was in the memory before; without it the same video gives the same bytes. A
@@ -160,4 +160,4 @@ def add_stream(
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from show_offsets import save
 
 from ops.cli.train_args import add_data, base_parser, file_template
-from ops.cli.types import count, positive
+from ops.cli.types import non_negative_int, positive_int
 from ops.data.clips import Failure, TestDataset, TrainDataset
 from ops.data.dataset_files import FLIPS
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
@@ -35,7 +35,7 @@ from ops.data.sampling import TRAIN_SAMPLINGS, frame_indices
 from ops.data.transforms import TrainTransform, crop_offsets_test, draw_crop
 from ops.models import MODALITIES, TSN
 from ops.temporal import MODULES
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 
 GAP, LINE = 8, 18  # of the sheet, pixels
 RED = (200, 40, 40)
@@ -193,7 +193,7 @@ def arguments():
     some = group.add_mutually_exclusive_group()
     some.add_argument(
         "--videos",
-        type=positive,
+        type=positive_int,
         default=8,
         metavar="N",
         help="so many videos, evenly from the whole list",
@@ -206,10 +206,10 @@ def arguments():
         help="temporal module, for its frames of a segment",
     )
     group.add_argument(
-        "--num_segments", type=positive, default=8, metavar="T", help="segments of a clip"
+        "--num_segments", type=positive_int, default=8, metavar="T", help="segments of a clip"
     )
     group.add_argument(
-        "--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops"
+        "--input_size", type=positive_int, default=224, metavar="PIXELS", help="side of the crops"
     )
     group.add_argument(
         "--sampling", choices=TRAIN_SAMPLINGS, default="uniform", help="as in training"
@@ -221,10 +221,14 @@ def arguments():
         "--no_flip", dest="flip", action="store_const", const="none", help=argparse.SUPPRESS
     )
     group.add_argument(
-        "--epoch", type=count, default=0, metavar="E", help="epoch of the training clips, from 0"
+        "--epoch",
+        type=non_negative_int,
+        default=0,
+        metavar="E",
+        help="epoch of the training clips, from 0",
     )
     group.add_argument(
-        "--seed", type=count, default=0, metavar="N", help="seed of every random draw"
+        "--seed", type=non_negative_int, default=0, metavar="N", help="seed of every random draw"
     )
     group = top.add_argument_group("sheet")
     group.add_argument(
@@ -352,4 +356,4 @@ def _thumbnail(item: Shown, modality: str, size: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

@@ -26,7 +26,7 @@ from ops.data.sampling import center_offsets, frame_indices
 from ops.data.transforms import TestTransform
 from ops.models import TSN
 from ops.temporal import TemporalInterlace
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
 
 MARGIN, NAME, AXIS, CELL, ROW = 12, 60, 240, 40, 20  # of the picture, pixels
@@ -200,4 +200,4 @@ def save(path: Path, panels: list[Image.Image]) -> None:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

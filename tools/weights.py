@@ -22,7 +22,7 @@ from ops.checkpoints import load_model
 from ops.checkpoints.identify import facts_of_name, read_weights
 from ops.checkpoints.layouts import layout_name
 from ops.checkpoints.manifest import RECORDS, read_manifest, read_records
-from ops.utils.errors import UserError, run_front
+from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write, sha256
 from ops.utils.text import counted
 
@@ -270,4 +270,4 @@ def cell(value: object) -> str:
 
 
 if __name__ == "__main__":
-    run_front(main)
+    run_cli(main)

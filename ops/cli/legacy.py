@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from ops.cli.types import count, is_bce, positive, truth, tsm_schedule
+from ops.cli.types import boolean, is_bce, non_negative_int, positive_int, tsm_schedule
 from ops.distributed import launcher_variable
 from ops.utils.errors import UserError
 
@@ -106,18 +106,25 @@ def add_training_flags(parser):
     """
     _hidden(parser, "--lr_type", type=tsm_schedule, metavar="{step,cos}")
     _hidden(parser, "--loss_type", dest="multi_label", type=is_bce, metavar="{nll,bce}")
-    _hidden(parser, "--multi_class", dest="multi_label", nargs="?", const=True, type=truth)
+    _hidden(parser, "--multi_class", dest="multi_label", nargs="?", const=True, type=boolean)
     _hidden(parser, "--no_flip", dest="flip", action="store_const", const="none")
     _hidden(parser, "--use_warmup", action="store_true")
-    _hidden(parser, "--warmup_epochs", type=count, metavar="N")
+    _hidden(parser, "--warmup_epochs", type=non_negative_int, metavar="N")
     _hidden(parser, "--resume_path", metavar="FILE")
-    _hidden(parser, "--crop_size", type=positive, metavar="PIXELS")
-    _hidden(parser, "--scale_size", type=positive, metavar="PIXELS")
-    _hidden(parser, "--start-epoch", "--start_epoch", dest="start_epoch", type=count, metavar="N")
+    _hidden(parser, "--crop_size", type=positive_int, metavar="PIXELS")
+    _hidden(parser, "--scale_size", type=positive_int, metavar="PIXELS")
+    _hidden(
+        parser,
+        "--start-epoch",
+        "--start_epoch",
+        dest="start_epoch",
+        type=non_negative_int,
+        metavar="N",
+    )
     _hidden(parser, "--root_log", metavar="DIR")
     _hidden(parser, "--root_model", metavar="DIR")
     _hidden(parser, "--store_name", metavar="NAME")
-    _hidden(parser, "--gpus", type=count, nargs="+", metavar="N")
+    _hidden(parser, "--gpus", type=non_negative_int, nargs="+", metavar="N")
     _add_ignored(parser, _UNUSED_IN_TRAINING)
 
 
@@ -305,13 +312,13 @@ def add_testing_flags(parser):
     """
     for flag, module in MODULE_FLAGS.items():
         _hidden(parser, f"--{flag}", dest="module_flags", action="append_const", const=module)
-    _hidden(parser, "--multi_class", dest="multi_label", nargs="?", const=True, type=truth)
+    _hidden(parser, "--multi_class", dest="multi_label", nargs="?", const=True, type=boolean)
     _hidden(parser, "--resume_path", metavar="FILE")
-    _hidden(parser, "--temporal_clips", type=positive, metavar="N")
-    _hidden(parser, "--random_crops", type=positive, metavar="N")
-    _hidden(parser, "--crop_size", type=positive, metavar="PIXELS")
-    _hidden(parser, "--num_segments", type=positive, metavar="T")
-    _hidden(parser, "--batch-size", dest="batch_size", type=positive, metavar="N")
+    _hidden(parser, "--temporal_clips", type=positive_int, metavar="N")
+    _hidden(parser, "--random_crops", type=positive_int, metavar="N")
+    _hidden(parser, "--crop_size", type=positive_int, metavar="PIXELS")
+    _hidden(parser, "--num_segments", type=positive_int, metavar="T")
+    _hidden(parser, "--batch-size", dest="batch_size", type=positive_int, metavar="N")
     _hidden(parser, "--crop_fusion_type", choices=("avg",))
     _hidden(parser, "--consensus_type", choices=("avg",))
     for flag in _IN_THE_CHECKPOINT:

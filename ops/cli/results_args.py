@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.cli.types import positive, rate, truth
+from ops.cli.types import boolean, positive_float, positive_int
 from ops.scores.fusion import is_npz
 
 
@@ -37,26 +37,26 @@ def results_arguments(description: str, argv: Sequence[str] | None = None) -> ar
         nargs="?",
         const=True,
         default=False,
-        type=truth,
+        type=boolean,
         metavar="true|false",
         help="ensemble --output_dir with --output_dir1 (default: false)",
     )
     add(
         "--num_clips",
-        type=positive,
+        type=positive_int,
         metavar="K",
         help="use clips 0 to K-1 (default: all that are there)",
     )
     add(
         "--test_crops",
-        type=positive,
+        type=positive_int,
         metavar="M",
         help="use crops 0 to M-1 (default: all that are there)",
     )
     add(
         "--score_weights",
         nargs="+",
-        type=rate,
+        type=positive_float,
         metavar="W",
         help="weight of each source in the fusion (default: 1 for each)",
     )

@@ -13,7 +13,7 @@ from ops.cli.train_args import (
     add_runtime,
     base_parser,
 )
-from ops.cli.types import count, positive, rate, segments
+from ops.cli.types import non_negative_int, positive_float, positive_int, segments
 from ops.data.sampling import TEST_SAMPLINGS
 from ops.models import MODALITIES
 from ops.temporal import MODULES
@@ -51,7 +51,7 @@ def testing_parser(description, crops):
     )
     group.add_argument(
         "--coeff",
-        type=_each(rate),
+        type=_each(positive_float),
         metavar="W[,W]",
         help="weights of the networks in the ensemble (default: 1 each)",
     )
@@ -116,19 +116,19 @@ def testing_parser(description, crops):
     )
     group.add_argument(
         "--clips",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help="clips of a video, all in one run (default: 10 for dense, 2 for twice, else the one --clip_index)",
     )
     group.add_argument(
-        "--clip_index", type=count, metavar="K", help="score this one clip only, from 0"
+        "--clip_index", type=non_negative_int, metavar="K", help="score this one clip only, from 0"
     )
     group.add_argument(
         "--full_res", action="store_true", help="crops as large as the scaled short side (256)"
     )
     group.add_argument(
         "--scale_size",
-        type=positive,
+        type=positive_int,
         metavar="PIXELS",
         help="short side of a scaled frame (default: the crop size * 256 / 224)",
     )
@@ -144,7 +144,10 @@ def testing_parser(description, crops):
         help="softmax of each network's average, before the ensemble",
     )
     group.add_argument(
-        "--max_num", type=positive, metavar="N", help="score the first N videos of the list only"
+        "--max_num",
+        type=positive_int,
+        metavar="N",
+        help="score the first N videos of the list only",
     )
     group.add_argument(
         "--on-error",
@@ -173,7 +176,7 @@ def testing_parser(description, crops):
     group.add_argument(
         "--batch_size",
         "-b",
-        type=positive,
+        type=positive_int,
         default=1,
         metavar="N",
         help="clips that go through the network at once, each with all its crops; with 1 the scores are the "
@@ -181,14 +184,14 @@ def testing_parser(description, crops):
     )
     group.add_argument(
         "--view_batch",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help="at most N views through the network at once (default: no limit; either way it is halved when the "
         "device runs out of memory)",
     )
     group.add_argument(
         "--gpus",
-        type=count,
+        type=non_negative_int,
         nargs="+",
         metavar="N",
         help="the GPU to use, as --device cuda:N; for several start one process for each with torchrun",

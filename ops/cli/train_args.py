@@ -12,16 +12,16 @@ from ops.backbones import BACKBONES, build_backbone
 from ops.checkpoints.identify import read_weights
 from ops.cli import legacy
 from ops.cli.types import (
-    count,
+    fraction,
     interval,
     mixing,
-    positive,
-    rate,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
     seed,
     segments,
-    share,
     workers,
-    zero_or_more,
 )
 from ops.data.dataset_files import FLIPS
 from ops.data.datasets import KNOWN, dataset_name
@@ -82,7 +82,7 @@ def add_data(parser, lists):
         metavar="TEXT",
         help="start of the flow files' names: TEXT and {}_{:05d}.jpg is their --image_tmpl (tsn-pytorch's flag)",
     )
-    group.add_argument("--num_class", type=positive, metavar="N", help="number of classes")
+    group.add_argument("--num_class", type=positive_int, metavar="N", help="number of classes")
     group.add_argument(
         "--class_names", metavar="FILE", help="class names, one a line, in label order"
     )
@@ -115,7 +115,7 @@ def add_data(parser, lists):
     )
     group.add_argument(
         "--timeout",
-        type=count,
+        type=non_negative_int,
         default=300,
         metavar="SECONDS",
         help="longest wait for a data-loading worker; 0 waits for ever",
@@ -276,7 +276,7 @@ def training_parser(description):
         "--num_segments", type=segments, default=8, metavar="T", help="segments of a clip"
     )
     group.add_argument(
-        "--input_size", type=positive, default=224, metavar="PIXELS", help="side of the crops"
+        "--input_size", type=positive_int, default=224, metavar="PIXELS", help="side of the crops"
     )
     group.add_argument(
         "--consensus_type",
@@ -286,7 +286,7 @@ def training_parser(description):
     )
     group.add_argument(
         "--stochastic_depth",
-        type=share,
+        type=fraction,
         default=0.0,
         metavar="P",
         help="chance that a clip skips the last residual branch in training, falling linearly to the first",
@@ -294,7 +294,7 @@ def training_parser(description):
     group.add_argument(
         "--dropout",
         "--do",
-        type=share,
+        type=fraction,
         default=0.5,
         metavar="P",
         help="dropout before the classifier",
@@ -332,28 +332,34 @@ def training_parser(description):
     )
 
     group = parser.add_argument_group("optimisation")
-    group.add_argument("--epochs", type=positive, default=60, metavar="N", help="epochs to train")
+    group.add_argument(
+        "--epochs", type=positive_int, default=60, metavar="N", help="epochs to train"
+    )
     group.add_argument(
         "-b",
         "--batch-size",
         "--batch_size",
-        type=positive,
+        type=positive_int,
         default=8,
         metavar="N",
         help="videos of a batch, PER PROCESS",
     )
     group.add_argument(
-        "--accumulate", type=positive, default=1, metavar="N", help="batches of one optimiser step"
+        "--accumulate",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="batches of one optimiser step",
     )
     group.add_argument(
         "--lr",
-        type=rate,
+        type=positive_float,
         default=0.01,
         help="learning rate for the total batch (processes x batch x accumulate)",
     )
     group.add_argument(
         "--lr_batch",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help="total batch that --lr is meant for (default: this run's, whatever it is)",
     )
@@ -367,23 +373,35 @@ def training_parser(description):
     )
     group.add_argument(
         "--lr_steps",
-        type=zero_or_more,
+        type=non_negative_float,
         nargs="+",
         default=[30, 45, 55],
         metavar="EPOCH",
         help="epochs at which step multiplies the rate",
     )
     group.add_argument(
-        "--lr_decay_rate", type=rate, default=0.1, metavar="F", help="what step multiplies by"
+        "--lr_decay_rate",
+        type=positive_float,
+        default=0.1,
+        metavar="F",
+        help="what step multiplies by",
     )
     group.add_argument(
-        "--warmup_epoch", type=count, default=0, metavar="N", help="epochs of linear warm-up"
+        "--warmup_epoch",
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="epochs of linear warm-up",
     )
     group.add_argument(
-        "--warmup_multiplier", type=rate, default=100, metavar="F", help="warm-up starts at lr / F"
+        "--warmup_multiplier",
+        type=positive_float,
+        default=100,
+        metavar="F",
+        help="warm-up starts at lr / F",
     )
     group.add_argument(
-        "--min_lr", type=zero_or_more, default=1e-5, metavar="LR", help="where cosine ends"
+        "--min_lr", type=non_negative_float, default=1e-5, metavar="LR", help="where cosine ends"
     )
     group.add_argument(
         "--lr_policy",
@@ -397,7 +415,7 @@ def training_parser(description):
         help="with groups: the classifier learns 5 times as fast (default: if it is new)",
     )
     group.add_argument(
-        "--label_smoothing", type=share, default=0.0, metavar="P", help="of the cross-entropy"
+        "--label_smoothing", type=fraction, default=0.0, metavar="P", help="of the cross-entropy"
     )
     group.add_argument(
         "--mixup",
@@ -415,7 +433,7 @@ def training_parser(description):
     )
     group.add_argument(
         "--ema",
-        type=share,
+        type=fraction,
         default=0.0,
         metavar="DECAY",
         help="validate and keep an average of the weights, 0.999 for that of about 1000 steps; 0 does not",
@@ -426,14 +444,14 @@ def training_parser(description):
         default="sgd",
         help="adamw needs a smaller --lr than sgd, such as 1e-4",
     )
-    group.add_argument("--momentum", type=share, default=0.9, help="momentum of SGD")
+    group.add_argument("--momentum", type=fraction, default=0.9, help="momentum of SGD")
     group.add_argument("--nesterov", action="store_true", help="Nesterov momentum for SGD")
     group.add_argument(
         "--wd",
         "--weight-decay",
         "--weight_decay",
         dest="weight_decay",
-        type=zero_or_more,
+        type=non_negative_float,
         default=5e-4,
         help="weight decay",
     )
@@ -441,7 +459,7 @@ def training_parser(description):
         "--gd",
         "--clip-gradient",
         dest="clip_gradient",
-        type=rate,
+        type=positive_float,
         metavar="NORM",
         help="clip the gradient to this norm",
     )
@@ -481,7 +499,7 @@ def training_parser(description):
     )
     group.add_argument(
         "--keep",
-        type=positive,
+        type=positive_int,
         default=2,
         metavar="K",
         help="checkpoints to keep: last.pth and K - 1 before",
@@ -493,7 +511,7 @@ def training_parser(description):
         "--eval-freq",
         "-ef",
         "--eval_freq",
-        type=positive,
+        type=positive_int,
         default=1,
         metavar="N",
         help="validate every N epochs, and after the last",
@@ -502,7 +520,7 @@ def training_parser(description):
         "--print-freq",
         "-p",
         "--print_freq",
-        type=positive,
+        type=positive_int,
         default=20,
         metavar="N",
         help="a line to the log every N steps",

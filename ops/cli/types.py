@@ -9,7 +9,7 @@ MIXING_RANGE = (1e-3, 1e6)  # outside of it NumPy's Beta distribution gives NaN 
 MAX_SEED = 2**63 - 1
 
 
-def positive(text):
+def positive_int(text):
     """A flag's whole number from 1."""
     value = int(text)
     if value < 1:
@@ -17,7 +17,7 @@ def positive(text):
     return value
 
 
-def count(text):
+def non_negative_int(text):
     """A flag's whole number from 0."""
     value = int(text)
     if value < 0:
@@ -27,17 +27,17 @@ def count(text):
 
 def workers(text):
     """A flag's number of data-loading workers."""
-    return _at_most(count(text), MAX_WORKERS, "data-loading workers per process")
+    return _at_most(non_negative_int(text), MAX_WORKERS, "data-loading workers per process")
 
 
 def segments(text):
     """A flag's number of segments."""
-    return _at_most(positive(text), MAX_SEGMENTS, "segments")
+    return _at_most(positive_int(text), MAX_SEGMENTS, "segments")
 
 
 def seed(text):
     """A flag's seed, of 63 bits."""
-    return _at_most(count(text), MAX_SEED, "is too large for a seed")
+    return _at_most(non_negative_int(text), MAX_SEED, "is too large for a seed")
 
 
 def _at_most(value, limit, what):
@@ -48,14 +48,14 @@ def _at_most(value, limit, what):
 
 def mixing(text):
     """A flag's parameter of a symmetric Beta distribution, or 0."""
-    value = zero_or_more(text)
+    value = non_negative_float(text)
     low, high = MIXING_RANGE
     if value and not low <= value <= high:
         raise argparse.ArgumentTypeError(f"{value} is neither 0 nor in [{low:g}, {high:g}]")
     return value
 
 
-def share(text):
+def fraction(text):
     """A flag's number in [0, 1)."""
     value = float(text)
     if not 0 <= value < 1:
@@ -63,7 +63,7 @@ def share(text):
     return value
 
 
-def rate(text):
+def positive_float(text):
     """A flag's number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
@@ -71,7 +71,7 @@ def rate(text):
     return value
 
 
-def zero_or_more(text):
+def non_negative_float(text):
     """A flag's number from 0."""
     value = float(text)
     if not 0 <= value < float("inf"):
@@ -94,7 +94,7 @@ def is_bce(text):
     return text == "bce"
 
 
-def truth(text):
+def boolean(text):
     """A flag's true or false."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")

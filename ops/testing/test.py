@@ -42,7 +42,7 @@ def run(args):
         for number, test in enumerate(tests):
             lock = contextlib.nullcontext()
             if world.is_main:
-                lock = locks.sole_user(test.folder, "test", "--output_dir")
+                lock = locks.exclusive_lock(test.folder, "test", "--output_dir")
             with lock, repeatable():
                 facts = score(args, test, world, f"videos{number}")
             if world.is_main:

@@ -124,7 +124,7 @@ def train_one_epoch(
             left = meters.seconds / (index + 1) * (steps - index - 1)
             learned, pace = meters.line(frames, world.size)
             bar.set_postfix_str(f"{learned} lr {lr:.2g} data {meters.shares()['data']:.0%}")
-            log.say(
+            log.info(
                 f"epoch {epoch + 1} [{index + 1}/{steps}] lr {lr:.5f} {learned} grad norm {norm.item():.3g}; {pace}; "
                 f"eta {tqdm.format_interval(left)}"
             )
@@ -135,7 +135,7 @@ def train_one_epoch(
         failure for part in distributed.gather(meters.failures[:NAMED_FAILURES]) for failure in part
     ]
     for failure in named[:NAMED_FAILURES]:
-        log.say(f"warning: {videos.path}:{failure.line}: {failure.id}: {failure.reason}; skipped")
+        log.info(f"warning: {videos.path}:{failure.line}: {failure.id}: {failure.reason}; skipped")
     return result
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ops.training.run_dir import remove_training
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write, read_regular
-from ops.utils.locks import sole_user
+from ops.utils.locks import exclusive_lock
 from ops.utils.text import escape_controls
 
 
@@ -29,7 +29,7 @@ class RunLog:
         self.writer = self.text = self.lines = None
         self._lock = contextlib.ExitStack()
         if is_main and folder is not None:
-            self._lock.enter_context(sole_user(folder, "training", "--output_dir"))
+            self._lock.enter_context(exclusive_lock(folder, "training", "--output_dir"))
             try:
                 self._open(Path(folder), epochs, overwrite)
             except BaseException:
@@ -51,7 +51,7 @@ class RunLog:
             self.writer = EventsWriter(str(self.events / "events"))
             self.writer.flush()
 
-    def say(self, message):
+    def info(self, message):
         """One line to the screen (above a progress bar) and to ``log.txt``, without control characters of names in it."""
         message = escape_controls(message)
         if self.is_main:

@@ -256,13 +256,13 @@ def fit(
                     **training,
                 )
             values = {f"train_{key}": value for key, value in trained.items()}
-            log.say(
+            log.info(
                 f"epoch {epoch + 1}/{epochs}: loss {trained['loss']:.4f} Prec@1 {trained['top1']:.2f}, {trained['videos']} "
                 f"videos, {trained['skipped']} skipped, {trained['seconds']:.0f} s, {trained['videos_per_second']:.1f} "
                 f"videos/s, data {trained['data_share']:.0%}"
             )
             if word := advice(trained["data_share"], train_loader.num_workers):
-                log.say(word)
+                log.info(word)
             is_best = False
             if (epoch + 1) % eval_freq == 0 or epoch + 1 == epochs:
                 result = validate(
@@ -280,7 +280,7 @@ def fit(
                 value = next(iter(result.values()))
                 is_best, best = value > best, max(best, value)
                 values.update((f"val_{key}", value) for key, value in result.items())
-                log.say(validation_line(result, val_loader.dataset) + f" (best {best:.2f}%)")
+                log.info(validation_line(result, val_loader.dataset) + f" (best {best:.2f}%)")
             step = (epoch + 1) * steps
             log.curves(
                 step,
@@ -293,7 +293,7 @@ def fit(
             )
             if left:
                 to_go = counted(epochs - epoch - 1, "epoch")
-                log.say(f"{to_go} to go, eta {tqdm.format_interval(left)}")
+                log.info(f"{to_go} to go, eta {tqdm.format_interval(left)}")
             # Last, last: a run that is killed between the two does the epoch again, and finds it as good as before.
             for name in ("best", "last") if is_best else ("last",):
                 save(epoch + 1, 0, None, name, metrics=values)

@@ -17,7 +17,7 @@ class SyncNorm(nn.SyncBatchNorm):
         return BatchNorm.forward(self, x) if self.alone else super().forward(x)
 
 
-def synchronise(model, world):
+def synchronize(model, world):
     """Replace the BatchNorms of a model, in place; parameters, statistics and their names stay. Without other processes nothing
     is to be done. Raises UserError on a device for which torch has none (CPUs)."""
     if world.size == 1:
@@ -29,10 +29,10 @@ def synchronise(model, world):
     for parent in list(model.modules()):
         for name, old in list(parent.named_children()):
             if isinstance(old, BatchNorm):
-                setattr(parent, name, _synchronised(old))
+                setattr(parent, name, _synchronized(old))
 
 
-def _synchronised(old):
+def _synchronized(old):
     new = SyncNorm(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats)
     new.weight, new.bias = old.weight, old.bias  # the very parameters: an optimiser may hold them
     new.running_mean, new.running_var, new.num_batches_tracked = (

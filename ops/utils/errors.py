@@ -56,7 +56,7 @@ def _is_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
-def run_front(main: Callable[[], None]) -> None:
+def run_cli(main: Callable[[], None]) -> None:
     """Run ``main`` and turn its exceptions into an exit status.
 
     A ``UserError`` becomes ``error: <line>`` and status 2, Ctrl-C status 130, a closed pipe

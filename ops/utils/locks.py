@@ -13,7 +13,7 @@ LOCK_NAME = ".lock"
 
 
 @contextlib.contextmanager
-def sole_user(directory: str | Path, what: str, flag: str) -> Iterator[None]:
+def exclusive_lock(directory: str | Path, what: str, flag: str) -> Iterator[None]:
     """Hold the exclusive lock of a directory, which is created if needed.
 
     The lock is the file ``.lock`` in it, which exists while the context lasts. The operating system

@@ -10,8 +10,7 @@ import time
 
 import pytest
 import torch
-from fronts import ROOT, call, launch
-from ranks import free_port, run_all
+from helpers.launch import ROOT, call, free_port, launch, run_ranks
 from test_training_faults import check_same, children_of, flags  # noqa: F401 (a fixture)
 
 from ops.checkpoints import save_checkpoint
@@ -90,7 +89,7 @@ def whole(flags, tmp_path_factory):  # noqa: F811
     """The directory of a run of two processes that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     run = [(front, None, "main", *flags, "-j", 0, *TWO, "--output_dir", folder / "out")] * 2
-    assert [end.status for end in run_all(folder, *run)] == [0, 0]
+    assert [end.status for end in run_ranks(folder, *run)] == [0, 0]
     return folder / "out"
 
 
@@ -103,7 +102,7 @@ def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
         (0, (at_step, 5, kill_oneself), -9),
         (1, (in_validation,), 2),
     ]:
-        found = run_all(
+        found = run_ranks(
             tmp_path,
             *[(front, fault if rank == failing else None, *command, out) for rank in range(2)],
         )
@@ -111,7 +110,10 @@ def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
         assert status < 0 or found[failing].text.endswith("error: val.txt:1: torn\n")
         check_others(found, failing)
         assert newest(out) == (out / "last.pth", [])
-    assert [end.status for end in run_all(tmp_path, *[(front, None, *command, out)] * 2)] == [0, 0]
+    assert [end.status for end in run_ranks(tmp_path, *[(front, None, *command, out)] * 2)] == [
+        0,
+        0,
+    ]
     check_same(out, whole)
 
 
@@ -128,7 +130,7 @@ def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
 def test_the_loader_of_one_process_fails(flags, tmp_path, fault, line):  # noqa: F811
     command = ["main", *flags, "-j", 1, *TWO, "--output_dir", tmp_path / "out"]
     short = ["--timeout", 2] if fault[0] is silent_loader else []
-    found = run_all(tmp_path, (front, None, *command), (front, fault, *command, *short))
+    found = run_ranks(tmp_path, (front, None, *command), (front, fault, *command, *short))
     assert found[1].status == 2 and re.search(rf"^error: {line}$", found[1].text, re.M), found[
         1
     ].text
@@ -138,7 +140,7 @@ def test_the_loader_of_one_process_fails(flags, tmp_path, fault, line):  # noqa:
 def test_wrong_on_one_machine_only(flags, tmp_path):  # noqa: F811
     """A list that is missing there."""
     command = ["main", *flags, "-j", 0, *TWO, "--output_dir", tmp_path / "out"]
-    found = run_all(
+    found = run_ranks(
         tmp_path, (front, None, *command), (front, None, *command, "--train_list", "no/list.txt")
     )
     assert found[1].status == 2 and found[1].text.startswith("error: no/list.txt")
@@ -170,10 +172,10 @@ def test_torchrun_shows_the_error_and_ends_the_others(tmp_path):
     ]:
         program.write_text(
             f"import os, sys, time\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]}\n"
-            "from ops.utils.errors import run_front\n"
+            "from ops.utils.errors import run_cli\n"
             "from test_distributed import fail, job, kill_oneself\n"
             f"def act():\n    {act} if os.environ['RANK'] == '{failing}' else time.sleep(600)\n"
-            "run_front(lambda: job(act))\n"
+            "run_cli(lambda: job(act))\n"
         )
         status, text, seconds = torchrun(tmp_path, program)
         assert status == 1 and seconds < 60
@@ -200,7 +202,7 @@ def test_a_test_goes_on_after_a_failure(flags, tmp_path):  # noqa: F811
         0,
         "--output_dir",
     ]
-    found = run_all(
+    found = run_ranks(
         tmp_path,
         (front, None, *command, tmp_path / "out"),
         (front, (in_scoring,), *command, tmp_path / "out"),
@@ -208,7 +210,7 @@ def test_a_test_goes_on_after_a_failure(flags, tmp_path):  # noqa: F811
     assert found[1].status == 2 and found[1].text == "error: val.txt:1: torn\n"
     check_others(found, 1)
     for out in (tmp_path / "out", tmp_path / "whole"):
-        assert [end.status for end in run_all(tmp_path, *[(front, None, *command, out)] * 2)] == [
+        assert [end.status for end in run_ranks(tmp_path, *[(front, None, *command, out)] * 2)] == [
             0,
             0,
         ]

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from hostile import HUGE, PLAIN, fuzz, takes_little
+from helpers.hostile import HUGE, PLAIN, fuzz, takes_little
 
 from ops.backbones import resnet
 from ops.checkpoints import export_state_dict, identify

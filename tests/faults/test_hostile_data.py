@@ -7,7 +7,7 @@ from itertools import cycle
 
 import numpy as np
 import pytest
-from hostile import NUMBERS, TEXTS, as_json, damaged, fuzz, reading
+from helpers.hostile import NUMBERS, TEXTS, as_json, damaged, fuzz, reading
 from PIL import Image
 
 from ops.data import datasets

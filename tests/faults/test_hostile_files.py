@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hostile import NUMBERS, as_json, damaged, fuzz, opcodes, reading, reprogrammed
-from score_dirs import describe
+from helpers.hostile import NUMBERS, as_json, damaged, fuzz, opcodes, reading, reprogrammed
+from helpers.score_dirs import describe
 
 from ops.checkpoints.torch_file import read_checkpoint
 from ops.scores.metadata import check_same, read_facts

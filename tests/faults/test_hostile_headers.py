@@ -10,9 +10,9 @@ import zlib
 import numpy as np
 import pytest
 import simplejpeg
-from hostile import HUGE, ROOM, takes_little
+from helpers.hostile import HUGE, ROOM, takes_little
+from helpers.score_dirs import describe
 from PIL import Image
-from score_dirs import describe
 from test_hostile_data import shard_set
 
 from ops.data import datasets

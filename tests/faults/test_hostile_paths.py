@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fronts import call
-from score_dirs import describe
-from videos import encode, textured_frames
+from helpers.launch import call
+from helpers.score_dirs import describe
+from helpers.videos import encode, textured_frames
 
 from ops.scores.npz_file import save_npz
 from ops.scores.pickle_file import save_scores

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import start
-from fronts import ROOT, call, make_motion, refused
-from processes import is_running
+from helpers.datasets import make_motion
+from helpers.launch import ROOT, call, is_running, refused, start_command
 
 from ops.training import loop
 from ops.training.run_dir import damage
@@ -119,7 +118,7 @@ def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
     assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     out, draw, kills = tmp_path / "out", random.Random(way), 0
     while kills < 10:
-        process = start("main", *command, "--output_dir", out, log=tmp_path / "log")
+        process = start_command("main", *command, "--output_dir", out, log=tmp_path / "log")
         process.join(draw.uniform(0.05, 1.5))
         if process.is_alive():
             process.kill()
@@ -129,7 +128,7 @@ def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
             assert process.exitcode == 0, (tmp_path / "log").read_text()
             check_same(out, tmp_path / "whole")
             shutil.rmtree(out)
-    process = start("main", *command, "--output_dir", out, log=tmp_path / "log")
+    process = start_command("main", *command, "--output_dir", out, log=tmp_path / "log")
     process.join(120)
     assert process.exitcode == 0, (tmp_path / "log").read_text()
     check_same(out, tmp_path / "whole")
@@ -141,7 +140,7 @@ def test_a_signal_saves_and_stops(flags, tmp_path, number):
     command = [*flags, "-j", 1]
     assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     out = tmp_path / "out"
-    process = start("main", *command, "--output_dir", out, log=tmp_path / "log")
+    process = start_command("main", *command, "--output_dir", out, log=tmp_path / "log")
     while not (out / "log.txt").exists() or "[2/6]" not in (out / "log.txt").read_text():
         assert process.is_alive(), (tmp_path / "log").read_text()
         time.sleep(0.02)
@@ -202,7 +201,7 @@ def free_port():
 def ranks(command, out, port, log):
     """Two processes of one job, as a launcher starts them."""
     return [
-        start(
+        start_command(
             "main",
             *command,
             "--output_dir",

@@ -30,7 +30,7 @@ from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.templates import file_namer
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write, is_temporary, read_regular
-from ops.utils.locks import sole_user
+from ops.utils.locks import exclusive_lock
 from ops.utils.signals import repeatable
 from ops.utils.text import counted
 
@@ -182,7 +182,7 @@ def run(
     record, failures = out / f".{tool}.json", {}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with sole_user(out, "run", "OUT"), repeatable():
+        with exclusive_lock(out, "run", "OUT"), repeatable():
             _claim(record, arguments, jobs)
             left = left_of(jobs)
             done = len(jobs) - len(left)

@@ -1,10 +1,12 @@
-"""A few short videos and folders of frames, and lists of them, for the tests of data sets and loaders."""
+"""Small datasets: short videos, frame folders, flow, generated motions, and lists of them."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
-from videos import encode, textured_frames
 
+from helpers.launch import launch
+from helpers.videos import encode, textured_frames
 from ops.data.lists import read_list
 
 FRAMES = {"num_segments": 4, "frames_per_segment": 2, "image_tmpl": "img_{:05d}.jpg"}
@@ -54,3 +56,51 @@ def videos_of(root, tmp_path, *lines):
     path = tmp_path / "list.txt"
     path.write_text("\n".join(lines) + "\n")
     return read_list(str(path), root_path=str(root), num_class=3)
+
+
+def make_motion(folder, videos=16, val_videos=8, size=48, frames=12):
+    """The motion data set, small; returns the flags that name it."""
+    made = launch(
+        "tools/make_motion_dataset.py",
+        "--videos",
+        videos,
+        "--val_videos",
+        val_videos,
+        "--size",
+        size,
+        "--frames",
+        frames,
+        "--out",
+        folder,
+        "-j",
+        1,
+    )
+    if made.returncode:
+        pytest.fail(made.stderr)
+    return [
+        "--root_path",
+        folder,
+        "--class_names",
+        folder / "classes.txt",
+        "--train_list",
+        folder / "train.txt",
+        "--val_list",
+        folder / "val.txt",
+    ]
+
+
+def make_flow(folder, videos, size=40, frames=9, template="flow_{}_{:05d}.jpg"):
+    """Folders of x and y flow for the ids of a list of videos: (id, label) each. Returns the list file, of `id n label`."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for video, label in videos:
+        place = folder / video
+        place.mkdir(parents=True)
+        for number in range(1, frames + 1):
+            for axis in "xy":
+                level = 128 + (label * 9 if axis == "x" else -label * 5)
+                picture = (rng.normal(level, 3, (size, size))).clip(0, 255).astype(np.uint8)
+                Image.fromarray(picture).save(place / template.format(axis, number))
+        lines.append(f"{video}\t{frames}\t{label}\n")
+    (folder / "flow.txt").write_text("".join(lines))
+    return folder / "flow.txt"

@@ -2,7 +2,7 @@
 
 import random
 
-from fronts import call
+from helpers.launch import call
 
 # The six names of Something-Something that a flip exchanges stand at these labels, in both versions (TDN ops/models.py).
 PAIRS = {
