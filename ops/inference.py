@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ops import distributed
 from ops.data.clips import Failure
 from ops.data.labels import mark_unread, one_hot
-from ops.models import CONSENSUS
+from ops.temporal.consensus import CONSENSUS
 from ops.utils.errors import UserError
 from ops.utils.text import counted
 

@@ -6,50 +6,21 @@ picture (RGB), five steps of optical flow (Flow) or five differences of pictures
 its section 3.2.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and synchronised ones
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ops.backbones import build_backbone, set_input_channels
+from ops.backbones import build_backbone
+from ops.backbones.input_channels import set_input_channels
+from ops.backbones.modalities import MODALITIES
 from ops.backbones.pretrained import load_pretrained
-from ops.temporal import MODULES, insert, resolve_options
+from ops.temporal import MODULES, resolve_options
+from ops.temporal.consensus import CONSENSUS
+from ops.temporal.insertion import insert
 from ops.temporal.non_local import NonLocal
 from ops.utils.errors import UserError
 
-
-class Modality(NamedTuple):
-    """An input modality.
-
-    Attributes:
-        channels: of a frame as it is read.
-        frames: of a segment as they are read; None: as many as the temporal module uses.
-        inputs: channels of the backbone's first conv.
-    """
-
-    channels: int
-    frames: int | None
-    inputs: int
-
-
-MODALITIES = {
-    "RGB": Modality(3, None, 3),
-    "Flow": Modality(2, 5, 10),
-    "RGBDiff": Modality(3, 6, 15),
-}
-
-
-def _average(scores):
-    return scores.mean(dim=1)
-
-
-def _identity(scores):
-    return scores
-
-
-CONSENSUS = {"avg": _average, "identity": _identity}
 NORMALIZATION = ("mean", "std")
 PICTURE_DIMS = 4  # [N, C, H, W]
 

@@ -6,8 +6,9 @@ import torchvision
 from helpers import golden_fill
 from torch import nn
 
-from ops.backbones import build_backbone, infer_arch
+from ops.backbones import build_backbone
 from ops.backbones.bn_inception import BNInception
+from ops.backbones.infer import infer_arch
 from ops.models import fuse_batch_norm
 from ops.utils.errors import UserError
 

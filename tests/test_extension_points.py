@@ -7,7 +7,8 @@ from helpers.launch import call
 from torch import nn
 from torch.nn import functional as F
 
-from ops.backbones import BACKBONES, Backbone, build_backbone, infer_arch
+from ops.backbones import BACKBONES, Backbone, build_backbone
+from ops.backbones.infer import infer_arch
 from ops.backbones.pixels import IMAGENET
 from ops.checkpoints import load_model, save_checkpoint
 from ops.checkpoints.io import describe, export_state_dict

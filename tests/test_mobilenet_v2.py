@@ -5,7 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from ops.backbones import build_backbone, infer_arch
+from ops.backbones import build_backbone
+from ops.backbones.infer import infer_arch
 from ops.backbones.mobilenet_v2 import InvertedResidual, MobileNetV2
 from ops.utils.errors import UserError
 

@@ -4,10 +4,12 @@ import torch.nn.functional as F
 from helpers.models import pixels, randomize_norms, small_model
 from torch import nn
 
-from ops.backbones import BACKBONES, infer_arch
+from ops.backbones import BACKBONES
+from ops.backbones.infer import infer_arch
 from ops.checkpoints import load_model, save_checkpoint
 from ops.models import TSN
-from ops.temporal import MODULES, insert
+from ops.temporal import MODULES
+from ops.temporal.insertion import insert
 from ops.training.optim import parameter_groups
 from ops.utils.errors import UserError
 

@@ -11,7 +11,7 @@ from helpers.videos import encode, textured_frames
 from PIL import Image
 
 from ops.checkpoints import export_state_dict, save_checkpoint
-from ops.temporal import TemporalInterlace
+from ops.temporal.interlace import TemporalInterlace
 
 BLOCKS = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
 T, SIZE = 4, 32

@@ -6,16 +6,12 @@ from torch import nn
 
 from ops.backbones import build_backbone
 from ops.models import TSN
-from ops.temporal import (
-    MODULES,
-    NonLocal,
-    TemporalModule,
-    TemporalPool,
-    TemporalShift,
-    insert,
-    resolve_options,
-)
+from ops.temporal import MODULES, TemporalModule, resolve_options
 from ops.temporal.difference import LongTermDifference
+from ops.temporal.insertion import insert
+from ops.temporal.non_local import NonLocal
+from ops.temporal.pooling import TemporalPool
+from ops.temporal.shift import TemporalShift
 from ops.utils.errors import UserError
 
 

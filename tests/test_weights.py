@@ -7,6 +7,7 @@ from helpers.launch import ROOT, call, refused
 from helpers.models import saved
 
 from ops.backbones import BACKBONES
+from ops.backbones.modalities import MODALITIES
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.checkpoints.identify import facts_of_name
 from ops.checkpoints.layouts import LAYOUTS
@@ -14,7 +15,7 @@ from ops.data.class_names import read_class_names
 from ops.data.datasets import KNOWN
 from ops.data.label_orders import FOLDER
 from ops.data.sampling import TEST_SAMPLINGS
-from ops.models import MODALITIES, TSN
+from ops.models import TSN
 from ops.temporal import MODULES
 
 tool = importlib.import_module("weights")

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from show_offsets import save
 
+from ops.backbones.modalities import MODALITIES
 from ops.cli.train_args import add_data, base_parser, file_template
 from ops.cli.types import non_negative_int, positive_int
 from ops.data.clips import Failure, TestDataset, TrainDataset
@@ -33,7 +34,7 @@ from ops.data.loader import make_loader
 from ops.data.preflight import read_checked
 from ops.data.sampling import TRAIN_SAMPLINGS, frame_indices
 from ops.data.transforms import TrainTransform, crop_offsets_test, draw_crop
-from ops.models import MODALITIES, TSN
+from ops.models import TSN
 from ops.temporal import MODULES
 from ops.utils.errors import UserError, run_cli
 

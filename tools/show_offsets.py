@@ -25,7 +25,7 @@ from ops.data.readers.templates import EXAMPLES
 from ops.data.sampling import center_offsets, frame_indices
 from ops.data.transforms import TestTransform
 from ops.models import TSN
-from ops.temporal import TemporalInterlace
+from ops.temporal.interlace import TemporalInterlace
 from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write
 

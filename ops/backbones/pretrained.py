@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torchvision.models import get_model_weights
 
-from ops.backbones import BACKBONES, first_conv, spread_channels
+from ops.backbones import BACKBONES
+from ops.backbones.input_channels import first_conv, spread_channels
 from ops.utils.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"

@@ -16,20 +16,6 @@ from torch import nn
 
 from ops.backbones.pixels import IMAGENET
 
-# name -> block, blocks in layer1..4, and the arguments of torchvision's constructor that differ from the default
-ARCHS = {
-    "resnet18": ("basic", (2, 2, 2, 2), {}),
-    "resnet34": ("basic", (3, 4, 6, 3), {}),
-    "resnet50": ("bottleneck", (3, 4, 6, 3), {}),
-    "resnet101": ("bottleneck", (3, 4, 23, 3), {}),
-    "resnet152": ("bottleneck", (3, 8, 36, 3), {}),
-    "resnext50_32x4d": ("bottleneck", (3, 4, 6, 3), {"groups": 32, "width_per_group": 4}),
-    "resnext101_32x8d": ("bottleneck", (3, 4, 23, 3), {"groups": 32, "width_per_group": 8}),
-    "resnext101_64x4d": ("bottleneck", (3, 4, 23, 3), {"groups": 64, "width_per_group": 4}),
-    "wide_resnet50_2": ("bottleneck", (3, 4, 6, 3), {"width_per_group": 128}),
-    "wide_resnet101_2": ("bottleneck", (3, 4, 23, 3), {"width_per_group": 128}),
-}
-
 
 def _add_slots(block, last_conv):
     """Give a block its slots; ``slots`` maps each to the channels that pass there."""
@@ -122,23 +108,19 @@ class ResNet(tv.ResNet):
         return torch.flatten(self.avgpool(x), 1)
 
 
-def build(arch):
-    """A ResNet of a name in ``ARCHS`` with torchvision's initialisation."""
-    block, layers, kwargs = ARCHS[arch]
-    return ResNet(block, layers, **kwargs)
-
-
-def matches(arch, shapes):
-    """Whether a state dict with these shapes is of a backbone.
+def matches(block, layers, shapes, groups=1, width_per_group=64):
+    """Whether a state dict with these shapes is of a ResNet.
 
     Args:
-        arch: a name in ``ARCHS``.
+        block: "basic" or "bottleneck".
+        layers: number of blocks in layer1..4.
         shapes: torchvision's key -> tuple.
+        groups: of the 3x3 convs.
+        width_per_group: channels of a group in the first stage.
 
     Returns:
         True if the kind of block, their number in every stage and the width of the first fit.
     """
-    block, layers, kwargs = ARCHS[arch]
     counts = tuple(
         len({key.split(".")[1] for key in shapes if key.startswith(f"layer{i}.")})
         for i in range(1, 5)
@@ -146,13 +128,9 @@ def matches(arch, shapes):
     kind = "basic"
     if "layer1.0.conv3.weight" in shapes:
         kind = "bottleneck"
-    middle = shapes.get("layer1.0.conv2.weight")
-    return (block, layers) == (kind, counts) and _middle_conv(block, **kwargs) == middle
-
-
-def _middle_conv(block, groups=1, width_per_group=64):
-    """Shape of ``layer1.0.conv2.weight``, which differs in ResNet, ResNeXt and wide ResNet."""
+    # The second conv of a block differs in ResNet, ResNeXt and wide ResNet.
     width = 64
     if block == "bottleneck":
         width = width_per_group * groups
-    return (width, width // groups, 3, 3)
+    middle = (width, width // groups, 3, 3)
+    return (kind, counts) == (block, layers) and shapes.get("layer1.0.conv2.weight") == middle

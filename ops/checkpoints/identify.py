@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ops.backbones import first_conv, infer_arch
+from ops.backbones.infer import infer_arch
+from ops.backbones.input_channels import first_conv
+from ops.backbones.modalities import MODALITIES
 from ops.checkpoints.layouts import LAYOUTS, recognise, to_ours
 from ops.checkpoints.manifest import published_entry, published_spec
 from ops.checkpoints.torch_file import find_weights, read_checkpoint, weight_file
 from ops.data.class_names import check_names
-from ops.models import MODALITIES
 from ops.temporal import DEEP, MODULES
 from ops.utils.errors import UserError
 

@@ -8,14 +8,18 @@ from typing import NamedTuple
 
 import torch
 
-from ops.backbones import slot_prefixes, spread_channels
+from ops.backbones import slot_prefixes
+from ops.backbones.input_channels import spread_channels
 from ops.backbones.resnet import ResNet
 from ops.checkpoints.class_order import class_names_of
 from ops.checkpoints.identify import WeightFile, read_weights
 from ops.checkpoints.layouts import LAYOUTS, from_ours, layout_name
 from ops.data.label_orders import LABEL_ORDERS, plain_name
 from ops.models import TSN
-from ops.temporal import MODULES, NonLocal, TemporalPool, TemporalShift
+from ops.temporal import MODULES
+from ops.temporal.non_local import NonLocal
+from ops.temporal.pooling import TemporalPool
+from ops.temporal.shift import TemporalShift
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 from ops.utils.text import counted, printable

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from ops.backbones.modalities import MODALITIES
 from ops.checkpoints.torch_file import weight_file
 from ops.cli import legacy
 from ops.cli.train_args import (
@@ -15,7 +16,6 @@ from ops.cli.train_args import (
 )
 from ops.cli.types import non_negative_int, positive_float, positive_int, segments
 from ops.data.sampling import TEST_SAMPLINGS
-from ops.models import MODALITIES
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
 

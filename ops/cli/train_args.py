@@ -9,6 +9,7 @@ import sys
 import torch
 
 from ops.backbones import BACKBONES, build_backbone
+from ops.backbones.modalities import MODALITIES
 from ops.checkpoints.identify import read_weights
 from ops.cli import legacy
 from ops.cli.types import (
@@ -27,8 +28,8 @@ from ops.data.dataset_files import FLIPS
 from ops.data.datasets import KNOWN, dataset_name
 from ops.data.readers.open import DECODERS
 from ops.data.sampling import TRAIN_SAMPLINGS
-from ops.models import CONSENSUS, MODALITIES
 from ops.temporal import MODULES, option_names, resolve_options, supported_modules
+from ops.temporal.consensus import CONSENSUS
 from ops.training.optim import OPTIMIZERS, POLICIES, SCHEDULERS
 from ops.utils.errors import UserError
 from ops.utils.machine import default_workers

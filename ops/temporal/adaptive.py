@@ -138,3 +138,16 @@ def _products(x, grad, weights):
         out[1] = torch.mul(v, g, out=product).sum((3, 4))
         out[2, :, :-1] = torch.mul(v[:, 1:], g[:, :-1], out=product[:, 1:]).sum((3, 4))
     return sums
+
+
+def param_group(layer, name, parameter):
+    """TAM's authors train its linear layers at the rate of the classifier."""
+    if isinstance(layer, nn.Linear):
+        return f"fc_{name}"
+    return None
+
+
+def infer_options(shapes):
+    """T, which the global branch contains."""
+    key = next(key for key in shapes if key.endswith(".before_conv2.kernel_fc1.weight"))
+    return {"num_segments": shapes[key][1]}

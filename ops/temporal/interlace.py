@@ -174,3 +174,21 @@ class _Interlace(torch.autograd.Function):
             for grad_row, row, product in zip(grad_rows, rows, grad_matrices, strict=True):
                 torch.bmm(grad_row, row.transpose(1, 2), out=product)
         return grad_x, grad_matrices, None
+
+
+def infer_options(shapes):
+    """T and shift_div.
+
+    Some files of MMAction2 move an eighth of the channels, not the quarter that their
+    configuration names.
+    """
+    block = next(
+        key.partition(".before_conv1.")[0] for key in shapes if ".before_conv1.offset_conv." in key
+    )
+    conv = shapes.get(f"{block}.conv1.weight")  # of a ResNet
+    if conv is None:
+        conv = shapes.get(f"{block}.conv.0.0.weight")  # of a MobileNetV2
+    found = {"num_segments": shapes[f"{block}.before_conv1.offset_fc1.weight"][1]}
+    if conv is not None:  # other backbones do not show how many channels the slot has
+        found["shift_div"] = conv[1] // shapes[f"{block}.before_conv1.offset_conv.weight"][1]
+    return found

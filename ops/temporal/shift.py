@@ -9,6 +9,8 @@ Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory fo
 import torch
 from torch import nn
 
+from ops.utils.errors import UserError
+
 
 class TemporalShift(nn.Module):
     """``y[t] = (x[t+1], x[t-1], x[t])``: the first ``C // shift_div`` channels, as many more, and the rest; zero at the ends.
@@ -85,3 +87,18 @@ class _Shift(torch.autograd.Function):
             None,
             None,
         )
+
+
+def check_options(options):
+    """Two directions need two parts of the channels."""
+    if options["shift_direction"] == "both" and options["shift_div"] < 2:
+        raise UserError(
+            f"--shift_div {options['shift_div']}: must be a whole number from 2 for tsm"
+        )
+
+
+def describe_options(options):
+    words = f"shift 1/{options['shift_div']} {options['shift_place']}"
+    if options["shift_direction"] == "past":
+        words += ", past only"
+    return words

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.hostile import HUGE, PLAIN, fuzz, takes_little
 
-from ops.backbones import resnet
+from ops.backbones import BACKBONES
 from ops.checkpoints import export_state_dict, identify
 from ops.checkpoints.identify import read_weights
 from ops.checkpoints.torch_file import read_checkpoint
@@ -252,7 +252,10 @@ def copied(tree):
 
 
 def infer_resnet(shapes):
-    return next((arch for arch in resnet.ARCHS if resnet.matches(arch, shapes)), None)
+    for arch, entry in BACKBONES.items():
+        if entry.matches and entry.matches(shapes):
+            return arch
+    return None
 
 
 def test_contents_of_checkpoints(tmp_path, monkeypatch):

@@ -1,0 +1,119 @@
+"""Insertion of temporal modules into the slots of a backbone."""
+
+import copy
+
+from ops.temporal import DEEP, MODULES, common_slots, supported_modules
+from ops.temporal.difference import initialize_convs
+from ops.temporal.non_local import NonLocal
+from ops.temporal.pooling import TemporalPool
+from ops.temporal.stochastic_depth import StochasticDepth
+from ops.utils.errors import UserError
+
+
+def insert(
+    module,
+    backbone,
+    num_segments,
+    *,
+    non_local=False,
+    temporal_pool=False,
+    stochastic_depth=0.0,
+    pretrained=False,
+    arch="this backbone",
+    **options,
+):
+    """Insert the temporal modules of ``MODULES[module]`` into the slots of a backbone, in place.
+
+    A module that starts from weights of the backbone takes those that it has now: load pretrained
+    ones first.
+
+    Args:
+        module: name in ``MODULES``.
+        backbone: see ``ops.backbones``.
+        num_segments: T.
+        non_local: also insert a non-local block after every second block of the second and third
+            stage (TSM ops/non_local.py, which lists R50's blocks 0, 2 and 0, 2, 4).
+        temporal_pool: halve the segments after the first stage.
+        stochastic_depth: probability that a clip skips the last block in training, falling
+            linearly to the first (section 3 of its paper).
+        pretrained: whether the backbone has trained weights, from which a module of the stem then
+            starts, too; else it draws its own.
+        arch: name of the backbone, for messages.
+        **options: of the module; those not given have their defaults.
+
+    Raises:
+        UserError: the backbone does not have the slots, with those modules that it works with.
+    """
+    entry = MODULES[module]
+    slot = entry.slot_for(options)
+    stages = backbone.stages()
+    later_segments = num_segments
+    if temporal_pool:
+        _insert_pool(backbone, num_segments, arch)
+        later_segments = num_segments // 2
+    if entry.stem:
+        if "stem" not in backbone.network_slots:
+            raise UserError(_unsupported(module, backbone, arch))
+        first_conv = copy.deepcopy(backbone.get_submodule(backbone.first_conv))
+        stage = copy.deepcopy(backbone.get_submodule(backbone.first_stage))
+        if not pretrained:
+            initialize_convs(first_conv)
+            initialize_convs(stage)
+        backbone.stem = entry.stem(first_conv, stage, num_segments)
+    if entry.module_class:
+        module_options = entry.module_options({**entry.defaults(), **options})
+        step = 1
+        if entry.every_other_block_if_deep and slot == entry.slot and len(stages[2]) >= DEEP:
+            step = 2
+        error = _unsupported(module, backbone, arch, slot)
+        for number in entry.stages or range(1, len(stages) + 1):
+            segments = num_segments if number == 1 else later_segments
+            for block in stages[number - 1][::step]:
+                channels = _channels(block, slot, error)
+                setattr(block, slot, entry.module_class(channels, segments, **module_options))
+    if non_local:
+        error = f"--non_local does not run on {arch}"
+        for number in (2, 3):
+            for block in stages[number - 1][::2]:
+                channels = _channels(block, "after_block", error)
+                block.after_block = NonLocal(channels, later_segments)
+    if stochastic_depth:
+        _insert_stochastic_depth(stages, stochastic_depth, num_segments, later_segments, arch)
+
+
+def _insert_pool(backbone, num_segments, arch):
+    if "before_stage2" not in backbone.network_slots:
+        raise UserError(f"--temporal_pool needs a ResNet: {arch} has no slot after its first stage")
+    if num_segments % 2:
+        raise UserError(f"--temporal_pool halves the segments: {num_segments} is odd")
+    backbone.before_stage2 = TemporalPool(num_segments)
+
+
+def _insert_stochastic_depth(stages, probability, num_segments, later_segments, arch):
+    error = f"--stochastic_depth does not run on {arch}"
+    total = sum(len(stage) for stage in stages)
+    index = 0
+    for stage in stages:
+        segments = num_segments if stage is stages[0] else later_segments
+        for block in stage:
+            index += 1
+            _channels(block, "before_sum", error)
+            block.before_sum = StochasticDepth(probability * index / total, segments)
+
+
+def _channels(block, slot, error):
+    """The channels at a slot of a block; UserError with the text ``error`` without such a slot."""
+    if slot not in block.slots:
+        raise UserError(error)
+    return block.slots[slot]
+
+
+def _unsupported(module, backbone, arch, slot=None):
+    """The message for a backbone without the slot of a module: what to use in its place."""
+    slots = common_slots(backbone)
+    for option_name, option in MODULES[module].options.items():
+        for value, name in option.slots.items():
+            if name != slot and name in slots:
+                return f"--module {module} on {arch} needs --{option_name} {value}"
+    working = ", ".join(supported_modules(backbone))
+    return f"--module {module} does not run on {arch}; {arch} works with {working}"
