@@ -14,8 +14,10 @@ import pytest
 from helpers.launch import call
 from helpers.videos import encode, textured_frames
 
+from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.containers import is_playlist
-from ops.data.readers.open import DECODERS, PyAVReader, UnreadableVideo, open_reader
+from ops.data.readers.open import DECODERS, open_reader
+from ops.data.readers.pyav import PyAVReader
 
 FRAMES = textured_frames(6, 48, 64)
 # Suffix -> codec, and the muxer where the suffix does not say.

@@ -9,14 +9,15 @@ import simplejpeg
 from helpers.videos import check, standard_samples, textured_frames
 from PIL import Image
 
-from ops.data.readers.frame_folder import _webp_size, decode_image
-from ops.data.readers.open import (
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.frame_folder import (
     FlowFolder,
     FrameFolder,
-    UnreadableVideo,
+    _webp_size,
     count_frames,
-    open_reader,
+    decode_image,
 )
+from ops.data.readers.open import open_reader
 from ops.data.readers.templates import file_namer
 from ops.utils.errors import UserError
 

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from helpers.videos import encode, textured_frames
 
-from ops.data.readers.open import DECODERS, DecordReader, UnreadableVideo
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.decord import DecordReader
+from ops.data.readers.open import DECODERS
 from ops.data.readers.orientation import Orientation, orientation_of, probe_orientation
 
 MIRRORED = Path(__file__).parent / "cases" / "mirrored"

@@ -24,7 +24,7 @@ class Blank(Reader):
     def __len__(self):
         return 3
 
-    def _read(self, wanted):
+    def decode(self, wanted):
         return np.zeros((len(wanted), *self.shape), np.uint8)
 
 

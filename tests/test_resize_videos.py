@@ -15,7 +15,7 @@ from PIL import Image
 from resize_videos import resize
 
 from lib.video_jobs import Job
-from ops.data.readers.open import PyAVReader
+from ops.data.readers.pyav import PyAVReader
 
 FRAMES = textured_frames(30, 96, 128)
 

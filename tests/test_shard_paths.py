@@ -14,7 +14,9 @@ from helpers.videos import encode, encode_audio, textured_frames
 from ops.data.clips import Failure, TestDataset, TrainDataset
 from ops.data.lists import check_files, resolve
 from ops.data.loader import QueueSampler, ShardSampler, TrainSampler, make_loader
-from ops.data.readers.open import UnreadableVideo, count_frames, open_reader
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.frame_folder import count_frames
+from ops.data.readers.open import open_reader
 from ops.data.readers.shard_paths import exists, find
 from ops.data.readers.shards import shard_name
 from ops.utils.errors import UserError

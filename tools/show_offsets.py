@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.measure import table
 from ops.checkpoints import load_model
-from ops.data.readers.open import UnreadableVideo, open_reader
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.open import open_reader
 from ops.data.readers.templates import EXAMPLES
 from ops.data.sampling import center_offsets, frame_indices
 from ops.data.transforms import TestTransform

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from ops.data.lists import Record, VideoList, resolve
-from ops.data.readers.open import UnreadableVideo, open_reader
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.open import open_reader
 from ops.data.sampling import (
     TRAIN_SAMPLINGS,
     check_sampling,

@@ -7,7 +7,8 @@ import numpy as np
 
 from ops.data.datasets import KNOWN, Dataset
 from ops.data.lists import VideoList, check_files, explain_missing, read_list, resolve
-from ops.data.readers.open import UnreadableVideo, open_reader
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.open import open_reader
 from ops.utils.errors import UserError
 
 

@@ -12,7 +12,8 @@ from lib import baselines_data
 from lib.measure import interleave, judged, machine, table
 from ops.data.lists import read_list
 from ops.data.loader import TrainDataset
-from ops.data.readers.open import UnreadableVideo, open_reader
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.open import open_reader
 from ops.data.sampling import clip_rng, frame_indices, train_offsets
 from ops.data.transforms import draw_crop
 from ops.utils.errors import UserError

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from lib.list_files import listed_per_frame, no_frames
 from ops.data.lists import Record, explain_missing, resolve
-from ops.data.readers.open import Reader, UnreadableVideo, open_reader
+from ops.data.readers.base import Reader, UnreadableVideo
+from ops.data.readers.open import open_reader
 from ops.data.readers.shard_paths import exists, find
 from ops.utils.errors import UserError
 from ops.utils.files import sha256

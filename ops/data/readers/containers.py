@@ -4,13 +4,11 @@ FFmpeg chooses a demuxer by the content of a file, whatever its name. Playlists 
 SDP, ...) name other files and addresses, which it would read in their place.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO
 
 import av
 
-from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.base import Opener, UnreadableVideo
 from ops.utils.files import open_regular
 
 # Formats of videos whose demuxers read one file only. Each of the names that FFmpeg gives a demuxer
@@ -96,23 +94,21 @@ _PLAYLIST = "a playlist or a description of a stream, not a video; list the file
 _ID3_HEADER_BYTES = 10
 _ID3_HAS_FOOTER = 0x10
 
-Opener = Callable[[], BinaryIO]
 
-
-def open_container(path: str, file: Opener | None = None) -> av.container.InputContainer:
+def open_container(path: str, opener: Opener | None = None) -> av.container.InputContainer:
     """Open a video with PyAV.
 
     Args:
-        path: the file; with `file` only a name.
-        file: opens the content in place of `path`.
+        path: the file; with `opener` only a name.
+        opener: opens the content in place of `path`.
 
     Raises:
         UnreadableVideo: a playlist, or another format that is no video file.
         av.FFmpegError: FFmpeg cannot open it.
     """
     # "file:" because FFmpeg would take what stands before a colon in the name for a protocol.
-    source = f"file:{path}" if file is None else file()
-    protocol = _FILE_ONLY if file is None else _NO_PROTOCOL
+    source = f"file:{path}" if opener is None else opener()
+    protocol = _FILE_ONLY if opener is None else _NO_PROTOCOL
     try:
         return av.open(
             source,
@@ -121,16 +117,16 @@ def open_container(path: str, file: Opener | None = None) -> av.container.InputC
         )
     except av.FFmpegError as error:
         with suppress(OSError):  # a file that cannot be read: FFmpeg's error says so
-            if is_playlist(path, file):
+            if is_playlist(path, opener):
                 raise UnreadableVideo(path, _PLAYLIST) from None
         if isinstance(error, av.ArgumentError):  # the format is not on the list
             raise UnreadableVideo(path, "not in the format of a video file") from None
         raise
 
 
-def is_playlist(path: str, file: Opener | None = None) -> bool:
+def is_playlist(path: str, opener: Opener | None = None) -> bool:
     """Whether the content of a file can be taken for a text that names other files or addresses."""
-    with open_regular(path) if file is None else file() as content:
+    with open_regular(path) if opener is None else opener() as content:
         head = content.read(_FIRST_BYTES)
         if b"\0" not in _without_id3(head):  # most formats have one there: 1 MB may be slow to get
             head += content.read(_PROBED_BYTES - _FIRST_BYTES)
@@ -150,19 +146,19 @@ def _without_id3(data: bytes) -> bytes:
     return data
 
 
-def check_video(path: str, file: Opener | None = None) -> None:
+def check_video(path: str, opener: Opener | None = None) -> None:
     """Check a file for a reader that cannot be restricted as `open_container` is.
 
     Args:
-        path, file: as of `open_container`.
+        path, opener: as of `open_container`.
 
     Raises:
         UnreadableVideo: `open_container` would not open it, or an older FFmpeg may take it for a
             playlist.
     """
     try:
-        if is_playlist(path, file):
+        if is_playlist(path, opener):
             raise UnreadableVideo(path, _PLAYLIST)
-        open_container(path, file).close()
+        open_container(path, opener).close()
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(path, error.strerror) from None

@@ -199,7 +199,7 @@ class FrameFolder(Reader):
     def __len__(self) -> int:
         return self.num_frames
 
-    def _read(self, wanted: list[int]) -> np.ndarray:
+    def decode(self, wanted: list[int]) -> np.ndarray:
         frames = None
         names_of = [self._names_of(index + 1) for index in wanted]
         if self._stored is not None:  # all at once, since each read may wait for a network

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from ops.data.readers.containers import Opener, open_container
+from ops.data.readers.base import Opener
+from ops.data.readers.containers import open_container
 
 _MATRIX = struct.Struct("=9i")  # row by row; see av_display_rotation_get in libavutil/display.h
 
@@ -65,11 +66,11 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     return Orientation(False, a < 0, d < 0)
 
 
-def probe_orientation(path: str, file: Opener | None = None) -> tuple[Orientation, str]:
+def probe_orientation(path: str, opener: Opener | None = None) -> tuple[Orientation, str]:
     """The orientation of the first frame of a video, and the container that it is in.
 
     Args:
-        path, file: as of `open_container`.
+        path, opener: as of `open_container`.
 
     Returns:
         The orientation and FFmpeg's name of the container; upright and "" where FFmpeg cannot
@@ -78,7 +79,7 @@ def probe_orientation(path: str, file: Opener | None = None) -> tuple[Orientatio
     Raises:
         UnreadableVideo: as `open_container` does.
     """
-    with suppress(av.FFmpegError, IndexError), open_container(path, file) as video:
+    with suppress(av.FFmpegError, IndexError), open_container(path, opener) as video:
         video.streams.video[0].codec_context.thread_count = 1
         for frame in video.decode(video=0):
             return orientation_of(frame), video.format.name

@@ -3,18 +3,18 @@
 import os
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, islice, pairwise
 from operator import attrgetter
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from ops.data.readers.base import Reader, UnreadableVideo, check_file
+from ops.data.readers.base import Opener, Reader, UnreadableVideo, check_file
 from ops.data.readers.containers import open_container
 from ops.data.readers.orientation import orientation_of
 from ops.data.readers.packets import picture_test, shown_in_order
@@ -111,13 +111,13 @@ class PyAVReader(Reader):
     frames before it: a frame has the same pixels however it is read.
 
     The frames that a truncated mov or mp4 has lost still count, and raise UnreadableVideo when asked for; a truncated
-    file of another kind is as long as what is left of it. With `file`, what it opens is read, and `path` only a name.
+    file of another kind is as long as what is left of it. With `opener`, what it opens is read, and `path` only a name.
     """
 
-    def __init__(self, path: str | os.PathLike, file: Callable[[], BinaryIO] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike, opener: Opener | None = None) -> None:
         super().__init__(path)
-        self._file = file
-        if file is None:
+        self._opener = opener
+        if opener is None:
             check_file(self.path)
         # None, not a level: a decoder that logs to Python while it is freed may wait for the GIL for ever (PyAV #751).
         av.logging.set_level(None)
@@ -152,7 +152,7 @@ class PyAVReader(Reader):
     def _open(self) -> None:
         if self._container is not None:
             self._container.close()
-        self._container = open_container(self.path, self._file)
+        self._container = open_container(self.path, self._opener)
         self._stream = self._container.streams.best("video")
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise UnreadableVideo(self.path, "no video stream")
@@ -370,7 +370,7 @@ class PyAVReader(Reader):
             # What a start at a key withholds or finds damaged, a decode from the first packet may still give.
             yield ((frame.pts, frame) for frame in self._decode(self._all_packets()))
 
-    def _read(self, wanted: list[int]) -> np.ndarray:
+    def decode(self, wanted: list[int]) -> np.ndarray:
         rows = {self._name(index): row for row, index in enumerate(wanted)}
         left, frames = dict(rows), None
         with _ffmpeg_errors(self.path):
