@@ -2,7 +2,7 @@ import av
 import pytest
 from helpers.videos import encode, textured_frames
 
-from ops.data.readers.packets import picture_test, shown_in_order
+from ops.data.readers.packets import is_in_display_order, picture_test
 
 AVCC = bytes([1, 100, 0, 31, 0xFF])
 HVCC = bytes([1, *[0] * 20, 0xF3])
@@ -94,8 +94,8 @@ def test_the_order_of_pictures(codec, bframes, expected, tmp_path):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
-        assert shown_in_order(packets, range(1, 12), stream) == expected
-        assert shown_in_order(packets, (), stream)
+        assert is_in_display_order(packets, range(1, 12), stream) == expected
+        assert is_in_display_order(packets, (), stream)
         assert packets[0].size  # they are copied
 
 
@@ -103,4 +103,4 @@ def test_pictures_after_damage_do_not_count(tmp_path):
     path = encode(tmp_path / "v.mp4", textured_frames(10))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        assert shown_in_order([av.Packet(b"\xff" * 50) for _ in range(5)], range(5), stream)
+        assert is_in_display_order([av.Packet(b"\xff" * 50) for _ in range(5)], range(5), stream)

@@ -1,4 +1,4 @@
-"""What the packets of a video stream hold, seen without decoding them."""
+"""What the packets of a video stream contain, inspected without decoding them."""
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
@@ -10,31 +10,39 @@ from av.video.stream import VideoStream
 
 
 class _SliceSyntax(NamedTuple):
-    """Where a NAL unit says that it holds a slice, and that the slice is the first of a picture."""
+    """How to find the first slice of a picture in the NAL units of a codec.
 
-    slice_headers: frozenset[int]  # values of the first byte
-    header_size: int  # after it comes the slice header, whose first bit is set in the first slice
+    Attributes:
+        slice_headers: values of the first byte of a unit that contains a slice.
+        header_size: bytes before the slice header, whose first bit is set in the first slice.
+    """
+
+    slice_headers: frozenset[int]
+    header_size: int
 
 
 _SLICE_SYNTAX = {
+    # H.264: the type is in the lowest 5 bits; 1, 2 and 5 are slices.
     "h264": _SliceSyntax(frozenset(byte for byte in range(256) if byte & 31 in (1, 2, 5)), 1),
+    # HEVC: the type is in bits 1 to 6; all types below 32 are slices.
     "hevc": _SliceSyntax(frozenset(byte for byte in range(256) if byte >> 1 & 63 < 32), 2),
 }
-# The byte of the avcC or hvcC record that ends in the size of a NAL unit's length, minus 1.
+# The byte of the avcC or hvcC record whose lowest two bits are the size of the length before each
+# NAL unit, minus 1.
 _LENGTH_SIZE_BYTE = {"h264": 4, "hevc": 21}
 
 
 def picture_test(codec: str, extradata: bytes | None) -> Callable[[av.Packet], bool]:
-    """The function that inspects the packets of a stream.
+    """Return the function that inspects the packets of a stream.
 
     Args:
         codec: name of the decoder, such as "h264".
         extradata: the decoder's configuration record.
 
     Returns:
-        A function that says of a packet whether it begins a picture that is shown. False for one
-        of parameters, messages, a hidden picture or the rest of a picture. A packet that is
-        damaged, or of a kind that the function does not know, counts as a picture.
+        A function of a packet: True if it begins a picture that is displayed; False if it holds
+        parameters, messages, a hidden picture or the rest of a picture. A packet that is damaged
+        or of an unknown kind counts as a picture.
     """
     if codec == "vp9":
         return _is_vp9_picture
@@ -47,7 +55,7 @@ def picture_test(codec: str, extradata: bytes | None) -> Callable[[av.Packet], b
 
 
 def _nal_picture_test(length_size: int, syntax: _SliceSyntax) -> Callable[[av.Packet], bool]:
-    """The function that inspects packets of NAL units that each follow their length."""
+    """`picture_test` for packets of NAL units, each preceded by its length."""
     slice_headers, header_size = syntax
 
     def is_picture(packet: av.Packet) -> bool:
@@ -77,44 +85,52 @@ def _is_vp9_picture(packet: av.Packet) -> bool:
     # After the marker and two bits of the profile (and a reserved bit if both are set) come
     # show_existing_frame, frame_type and show_frame.
     is_profile_3 = first & 0x30 == 0x30
-    shows_existing_or_new = 0b0101 if is_profile_3 else 0b1010
+    if is_profile_3:
+        shows_existing_or_new = 0b0101
+    else:
+        shows_existing_or_new = 0b1010
     return bool(first & shows_existing_or_new)
 
 
-def shown_in_order(
+def is_in_display_order(
     packets: Iterable[av.Packet], compared: Container[int], stream: VideoStream
 ) -> bool:
-    """Whether pictures of H.264 or HEVC are shown in the order in which they are decoded.
+    """Whether pictures of H.264 or HEVC are displayed in the order in which they are decoded.
 
     Args:
-        packets: consecutive packets, the first one a key. Some tens of them after the last one
-            of interest make it surer that a picture shown early is found.
+        packets: consecutive packets, the first one a key. With some more of them after the last
+            compared one, a picture that is displayed early is found more reliably.
         compared: numbers of the packets, from 0, to compare with the packet before them.
-        stream: the stream that they are of.
+        stream: the stream of the packets.
 
     Returns:
-        False if a compared picture is shown before the one that is decoded before it. Pictures
+        False if a compared picture is displayed before the one that is decoded before it. Pictures
         after damage do not count.
     """
-    before = -1
+    previous = -1
     with suppress(av.FFmpegError):
-        for number, place in _places(packets, stream):
-            if place is None:
+        for number, order in _display_orders(packets, stream):
+            if order is None:
                 continue
-            if number in compared and place < before:
+            if number in compared and order < previous:
                 return False
-            before = place
+            previous = order
     return True
 
 
-def _places(packets: Iterable[av.Packet], stream: VideoStream) -> Iterator[tuple[int, int | None]]:
-    """Number of each packet, and the place of its picture by its picture order count, if known."""
-    orders = BitStreamFilterContext("dts2pts", stream)
+def _display_orders(
+    packets: Iterable[av.Packet], stream: VideoStream
+) -> Iterator[tuple[int, int | None]]:
+    """The number of each packet, and the place of its picture in display order if known.
+
+    FFmpeg's filter computes it from the picture order count of the slice headers.
+    """
+    reorder = BitStreamFilterContext("dts2pts", stream)
     for number, packet in enumerate(packets):
         copy = av.Packet(bytes(packet))
         copy.dts = number
         copy.is_keyframe = packet.is_keyframe
-        for placed in orders.filter(copy):
+        for placed in reorder.filter(copy):
             yield placed.dts, placed.pts
-    for placed in orders.filter(None):
+    for placed in reorder.filter(None):
         yield placed.dts, placed.pts
