@@ -134,7 +134,7 @@ def train(args, notes, world):
     start = resume(recipe, world.size, ema) if checkpoint else loop.Start()
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = torch.compile(net) if args.compile else net
-    model = distributed.data_parallel(model, world)
+    model = world.data_parallel(model)
     with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
         if world.is_main:
             write_settings(
@@ -232,7 +232,7 @@ def find_checkpoint(args, world):
             raise UserError(f"--resume {source}: no such checkpoint file")
         return source, []
     found = newest(source) if world.is_main else None
-    checkpoint, damaged = distributed.from_main(found)
+    checkpoint, damaged = world.from_main(found)
     if checkpoint is None and not is_auto:
         raise UserError(
             f"--resume {source}: a folder without {LAST}; give a checkpoint or a run's folder"
@@ -256,12 +256,9 @@ def make_network(args, data, names, world, checkpoint):
     """
     pretrain = "none" if args.dry_run or checkpoint else args.pretrain
     if pretrain == "imagenet" and world.size > 1:
-        local_rank = args.local_rank
-        if local_rank is None:
-            local_rank = distributed.launcher_variable("LOCAL_RANK", 0)
-        if local_rank == 0:
+        if world.local_rank == 0:
             fetch(args.arch)  # the others find it in the cache of this machine
-        distributed.barrier()
+        world.barrier()
     torch.manual_seed(args.seed)  # the same initial weights on every process
     with torch.device("meta" if args.dry_run else "cpu"):
         net = TSN(

@@ -1,77 +1,156 @@
-"""One process or many: the little of ``torch.distributed`` that the loops need. Every function also works alone."""
+"""The little of ``torch.distributed`` that the loops need, for one process or many."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 
 from ops.utils.errors import UserError
 from ops.utils.signals import Stopped, ignore_signals
+from ops.utils.text import counted
 
-# The longest wait in a collective. Launchers end a job of which a process has died (torchrun, srun --kill-on-bad-exit); this
-# ends one in which all live and one hangs. So it is far above what is waited for: a checkpoint on a slow disk, the slowest
-# share of a validation.
+# The longest wait in a collective. Launchers end a job of which a process has died (torchrun, srun
+# --kill-on-bad-exit); this ends a job in which all processes live and one hangs. So it is far above
+# any wait of a healthy job: for a checkpoint on a slow disk, or the slowest part of a validation.
 TIMEOUT = timedelta(minutes=30)
-# The longest wait for all processes to start, in which they read the libraries from a slow disk.
+# The longest wait for all processes to start, which includes loading libraries from a slow disk.
 JOIN_TIMEOUT = timedelta(minutes=10)
-# A process that lost another one waits so long before it ends: launchers blame the process that ends first.
+# How long a process that lost another one waits before it ends: launchers blame the process that
+# ends first.
 _LINGER_SECONDS = 3
+_MAX_PORT = 2**16 - 1
 
 
-class World(NamedTuple):
-    """Where this process stands: rank of size, the device it computes on, and the store that the processes share and their
-    group for numbers on CPUs (both None for one process)."""
+@dataclass(frozen=True)
+class World:
+    """The processes of a run: the place of this one among them, and what they exchange.
+
+    Every process has to call a collective, and all in the same order. With one process they return
+    at once.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        device: the device that this process computes on.
+        store: numbers and marks that the processes share; None with one process.
+        cpu_group: process group for tensors on the CPU; None with one process.
+        local_rank: number of this process on its machine, from 0.
+    """
 
     rank: int
     size: int
     device: torch.device
     store: "JobStore | None" = None
-    group: dist.ProcessGroup | None = None
+    cpu_group: dist.ProcessGroup | None = None
+    local_rank: int = 0
 
     @property
-    def is_main(self):
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints results."""
         return self.rank == 0
 
-    def largest(self, *numbers):
-        """The largest of each of these whole numbers over all processes, which meet here."""
-        if self.group is None:
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Collective: element-wise sums of numbers over all processes, added in float64."""
+        if self.size == 1:
+            return [float(value) for value in values]
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def max(self, *numbers: int) -> list[int]:
+        """Collective: element-wise maxima of whole numbers over all processes."""
+        if self.size == 1:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=self.cpu_group)
         return values.tolist()
 
-    def counter(self, name):
-        """A function without arguments that counts 0, 1, ... for all processes together: no number comes twice. name: of
-        this counter; each can be used once in a run."""
-        return (
-            itertools.count().__next__
-            if self.store is None
-            else lambda: self.store.add(name, 1) - 1
-        )
+    def gather(self, value: Any) -> list[Any]:
+        """Collective: the picklable values of all processes, in rank order, on every process."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
-    def flag(self, name):
-        """A function that is called with whether this process raises a flag, and tells whether any process has raised it. It
-        does not wait for the others."""
+    def from_main(self, value: Any) -> Any:
+        """Collective: the picklable value of rank 0, on every process."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
 
-        def raised(own):
-            if own and self.store is not None:
+    def barrier(self) -> None:
+        """Collective: wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+    def broadcast_buffers(self, model: torch.nn.Module) -> None:
+        """Collective: give every process the buffers (running statistics) of rank 0.
+
+        DDP does the same before a training step.
+        """
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def data_parallel(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model in ``DistributedDataParallel``; the model itself with one process."""
+        if self.size == 1:
+            return model
+        for parameter in model.parameters():
+            if parameter.requires_grad and 1 in parameter.shape:
+                parameter.register_hook(partial(_with_strides_of, parameter))
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+    def counter(self, name: str) -> Callable[[], int]:
+        """A function that counts 0, 1, ... for all processes together, without waiting for them.
+
+        Args:
+            name: of this counter. Each name can be used once in a run.
+        """
+        if self.store is None:
+            return itertools.count().__next__
+        return lambda: self.store.add(name, 1) - 1
+
+    def flag(self, name: str) -> Callable[[bool], bool]:
+        """A flag that any process can raise for all, without waiting for the others.
+
+        Args:
+            name: of this flag.
+
+        Returns:
+            A function. It is called with whether this process raises the flag, and returns whether
+            any process has raised it.
+        """
+
+        def is_raised(own: bool) -> bool:
+            if self.store is None:
+                return own
+            if own:
                 self.store.mark(name)
-            return own or (self.store is not None and self.store.is_marked(name))
+            return own or self.store.is_marked(name)
 
-        return raised
+        return is_raised
 
 
 class JobStore:
-    """Numbers and marks that the processes of a job share, in the store of its launcher or of process 0.
+    """Numbers and marks that the processes of a job share.
+
+    They are in the store of the launcher or of process 0.
 
     Operations raise ``DistError`` where the store has ended.
     """
@@ -97,15 +176,15 @@ class JobStore:
 
 @contextlib.contextmanager
 def _silent_native_code() -> Iterator[None]:
-    """Context in which nothing reaches standard error.
+    """Context in which nothing is written to standard error.
 
-    For a store that cannot be reached, or ends while an operation waits for it: torch prints the stack of
-    its C++ code (15 lines), at a log level that can only be set before torch is imported. It raises an
-    exception, too, so nothing is lost.
+    For a store that cannot be reached, or ends while an operation waits for it: torch prints the
+    stack of its C++ code (15 lines), at a log level that can only be set before torch is imported.
+    It raises an exception, too, so nothing is lost.
     """
     try:
         saved = os.dup(2)
-    except OSError:  # it is closed
+    except OSError:  # standard error is closed
         yield
         return
     try:
@@ -117,42 +196,35 @@ def _silent_native_code() -> Iterator[None]:
         os.close(saved)
 
 
-@contextlib.contextmanager
-def start(
-    device: str | None = None, local_rank: int | None = None, deterministic: bool = False
-) -> Iterator[World]:
-    """Context of a run: joins the process group if a launcher set ``RANK`` and ``WORLD_SIZE``, and leaves it on every way out.
+class Ranks(NamedTuple):
+    """``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK`` of a launcher (torchrun, srun), or one process."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def launched_ranks(local_rank: int | None = None) -> Ranks:
+    """The ranks that a launcher set in the environment.
 
     Args:
-        device: name such as "cpu" or "cuda:1"; None chooses the GPU of this process' local rank, or the CPU without one.
-        local_rank: what ``python -m torch.distributed.launch`` passed; torchrun's ``LOCAL_RANK`` is used where it is None.
-        deterministic: choose algorithms of PyTorch that give the same numbers in every run.
-
-    Returns:
-        A :class:`World`. NCCL serves GPUs, gloo CPUs.
+        local_rank: what ``python -m torch.distributed.launch`` passed as a flag, in place of
+            ``LOCAL_RANK``.
 
     Raises:
-        UserError: the device does not exist, the processes do not find each other, or another one ended.
+        UserError: a variable is not a whole number, or the rank is not below the size.
     """
-    rank, size = launcher_variable("RANK", 0), launcher_variable("WORLD_SIZE", 1)
-    local_rank = launcher_variable("LOCAL_RANK", 0) if local_rank is None else local_rank
-    if deterministic:
-        # cuBLAS asks for it, before its first use
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(deterministic or before)
-    try:
-        if size == 1:
-            yield World(0, 1, _device(device, local_rank))
-        else:
-            with _joined(rank, size, _device(device, local_rank)) as world:
-                yield world
-    finally:
-        torch.use_deterministic_algorithms(before)
+    rank = _launcher_variable("RANK", 0)
+    size = _launcher_variable("WORLD_SIZE", 1)
+    if size > 1 and not 0 <= rank < size:
+        raise UserError(f"RANK is {rank}, but WORLD_SIZE {size}: ranks are 0 to {size - 1}")
+    if local_rank is None:
+        local_rank = _launcher_variable("LOCAL_RANK", 0)
+    return Ranks(rank, size, local_rank)
 
 
-def launcher_variable(name: str, default: int) -> int:
-    """A whole number that a launcher set in the environment."""
+def _launcher_variable(name: str, default: int) -> int:
+    """A whole number from the environment."""
     text = os.environ.get(name, default)
     try:
         return int(text)
@@ -162,40 +234,81 @@ def launcher_variable(name: str, default: int) -> int:
         ) from None
 
 
-def _device(device, local_rank):
-    if device is None:
-        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+@contextlib.contextmanager
+def start(
+    device: str | None = None, local_rank: int | None = None, deterministic: bool = False
+) -> Iterator[World]:
+    """Context of a run, which joins the process group of its launcher and leaves it at the end.
+
+    Args:
+        device: name such as "cpu" or "cuda:1"; None chooses the GPU of the local rank, or the CPU
+            on a machine without GPUs.
+        local_rank: see :func:`launched_ranks`.
+        deterministic: choose algorithms of PyTorch that give the same numbers in every run.
+
+    Returns:
+        A :class:`World`. Its backend is NCCL on GPUs and gloo on CPUs.
+
+    Raises:
+        UserError: the device does not exist, the processes do not find each other, or another one
+            ended.
+    """
+    ranks = launched_ranks(local_rank)
+    if deterministic:
+        # cuBLAS reads this before its first use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic or before)
     try:
-        device = torch.device(device)
+        world = World(ranks.rank, ranks.size, _device(device, ranks), local_rank=ranks.local_rank)
+        if world.size == 1:
+            yield world
+        else:
+            with _joined(world) as joined:
+                yield joined
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _device(name: str | None, ranks: Ranks) -> torch.device:
+    """The device of this process."""
+    if name is None:
+        name = f"cuda:{ranks.local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
     if device.type == "cuda":
-        if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+        available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= available:
             raise UserError(
-                f"device {device} is not there: this machine shows {torch.cuda.device_count()} GPUs"
+                f"device {device} does not exist: this machine has {counted(available, 'GPU')}"
             )
         torch.cuda.set_device(device)
     return device
 
 
 @contextlib.contextmanager
-def _joined(rank: int, size: int, device: torch.device) -> Iterator[World]:
-    """Context of one of several processes."""
-    on_gpus = device.type == "cuda"
-    store = _open_store(rank, size)
+def _joined(world: World) -> Iterator[World]:
+    """Context of one of several processes, in which ``world`` has its group and its store."""
+    on_gpus = world.device.type == "cuda"
+    store = _open_store(world)
     try:
         dist.init_process_group(
             "nccl" if on_gpus else "gloo",
             store=store,
-            rank=rank,
-            world_size=size,
+            rank=world.rank,
+            world_size=world.size,
             timeout=TIMEOUT,
         )
-        group = dist.new_group(backend="gloo", timeout=TIMEOUT) if on_gpus else dist.group.WORLD
-        # The store of a launcher may outlive processes: nothing of an earlier try must be taken for today's.
-        prefix = from_main(secrets.token_hex(8))
+        group = dist.group.WORLD
+        if on_gpus:
+            group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        # The store of a launcher may outlive the processes: a new prefix in each start keeps the
+        # values of an earlier one apart.
+        prefix = world.from_main(secrets.token_hex(8))
         try:
-            yield World(rank, size, device, JobStore(store, prefix), group)
+            yield dataclasses.replace(world, store=JobStore(store, prefix), cpu_group=group)
         except Stopped:
             ignore_signals()
             dist.destroy_process_group()
@@ -203,48 +316,47 @@ def _joined(rank: int, size: int, device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
     except Exception as error:
         if dist.is_initialized() and on_gpus and hasattr(dist.group.WORLD, "abort"):
-            dist.group.WORLD.abort()  # or the end of this process waits for kernels that wait for others
+            # Without it the end of this process waits for kernels that wait for other processes.
+            dist.group.WORLD.abort()
         if not _is_lost_connection(error):
             raise
         time.sleep(_LINGER_SECONDS)
-        # gloo: "[/path/of/its/source.cc:561] Connection closed by peer [127.0.0.1]:1420. This is ..."
-        reason = str(error).partition("\n")[0].partition(". ")[0].rpartition(".cc:")[2]
-        reason = reason.partition("] ")[2] or reason
         raise UserError(
-            f"process {rank} of {size} lost the connection to another one, which has ended or was killed: "
-            f"see its error ({reason})"
+            f"process {world.rank} of {world.size} lost the connection to another one, which has "
+            f"ended or was killed: see its error ({_reason(error)})"
         ) from None
 
 
-def _open_store(rank: int, size: int) -> dist.Store:
-    """The store of the job, once all processes have come: torchrun keeps one, else process 0 does.
+def _open_store(world: World) -> dist.Store:
+    """The store of the job, once all processes have started: torchrun's, or that of process 0.
 
     Raises:
         UserError: the environment is not one that a launcher sets, the store cannot be opened or
             reached, or processes are missing.
     """
-    host, port = os.environ.get("MASTER_ADDR"), launcher_variable("MASTER_PORT", 0)
-    if not 0 <= rank < size:
-        raise UserError(f"RANK is {rank}, but WORLD_SIZE {size}: ranks are 0 to {size - 1}")
-    if not host or not 0 < port < 2**16:
+    host = os.environ.get("MASTER_ADDR")
+    port = _launcher_variable("MASTER_PORT", 0)
+    if not host or not 0 < port <= _MAX_PORT:
         raise UserError(
-            f"RANK and WORLD_SIZE are set, so MASTER_ADDR (the machine of rank 0) and MASTER_PORT (a free "
-            f"port there) must be, too; MASTER_ADDR is {host!r}, MASTER_PORT {port}"
+            f"RANK and WORLD_SIZE are set, so MASTER_ADDR (the machine of rank 0) and MASTER_PORT "
+            f"(a free port there) must be, too; MASTER_ADDR is {host!r}, MASTER_PORT {port}"
         )
     try:
         with _silent_native_code():
-            store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=JOIN_TIMEOUT))
+            store, _, _ = next(
+                dist.rendezvous("env://", world.rank, world.size, timeout=JOIN_TIMEOUT)
+            )
     except (dist.DistError, RuntimeError) as error:
-        reason = " ".join(str(error).partition("\n")[0].split())
         if "EADDRINUSE" in str(error):
             raise UserError(
-                f"process 0 cannot open MASTER_PORT {port} on {socket.gethostname()}: it is taken, perhaps "
-                f"by another job; give all processes another one"
+                f"process 0 cannot open MASTER_PORT {port} on {socket.gethostname()}: it is taken, "
+                f"perhaps by another job; give all processes another one"
             ) from None
+        reason = " ".join(str(error).partition("\n")[0].split())
         raise UserError(
-            f"process {rank} of {size} has not met all others at {host}:{port} within "
-            f"{JOIN_TIMEOUT.total_seconds():.0f} s: were they started with the same MASTER_ADDR, "
-            f"MASTER_PORT and WORLD_SIZE, have they printed errors? ({reason})"
+            f"process {world.rank} of {world.size}: no connection to all others at {host}:{port} "
+            f"within {JOIN_TIMEOUT.total_seconds():.0f} s; were they started with the same "
+            f"MASTER_ADDR, MASTER_PORT and WORLD_SIZE, and have they printed errors? ({reason})"
         ) from None
     return store
 
@@ -256,64 +368,24 @@ def _is_lost_connection(error: BaseException) -> bool:
     )
 
 
-def data_parallel(model: torch.nn.Module, world: World) -> torch.nn.Module:
-    """The model in ``DistributedDataParallel``, or itself where there is one process."""
-    if world.size == 1:
-        return model
-    for parameter in model.parameters():
-        if parameter.requires_grad and 1 in parameter.shape:
-            parameter.register_hook(partial(_with_strides_of, parameter))
-    devices = [world.device.index] if world.device.type == "cuda" else None
-    return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+def _reason(error: BaseException) -> str:
+    """The reason in a message of gloo.
+
+    Such as ``[/path/of/its/source.cc:561] Connection closed by peer [127.0.0.1]:1420. This is ...``
+    """
+    line = str(error).partition("\n")[0].partition(". ")[0]
+    after_file = line.rpartition(".cc:")[2]
+    return after_file.partition("] ")[2] or after_file
 
 
 def _with_strides_of(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """The same gradient with the strides of its parameter, where only dimensions of size 1 differ.
 
-    Strides of such dimensions mean nothing, and convolutions in channels-last order return others than
-    the parameter has (1x1 kernels, depthwise kernels over time). DDP compares them and warns.
+    Strides of such dimensions mean nothing, and convolutions in channels-last order return other
+    ones than the parameter has (1x1 kernels, depthwise kernels over time). DDP compares them and
+    warns.
     """
     strides = zip(parameter.shape, gradient.stride(), parameter.stride(), strict=True)
     if all(own == wanted or size == 1 for size, own, wanted in strides):
         return gradient.as_strided(parameter.shape, parameter.stride())
     return gradient
-
-
-def sum_over_ranks(values, device):
-    """Element-wise sums of a list of numbers over all processes, as Python floats (float64 all-reduce)."""
-    if not dist.is_initialized():
-        return [float(value) for value in values]
-    total = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return total.tolist()
-
-
-def gather(value):
-    """The picklable values of all processes, in rank order, on every process."""
-    if not dist.is_initialized():
-        return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def from_main(value):
-    """The picklable value of rank 0, on every process."""
-    if not dist.is_initialized():
-        return value
-    values = [value]
-    dist.broadcast_object_list(values)
-    return values[0]
-
-
-def barrier():
-    """Wait for all processes."""
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def broadcast_buffers(model):
-    """Give every process the buffers (running statistics) of rank 0, as DDP does before a training step."""
-    if dist.is_initialized():
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)

@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ops import distributed
 from ops.data.clips import Failure
 from ops.data.labels import mark_unread, one_hot
 from ops.temporal.consensus import CONSENSUS
+from ops.utils.amp import autocast
 from ops.utils.errors import UserError
 from ops.utils.text import counted
-
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Pace(NamedTuple):
@@ -33,13 +31,6 @@ class Pace(NamedTuple):
             f"{counted(self.videos, 'video')} in {self.seconds:.1f} s, {self.videos / max(self.seconds, 1e-9):.2f} videos/s; "
             f"{share:.0%} of it waiting for data, bound by {bound}"
         )
-
-
-def autocast(device, amp):
-    """Context of mixed precision on a device; amp: "none", "bf16" or "fp16"."""
-    return (
-        contextlib.nullcontext() if amp == "none" else torch.autocast(device.type, AMP_DTYPES[amp])
-    )
 
 
 @torch.inference_mode()
@@ -276,9 +267,9 @@ def score_videos(model, loader, world, *, stop=None, **options):
         **options,
         stop=stop and (lambda: stopped(bool(stop()))),
     )
-    if world.largest(int(bool(stop and stop()))) != [0]:
+    if world.max(int(bool(stop and stop()))) != [0]:
         return None
-    parts = distributed.gather((indices, np.stack(rows) if rows else None, failures))
+    parts = world.gather((indices, np.stack(rows) if rows else None, failures))
     return _assemble(parts, loader.dataset.video_list.labels)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from ops.cli.types import boolean, is_bce, non_negative_int, positive_int, tsm_schedule
-from ops.distributed import launcher_variable
+from ops.distributed import launched_ranks
 from ops.utils.errors import UserError
 
 HELP_NOTE = "The flags of the original repositories are accepted as well: docs/original_commands.md"
@@ -247,7 +247,7 @@ def _translate_gpus(args, notes, program, argv, batch_flags):
         return
     if args.device:
         raise UserError(f"--gpus and --device {args.device}: give one of the two")
-    if launcher_variable("WORLD_SIZE", 1) > 1:
+    if launched_ranks().size > 1:
         notes.lines.append("--gpus ignored (the launcher gives each process a GPU)")
         return
     if len(gpus) == 1:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ops import distributed
 from ops.data.clips import TestDataset
 from ops.data.datasets import Dataset
 from ops.data.labels import is_unread, mark_unread, of_row
@@ -99,14 +98,14 @@ def score(args, test, world, name):
             print(
                 f"scoring {videos} videos{before} on {world.size} x {world.device}, amp {args.amp}"
             )
-    plan = distributed.from_main(plan)
+    plan = world.from_main(plan)
     if plan is None:
         return facts if world.is_main else None
     missing, number = plan
     if len(missing):
         with journal.ScoreLog(unfinished, number + world.rank) as log:
             pace = score_missing(args, test, world, QueueSampler(missing, world.counter(name)), log)
-        distributed.barrier()  # all logs are complete
+        world.barrier()  # all logs are complete
         if world.is_main:
             print(pace.text)
     if not world.is_main:

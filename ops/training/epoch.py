@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from ops import distributed
-from ops.inference import autocast
 from ops.training.meters import Meters
 from ops.training.optim import set_learning_rate
 from ops.training.sync_batchnorm import SyncNorm, each_alone, frozen_norms
+from ops.utils.amp import autocast
 
 NAMED_FAILURES = 10  # of an epoch, in the log
 
@@ -91,7 +90,7 @@ def train_one_epoch(
                 )
             )
             # A process without a readable video has nothing to say to the BatchNorms of the others, who must not wait for it.
-            alone = synchronised and world.largest(int(batch.clips is None))[0]
+            alone = synchronised and world.max(int(batch.clips is None))[0]
             sync = (
                 contextlib.nullcontext()
                 if part == accumulate - 1 or not hasattr(model, "no_sync")
@@ -131,9 +130,7 @@ def train_one_epoch(
         if after_step:
             after_step(index + 1, meters, check)
     result = meters.result(frames, world)
-    named = [
-        failure for part in distributed.gather(meters.failures[:NAMED_FAILURES]) for failure in part
-    ]
+    named = [failure for part in world.gather(meters.failures[:NAMED_FAILURES]) for failure in part]
     for failure in named[:NAMED_FAILURES]:
         log.info(f"warning: {videos.path}:{failure.line}: {failure.id}: {failure.reason}; skipped")
     return result

@@ -11,7 +11,6 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ops import distributed
 from ops.checkpoints import save_checkpoint
 from ops.checkpoints.torch_file import read_checkpoint
 from ops.data.loader import loader_errors
@@ -61,7 +60,7 @@ def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
     of ``score_videos``. Returns None if it was stopped, else a dict: the metrics (``ops.scores.metrics.evaluate``, the one that
     chooses the best model first; unreadable videos count as wrong), loss, videos, listed.
     """
-    distributed.broadcast_buffers(model)  # each process has running statistics of its own
+    world.broadcast_buffers(model)  # each process has running statistics of its own
     model.eval()
     with loader_errors(loader):
         scored = score_videos(
@@ -178,7 +177,7 @@ def fit(
     def save(epoch, step, meters, name="last", **facts):
         """step: done in the epoch after ``epoch`` whole ones."""
         nonlocal saved
-        states = distributed.gather(meters.state() if meters else None)
+        states = world.gather(meters.state() if meters else None)
         if world.is_main:
             state = {
                 "class_names": class_names,
@@ -203,7 +202,7 @@ def fit(
                 **state,
             )
         saved = time.perf_counter()
-        distributed.barrier()  # nobody ends the run while the file is being written
+        world.barrier()  # nobody ends the run while the file is being written
 
     with StopRequest() as request, train_loader, val_loader:
         for epoch in range(start.epoch, epochs):
@@ -218,7 +217,7 @@ def fit(
                     if save_every > 0
                     else time.perf_counter() - saved > -save_every
                 )
-                number, due = world.largest(request.number, int(bool(due) and world.is_main))
+                number, due = world.max(request.number, int(bool(due) and world.is_main))
                 if number or (
                     due and step < steps
                 ):  # the end of an epoch is saved anyhow, after its validation
@@ -274,7 +273,7 @@ def fit(
                     stop=lambda: request.number,
                 )
                 if result is None:  # it is done when the run goes on
-                    (number,) = world.largest(request.number)
+                    (number,) = world.max(request.number)
                     save(epoch, steps, meters)
                     raise stopped(number, epoch, steps)
                 value = next(iter(result.values()))
@@ -297,7 +296,7 @@ def fit(
             # Last, last: a run that is killed between the two does the epoch again, and finds it as good as before.
             for name in ("best", "last") if is_best else ("last",):
                 save(epoch + 1, 0, None, name, metrics=values)
-            (number,) = world.largest(request.number)
+            (number,) = world.max(request.number)
             if number and epoch + 1 < epochs:
                 raise stopped(number, epoch, steps)
     return best

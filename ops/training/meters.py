@@ -5,7 +5,6 @@ import time
 
 import torch
 
-from ops import distributed
 from ops.data.clips import Failure
 from ops.utils.errors import UserError
 from ops.utils.machine import available_cores
@@ -100,9 +99,7 @@ class Meters:
         ones), skipped_steps, seconds, videos_per_second, images_per_second, the share of each part of the time (data_share,
         ...) and, of GPUs, memory_gib (the most that PyTorch held on one)."""
         seconds, shares = self.seconds, self.shares()
-        sums = distributed.sum_over_ranks(
-            [*self.sums.tolist(), len(self.failures), *shares.values()], world.device
-        )
+        sums = world.sum([*self.sums.tolist(), len(self.failures), *shares.values()])
         loss, correct, count, skipped_steps, skipped = sums[:5]
         result = {
             "loss": loss / max(1, count),
@@ -119,7 +116,7 @@ class Meters:
             for part, share in zip(shares, sums[5:], strict=True)
         )
         if world.device.type == "cuda":
-            (mib,) = world.largest(int(peak_memory(world.device) * 1024))
+            (mib,) = world.max(int(peak_memory(world.device) * 1024))
             result["memory_gib"] = mib / 1024
         return result
 

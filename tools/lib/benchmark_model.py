@@ -8,10 +8,10 @@ from lib import baselines_model
 from lib.baselines_temporal import three_slices
 from lib.measure import interleave, judged, machine, table
 from ops.checkpoints import load_model
-from ops.inference import autocast
 from ops.models import TSN, fuse_batch_norm
 from ops.temporal.difference import TemporalConv
 from ops.temporal.shift import TemporalShift
+from ops.utils.amp import autocast
 from ops.utils.errors import UserError
 
 SAME = 1e-5  # relative difference of float32 logits up to which two networks count as the same function
