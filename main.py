@@ -16,6 +16,7 @@ import torch
 
 from ops import checkpoints, distributed
 from ops.backbones.pretrained import fetch
+from ops.checkpoints.torch_file import read_state_dict
 from ops.cli.train_args import parse_training
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
@@ -259,6 +260,8 @@ def make_network(args, data, names, world, checkpoint):
         if world.local_rank == 0:
             fetch(args.arch)  # the others find it in the cache of this machine
         world.barrier()
+    if pretrain not in ("none", "imagenet"):
+        pretrain = read_state_dict(pretrain)
     torch.manual_seed(args.seed)  # the same initial weights on every process
     with torch.device("meta" if args.dry_run else "cpu"):
         net = TSN(

@@ -41,7 +41,7 @@ class TSN(nn.Module):
         non_local: also insert non-local blocks into the second and third stage.
         temporal_pool: halve the segments after the first stage; ``consensus`` then receives T / 2.
         pretrain: initial weights of the backbone: "imagenet" (torchvision's IMAGENET1K_V1),
-            "none", or the path of a weight file.
+            "none", or a state dict with the backbone's own names.
         stochastic_depth: probability that a clip skips the last block in training, falling
             linearly to the first.
         partial_bn: train only the first BatchNorm; the others keep their statistics and parameters.
@@ -50,7 +50,7 @@ class TSN(nn.Module):
 
     Raises:
         UserError: an unknown name, arguments that exclude each other, or pretrained weights that
-            cannot be read or downloaded.
+            do not fit or cannot be downloaded.
     """
 
     def __init__(

@@ -4,8 +4,11 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from helpers.datasets import make_motion
+from helpers.launch import call
 
 from ops.backbones import BACKBONES, build_backbone, pretrained
+from ops.checkpoints import load_model
 from ops.models import TSN
 from ops.utils.errors import UserError
 
@@ -101,11 +104,9 @@ def test_a_file_in_torchs_cache_is_used(tmp_path, offline):
     assert offline == []
 
 
-def test_a_path_of_weights(tmp_path, offline):
+def test_a_state_dict(offline):
     state = imagenet()
-    path = tmp_path / "my weights.pth"
-    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
-    assert_backbone_is(TSN(3, arch="resnet18", pretrain=str(path)), state)
+    assert_backbone_is(TSN(3, arch="resnet18", pretrain=state), state)
     assert offline == []
 
 
@@ -130,29 +131,17 @@ def test_the_difference_stem_takes_over_the_pretrained_weights():
         ("resnet18", "resnet50"),
     ],
 )
-def test_weights_of_another_network(tmp_path, arch, other):
-    path = tmp_path / "weights.pth"
-    torch.save(imagenet(other), path)
-    with pytest.raises(
-        UserError, match=rf"--pretrain .*weights.pth: these are not the weights of a {arch}"
-    ):
-        TSN(3, arch=arch, pretrain=str(path))
+def test_weights_of_another_network(arch, other):
+    with pytest.raises(UserError, match=rf"--pretrain: .* {arch} "):
+        TSN(3, arch=arch, pretrain=imagenet(other))
 
 
-def test_files_that_hold_no_such_weights(tmp_path):
-    with pytest.raises(UserError, match=r"nothing.pth: no such checkpoint file"):
-        TSN(3, arch="resnet18", pretrain=str(tmp_path / "nothing.pth"))
-    ours = tmp_path / "ours.pth"
-    torch.save(
-        {"head.weight": torch.zeros(3, 512), "backbone.conv1.weight": torch.zeros(64, 3, 7, 7)},
-        ours,
-    )
-    with pytest.raises(UserError, match="these are not the weights of a resnet18"):
-        TSN(3, arch="resnet18", pretrain=str(ours))
-    partial = tmp_path / "partial.pth"
-    torch.save({key: value for key, value in imagenet().items() if "layer4" not in key}, partial)
-    with pytest.raises(UserError, match="these are not the weights of a resnet18"):
-        TSN(3, arch="resnet18", pretrain=str(partial))
+def test_incomplete_weights():
+    ours = {"head.weight": torch.zeros(3, 512), "backbone.conv1.weight": torch.zeros(64, 3, 7, 7)}
+    partial = {key: value for key, value in imagenet().items() if "layer4" not in key}
+    for state in (ours, partial):
+        with pytest.raises(UserError, match=r"--pretrain: .* resnet18 "):
+            TSN(3, arch="resnet18", pretrain=state)
 
 
 def test_a_broken_download_in_the_folder_is_named():
@@ -203,23 +192,34 @@ def test_a_network_of_another_modality_starts_from_the_mean_over_rgb(modality, c
         )
     # A file that was trained on that modality is taken as it is.
     state["conv1.weight"] = torch.randn(64, channels, 7, 7)
-    torch.save(state, pretrained.FOLDER / "flow.pth")
-    model = TSN(3, arch="resnet18", modality=modality, pretrain=str(pretrained.FOLDER / "flow.pth"))
+    model = TSN(3, arch="resnet18", modality=modality, pretrain=state)
     assert torch.equal(model.backbone.conv1.weight, state["conv1.weight"])
 
 
-def test_bninception_files_of_old_torch(tmp_path):
+def test_bninception_files_of_old_torch():
     """BatchNorms of shape [1, C], no counters, and a classifier of 1000."""
     torch.manual_seed(4)
     state = build_backbone("BNInception").state_dict()
-    old = {
-        key: value[None] if "_bn." in key else value
-        for key, value in state.items()
-        if "num_batches" not in key
-    }
-    torch.save(
-        {**old, "fc.weight": torch.zeros(1000, 1024), "fc.bias": torch.zeros(1000)},
-        tmp_path / "bn.pth",
-    )
-    backbone = TSN(3, arch="BNInception", pretrain=str(tmp_path / "bn.pth")).backbone.state_dict()
+    old = {"fc.weight": torch.zeros(1000, 1024), "fc.bias": torch.zeros(1000)}
+    for key, value in state.items():
+        if "num_batches" not in key:
+            old[key] = value[None] if "_bn." in key else value
+    backbone = TSN(3, arch="BNInception", pretrain=old).backbone.state_dict()
     assert all(torch.equal(backbone[key], value) for key, value in state.items())
+
+
+@pytest.mark.slow
+def test_main_starts_from_a_file(tmp_path):
+    """With a tiny learning rate the weights of the file are those of the checkpoint."""
+    data = make_motion(tmp_path / "motion")
+    state = imagenet()
+    path = tmp_path / "my weights.pth"
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
+    out = tmp_path / "out"
+    flags = ["--module", "tsn", "--arch", "resnet18", "--pretrain", path, "--num_segments", 2]
+    flags += ["--input_size", 32, "--batch-size", 4, "-j", 0, "--epochs", 1, "--lr", "1e-30"]
+    flags += ["--device", "cpu", "--partial_bn", "--output_dir", out]
+    assert call("main", "motion", "RGB", *data, *flags) == 0
+    model = load_model(out / "best.pth", quiet=True)
+    assert torch.equal(model.backbone.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+    assert torch.equal(model.backbone.layer1[0].bn1.weight, state["layer1.0.bn1.weight"])

@@ -1,5 +1,6 @@
-"""Where a backbone's first weights come from: torchvision's ImageNet weights, or a file."""
+"""The weights that a backbone starts from: torchvision's ImageNet weights, or a state dict."""
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -10,41 +11,35 @@ from ops.backbones.input_channels import first_conv, spread_channels
 from ops.utils.errors import UserError
 
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
-HEADS = ("fc.", "classifier.", "last_linear.")
-
-
-def read_state_dict(path):
-    """The weights in a file; see ``ops.checkpoints.torch_file``."""
-    # Imported here, as checkpoints build models, and models load pretrained weights.
-    from ops.checkpoints import torch_file
-
-    return torch_file.read_state_dict(path)
+CLASSIFIERS = ("fc.", "classifier.", "last_linear.")
 
 
 def load_pretrained(backbone, arch, source):
     """Fill a backbone, in place, before any temporal module is inserted.
 
     Every weight of the backbone must be in the source; its classifier is left out, and a first
-    conv of other channels is spread over the backbone's (``ops.backbones.spread_channels``).
+    conv of other channels is spread over the backbone's
+    (:func:`ops.backbones.input_channels.spread_channels`).
 
     Args:
         backbone: the backbone.
         arch: its name.
-        source: "imagenet" for torchvision's IMAGENET1K_V1 weights (which the published models
-            started from), or the path of a file with the backbone's own key names.
+        source: "imagenet" for torchvision's IMAGENET1K_V1 weights, which the published models
+            started from, or a state dict (name -> tensor) with the backbone's own names.
 
     Raises:
-        UserError: the file is missing, cannot be downloaded, or does not fit.
+        UserError: torchvision's weights cannot be read or downloaded, or the weights do not fit.
     """
+    name = "--pretrain"
+    state = source
     if source == "imagenet":
-        source, state = _imagenet(arch)
-    else:
-        state = read_state_dict(source)
+        name = "--pretrain imagenet"
+        state = _imagenet(arch)
     own = backbone.state_dict()
     state = {
         key: _fitted(value, own.get(key), key == f"{backbone.first_conv}.weight")
         for key, value in state.items()
-        if not key.startswith(HEADS)
+        if not key.startswith(CLASSIFIERS)
     }
     wrong = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     wrong += [
@@ -52,8 +47,8 @@ def load_pretrained(backbone, arch, source):
     ]
     if wrong:
         raise UserError(
-            f"--pretrain {source}: these are not the weights of a {arch} ({wrong[0]} is missing, "
-            f"unknown or of another shape; {len(wrong)} in all)"
+            f"{name}: these are not the weights of a {arch} ({wrong[0]} is missing, unknown or of "
+            f"another shape; {len(wrong)} in all)"
         )
     backbone.load_state_dict({**own, **state})
 
@@ -61,7 +56,8 @@ def load_pretrained(backbone, arch, source):
 def fetch(arch):
     """Download torchvision's ImageNet weights of a backbone, unless they are on this machine already.
 
-    For one process per machine to call before the others load them: else each would download the file.
+    For one process per machine to call before the others load them, or each would download the
+    file.
 
     Args:
         arch: name of the backbone.
@@ -73,7 +69,7 @@ def fetch(arch):
 
 
 def _imagenet(arch):
-    """(the file in ``pretrained/`` or "imagenet", state dict) of torchvision's weights."""
+    """torchvision's state dict, from its file in ``pretrained/``, the cache of torch or a download."""
     name = BACKBONES[arch].torchvision_name
     if name is None:
         own_name = f"{first_conv(arch)}.weight"
@@ -83,10 +79,34 @@ def _imagenet(arch):
             f"--pretrain none"
         )
     weights = get_model_weights(name).IMAGENET1K_V1
-    local = FOLDER / weights.url.rsplit("/", 1)[-1]
-    if local.is_file():
-        return local, read_state_dict(local)
-    return "imagenet", _download(weights)
+    file = FOLDER / weights.url.rsplit("/", 1)[-1]
+    if file.is_file():
+        return _read(file)
+    return _download(weights)
+
+
+def _read(path):
+    """The content of torchvision's file."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        raise UserError(
+            f"{path}: not a PyTorch checkpoint, or a damaged one; is the download complete?"
+        ) from None
+
+
+def _download(weights):
+    """The state dict, from the cache of torch if the file is there."""
+    name = weights.url.rsplit("/", 1)[-1]
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"--pretrain imagenet: {name} could not be downloaded ({error}); fetch {weights.url} "
+            f"on a machine with network and put it into {FOLDER}/ or {cache}/, or train with "
+            f"--pretrain none"
+        ) from None
 
 
 def _fitted(value, own, is_first):
@@ -99,16 +119,3 @@ def _fitted(value, own, is_first):
     if own.dim() == 1 and value.shape == (1, *own.shape):
         return value[0]
     return value
-
-
-def _download(weights):
-    name = weights.url.rsplit("/", 1)[-1]
-    try:
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
-        raise UserError(
-            f"--pretrain imagenet: {name} could not be downloaded ({error}); fetch {weights.url} "
-            f"on a machine with network and put it into {FOLDER}/ or {cache}/, or train with "
-            f"--pretrain none"
-        ) from None
