@@ -10,7 +10,6 @@ import time
 from itertools import chain
 from pathlib import Path
 
-import check_videos
 import numpy as np
 import pytest
 from helpers.launch import call, is_running, launch, refused, start_tool, wait_until
@@ -19,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib import sturdy_pool, video_checks
+from lib import list_checks, sturdy_pool, video_checks
 from lib.sturdy_pool import Lost, run_jobs
 from ops.utils.errors import UserError
 
@@ -129,7 +128,7 @@ def test_every_kind(tmp_path, root, capsys):
         "img_00004.jpg is missing, but img_00005.jpg is there" in found[13][2]
         and "img_00005.jpg" in found[14][2]
     )
-    assert found[5][2] == "a link to nothing" and found[16][2] == "3 frames, fewer than 4"
+    assert found[5][2] == "a broken link" and found[16][2] == "3 frames, fewer than 4"
     twice = [row for row in rows if row[0] == "15"]
     assert [row[3] for row in twice] == [
         "count",
@@ -167,7 +166,7 @@ def test_frames_that_are_decoded(tmp_path, root):
 def test_all_frames_in_chunks(tmp_path, root, monkeypatch):
     """Each frame once, the last ones too."""
     asked = []
-    monkeypatch.setattr(video_checks, "_CHUNK_BYTES", 3 * 64 * 96 * 3)
+    monkeypatch.setattr(video_checks, "DECODED_AT_ONCE", 3 * 64 * 96 * 3)
 
     class Reader:
         def __len__(self):
@@ -177,7 +176,7 @@ def test_all_frames_in_chunks(tmp_path, root, monkeypatch):
             asked.append(list(indices))
             return np.empty((len(indices), 64, 96, 3), np.uint8)
 
-    video_checks._decode(Reader(), "all")
+    video_checks.decode(Reader(), "all")
     assert (
         asked[0] == [0] and list(chain(*asked[1:])) == list(range(20)) and max(map(len, asked)) == 3
     )
@@ -242,7 +241,7 @@ def deadly(rules, record):
 
 @pytest.mark.slow
 def test_a_video_that_kills_its_process_is_named(tmp_path, root, monkeypatch):
-    monkeypatch.setattr(check_videos, "check_video", deadly)
+    monkeypatch.setattr(list_checks, "check_video", deadly)
     text = "good.mp4 0\n-dash.mp4 0\nshort.mp4 0\nwith blank.mp4\t0\nframes 9 0\ntext.mp4 0\n"
     status, rows = check(
         tmp_path, root, text, "--timeout", "2", "-j", 2, "--clean", tmp_path / "clean.txt"
@@ -656,7 +655,7 @@ def test_real_videos(tmp_path, real_videos, capsys):
 
 def test_clean_keeps_a_blank_line_apart_from_the_line_end_before_it(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"good.mp4 0\rgone.mp4 0\n\nshort.mp4 1\n")
-    check_videos.write_clean(tmp_path / "clean.txt", tmp_path / "list.txt", {2})
+    list_checks.write_clean(tmp_path / "clean.txt", tmp_path / "list.txt", {2})
     assert (tmp_path / "clean.txt").read_bytes() == b"good.mp4 0\r\rshort.mp4 1\n"
 
 
@@ -679,7 +678,7 @@ def test_clean_drops_those_lines_and_no_others(tmp_path_factory, lines, bad, end
     numbered = enumerate(read_text(place / "list.txt").split("\n")[:-1], 1)
     expected = [line for number, line in numbered if number not in bad]
     try:
-        check_videos.write_clean(place / "clean.txt", place / "list.txt", bad)
+        list_checks.write_clean(place / "clean.txt", place / "list.txt", bad)
     except UserError:
         assert not any(line.strip() for line in expected)
     else:

@@ -496,7 +496,7 @@ def test_hmdb51(tmp_path):
         (
             "a-labels.csv",
             "",
-            "2 files are called *labels.csv (a-labels.csv, something-something-v1-labels.csv); give --labels",
+            "*labels.csv (a-labels.csv, something-something-v1-labels.csv); give --labels",
         ),
     ],
 )

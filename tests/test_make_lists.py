@@ -1,4 +1,5 @@
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from helpers.launch import launch, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import list_files
+from lib import list_making
+from lib.list_classes import split_off
+from lib.list_text import class_text, format_lines
 from ops.data.class_names import read_class_names
 from ops.data.datasets import dataset_name, resolve
 from ops.data.lists import read_list
@@ -331,10 +334,7 @@ def test_videos_at_wrong_places(tmp_path, capsys):
     )
     touch(tmp_path / "root", "b/u_000000_000010.mp4", "y/w_000000_000010.webm")
     line = refused(capsys, "make_lists", *args)
-    assert (
-        "train.csv:3: w_000000_000010 is there 2 times (x/w_000000_000010.mp4, y/w_000000_000010.webm)"
-        in line
-    )
+    assert re.search(r"train\.csv:3: .*\(x/w_000000_000010\.mp4, y/w_000000_000010\.webm\)", line)
     (tmp_path / "root/y/w_000000_000010.webm").unlink()
     assert make(*args) == 0 and lines(tmp_path / "out/val_videofolder.txt") == [
         "b/u_000000_000010.mp4 1"
@@ -404,7 +404,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows):
     """Any path, or it is refused."""
     file = tmp_path_factory.getbasetemp() / "any.txt"
     try:
-        text = list_files.format_lines(rows, "root")
+        text = format_lines(rows, "root")
     except UserError as error:
         assert "rename it" in str(error)
         return
@@ -425,11 +425,9 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows):
 def test_class_names_are_read_back_or_refused(tmp_path_factory, names, numbered):
     file = tmp_path_factory.getbasetemp() / "classes.txt"
     file.unlink(missing_ok=True)
-    text = list_files.class_text(names, numbered)
-    import make_lists
-
+    text = class_text(names, numbered)
     try:
-        make_lists.write({str(file): text}, str(file), names, force=False)
+        list_making.write_files({str(file): text}, str(file), names, force=False)
     except UserError as error:
         assert "class names" in str(error)
         assert any(name != name.strip() or name.startswith(("[", "{", "\ufeff")) for name in names)
@@ -439,8 +437,8 @@ def test_class_names_are_read_back_or_refused(tmp_path_factory, names, numbered)
 
 @given(st.sets(st.text(max_size=5), max_size=30), st.floats(0, 0.99), st.integers(0, 5))
 def test_split_off(names, share, seed):
-    part = list_files.split_off(list(names), share, seed)
-    assert part <= names and part == list_files.split_off(sorted(names), share, seed)
+    part = split_off(list(names), share, seed)
+    assert part <= names and part == split_off(sorted(names), share, seed)
     assert len(part) == (
         0
         if share == 0 or len(names) < 2
@@ -453,7 +451,7 @@ def test_unfit_names(tmp_path, capsys):
         root = touch(tmp_path / repr(name), f"walk/{name}", "walk/a.mp4")
         line = refused(capsys, "make_lists", "folder", root, "--out", tmp_path / "out")
         assert (
-            "holds a tab or a line break" in line
+            "a tab or a line break" in line
             and repr(f"walk/{name}") in line
             and not (tmp_path / "out").exists()
         )

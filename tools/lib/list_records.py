@@ -1,4 +1,4 @@
-"""What the readers of annotations (tools/lib/list_sources.py) are made of."""
+"""Videos and classes as published annotations describe them, and checks that all readers need."""
 
 import difflib
 import re
@@ -11,8 +11,15 @@ from ops.utils.errors import UserError
 
 
 class Video(NamedTuple):
-    """A video of a split: what its folder of frames, or its file without the ending, may be called (the likeliest first),
-    its label, and where that is written."""
+    """A video of a split.
+
+    Attributes:
+        names: possible names of its folder of frames, or of its file without suffix; the most
+            likely first.
+        label: of its class.
+        file: file of the annotations that lists it.
+        line: its line there.
+    """
 
     names: tuple[str, ...]
     label: int
@@ -24,9 +31,15 @@ class Video(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-class Source(NamedTuple):
-    """The class names in label order; split ("train", "val", "test", or with "_split_1" to "_split_3" behind it) ->
-    videos; folder name of a class -> label, empty where videos do not lie in folders of their class."""
+class Annotations(NamedTuple):
+    """What the authors of a dataset publish.
+
+    Attributes:
+        classes: class names in label order.
+        splits: "train", "val", "test", or these with "_split_1" to "_split_3" appended -> videos.
+        folders: name of the folder of a class -> label; empty where videos are not in folders of
+            their class.
+    """
 
     classes: list[str]
     splits: dict[str, list[Video]]
@@ -34,15 +47,28 @@ class Source(NamedTuple):
 
 
 def folder_name(name: str) -> str:
-    """The folder of a class: blanks become underscores, quotes and brackets vanish (TSM tools/gen_label_kinetics.py)."""
+    """The folder of a class: underscores for blanks, no quotes and brackets.
+
+    Source: TSM, tools/gen_label_kinetics.py.
+    """
     return re.sub("[\"'()]", "", name.replace(" ", "_"))
 
 
 def label_table(names: list[str], file: str, key: Callable[[str], str] = str) -> dict[str, int]:
-    """key(name) -> label. Raises UserError if two names have the same key."""
+    """Labels by class name.
+
+    Args:
+        names: class names in label order.
+        file: their file, for messages.
+        key: class name -> key of the table.
+
+    Raises:
+        UserError: two names have the same key.
+    """
     labels: dict[str, int] = {}
     for label, name in enumerate(names):
-        if (other := labels.setdefault(key(name), label)) != label:
+        other = labels.setdefault(key(name), label)
+        if other != label:
             raise UserError(
                 f"{file}: the classes {names[other]!r} and {name!r} are the same; correct the file"
             )
@@ -50,35 +76,53 @@ def label_table(names: list[str], file: str, key: Callable[[str], str] = str) ->
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text that are not blank, with their numbers from 1. Raises UserError if there is none."""
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(read_text(str(path)).split("\n"), 1)
-        if line.strip()
-    ]
-    if not lines:
-        raise UserError(f"{path}: the file is empty; give the one that was published")
-    yield from lines
+    """The lines of a file that are not blank, with their numbers from 1.
+
+    Raises:
+        UserError: there are none.
+    """
+    is_empty = True
+    for number, line in enumerate(read_text(str(path)).split("\n"), 1):
+        if line.strip():
+            is_empty = False
+            yield number, line.strip()
+    if is_empty:
+        raise UserError(f"{path}: the file is empty; give the published file")
 
 
 def find_label(labels: dict[str, int], key: str, name: str, place: str) -> int:
-    """The label of a class name, looked up by its key. Raises UserError, which names the class nearest to an unknown one."""
-    if key not in labels:
-        near = difflib.get_close_matches(key, labels, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(
-            f"{place}: class {name!r} is not one of the {len(labels)} known{hint}; correct it or the file of "
-            "class names"
-        )
-    return labels[key]
+    """The label of a class.
+
+    Args:
+        labels: key -> label.
+        key: of the class.
+        name: of the class, for messages.
+        place: where the annotations name it, for messages.
+
+    Raises:
+        UserError: an unknown class; the most similar one is named.
+    """
+    if key in labels:
+        return labels[key]
+    similar = difflib.get_close_matches(key, labels, n=1)
+    hint = f" (did you mean {similar[0]!r}?)" if similar else ""
+    raise UserError(
+        f"{place}: class {name!r} is not one of the {len(labels)} known{hint}; correct it or the "
+        "file of class names"
+    )
 
 
 def class_lines(path: str) -> list[str]:
-    """Class names, one a line. Raises UserError for one that comes twice."""
-    seen: dict[str, int] = {}
+    """Class names, one per line.
+
+    Raises:
+        UserError: a name is repeated.
+    """
+    lines: dict[str, int] = {}
     for number, name in text_lines(path):
-        if seen.setdefault(name, number) != number:
+        if name in lines:
             raise UserError(
-                f"{path}:{number}: class {name!r} is also on line {seen[name]}; remove one of them"
+                f"{path}:{number}: class {name!r} is also on line {lines[name]}; remove one of them"
             )
-    return list(seen)
+        lines[name] = number
+    return list(lines)

@@ -23,8 +23,8 @@ from typing import NamedTuple
 import av
 from tqdm import tqdm
 
-from lib.list_files import ENDINGS, is_passed_over
 from lib.sturdy_pool import Lost, run_jobs
+from lib.video_search import VIDEO_SUFFIXES, is_ignored
 from ops.data.lists import read_list, resolve
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.templates import file_namer
@@ -116,7 +116,7 @@ def find_jobs(
         if name == os.curdir:
             name = os.path.basename(os.path.realpath(root))
         stem, suffix = os.path.splitext(name)
-        if frames_tmpl is None and suffix.lower() in ENDINGS:
+        if frames_tmpl is None and suffix.lower() in VIDEO_SUFFIXES:
             name = stem
         job = Job(source, os.path.join(args.out, name + result_suffix))
         if _OWN.fullmatch(os.path.normpath(name + result_suffix)):
@@ -149,7 +149,7 @@ def _search(root: str, frames_tmpl: str | None) -> list[str]:
         folders[:] = sorted(
             name
             for name in folders
-            if not is_passed_over(name) and not here.is_relative_to((here / name).resolve())
+            if not is_ignored(name) and not here.is_relative_to((here / name).resolve())
         )  # a link to a folder above never ends
         if frames_tmpl is not None:
             found += [folder] * os.path.exists(os.path.join(folder, first))
@@ -157,7 +157,7 @@ def _search(root: str, frames_tmpl: str | None) -> list[str]:
             found += [
                 os.path.join(folder, name)
                 for name in sorted(files)
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
             ]
     if not found:
         what = "video" if frames_tmpl is None else f"folder with a {first}"

@@ -1,0 +1,9 @@
+"""Parts of messages that several commands print."""
+
+from collections.abc import Sequence
+
+
+def first_names(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a sequence, joined by commas, and ``...`` where there are more."""
+    text = ", ".join(names[:most])
+    return f"{text}, ..." if len(names) > most else text
