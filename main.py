@@ -22,7 +22,7 @@ from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.preflight import training_lists
-from ops.data.sampling import dense_stride
+from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
 from ops.training import loop
@@ -305,7 +305,7 @@ def make_network(args, data, names, world, checkpoint):
 
 def dense_distance(args):
     """Frames between the segments of dense sampling, None for other samplings."""
-    if args.sampling != "dense":
+    if not SAMPLINGS[args.sampling].uses_window:
         return None
     return dense_stride(args.num_segments, MODULES[args.module].dense_stride)
 
@@ -342,7 +342,7 @@ def make_loaders(args, data, lists, labels, net, world):
             seed=args.seed,
         )
         loaders.append(finish(dataset, sampler, args.batch_size))
-    sampling = {"uniform": "center", "dense": "dense"}[args.sampling]
+    sampling = SAMPLINGS[args.sampling].validation
     dataset = TestDataset(
         lists["val"], num_clips=1, scale_size=net.scale_size, sampling=sampling, **common
     )

@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops.data.dataset_files import FLIPS, read_dataset_file
-from ops.data.sampling import TEST_SAMPLINGS
+from ops.data.sampling import samplings_for_tests
 from ops.utils.errors import UserError
 
 
@@ -133,7 +133,7 @@ def test_paths(tmp_path, monkeypatch):
         ("num_class = 0", ":1: num_class is 0; a data set has at least 1 class"),
         (
             "test_sampling = 'edges'",
-            f":1: test_sampling 'edges' is not known; choose {', '.join(TEST_SAMPLINGS)}",
+            f":1: test_sampling 'edges' is not known; choose {', '.join(samplings_for_tests())}",
         ),
         ("flip = 'never'", f":1: flip 'never' is not known; choose {', '.join(FLIPS)}"),
         ("flip = 'pairs'", ':1: flip = "pairs" needs the pairs'),

@@ -1,5 +1,6 @@
-"""A temporal module and a backbone of one's own, added through the public tables alone."""
+"""New entries of the public tables: temporal module, backbone, sampling rule, loss."""
 
+import numpy as np
 import pytest
 import torch
 from helpers.datasets import make_motion
@@ -12,7 +13,9 @@ from ops.backbones.infer import infer_arch
 from ops.backbones.pixels import IMAGENET
 from ops.checkpoints import load_model, save_checkpoint
 from ops.checkpoints.io import describe, export_state_dict
+from ops.cli import test_args
 from ops.cli.train_args import parse_training
+from ops.data.sampling import SAMPLINGS, Sampling
 from ops.models import TSN
 from ops.temporal import MODULES, Option, TemporalModule
 from ops.training.optim import build_optimizer, parameter_groups
@@ -241,6 +244,52 @@ def test_the_weights_of_a_new_backbone_are_recognized(tiny):
 def test_imagenet_weights_that_do_not_exist(tiny):
     with pytest.raises(UserError, match=r"torchvision has no tiny.*stem\.weight"):
         TSN(5, 4, arch="tiny", pretrain="imagenet")
+
+
+def first_frames(n, T, L, rng, *, compat, stride):
+    return np.arange(T) % n
+
+
+@pytest.fixture
+def first(monkeypatch):
+    """A sampling rule for training and tests."""
+    entry = Sampling(
+        help="the first frames",
+        train=first_frames,
+        train_help="the first T frames",
+        validation="first",
+        test=lambda clip: first_frames(clip.n, clip.T, clip.L, None, compat=False, stride=None),
+    )
+    monkeypatch.setitem(SAMPLINGS, "first", entry)
+    return entry
+
+
+def test_a_new_sampling_rule_is_in_flags_and_help(first, capsys):
+    assert parsed("--sampling", "first").sampling == "first"
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "first: the first T frames" in printed
+    with pytest.raises(SystemExit):
+        test_args.testing_arguments("", 1, ["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "first: the first frames" in printed
+
+
+@pytest.mark.slow
+def test_a_new_sampling_rule_trains_and_tests(first, tmp_path):
+    data = make_motion(tmp_path / "motion")
+    out = tmp_path / "out"
+    flags = ["--module", "tsn", "--arch", "resnet18", "--pretrain", "none", "--sampling", "first"]
+    flags += ["--num_segments", 2, "--input_size", 32, "--batch-size", 4, "-j", 0, "--epochs", 1]
+    flags += ["--device", "cpu", "--output_dir", out]
+    assert call("main", "motion", "RGB", *data, *flags) == 0
+    scores = tmp_path / "scores"
+    flags = ["--weights", out, "--test_sampling", "first", "-j", 0, "--device", "cpu"]
+    at = data.index("--train_list")
+    lists = [*data[:at], *data[at + 2 :]]
+    assert call("test_models_center_crop", "motion", *lists, *flags, "--output_dir", scores) == 0
+    assert '"sampling": "first"' in (scores / "scores.json").read_text()
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.data import sampling
 from ops.data.sampling import (
-    TEST_SAMPLINGS,
+    SAMPLINGS,
+    ClipSpec,
     caffe_offsets,
     center_offsets,
-    check_sampling,
+    check_test_sampling,
     clip_rng,
     dense_offsets,
     dense_train_offsets,
@@ -209,7 +209,7 @@ def test_dense_training_of_tin(n, t):
     middle = dense_offsets(n, t, 0, 1, stride=2)
     assert middle[0] == positions // 2
     if t > 64:
-        assert check_sampling("dense", t, clips=[0], num_clips=1, stride=2) == 1
+        assert check_test_sampling("dense", t, clips=[0], num_clips=1, stride=2) == 1
 
 
 def test_dense_needs_a_frame_for_every_segment():
@@ -217,7 +217,7 @@ def test_dense_needs_a_frame_for_every_segment():
     for call in (
         lambda: dense_offsets(100, 65, 0, 10),
         lambda: dense_train_offsets(100, 65, rng()),
-        lambda: check_sampling("dense", 65, clips=[0], num_clips=None),
+        lambda: check_test_sampling("dense", 65, clips=[0], num_clips=None),
     ):
         with pytest.raises(UserError, match="at most 64 segments, not 65"):
             call()
@@ -240,9 +240,9 @@ def test_caffe_of_one_segment_is_the_first_frame():
 
 
 def pick(name, n=300, t=8, length=1, clip=0, clips=None, **change):
-    clips = TEST_SAMPLINGS[name] if clips is None else clips
-    arguments = {"seed": 0, "video": "a", **change}
-    return sampling.test_offsets(name, n, t, length, clip=clip, clips=clips, **arguments).tolist()
+    entry = SAMPLINGS[name]
+    count = clips or entry.num_clips
+    return entry.test(ClipSpec(n, t, length, clip, count, **{"video": "a", **change})).tolist()
 
 
 def test_each_sampling_of_a_test_is_its_formula():
@@ -261,12 +261,12 @@ def test_each_sampling_of_a_test_is_its_formula():
 
 
 def test_clips_that_a_sampling_has_not():
-    assert check_sampling("dense", 8, clips=[0, 9], num_clips=None) == 10
-    assert check_sampling("dense", 8, clips=[2], num_clips=3) == 3
+    assert check_test_sampling("dense", 8, clips=[0, 9], num_clips=None) == 10
+    assert check_test_sampling("dense", 8, clips=[2], num_clips=3) == 3
     assert (
-        check_sampling("random", 8, clips=[7], num_clips=3) == 3
+        check_test_sampling("random", 8, clips=[7], num_clips=3) == 3
     )  # any number: a clip does not depend on how many
-    assert check_sampling("twice", 8, clips=[0, 1], num_clips=2) == 2
+    assert check_test_sampling("twice", 8, clips=[0, 1], num_clips=2) == 2
     for name, clip, count, says in (
         ("center", 1, None, "clip 1: center sampling has clip 0 only"),
         ("twice", 2, None, "clips 0 to 1"),
@@ -277,11 +277,9 @@ def test_clips_that_a_sampling_has_not():
         ("dense", 0, 0, "cannot have 0 clips"),
     ):
         with pytest.raises(UserError, match=says):
-            check_sampling(name, 8, clips=[clip], num_clips=count)
-    with pytest.raises(UserError, match="clips 0 to 9"):
-        pick("dense", clip=10)
+            check_test_sampling(name, 8, clips=[clip], num_clips=count)
     with pytest.raises(ValueError, match="edges"):
-        check_sampling("edges", 8, clips=[0], num_clips=None)
+        check_test_sampling("edges", 8, clips=[0], num_clips=None)
 
 
 def test_last_frame_is_repeated():
@@ -381,9 +379,8 @@ def test_uniform_golden(n, clips, expected):
 )
 def test_uniform_clips_stay_inside(n, T, L, clips, compat):
     for clip in range(clips):
-        offsets = sampling.test_offsets(
-            "uniform", n, T, L, clip=clip, clips=clips, seed=0, video="v", compat=compat
-        )
+        spec = ClipSpec(n, T, L, clip, clips, video="v", compat=compat)
+        offsets = SAMPLINGS["uniform"].test(spec)
         assert len(offsets) == T and offsets.min() >= 0 and offsets.max() < n
 
 
@@ -408,7 +405,7 @@ def test_dense_golden_of_tam(n, T, clip, clips, first, last):
 @given(N, T, L, st.integers(1, 5))
 def test_tins_clips_are_the_middle_and_random_ones(n, T, L, clip):
     def pick(kind, clip):
-        return sampling.test_offsets(kind, n, T, L, clip=clip, clips=6, seed=3, video="v").tolist()
+        return SAMPLINGS[kind].test(ClipSpec(n, T, L, clip, 6, seed=3, video="v")).tolist()
 
     assert pick("center+random", 0) == center_offsets(n, T, L).tolist()
     assert pick("center+random", clip) == pick("random", clip)

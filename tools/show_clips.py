@@ -32,7 +32,7 @@ from ops.data.dataset_files import FLIPS
 from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
 from ops.data.loader import make_loader
 from ops.data.preflight import read_checked
-from ops.data.sampling import TRAIN_SAMPLINGS, frame_indices
+from ops.data.sampling import SAMPLINGS, frame_indices, samplings_for_training
 from ops.data.transforms import TrainTransform, crop_offsets_test, draw_crop
 from ops.models import TSN
 from ops.temporal import MODULES
@@ -161,7 +161,7 @@ def main() -> None:
         print(describe_flip(data, labels))
         dataset = ShownTraining(videos, flip_map=labels, sampling=args.sampling, **common)
     else:
-        sampling = "dense" if args.sampling == "dense" else "center"
+        sampling = SAMPLINGS[args.sampling].validation
         dataset = ShownTest(
             videos, num_clips=1, scale_size=net.scale_size, sampling=sampling, **common
         )
@@ -213,7 +213,10 @@ def arguments():
         "--input_size", type=positive_int, default=224, metavar="PIXELS", help="side of the crops"
     )
     group.add_argument(
-        "--sampling", choices=TRAIN_SAMPLINGS, default="uniform", help="as in training"
+        "--sampling",
+        choices=tuple(samplings_for_training()),
+        default="uniform",
+        help="as in training",
     )
     group.add_argument(
         "--flip", choices=FLIPS, help="labels of mirrored training clips, as in training"

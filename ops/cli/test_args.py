@@ -15,7 +15,7 @@ from ops.cli.train_args import (
     base_parser,
 )
 from ops.cli.types import non_negative_int, positive_float, positive_int, segments
-from ops.data.sampling import TEST_SAMPLINGS
+from ops.data.sampling import samplings_for_tests
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
 
@@ -93,12 +93,9 @@ def testing_parser(description, crops):
     group.add_argument(
         "--test_sampling",
         type=_each(_sampling),
-        metavar=f"{{{','.join(TEST_SAMPLINGS)}}}",
-        help="center: one clip, the middle of each segment; random: clip K is drawn from (seed, video, K); "
-        "dense: clips of 64 frames spread over the video; twice: center and segment starts; uniform: "
-        "clips that start at different places of their segments; caffe: that of Caffe TSN; center+random: "
-        "that of TIN [,] (default: random "
-        "for kinetics with tdn, dense with tam, else center)",
+        metavar=f"{{{','.join(samplings_for_tests())}}}",
+        help="; ".join(f"{name}: {entry.help}" for name, entry in samplings_for_tests().items())
+        + " [,] (default: random for kinetics with tdn, dense with tam, else center)",
     )
     for flag in ("dense", "twice"):
         group.add_argument(
@@ -332,6 +329,8 @@ def _crops(text):
 
 
 def _sampling(text):
-    if text not in TEST_SAMPLINGS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(TEST_SAMPLINGS)}")
+    if text not in samplings_for_tests():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not one of {', '.join(samplings_for_tests())}"
+        )
     return text

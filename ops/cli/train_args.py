@@ -27,7 +27,7 @@ from ops.cli.types import (
 from ops.data.dataset_files import FLIPS
 from ops.data.datasets import KNOWN, dataset_name
 from ops.data.readers.open import DECODERS
-from ops.data.sampling import TRAIN_SAMPLINGS
+from ops.data.sampling import samplings_for_training
 from ops.temporal import MODULES, option_names, resolve_options, supported_modules
 from ops.temporal.consensus import CONSENSUS
 from ops.training.optim import OPTIMIZERS, POLICIES, SCHEDULERS
@@ -172,9 +172,12 @@ def _add_train_sampling(parser):
     group = parser.add_argument_group("which frames")
     group.add_argument(
         "--sampling",
-        choices=TRAIN_SAMPLINGS,
+        choices=tuple(samplings_for_training()),
         default="uniform",
-        help="one frame of each of T equal parts, or T frames of a window of 64",
+        help="frames of a training clip: "
+        + "; ".join(
+            f"{name}: {entry.train_help}" for name, entry in samplings_for_training().items()
+        ),
     )
     group.add_argument(
         "--flip",

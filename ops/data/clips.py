@@ -16,15 +16,13 @@ from ops.data.lists import Record, VideoList, resolve
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.open import open_reader
 from ops.data.sampling import (
-    TRAIN_SAMPLINGS,
-    check_sampling,
+    SAMPLINGS,
+    ClipSpec,
+    check_test_sampling,
+    check_train_sampling,
     clip_rng,
-    dense_train_offsets,
     frame_indices,
-    test_offsets,
-    train_offsets,
 )
-from ops.data.sampling import dense_stride as check_dense
 from ops.data.transforms import TRAIN_SCALES, TestTransform, TrainTransform
 from ops.utils.errors import UserError
 
@@ -145,8 +143,8 @@ class _VideoDataset(Dataset, ABC):
 class TrainDataset(_VideoDataset):
     """Training clips: random offsets, MultiScaleCrop, and a flip of half of the clips with their labels.
 
-    ``modality`` is "RGB", "Flow" or "RGBDiff" (whose differences the model takes); ``sampling`` is "uniform"
-    (sampling.train_offsets) or "dense" (sampling.dense_train_offsets, with ``dense_stride``). ``flip_map`` (int64
+    ``modality`` is "RGB", "Flow" or "RGBDiff" (whose differences the model takes); ``sampling`` is a key of
+    ``sampling.samplings_for_training()`` (``dense_stride``: for those of a window). ``flip_map`` (int64
     ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped, whatever the modality; None
     flips nothing. Of several labels each follows it. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label
     after the flip. Raises UserError if the sampling cannot give T frames.
@@ -180,10 +178,7 @@ class TrainDataset(_VideoDataset):
             compat=compat,
             dense_stride=dense_stride,
         )
-        if sampling not in TRAIN_SAMPLINGS:
-            raise ValueError(f"sampling is {sampling!r}, not one of {', '.join(TRAIN_SAMPLINGS)}")
-        if sampling == "dense":
-            check_dense(num_segments, dense_stride)  # or the first clip would raise
+        check_train_sampling(sampling, num_segments, dense_stride)
         self.transform = TrainTransform(crop_size, TRAIN_SCALES[modality], flow=modality == "Flow")
         self.flip_map = flip_map
         self.item_bytes = num_segments * frames_per_segment * crop_size**2 * _CHANNELS
@@ -198,12 +193,13 @@ class TrainDataset(_VideoDataset):
             labels = self.flip_map[labels]
 
         def choose(n: int) -> np.ndarray:
-            if self.sampling == "dense":
-                return dense_train_offsets(
-                    n, self.num_segments, rng, compat=self.compat, stride=self.dense_stride
-                )
-            return train_offsets(
-                n, self.num_segments, self.frames_per_segment, rng, compat=self.compat
+            return SAMPLINGS[self.sampling].train(
+                n,
+                self.num_segments,
+                self.frames_per_segment,
+                rng,
+                compat=self.compat,
+                stride=self.dense_stride,
             )
 
         frames, picks = self.read(record, choose)
@@ -216,7 +212,7 @@ class TrainDataset(_VideoDataset):
 
 class TestDataset(_VideoDataset):
     """Clips number ``clips`` of every video, out of the ``num_clips`` that the test has in all (None: what is usual for the
-    sampling), as sampling.test_offsets takes them. The epoch of a key plays no part.
+    sampling), as the rule ``sampling`` takes them. The epoch of a key plays no part.
 
     A frame that several clips need is decoded, scaled and sent once. The crops are cut where the network is:
     ``transform.crops(frames, picks[k])`` are the views of clip k. Raises UserError if the sampling has no such clips.
@@ -255,7 +251,7 @@ class TestDataset(_VideoDataset):
             compat=compat,
             dense_stride=dense_stride,
         )
-        self.num_clips = check_sampling(
+        self.num_clips = check_test_sampling(
             sampling, num_segments, clips=clips, num_clips=num_clips, stride=dense_stride
         )
         self.clips = tuple(clips)
@@ -266,23 +262,22 @@ class TestDataset(_VideoDataset):
 
     def sample(self, epoch: int, index: int, record: Record) -> Frames:
         def choose(n: int) -> np.ndarray:
-            return np.stack(
-                [
-                    test_offsets(
-                        self.sampling,
-                        n,
-                        self.num_segments,
-                        self.frames_per_segment,
-                        clip=clip,
-                        clips=self.num_clips,
-                        seed=self.seed,
-                        video=record.id,
-                        compat=self.compat,
-                        stride=self.dense_stride,
-                    )
-                    for clip in self.clips
-                ]
-            )
+            return np.stack([self._offsets(n, record, clip) for clip in self.clips])
 
         frames, picks = self.read(record, choose)
         return Frames(self.transform.scale(frames), torch.from_numpy(picks), index)
+
+    def _offsets(self, n: int, record: Record, clip: int) -> np.ndarray:
+        """Offsets int64 ``[T]`` of a clip of a video of n frames."""
+        spec = ClipSpec(
+            n,
+            self.num_segments,
+            self.frames_per_segment,
+            index=clip,
+            count=self.num_clips,
+            seed=self.seed,
+            video=record.id,
+            compat=self.compat,
+            stride=self.dense_stride,
+        )
+        return SAMPLINGS[self.sampling].test(spec)

@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 from ops.data.lists import read_text
 from ops.data.readers.templates import EXAMPLES, count_places
-from ops.data.sampling import TEST_SAMPLINGS
+from ops.data.sampling import samplings_for_tests
 from ops.utils.errors import UserError
 from ops.utils.text import printable
 
@@ -192,7 +192,7 @@ class _File:
                 f"num_class is {_shown(values['num_class'])}; a data set has at least 1 class, and "
                 f"at most {MOST_CLASSES}",
             )
-        for key, known in (("test_sampling", TEST_SAMPLINGS), ("flip", FLIPS)):
+        for key, known in (("test_sampling", samplings_for_tests()), ("flip", FLIPS)):
             if key in values and values[key] not in known:
                 self.fail(
                     "", key, f"{key} {_shown(values[key])} is not known; choose {', '.join(known)}"

@@ -16,7 +16,7 @@ import numpy as np
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.dataset_files import MOST_CLASSES, read_dataset_file
 from ops.data.readers.templates import EXAMPLES, count_places
-from ops.data.sampling import TEST_SAMPLINGS
+from ops.data.sampling import samplings_for_tests
 from ops.utils.errors import UserError
 from ops.utils.text import counted
 
@@ -25,7 +25,7 @@ from ops.utils.text import counted
 class Dataset:
     """One data set. A list that is not given is None, and so is ``class_names`` (a file) if there is none.
 
-    ``test_sampling`` is one of sampling.TEST_SAMPLINGS. ``flip`` says what a horizontal flip does to labels: "names"
+    ``test_sampling`` is one of sampling.samplings_for_tests. ``flip`` says what a horizontal flip does to labels: "names"
     (what the class names say, or without them ``flip_pairs``), "pairs" (``flip_pairs``) or "none" (nothing is flipped).
     ``flip_pairs`` are the labels that swap; None: nobody knows them, so nothing may be flipped. ``multi_label``: a video
     may have several labels. ``by_name``: whether it is a shipped one that was given by its name,
@@ -91,9 +91,9 @@ def resolve(name: str, modality: str = "RGB", **overrides: str | int | None) -> 
         raise UserError(
             f"--num_class {dataset.num_class}: a data set has at least 1 class, and at most {MOST_CLASSES}"
         )
-    if dataset.test_sampling not in TEST_SAMPLINGS:
+    if dataset.test_sampling not in samplings_for_tests():
         raise UserError(
-            f"--test_sampling {dataset.test_sampling!r} is not known; choose {', '.join(TEST_SAMPLINGS)}"
+            f"--test_sampling {dataset.test_sampling!r} is not known; choose {', '.join(samplings_for_tests())}"
         )
     count_places(dataset.image_tmpl, modality)
     # Those who know a data set by name may have it without the class names; a file of one's own names what is there.

@@ -12,7 +12,7 @@ from ops.cli.train_args import file_template
 from ops.data.clips import TestDataset
 from ops.data.datasets import load_class_names, resolve
 from ops.data.preflight import check_class_names, read_checked
-from ops.data.sampling import TEST_SAMPLINGS
+from ops.data.sampling import SAMPLINGS
 from ops.scores import fusion, metrics
 from ops.scores.metadata import FILE_NAME, Facts, check_same, read_facts
 from ops.scores.submission import write_submission
@@ -151,7 +151,7 @@ def prepare(args, own, folder, quiet):
         )
     clips = [args.clip_index]
     if args.clip_index is None:
-        clips = range(args.clips or (1 if "random" in sampling else TEST_SAMPLINGS[sampling]))
+        clips = range(SAMPLINGS[sampling].clips_per_run(args.clips))
     dataset = TestDataset(
         videos,
         num_segments=model.num_segments,
@@ -177,7 +177,7 @@ def prepare(args, own, folder, quiet):
         "frames_per_segment": model.frames_per_segment,
         "sampling": sampling,
         "sampling_compat": args.sampling_compat,
-        "clips": dataset.num_clips if sampling == "dense" else None,
+        "clips": dataset.num_clips if SAMPLINGS[sampling].uses_window else None,
         "crops": own.test_crops,
         "crop_size": dataset.transform.crop_size,
         "scale_size": scale,

@@ -17,7 +17,7 @@ from ops.checkpoints import load_model
 from ops.data.clips import TestDataset
 from ops.data.lists import read_list
 from ops.data.loader import ShardSampler, make_loader
-from ops.data.sampling import frame_indices, test_offsets
+from ops.data.sampling import SAMPLINGS, ClipSpec, frame_indices
 from ops.data.transforms import crop_offsets_test, scaled_size
 from ops.distributed import World
 from ops.inference import score_views
@@ -72,16 +72,16 @@ def dataset_of(video, frames_per_segment, sampling, videos=1, clips=None, size=N
 
 def original_views(dataset, video, frames, clip):
     """The three crops of one clip as the original makes them: open, decode frame by frame, scale and crop with PIL, float32."""
-    offsets = test_offsets(
-        dataset.sampling,
+    spec = ClipSpec(
         frames,
         8,
         dataset.frames_per_segment,
-        clip=clip,
-        clips=CLIPS,
+        index=clip,
+        count=CLIPS,
         seed=dataset.seed,
         video=dataset.video_list[0].id,
     )
+    offsets = SAMPLINGS[dataset.sampling].test(spec)
     indices = frame_indices(offsets, dataset.frames_per_segment, frames).flatten()
     places = [(x, y) for x, y, _ in crop_offsets_test(*scaled_size(340, 256, SIZE), SIZE, CROPS)]
     return baselines_data.crops(

@@ -13,7 +13,7 @@ from lib.recipe_scripts import SCRIPTS, TestCommand, read_script, recipe_scripts
 from ops.cli.test_args import testing_arguments
 from ops.cli.train_args import training_arguments
 from ops.data.datasets import choose_flip, dataset_name, load_class_names, resolve
-from ops.data.sampling import TEST_SAMPLINGS
+from ops.data.sampling import SAMPLINGS
 from ops.temporal import MODULES
 from ops.training.optim import rate_for
 from ops.training.run_metadata import digest
@@ -150,11 +150,9 @@ def _protocol(
         sampling = args.test_sampling[0]
     elif sampling == "random":
         sampling = module.kinetics_sampling
-    clips = args.clips
-    if args.clip_index is not None:
-        clips = 1
-    elif not clips:
-        clips = 1 if "random" in sampling else TEST_SAMPLINGS[sampling]
+    clips = 1
+    if args.clip_index is None:
+        clips = SAMPLINGS[sampling].clips_per_run(args.clips)
     crop_size = options["input_size"]
     scale_size = args.scale_size or crop_size * 256 // 224
     default_average = "logits" if options["multi_label"] else module.average

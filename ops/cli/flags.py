@@ -1,0 +1,79 @@
+"""Flags that state what they affect, and the parsers that the commands share."""
+
+import argparse
+from enum import Enum
+
+HELP_NOTE = "The flags of the original repositories are accepted as well: docs/original_commands.md"
+
+
+class Effect(Enum):
+    """What a flag affects. Three readers decide by it, so that none keeps a list of its own.
+
+    ======  =================  ================  ====================
+    effect  resumed training   tools/doctor.py   scores of a directory
+    ======  =================  ================  ====================
+    RESULT  must be the same   compared          must be the same
+    NOISE   must be the same   not compared      must be the same
+    EXTENT  may differ         compared          may differ
+    NONE    may differ         not compared      may differ
+    ======  =================  ================  ====================
+    """
+
+    RESULT = "what is learned, or measured in a test"
+    NOISE = "the numbers within their noise: random draws, rounding"
+    EXTENT = "how long a run is and which lists it reads"
+    NONE = "where and how a run works: files, machine, logs"
+
+
+class FlagParser(argparse.ArgumentParser):
+    """An argparse parser whose flags have an effect, and that takes no abbreviations.
+
+    Attributes:
+        effects: name of an argument -> :class:`Effect`.
+    """
+
+    def __init__(self, description, epilog=None):
+        # No abbreviations: an unknown flag is an error, today and after new flags were added.
+        super().__init__(
+            description=description,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+            epilog=epilog,
+        )
+        self.effects = {}
+
+    def add_flag(self, *names, effect, group=None, **settings):
+        """Add a flag or a positional argument.
+
+        Args:
+            *names: as ``argparse`` takes them.
+            effect: an :class:`Effect`.
+            group: the argument group that it is listed under.
+            **settings: of ``add_argument``.
+        """
+        action = (group or self).add_argument(*names, **settings)
+        self.effects[action.dest] = effect
+
+    def error(self, message):
+        """Exit with one line: the usage, of dozens of flags, would hide it."""
+        self.exit(2, f"error: {message}; python {self.prog} --help explains the flags\n")
+
+
+class FlagGroup:
+    """A titled group of flags of a :class:`FlagParser`."""
+
+    def __init__(self, parser, title):
+        self.parser = parser
+        self._group = parser.add_argument_group(title)
+
+    def add_flag(self, *names, effect, **settings):
+        """Add a flag to the group; see :meth:`FlagParser.add_flag`."""
+        self.parser.add_flag(*names, effect=effect, group=self._group, **settings)
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action):
+        """The help with its default, unless there is none or the text names it."""
+        if action.default is None or "(default: " in action.help:
+            return action.help
+        return super()._get_help_string(action)
