@@ -1,4 +1,4 @@
-"""Lists, data sets, pictures and shard sets from strangers: 10,000 hostile ones for each parser, as in test_hostile_files."""
+"""Thousands of damaged lists, datasets, pictures and shard sets for each parser: read or refused."""
 
 import io
 import json
@@ -7,7 +7,7 @@ from itertools import cycle
 
 import numpy as np
 import pytest
-from helpers.hostile import NUMBERS, TEXTS, as_json, damaged, fuzz, reading
+from helpers.hostile import NUMBERS, TEXTS, as_json, damaged, fuzz, reading, write_new
 from PIL import Image
 
 from ops.data import datasets
@@ -74,7 +74,7 @@ def test_class_names(place):
 
     def read(case):
         path = place.with_name(case[0])
-        path.write_bytes(case[1])
+        write_new(path, case[1])
         names = read_class_names(path)
         assert (
             all(isinstance(name, str) and name == name.strip() for name in names)
@@ -277,8 +277,8 @@ DATA = bytes(range(256)) * 20
 def shard_set(folder, rows, size=5120):
     folder.mkdir(exist_ok=True)
     header = json.dumps({"version": 1, "shards": [[size, ""]]}).encode()
-    (folder / INDEX).write_bytes(header + b"\n" + rows)
-    (folder / shard_name(0)).write_bytes(DATA)
+    write_new(folder / INDEX, header + b"\n" + rows)
+    write_new(folder / shard_name(0), DATA)
 
 
 def test_shard_sets(place):
@@ -311,7 +311,7 @@ def test_shard_sets(place):
         return first + b"\n" + b"".join(b"\t".join(row) + b"\n" for row in rows)
 
     def read(data):
-        (folder / INDEX).write_bytes(data)
+        write_new(folder / INDEX, data)
         shards = ShardSet(str(folder))
         for name in ("v0", "v2", "../x"):
             if (row := shards.row(name)) is not None:
@@ -338,7 +338,8 @@ def test_tables_of_folders(place):
 
     def read(data):
         shard_set(folder, b"f\tfolder\t0\t0\t%d\t%08x\n" % (len(data), zlib.crc32(data)), 10**6)
-        (folder / shard_name(0)).write_bytes(data + bytes(padded(len(data)) - len(data)) + DATA)
+        content = data + bytes(padded(len(data)) - len(data)) + DATA
+        write_new(folder / shard_name(0), content)
         stored = Stored("f", ShardSet(str(folder)), ShardSet(str(folder)).row("f"))
         number = count_frames("f", "img_{:05d}.jpg", there=stored.names())
         stored.read([f"img_{i:05d}.jpg" for i in range(1, number + 1)])

@@ -1,4 +1,4 @@
-"""Checkpoints and scores from strangers: 10,000 hostile ones for each parser, which reads them or refuses them in one line."""
+"""Thousands of damaged checkpoints and scores for each parser: read, or refused in one line."""
 
 import io
 import json
@@ -11,7 +11,16 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers.hostile import NUMBERS, as_json, damaged, fuzz, opcodes, reading, reprogrammed
+from helpers.hostile import (
+    NUMBERS,
+    as_json,
+    damaged,
+    fuzz,
+    opcodes,
+    reading,
+    reprogrammed,
+    write_new,
+)
 from helpers.score_dirs import describe
 
 from ops.checkpoints.torch_file import read_checkpoint
@@ -152,7 +161,7 @@ def test_checkpoints_of_a_run(place):
     path = place.with_name("last.pth")
 
     def read(data):
-        path.write_bytes(data)
+        write_new(path, data)
         problem = damage(path)
         assert problem is None or (problem and "\n" not in problem)
         if problem is not None:
