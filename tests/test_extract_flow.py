@@ -8,11 +8,11 @@ import pytest
 from helpers.launch import call, contents, refused, start_tool, wait_until
 from helpers.videos import encode, textured_frames
 
+from lib.optical_flow import flow_method, quantize, warped_flow
 from lib.video_frames import write_picture
 from ops.data.readers.open import open_reader
 
 cv2 = pytest.importorskip("cv2")
-import extract_flow as tool  # noqa: E402
 
 PLACES = {"flow_{}_{:05d}.jpg": 2, "{:06d}.jpg": 1, "{:06d}.png": 1, "{:06d}-{}_{:05d}.jpg": 3}
 
@@ -67,17 +67,17 @@ def video(tmp_path_factory):
     ],
 )
 def test_bytes_are_those_of_dense_flow(value, byte):
-    assert tool.quantise(np.full((1, 1), value, np.float64), 20).item() == byte
+    assert quantize(np.full((1, 1), value, np.float64), 20).item() == byte
 
 
 def test_bound():
-    assert tool.quantise(np.float32([[-5, 0, 2.5, 5]]), 5).tolist() == [[0, 128, 191, 255]]
+    assert quantize(np.float32([[-5, 0, 2.5, 5]]), 5).tolist() == [[0, 128, 191, 255]]
 
 
 @pytest.mark.parametrize("method, worst", [("tvl1", 0.1), ("dis", 0.15), ("farneback", 0.5)])
 def test_methods_find_the_motion(method, worst):
     before, after = moving(2, (3, -2))[..., 0]
-    flow = tool.flow_method(method)(before, after)
+    flow = flow_method(method)(before, after)
     assert flow.shape == (96, 96, 2) and flow.dtype == np.float32
     assert np.abs(np.median(flow[16:-16, 16:-16], (0, 1)) - (3, -2)).max() < worst
 
@@ -89,8 +89,8 @@ def test_warped_flow_is_that_of_what_moves_by_itself():
         blob[1],
     )  # it stays while the camera moves
     before, after = background[..., 0]
-    flow_of = tool.flow_method("dis")
-    plain, warped = flow_of(before, after), tool.warped(flow_of, before, after)
+    flow_of = flow_method("dis")
+    plain, warped = flow_of(before, after), warped_flow(flow_of, before, after)
     away = np.ones((160, 160), bool)
     away[50:110, 50:110] = away[:12] = away[-12:] = away[:, :12] = away[:, -12:] = False
     assert (
@@ -107,7 +107,7 @@ def test_warped_flow_is_that_of_what_moves_by_itself():
 
 def test_nothing_to_match_leaves_the_flow():
     flat = np.full((64, 64), 90, np.uint8)
-    assert np.abs(tool.warped(tool.flow_method("dis"), flat, flat)).max() < 0.01
+    assert np.abs(warped_flow(flow_method("dis"), flat, flat)).max() < 0.01
 
 
 @pytest.mark.parametrize("template", PLACES)

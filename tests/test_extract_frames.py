@@ -243,11 +243,7 @@ def test_no_room(longer, tmp_path):
     )
     assert limited.returncode == 2 and "Traceback" not in limited.stderr
     line = limited.stderr.strip().splitlines()[-1]
-    assert (
-        line.startswith("error: ")
-        and "File too large" in line
-        and "must be writable and have room" in line
-    )
+    assert line.startswith("error: ") and "File too large" in line and "must be writable" in line
     assert [path.name for path in (tmp_path / "out" / "c").iterdir()] == []
     assert call("extract_frames", longer / "src", tmp_path / "out", "-j", 2) == 0
     assert contents(tmp_path / "out") == contents(longer / "whole")

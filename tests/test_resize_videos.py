@@ -12,8 +12,8 @@ import pytest
 from helpers.launch import ROOT, call, refused
 from helpers.videos import decode_all, encode, hide_frames, textured_frames
 from PIL import Image
-from resize_videos import resize
 
+from lib.video_encoding import resize
 from lib.video_jobs import Job
 from ops.data.readers.pyav import PyAVReader
 

@@ -99,7 +99,7 @@ def test_one_video_is_a_source(tmp_path):
     assert jobs == [Job(str(src / "a/v.mp4"), str(src / "out/v"))]
 
 
-def test_folders_of_systems_are_passed_over_and_every_readable_kind_is_found(tmp_path):
+def test_system_folders_are_ignored_and_every_readable_kind_is_found(tmp_path):
     names = ("v.gif", "w.f4v", "x.h264", "y.265", "z.MP4")
     junk = ("__MACOSX/v.mp4", "@eaDir/v.mp4", ".hidden/v.mp4", "a/.v.mp4", "a/notes.txt")
     src = touch(tmp_path / "src", *(f"a/{name}" for name in names), *junk)
@@ -117,7 +117,7 @@ def test_folders_of_systems_are_passed_over_and_every_readable_kind_is_found(tmp
         ),
         (
             ["failures.csv.mp4"],
-            "failures.csv.mp4 would become .*out/failures.csv, a file of this tool's own; rename it",
+            "failures.csv.mp4 would become .*out/failures.csv, a name that this command uses",
         ),
         (["notes.txt"], "no video in it or below it"),
     ],
@@ -130,7 +130,7 @@ def test_refused_folders(names, words, tmp_path):
 def test_refused_flags(tmp_path):
     src = touch(tmp_path / "src", "v.mp4")
     for out in (src, src / "frames", tmp_path / "x" / ".." / "src" / "y"):
-        with pytest.raises(UserError, match=r"lies in .*give another OUT"):
+        with pytest.raises(UserError, match=r"is inside of .*; give another OUT"):
             find(src, out)
     for flags, words in (
         ([src, tmp_path / "out", "--list", "l"], "either SRC .* or --list"),
@@ -175,7 +175,7 @@ def start(tmp_path):
     return run_on
 
 
-def test_run_goes_on(start, tmp_path, capfd):
+def test_run_completes_an_earlier_one(start, tmp_path, capfd):
     out = tmp_path / "out"
     assert start("a/1.mp4", "2.mp4", "bad, really.mp4", size=3) == 1
     assert capfd.readouterr().out == (
@@ -205,13 +205,13 @@ def test_run_goes_on(start, tmp_path, capfd):
     ):
         start(size=4, fast=True)
     (out / ".copy.json").write_text("[")
-    with pytest.raises(UserError, match=r"copy\.json: not a file of this tool"):
+    with pytest.raises(UserError, match=r"copy\.json: not a file"):
         start(size=3)
 
 
 def test_results_of_something_else_are_left_alone(start, tmp_path):
     touch(tmp_path / "out", "2/img_00001.jpg")
-    with pytest.raises(UserError, match=r"out/2 is there and was not made by this tool"):
+    with pytest.raises(UserError, match=r"out/2 exists and was not made by this command"):
         start("c/1.mp4", "2.mp4")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["2"]
 
@@ -235,7 +235,7 @@ def test_a_process_that_dies_is_one_failed_video(start, tmp_path):
 def test_a_full_disk_ends_the_run_and_a_long_name_does_not(start, tmp_path):
     with pytest.raises(
         UserError,
-        match=r"/out: No space left on device; .*/out must be writable and have room; repeat",
+        match=r"/out: No space left on device; .*/out must be writable",
     ):
         start("bad.mp4", *(f"full {number}.mp4" for number in range(30)))
     assert not list((tmp_path / "out").glob("full*")) and not list((tmp_path / "out").glob("*.tmp"))

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.shard_files import Made, Shard, Video, failed, make_shard, packed_size
 from lib.sturdy_pool import Lost, run_jobs
-from lib.video_jobs import Job, left_of
+from lib.video_jobs import Job, clean_up
 from ops.cli.types import positive_int
 from ops.data.lists import VideoList, check_files, read_list, resolve
 from ops.data.readers.shards import INDEX, shard_name
@@ -193,7 +193,7 @@ def make(shards: list[Shard], out: Path, processes: int) -> list[Made]:
             raise UserError(
                 f"{out / name} is a shard of other lists or another --shard_size; give another --out, or remove it"
             )
-    left_of([Job("", shard.path) for shard in shards])  # removes what killed runs left
+    clean_up([Job("", shard.path) for shard in shards])  # removes what killed runs left
     made: dict[int, Made] = {}
     with (
         closing(run_jobs(make_shard, shards, processes, math.inf)) as ends,

@@ -1,4 +1,4 @@
-"""Frames of videos one after the other, their size, and pictures written to files: for the tools that make frame folders."""
+"""Frames of videos in order, their sizes, and picture files: for the commands that write frames."""
 
 import argparse
 import os
@@ -11,21 +11,23 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from lib.video_jobs import Job, atomic_folder
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.frame_folder import count_frames, decode_image
 from ops.data.readers.orientation import orientation_of
-from ops.data.readers.pictures import prepare
+from ops.data.readers.pictures import prepare, to_rgb
 from ops.data.readers.pyav import PyAVReader
 from ops.data.readers.templates import file_namer
 from ops.utils.errors import UserError
 
-_PICTURES = (".jpg", ".jpeg", ".png")
-_SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
+DEFAULT_RATE = Fraction(25)  # frames per second of a file that does not contain its rate
 
 
 def parse_size(text: str) -> str:
-    """A size as ``scaled`` takes it: "0", "256" or "340x256". Raises argparse.ArgumentTypeError for anything else."""
-    if not _SIZE.fullmatch(text):
+    """A flag's size in the form that ``scaled`` takes: "0", "256" or "340x256"."""
+    if not SIZE.fullmatch(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size; give the short side (256), WIDTHxHEIGHT (340x256) or 0"
         )
@@ -33,114 +35,174 @@ def parse_size(text: str) -> str:
 
 
 def scaled(size: str, width: int, height: int, step: int = 1) -> tuple[int, int]:
-    """Width and height of a ``width x height`` picture in a size: "0" as it is, "256" with a short side of at most 256 and
-    the same shape, "340x256" exactly so. Both are multiples of ``step``."""
+    """The size of a picture after scaling.
+
+    Args:
+        size: "0" keeps the size; "256" scales to a short side of at most 256 pixels and keeps the
+            shape; "340x256" is the new width and height.
+        width: of the picture.
+        height: of the picture.
+        step: the result is rounded to multiples of it.
+
+    Returns:
+        Width and height.
+    """
+    short_side = min(width, height)
     if "x" in size:
         width, height = map(int, size.split("x"))
-    elif 0 < int(size) < min(width, height):
-        width, height = (
-            int(side * int(size) / min(width, height) + 0.5) for side in (width, height)
-        )
-    return tuple(max(1, round(side / step)) * step for side in (width, height))
+    elif 0 < int(size) < short_side:
+        width = int(width * int(size) / short_side + 0.5)
+        height = int(height * int(size) / short_side + 0.5)
+    return _rounded(width, step), _rounded(height, step)
+
+
+def _rounded(side: int, step: int) -> int:
+    return max(1, round(side / step)) * step
 
 
 def coded_size(frame: av.VideoFrame, size: str, step: int = 1) -> tuple[int, int]:
-    """Width and height to make a frame, before it is turned as its file says, for what is shown then to have ``size``."""
-    if not turned(frame):
+    """The size to scale a frame to before it is rotated, so that it has ``size`` when displayed.
+
+    Args:
+        frame: as decoded.
+        size: see ``scaled``.
+        step: see ``scaled``.
+
+    Returns:
+        Width and height.
+    """
+    if not is_quarter_turned(frame):
         return scaled(size, frame.width, frame.height, step)
     height, width = scaled(size, frame.height, frame.width, step)
     return width, height
 
 
-def turned(frame: av.VideoFrame) -> bool:
-    """Whether a frame is shown turned by a quarter, to the left or to the right."""
+def is_quarter_turned(frame: av.VideoFrame) -> bool:
+    """Whether a frame is displayed rotated by 90 degrees, to the left or to the right."""
     return orientation_of(frame).transposed
 
 
 class FrameStream(PyAVReader):
-    """A video whose frames are taken in order, each decoded once and none held: those of ``PyAVReader`` and no others.
+    """The frames of a video in order, each decoded once and none kept: those of ``PyAVReader``.
 
-    ``size`` (see ``scaled``) is that of the frames as shown, which FFmpeg scales bicubically. ``rate`` is in frames a second,
-    ``pixel_aspect`` the width of a pixel over its height, which no frame heeds.
+    Iterating over it gives displayed frames, uint8 ``[H, W, 3]``, scaled bicubically by FFmpeg.
+
+    Attributes:
+        rate: frames per second.
+        pixel_aspect: width of a pixel over its height; the frames are not corrected for it.
+        time_base: unit of the times of ``frames``, in seconds.
     """
 
     def __init__(self, path: str | os.PathLike, size: str = "0") -> None:
+        """Open a video.
+
+        Args:
+            path: the file.
+            size: of the displayed frames, see ``scaled``.
+
+        Raises:
+            UnreadableVideo: not a video, or none of its frames can be decoded.
+        """
         super().__init__(path)
         self._size = size
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE
         self.pixel_aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        # Without an index the times in the file need not ascend, nor be there.
-        self.time_base = self._stream.time_base if self._index else 1 / self.rate
+        # Without an index the times in the file may be missing or not ascend.
+        self.time_base = self._stream.time_base if self.is_indexed else 1 / self.rate
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """As decoded, neither rotated nor scaled, at ascending times in units of ``time_base``. Raises UnreadableVideo at a
-        frame that is missing, or of another size than the first."""
-        *_, whole = self._passes({})
-        index, shape = 0, None
-        for name, frame in whole:
-            if index == len(self) or name != self._name(index):
-                continue  # an edit list hides it
-            shape = shape or (frame.width, frame.height)
-            if shape != (frame.width, frame.height):
+        """The frames as decoded, neither rotated nor scaled, at ascending times.
+
+        Raises:
+            UnreadableVideo: a frame is missing or has another size than the first.
+        """
+        index = 0
+        first_size = None
+        for number, frame in enumerate(self._decoded_in_order()):
+            identity = frame.pts if self.is_indexed else number
+            if index == len(self) or identity != self._identity(index):
+                continue  # hidden by an edit list
+            size = (frame.width, frame.height)
+            first_size = first_size or size
+            if size != first_size:
                 raise UnreadableVideo(self.path, f"the frame size changes at frame {index}")
-            if self._index is None:
+            if not self.is_indexed:
                 frame.pts = index
             yield frame
             index += 1
         if index < len(self):
             raise UnreadableVideo(self.path, f"frame {index} cannot be decoded{self._error}")
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """uint8 ``[H, W, 3]``, rotated and scaled."""
-        return map(self._image, self.frames())
+    def _decoded_in_order(self) -> Iterator[av.VideoFrame]:
+        with self._ffmpeg_errors():
+            yield from self._frames or self._decode(self._all_packets())
 
-    def _image(self, frame: av.VideoFrame) -> np.ndarray:
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self._displayed, self.frames())
+
+    def _displayed(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = coded_size(frame, self._size)
-        if (width, height) != (frame.width, frame.height):
-            small = self._reformatter.reformat(
-                prepare(frame, self._reformatter),
-                width,
-                height,
-                "rgb24",
-                interpolation="BICUBIC",
-                threads=1,
-            )
-            return orientation_of(frame).apply(small.to_ndarray())
-        return super()._image(frame)
+        if (width, height) == (frame.width, frame.height):
+            return orientation_of(frame).apply(to_rgb(frame, self._reformatter))
+        small = self._reformatter.reformat(
+            prepare(frame, self._reformatter),
+            width,
+            height,
+            "rgb24",
+            interpolation="BICUBIC",
+            threads=1,
+        )
+        return orientation_of(frame).apply(small.to_ndarray())
 
 
 def folder_frames(folder: str, image_tmpl: str, size: str) -> Iterator[np.ndarray]:
-    """The frames of a folder of pictures in order, uint8 ``[H, W, 3]``, scaled bicubically to ``size``. Raises
-    UnreadableVideo as the frame folder reader does."""
-    count, shape, names_of = count_frames(folder, image_tmpl), None, file_namer(image_tmpl, folder)
-    for number in range(1, count + 1):
+    """The frames of a folder of pictures in order, uint8 ``[H, W, 3]``, scaled bicubically.
+
+    Args:
+        folder: its path.
+        image_tmpl: file names in it.
+        size: see ``scaled``.
+
+    Raises:
+        UnreadableVideo: there are no frames, one cannot be decoded or has another size.
+    """
+    names_of = file_namer(image_tmpl, folder)
+    first_shape = None
+    for number in range(1, count_frames(folder, image_tmpl) + 1):
         (name,) = names_of(number)
         image = decode_image(folder, name)
-        shape = shape or image.shape
-        if shape != image.shape:
+        first_shape = first_shape or image.shape
+        if image.shape != first_shape:
             raise UnreadableVideo(folder, f"{name} differs in size from the frames before it")
-        width, height = scaled(size, shape[1], shape[0])
-        if (height, width) != shape[:2]:
-            image = np.asarray(
-                Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
-            )
+        height, width, _ = image.shape
+        new_size = scaled(size, width, height)
+        if new_size != (width, height):
+            image = np.asarray(Image.fromarray(image).resize(new_size, Image.Resampling.BICUBIC))
         yield image
 
 
 def check_picture_names(image_tmpl: str, quality: int) -> None:
-    """Raises UserError for names of pictures that ``write_picture`` cannot write, or a quality outside 1 to 100."""
-    if os.path.basename(image_tmpl) != image_tmpl or not image_tmpl.lower().endswith(_PICTURES):
+    """Raises UserError for names or a quality that ``write_picture`` cannot write."""
+    is_path = os.path.basename(image_tmpl) != image_tmpl
+    if is_path or not image_tmpl.lower().endswith(PICTURE_SUFFIXES):
         raise UserError(
-            f"{image_tmpl!r} does not name pictures; give a name that ends in one of {', '.join(_PICTURES)}"
+            f"{image_tmpl!r} does not name pictures; give a name that ends in one of "
+            f"{', '.join(PICTURE_SUFFIXES)}"
         )
     if not 1 <= quality <= 100:
         raise UserError(f"--quality {quality} is not in 1 to 100; give a number like 92")
 
 
 def write_picture(path: str, image: np.ndarray, quality: int, chroma: str = "420") -> None:
-    """Write uint8 ``[H, W, 3]`` (RGB) or ``[H, W]`` as PNG or, at ``quality``, as JPEG (``chroma`` subsampled).
+    """Write a picture as PNG or JPEG, depending on its suffix.
 
-    simplejpeg writes a 340x256 frame in 0.78 of the time of PIL and 0.97 of that of cv2.
+    simplejpeg writes a 340x256 frame in 0.78 of the time of PIL and 0.97 of that of OpenCV.
+
+    Args:
+        path: the file.
+        image: uint8 ``[H, W, 3]`` (RGB) or ``[H, W]``.
+        quality: of JPEG, 1 to 100.
+        chroma: chroma subsampling of JPEG.
     """
     image = np.ascontiguousarray(image)
     if path.lower().endswith(".png"):
@@ -152,3 +214,19 @@ def write_picture(path: str, image: np.ndarray, quality: int, chroma: str = "420
         data = simplejpeg.encode_jpeg(image, quality, "RGB", chroma)
     with open(path, "wb") as file:
         file.write(data)
+
+
+def extract_frames(job: Job, *, image_tmpl: str, start: int, size: str, quality: int) -> None:
+    """Write all frames of a video to a folder, or nothing.
+
+    Args:
+        job: the video and the folder.
+        image_tmpl: names of the pictures.
+        start: number of the first frame.
+        size: of the pictures, see ``scaled``.
+        quality: of JPEG, 1 to 100.
+    """
+    names_of = file_namer(image_tmpl, job.target)
+    with FrameStream(job.source, size) as stream, atomic_folder(job.target) as folder:
+        for number, image in enumerate(stream, start):
+            write_picture(os.path.join(folder, *names_of(number)), image, quality)

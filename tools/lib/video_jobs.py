@@ -1,6 +1,8 @@
-"""What extract_frames.py, resize_videos.py and extract_flow.py share: find the videos, work on them in several processes,
-go on where an earlier run was cut off. A result appears whole or not at all, under the name of its video:
-``SRC/class/v.mp4`` becomes ``OUT/class/v`` (a folder) or ``OUT/class/v.mp4``.
+"""Runs a function on many videos in several processes, and completes what an earlier run left.
+
+extract_frames.py, resize_videos.py and extract_flow.py share it. A result appears whole or not at
+all, with the name of its video: ``SRC/class/v.mp4`` becomes ``OUT/class/v`` (a folder) or
+``OUT/class/v.mp4``.
 """
 
 import argparse
@@ -24,7 +26,7 @@ import av
 from tqdm import tqdm
 
 from lib.sturdy_pool import Lost, run_jobs
-from lib.video_search import VIDEO_SUFFIXES, is_ignored
+from lib.video_search import is_ignored, is_video_name
 from ops.data.lists import read_list, resolve
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.templates import file_namer
@@ -34,38 +36,49 @@ from ops.utils.locks import exclusive_lock
 from ops.utils.signals import repeatable
 from ops.utils.text import counted
 
-_OWN = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # in OUT itself
+RESERVED = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # the command's own files in OUT
+ANY_LABEL = 10**18  # number of classes where labels are not used
 
 
 class Job(NamedTuple):
-    """A video file, or a folder of its frames, and the path of its result."""
+    """A video to work on.
+
+    Attributes:
+        source: a video file or a folder of frames.
+        target: path of the result.
+    """
 
     source: str
     target: str
 
 
 def add_flags(parser: argparse.ArgumentParser, result: str) -> None:
-    """The flags that all three have, for ``parse_intermixed_args`` (SRC may be left out); ``result`` says what they make."""
+    """Add the arguments that select videos.
+
+    Args:
+        parser: to be used with ``parse_intermixed_args``, since SRC can be left out.
+        result: what OUT will contain, for ``--help``.
+    """
     parser.add_argument(
         "src",
         nargs="?",
         type=Path,
         metavar="SRC",
-        help="folder of videos, searched with all its folders, or one video",
+        help="folder of videos, searched with all folders in it, or one video",
     )
     parser.add_argument(
-        "out", type=Path, metavar="OUT", help=f"folder for the {result}; made if it is not there"
+        "out", type=Path, metavar="OUT", help=f"folder for the {result}; created if missing"
     )
     parser.add_argument(
         "--list",
         metavar="FILE",
-        help="take the videos of a list, as main.py reads it, instead of SRC",
+        help="take the videos of a list, in the format of main.py, instead of SRC",
     )
     parser.add_argument(
         "--root_path",
         default="",
         metavar="DIR",
-        help="folder that the list is relative to (default: the current one)",
+        help="folder that the paths of the list are relative to (default: the current folder)",
     )
     parser.add_argument(
         "-j",
@@ -73,55 +86,41 @@ def add_flags(parser: argparse.ArgumentParser, result: str) -> None:
         type=int,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="videos worked on at once (default: one for each core)",
+        help="number of processes (default: one per core)",
     )
 
 
 def find_jobs(
     args: argparse.Namespace, result_suffix: str = "", frames_tmpl: str | None = None
 ) -> list[Job]:
-    """The videos that the flags of ``add_flags`` name, sorted by path in a folder, in list order otherwise. With
-    ``frames_tmpl``, folders of frames so named instead of video files.
+    """The videos that the arguments of ``add_flags`` select.
 
-    Hidden files and folders, and those that a system adds, are passed over. Raises UserError if
-    there is none, if two would have the same result or one the result of another as its folder, or
-    if OUT is in SRC.
+    Args:
+        args: the arguments.
+        result_suffix: suffix of the results.
+        frames_tmpl: search folders with frames of these names instead of video files.
+
+    Returns:
+        The videos of a folder sorted by path, those of a list in its order. Hidden files and
+        folders, and those that a system adds, are ignored.
+
+    Raises:
+        UserError: there are no videos, two of them have the same result or one result is a folder
+            of another, OUT is in SRC, or the arguments contradict each other.
     """
     if (args.src is None) == (args.list is None):
         raise UserError("give either SRC (a folder or a video) or --list FILE, and OUT after it")
     if args.processes < 1:
         raise UserError(f"-j {args.processes} is too small; give 1 or more")
-    root = str(args.root_path or ".") if args.src is None else str(args.src)
-    if args.src is None:
-        records = read_list(
-            args.list, root_path=args.root_path, num_class=10**18
-        )  # labels do not matter here
-        sources = dict.fromkeys(resolve(record.path) for record in records)
-    elif args.src.is_file() and frames_tmpl is None:
-        root = str(args.src.parent)
-        sources = [str(args.src)]
-    else:
-        if args.out.resolve().is_relative_to(args.src.resolve()):
-            raise UserError(
-                f"{args.out} lies in {args.src}, where videos are looked for; give another OUT"
-            )
-        sources = _search(root, frames_tmpl)
+    root, sources = _find_sources(args, frames_tmpl)
     jobs: dict[str, Job] = {}
     for source in sources:
-        name = os.path.relpath(source, root)
-        if name.split(os.sep)[0] == os.pardir:
+        name = _result_name(args, root, source, has_suffix=frames_tmpl is None) + result_suffix
+        job = Job(source, os.path.join(args.out, name))
+        if RESERVED.fullmatch(os.path.normpath(name)):
             raise UserError(
-                f"{args.list}: {source} is not in {root}; give a --root_path that holds all videos of the list"
-            )
-        if name == os.curdir:
-            name = os.path.basename(os.path.realpath(root))
-        stem, suffix = os.path.splitext(name)
-        if frames_tmpl is None and suffix.lower() in VIDEO_SUFFIXES:
-            name = stem
-        job = Job(source, os.path.join(args.out, name + result_suffix))
-        if _OWN.fullmatch(os.path.normpath(name + result_suffix)):
-            raise UserError(
-                f"{source} would become {job.target}, a file of this tool's own; rename it"
+                f"{source} would become {job.target}, a name that this command uses itself; "
+                "rename it"
             )
         other = jobs.setdefault(job.target, job)
         if other is not job:
@@ -132,98 +131,165 @@ def find_jobs(
         for folder in map(str, Path(job.target).parents):
             if folder in jobs:
                 raise UserError(
-                    f"{job.source} would be written into {folder}, the result of {jobs[folder].source}; rename one "
-                    "of them"
+                    f"{job.source} would be written into {folder}, the result of "
+                    f"{jobs[folder].source}; rename one of them"
                 )
     return list(jobs.values())
 
 
-def _search(root: str, frames_tmpl: str | None) -> list[str]:
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename}: {error.strerror}; give a folder that can be read")
+def _find_sources(args: argparse.Namespace, frames_tmpl: str | None) -> tuple[str, list[str]]:
+    """The folder that results are named relative to, and the paths of the videos."""
+    if args.src is None:
+        records = read_list(args.list, root_path=args.root_path, num_class=ANY_LABEL)
+        paths = [resolve(record.path) for record in records]
+        return str(args.root_path or "."), list(dict.fromkeys(paths))
+    if args.src.is_file() and frames_tmpl is None:
+        return str(args.src.parent), [str(args.src)]
+    if args.out.resolve().is_relative_to(args.src.resolve()):
+        raise UserError(f"{args.out} is inside of {args.src}, the source; give another OUT")
+    return str(args.src), _search(str(args.src), frames_tmpl)
 
+
+def _result_name(args: argparse.Namespace, root: str, source: str, has_suffix: bool) -> str:
+    """The path of a result below OUT, without suffix.
+
+    has_suffix: whether a video's suffix is to be removed; folders of frames have none.
+    """
+    name = os.path.relpath(source, root)
+    if name.split(os.sep)[0] == os.pardir:
+        raise UserError(
+            f"{args.list}: {source} is not in {root}; give a --root_path that contains all videos "
+            "of the list"
+        )
+    if name == os.curdir:
+        name = os.path.basename(os.path.realpath(root))
+    if has_suffix and is_video_name(name):
+        return os.path.splitext(name)[0]
+    return name
+
+
+def _search(root: str, frames_tmpl: str | None) -> list[str]:
+    """The video files below a folder, or the folders with frames of these names."""
+    first_frame = None if frames_tmpl is None else file_namer(frames_tmpl, "")(1)[0]
     found = []
-    first = "" if frames_tmpl is None else file_namer(frames_tmpl, "")(1)[0]
-    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        here = Path(folder).resolve()
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not is_ignored(name) and not here.is_relative_to((here / name).resolve())
-        )  # a link to a folder above never ends
-        if frames_tmpl is not None:
-            found += [folder] * os.path.exists(os.path.join(folder, first))
-        else:
-            found += [
-                os.path.join(folder, name)
-                for name in sorted(files)
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
-            ]
+    for folder, folders, files in os.walk(root, onerror=_refuse_folder, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if _is_to_search(folder, name)]
+        if first_frame is None:
+            for name in sorted(files):
+                if not name.startswith(".") and is_video_name(name):
+                    found.append(os.path.join(folder, name))
+        elif os.path.exists(os.path.join(folder, first_frame)):
+            found.append(folder)
     if not found:
-        what = "video" if frames_tmpl is None else f"folder with a {first}"
-        raise UserError(f"{root}: no {what} in it or below it; give another SRC")
+        wanted = "video" if first_frame is None else f"folder with a {first_frame}"
+        raise UserError(f"{root}: no {wanted} in it or below it; give another SRC")
     return found
 
 
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(f"{error.filename}: {error.strerror}; give a folder that can be read")
+
+
+def _is_to_search(parent: str, name: str) -> bool:
+    """Whether a folder is searched; a link to a folder above would never end."""
+    resolved = Path(parent).resolve()
+    return not is_ignored(name) and not resolved.is_relative_to((resolved / name).resolve())
+
+
 def run(
-    tool: str,
+    command: str,
     out: Path,
     jobs: list[Job],
     work: Callable[[Job], None],
     arguments: dict,
     processes: int,
 ) -> int:
-    """Call ``work(job)`` for each job whose target does not exist, and return the exit status: 1 if a video
-    failed, which are then in ``out/failures.csv``, else 0.
+    """Call ``work(job)`` for each job without a result, and print how many were done.
 
-    ``arguments`` decide what the results look like; they are kept in ``out/.TOOL.json``. Raises UserError if ``out`` holds
-    results of others or of something else, if another run is at work in it, or if it cannot be written.
+    Args:
+        command: name of the command.
+        out: folder of all results.
+        jobs: the videos.
+        work: makes the result of a job; it raises UnreadableVideo or UserError for a video that
+            has none.
+        arguments: what decides the content of the results; kept in ``out/.COMMAND.json``.
+        processes: number of processes.
+
+    Returns:
+        Exit status: 1 if videos failed, which ``out/failures.csv`` then lists, else 0.
+
+    Raises:
+        UserError: ``out`` has results of other arguments or of another program, another run is
+            writing to it, or it cannot be written.
     """
-    record, failures = out / f".{tool}.json", {}
+    failures: dict[str, str] = {}
     try:
         out.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(out, "run", "OUT"), repeatable():
-            _claim(record, arguments, jobs)
-            left = left_of(jobs)
-            done = len(jobs) - len(left)
+            _claim(out / f".{command}.json", arguments, jobs)
+            todo = clean_up(jobs)
+            existing = len(jobs) - len(todo)
             try:
-                with (
-                    contextlib.closing(
-                        run_jobs(partial(_attempt, work), left, processes, math.inf)
-                    ) as ends,
-                    tqdm(total=len(jobs), initial=done, unit="video", disable=None) as bar,
-                ):
-                    for index, end in ends:
-                        if isinstance(end, OSError):
-                            raise end
-                        bar.update()
-                        if end is not None:
-                            source = left[index].source
-                            failures[source] = (
-                                f"the process that worked on it {end.reason}"
-                                if isinstance(end, Lost)
-                                else end
-                            )
-                            bar.write(f"{source}: {failures[source]}", file=sys.stderr)
+                _work_on(todo, existing, work, processes, failures)
             finally:
-                left_of(jobs)  # what killed workers leave
+                clean_up(jobs)
                 _write_failures(out / "failures.csv", failures)
     except OSError as error:
         place, reason = error.filename or out, error.strerror or error
         raise UserError(
-            f"{place}: {reason}; {out} must be writable and have room; repeat the command to go on"
+            f"{place}: {reason}; {out} must be writable and have free space; repeat the command "
+            "to continue"
         ) from None
-    made = len(left) - len(failures)
-    print(
-        f"{out}: {counted(made, 'video')} done, {done} already there, {len(failures)} failed"
-        + (f" and are listed in {out / 'failures.csv'}" if failures else "")
-    )
+    done = len(todo) - len(failures)
+    line = f"{out}: {counted(done, 'video')} done, {existing} already there, {len(failures)} failed"
+    if failures:
+        line += f" and are listed in {out / 'failures.csv'}"
+    print(line)
     return 1 if failures else 0
 
 
+def _work_on(
+    jobs: list[Job],
+    existing: int,
+    work: Callable[[Job], None],
+    processes: int,
+    failures: dict[str, str],
+) -> None:
+    """Work on jobs in several processes.
+
+    Args:
+        jobs: those without a result.
+        existing: number of results that exist already, for the progress bar.
+        work: see ``run``.
+        processes: number of processes.
+        failures: gets source -> reason of each failed job.
+
+    Raises:
+        OSError: the results cannot be written.
+    """
+    with (
+        contextlib.closing(run_jobs(partial(_attempt, work), jobs, processes, math.inf)) as results,
+        tqdm(total=existing + len(jobs), initial=existing, unit="video", disable=None) as bar,
+    ):
+        for index, result in results:
+            if isinstance(result, OSError):
+                raise result
+            bar.update()
+            if result is None:
+                continue
+            if isinstance(result, Lost):
+                result = f"the process that worked on it {result.reason}"
+            failures[jobs[index].source] = result
+            bar.write(f"{jobs[index].source}: {result}", file=sys.stderr)
+
+
 def _attempt(work: Callable[[Job], None], job: Job) -> str | OSError | None:
-    """None if it is done; why it cannot be, if that is the fault of the one video; an OSError if it concerns the results as a
-    whole (a full disk)."""
+    """Work on a job.
+
+    Returns:
+        None if it is done; a reason if the video itself cannot be used; an OSError if the results
+        cannot be written at all (a full disk).
+    """
     try:
         return work(job)
     except UnreadableVideo as error:
@@ -231,54 +297,63 @@ def _attempt(work: Callable[[Job], None], job: Job) -> str | OSError | None:
     except UserError as error:
         return str(error)
     except Exception as error:
-        ours = isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
-        # A name may be too long for the result of one video alone.
-        return (
-            error
-            if ours and error.errno != errno.ENAMETOOLONG
-            else f"{type(error).__name__}: {error}"
-        )
+        is_about_output = isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
+        # A name can be too long for the result of a single video.
+        if is_about_output and error.errno != errno.ENAMETOOLONG:
+            return error
+        return f"{type(error).__name__}: {error}"
 
 
-def left_of(jobs: list[Job]) -> list[Job]:
-    """The jobs without a result; makes the folders of the results, and removes from them what killed runs left.
+def clean_up(jobs: list[Job]) -> list[Job]:
+    """Create the folders of results, and remove from them what killed runs left.
 
-    The caller holds the lock of OUT, so every temporary file and folder in it is of a run that has ended.
+    The caller holds the lock of OUT, so every temporary file in it belongs to a run that ended.
+
+    Returns:
+        The jobs without a result.
     """
-    there = set()
+    existing = set()
     for folder in {os.path.dirname(job.target) for job in jobs}:
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if not is_temporary(name):
-                there.add(path)
+                existing.add(path)
             elif os.path.isdir(path):
-                shutil.rmtree(path, ignore_errors=True)  # a worker of it may be about to end
+                # Its worker may be about to end, and still write to it.
+                shutil.rmtree(path, ignore_errors=True)
             else:
                 os.unlink(path)
-    return [job for job in jobs if job.target not in there]
+    return [job for job in jobs if job.target not in existing]
 
 
 def _claim(record: Path, arguments: dict, jobs: list[Job]) -> None:
+    """Record the arguments, or compare them with the recorded ones.
+
+    Raises UserError if OUT belongs to another program or to other arguments.
+    """
     if not record.exists():
-        foreign = next((job.target for job in jobs if os.path.lexists(job.target)), None)
-        if foreign is not None:
-            raise UserError(f"{foreign} is there and was not made by this tool; give another OUT")
+        for job in jobs:
+            if os.path.lexists(job.target):
+                raise UserError(
+                    f"{job.target} exists and was not made by this command; give another OUT"
+                )
         with atomic_write(record, "w") as file:
             file.write(json.dumps(arguments, indent=2) + "\n")
         return
     try:
-        there = dict(json.loads(read_regular(record).decode()))
+        recorded = dict(json.loads(read_regular(record).decode()))
     except (OSError, ValueError, TypeError):
-        raise UserError(f"{record}: not a file of this tool; give another OUT") from None
-    if there != arguments:
-        changes = ", ".join(
-            f"{key} {there.get(key)} -> {arguments.get(key)}"
-            for key in {**there, **arguments}
-            if there.get(key) != arguments.get(key)
-        )
+        raise UserError(f"{record}: not a file of this command; give another OUT") from None
+    changes = [
+        f"{key} {recorded.get(key)} -> {arguments.get(key)}"
+        for key in {**recorded, **arguments}
+        if recorded.get(key) != arguments.get(key)
+    ]
+    if changes:
         raise UserError(
-            f"{record.parent} holds results of other arguments ({changes}); give another OUT, or remove it first"
+            f"{record.parent} holds results of other arguments ({', '.join(changes)}); give "
+            "another OUT, or remove it first"
         )
 
 
@@ -289,18 +364,29 @@ def _write_failures(path: Path, failures: dict[str, str]) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("video", "reason"), *failures.items()])
     with atomic_write(path) as file:
-        file.write(table.getvalue().encode(errors="backslashreplace"))  # names need not be UTF-8
+        # File names need not be valid text.
+        file.write(table.getvalue().encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str) -> Iterator[str]:
-    """Make a temporary folder beside ``path`` and rename it to ``path`` once the block ends without an exception, the data
-    on the disk before the name is; after an exception it is removed. :func:`left_of` removes that of a killed process."""
+    """Create a temporary folder that is renamed when the block ends without an exception.
+
+    The data is on the disk before the name is. After an exception the folder is removed;
+    ``clean_up`` removes that of a killed process.
+
+    Args:
+        path: its final path.
+
+    Yields:
+        The path of the temporary folder, beside ``path``.
+    """
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(4)}.tmp")
     os.mkdir(temporary)
     try:
         yield temporary
-        os.sync()  # one for all files: fsync of each costs a sixth of the time of a video, and more on a turning disk
+        # Once for all files: fsync of each takes a sixth of a video's time, more on a hard disk.
+        os.sync()
         os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
