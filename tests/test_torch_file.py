@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -126,6 +127,80 @@ def test_a_malicious_file_runs_nothing(tmp_path, function, legacy):
     else:
         assert type(content["x"]).__name__ == "_Inert"
     assert not mark.exists()
+
+
+SHARED = torch.arange(12.0)
+NEW_DTYPES = [torch.uint16, torch.uint32, torch.float8_e4m3fn]  # not in the old format
+DTYPES = [
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+    torch.complex64,
+    torch.complex128,
+]
+CONTENT = {
+    "dtypes": [torch.zeros(2, 3).to(dtype) for dtype in DTYPES],
+    "scalar": torch.tensor(3),
+    "empty": torch.zeros(0, 512),
+    "views": [SHARED[2:5], SHARED.view(3, 4).t(), SHARED[::3], SHARED],
+    "parameter": torch.nn.Parameter(torch.ones(2)),
+    "plain": [None, True, 2**70, -1, 0.5, 1j, "é", b"\xff", (1, (2,)), {3: {4}}, set()],
+    "torch": [torch.Size([2, 3]), torch.device("cpu"), torch.float32],
+    "counts": collections.Counter("aab"),
+    "ordered": collections.OrderedDict(a=1),
+    "default": collections.defaultdict(list, {1: [2]}),
+    "pairs": {(1, 2): 3},
+    "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))]).state_dict(),
+    "module": torch.nn.Linear(2, 2).state_dict(),
+}
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return type(one) is type(other) and one.dtype == other.dtype and one.equal(other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return all(map(same, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of complex numbers made real
+def test_plain_values_and_tensors_are_read(tmp_path, legacy):
+    content = dict(CONTENT)
+    if not legacy:
+        content["new"] = [torch.zeros(2, 3).to(dtype) for dtype in NEW_DTYPES]
+    path = saved(tmp_path, content, _use_new_zipfile_serialization=not legacy)
+    loaded = read_checkpoint(path)
+    for key in content:
+        assert same(content[key], loaded[key]), key
+    assert len({view.untyped_storage().data_ptr() for view in loaded["views"]}) == 1
+
+
+def test_a_compressed_checkpoint_is_refused(tmp_path):
+    """A small one could be unpacked to any size."""
+    stored = zipfile.ZipFile(saved(tmp_path, {"a": torch.zeros(1000)}))
+    path = tmp_path / "compressed.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in stored.namelist():
+            archive.writestr(name, stored.read(name))
+    load_refused(path, path, "compressed")
+
+
+def test_a_torchscript_archive_is_refused(tmp_path):
+    path = tmp_path / "script.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(path)
+    load_refused(path, path, "TorchScript")
 
 
 # Damaged files.

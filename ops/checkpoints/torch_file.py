@@ -1,15 +1,16 @@
-"""Read weight files, ours and strangers', as data: nothing in them is run."""
+"""Read weight files, of this project and of others, as data: no code in them is run."""
 
 import pickle
+import pickletools
 import re
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from ops.checkpoints.layouts import strip_wrappers
-from ops.checkpoints.safe_checkpoint import STAND_INS, RefusedCheckpoint, foreign_names
-from ops.checkpoints.safetensors_reader import InvalidSafetensors, is_safetensors, read_safetensors
+from ops.checkpoints.safetensors_file import SUFFIX, is_safetensors, read_safetensors
 from ops.utils.errors import UserError
 from ops.utils.files import open_regular
 from ops.utils.text import counted, printable
@@ -40,14 +41,28 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)*(<\?xml|<!doctype html|<html|<head|<body)", re.I | re.S)
 
 
+_ZIP = b"PK\x03\x04"  # start of what torch.save writes since torch 1.6
+_PICKLES = 5  # at the start of older files: magic number, version, system, content, storage keys
+# Modules that Python 3 calls otherwise than the Python 2 names in pickles of protocol 2.
+_PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
+
+_BYTEARRAY = "builtins.bytearray"  # torch.load would allocate any length that a file asks for
+_MOST_NAMES = 200  # released files have ten; torch looks through all of them at every call
+
+
 class _Inert:
-    """Stands in for a class that a foreign file names (a scheduler, say): takes anything, keeps nothing, runs nothing."""
+    """A placeholder for an object of a class that is not plain data, such as a scheduler."""
 
     def __init__(self, *args, **kwargs):
         pass
 
     def __setstate__(self, state):
         pass
+
+
+def _empty_dict(*args):
+    """A placeholder for a defaultdict: torch fills the entries of a plain dict only."""
+    return {}
 
 
 def weight_file(path):
@@ -74,19 +89,20 @@ def weight_file(path):
 
 
 def read_checkpoint(path):
-    """Everything a checkpoint file holds, on the CPU, without running code of the file (``weights_only=True``).
+    """Everything that a checkpoint file contains, on the CPU; no code of the file is run.
 
-    Objects of classes that torch does not consider plain data, such as the scheduler in a released TDN file, come back as
-    inert placeholders. A ``.safetensors`` file is a dictionary of its tensors.
+    Objects of classes that torch does not consider plain data, such as the scheduler in a released
+    TDN file, become inert placeholders. A ``.safetensors`` file is a dictionary of its tensors,
+    unless :func:`ops.checkpoints.safetensors_file.write_safetensors` wrote a checkpoint.
 
     Args:
         path: a file that torch.save wrote, or a .safetensors file.
 
     Returns:
-        The content; of a damaged file nothing.
+        The content.
 
     Raises:
-        UserError: the file is missing, or not a checkpoint.
+        UserError: the file is missing, or not a checkpoint, or a damaged one.
     """
     path = Path(path)
     if not path.exists():
@@ -94,34 +110,84 @@ def read_checkpoint(path):
     try:
         with open_regular(path) as file:
             start = file.read(_START)
-        _check_download(path, start)
-        if is_safetensors(start) or path.suffix == ".safetensors":
-            return read_safetensors(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except InvalidSafetensors as error:
-        raise UserError(
-            f"{path}: not a safetensors checkpoint, or a damaged one ({error}); is the download complete?"
-        ) from None
+    _check_download(path, start)
+    kind = "PyTorch"
+    reason = ""
     try:
-        with torch.serialization.safe_globals(
-            [(STAND_INS.get(name, _Inert), name) for name in foreign_names(path)]
-        ):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except RefusedCheckpoint as refused:
-        raise UserError(
-            f"{path}: not a PyTorch checkpoint, or a damaged one ({refused}); is the download complete?"
-        ) from None
+        if is_safetensors(start) or path.suffix == SUFFIX:
+            kind = "safetensors"
+            return read_safetensors(path)
+        return _load(path, start.startswith(_ZIP))
+    except _RefusedCheckpoint as error:
+        reason = f" ({error})"
     except pickle.UnpicklingError as error:
-        # torch wraps the reason, such as the name of a function, in advice on how to switch the protection off.
-        reason = (str(error.__context__ or error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{path}: not a PyTorch checkpoint, or a damaged one ({printable(reason)}); is the download complete?"
-        ) from None
-    except Exception:  # a damaged or hostile file can raise nearly anything, which helps nobody
-        raise UserError(
-            f"{path}: not a PyTorch checkpoint, or a damaged one; is the download complete?"
-        ) from None
+        # torch wraps the reason, such as the name of a function, in advice on how to switch the
+        # protection off.
+        lines = str(error.__context__ or error).strip().splitlines()
+        if lines:
+            reason = f" ({printable(lines[0])})"
+    except Exception:
+        # A damaged or hostile file can raise nearly anything, and the text helps no one.
+        pass
+    raise UserError(
+        f"{path}: not a {kind} checkpoint, or a damaged one{reason}; is the download complete?"
+    )
+
+
+class _RefusedCheckpoint(ValueError):
+    """Why a file is not loaded; the message is one line."""
+
+
+def _load(path, is_zip):
+    """The content of a file that torch.save wrote, with placeholders for objects."""
+    if is_zip:
+        names = _names_in_zip(path)
+    else:
+        names = _names_in_old_file(path)
+    if _BYTEARRAY in names or len(names) > _MOST_NAMES:
+        raise _RefusedCheckpoint("contains more than weights need")
+    # torch.load takes a placeholder only for a name that it does not know itself.
+    placeholders = []
+    for name in names:
+        kind = _empty_dict if name == "collections.defaultdict" else _Inert
+        placeholders.append((kind, name))
+    with torch.serialization.safe_globals(placeholders):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _names_in_zip(path):
+    """The classes and functions in a file; refuses one that would grow when it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        members = {Path(member.filename).name: member for member in archive.infolist()}
+        if "constants.pkl" in members:
+            raise _RefusedCheckpoint("a TorchScript archive, which is code; save its state_dict()")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise _RefusedCheckpoint("compressed, which torch.save does not do")
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise _RefusedCheckpoint("its members are larger than the file")
+        with archive.open(members["data.pkl"]) as file:
+            return _names_in_pickle(file)
+
+
+def _names_in_old_file(path):
+    """The classes and functions in a file of the format before torch 1.6."""
+    names = set()
+    with path.open("rb") as file:
+        for _ in range(_PICKLES):
+            names |= _names_in_pickle(file)
+    return names
+
+
+def _names_in_pickle(file):
+    """The classes and functions that the pickle at the position of a file refers to."""
+    names = set()
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "GLOBAL":
+            module, _, name = argument.partition(" ")
+            names.add(f"{_PYTHON_2_MODULES.get(module, module)}.{name}")
+    return names
 
 
 def _check_download(path, start):

@@ -1,4 +1,4 @@
-"""Checkpoints that lie about what they hold: a small one makes neither torch nor a model take 64 MiB."""
+"""Checkpoints that contradict themselves: a small one makes neither torch nor a model use 64 MiB."""
 
 import io
 import pickle
@@ -125,10 +125,6 @@ PICKLES = {
         b"ctorch\nfloat32\n" + integer(HUGE) + b"\x85K\1\x85\x89",
     ),
     "codec": ENCODED,
-    "bytes": text(b"a" * 50_000)
-    + b"q\0("
-    + called("_codecs.encode", b"h\0", text(b"latin1")) * 1500
-    + b"t",
     "dicts": b"]("
     + b"](K\1K\2ee" * 2000
     + b"eq\1("
@@ -147,8 +143,13 @@ PICKLES = {
 }
 
 
+def uses_little(data, path, refused=""):
+    """torch may reserve memory for a storage before it finds that the file is too short."""
+    takes_little(data, path, read_checkpoint, refused, peak="VmHWM")
+
+
 @pytest.mark.parametrize("name", PICKLES)
-def test_checkpoints_that_lie(tmp_path, name):
+def test_contradictory_checkpoints(tmp_path, name):
     pickled = of(PICKLES[name])
     for data in (
         zipped(pickled),
@@ -156,7 +157,7 @@ def test_checkpoints_that_lie(tmp_path, name):
         legacy(pickled),
         zipped(pickled, 8),
     ):
-        takes_little(data, tmp_path / "m.pth", read_checkpoint)
+        uses_little(data, tmp_path / "m.pth")
 
 
 def central(data, entry, at, change):
@@ -183,41 +184,32 @@ ZIPS = {
 
 
 @pytest.mark.parametrize("name", ZIPS)
-def test_zip_files_that_lie(tmp_path, name):
-    takes_little(ZIPS[name](), tmp_path / "m.pth", read_checkpoint)
+def test_contradictory_zip_files(tmp_path, name):
+    uses_little(ZIPS[name](), tmp_path / "m.pth")
 
 
 def test_overlapping_members(tmp_path):
-    """A thousand entries of the directory that mean the same 60 kB."""
-    data = zipped(
-        of(b"](" + b"".join(tensor(15_000, 15_000, key=b"%d" % i) for i in range(9)) + b"e"),
-        data=bytes(60_000),
-    )
+    """Nine entries of the directory that refer to the same 60 kB."""
+    tensors = b"".join(tensor(15_000, 15_000, key=b"%d" % i) for i in range(9))
+    data = zipped(of(b"](" + tensors + b"e"), data=bytes(60_000))
     at = data.index(b"PK\1\2")
     entry = data[data.rindex(b"PK\1\2") : len(data) - 22]
     more = b"".join(entry.replace(b"data/0", b"data/%d" % i) for i in range(1, 9))
     end = bytearray(data[-22:])
     end[8:16] = struct.pack("<2HI", 12, 12, len(data) - 22 - at + len(more))
-    takes_little(
-        data[:-22] + more + bytes(end),
-        tmp_path / "m.pth",
-        read_checkpoint,
-        "members that are not there",
-    )
+    uses_little(data[:-22] + more + bytes(end), tmp_path / "m.pth", "larger than the file")
 
 
-def test_a_tar_file_that_is_a_checkpoint_too(tmp_path):
-    """Python's tarfile would read a header of any size before torch says that it does not."""
+def test_a_tar_file(tmp_path):
+    """What torch wrote before 2017. Its header could announce an entry of any size."""
     start = legacy(of(tensor(view=b"N")))[:40]
     header = bytearray(start.ljust(512, b"\0"))
-    header[124:136], header[156:157], header[257:263], header[148:156] = (
-        b"77777777777\0",
-        b"x",
-        b"ustar\0",
-        b" " * 8,
-    )
+    header[124:136] = b"77777777777\0"
+    header[156:157] = b"x"
+    header[257:263] = b"ustar\0"
+    header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
-    takes_little(bytes(header), tmp_path / "m.pth", read_checkpoint, "a tar file")
+    uses_little(bytes(header), tmp_path / "m.pth", "not a PyTorch checkpoint")
 
 
 def test_what_a_checkpoint_says_of_itself(tmp_path):

@@ -239,17 +239,21 @@ def reading(path, read):
     return run
 
 
-def in_child(function, *args) -> dict:
-    """``function(*args)``, a dict, run in a forked process; what it allocated at most is under ``grown``, in bytes.
+def in_child(function, *args, peak="VmPeak") -> dict:
+    """``function(*args)``, a dict, run in a forked process, and under ``grown`` its memory, bytes.
 
-    The assertion fails for a child that ends otherwise.
+    Args:
+        function: returns a dict.
+        *args: its arguments.
+        peak: "VmPeak" for what was allocated at most, "VmHWM" for what was used of it.
+
+    Raises:
+        AssertionError: the process did not end as it should.
     """
 
-    def virtual_peak() -> int:
-        return (
-            int(re.search(r"VmPeak:\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1])
-            * 1024
-        )
+    def memory() -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(re.search(rf"{peak}:\s*([0-9]+) kB", status)[1])
 
     ours, its = os.pipe()
     child = os.fork()
@@ -257,9 +261,9 @@ def in_child(function, *args) -> dict:
         try:
             os.close(ours)
             torch.set_num_threads(1)
-            before = virtual_peak()
+            before = memory()
             result = function(*args)
-            result["grown"] = virtual_peak() - before
+            result["grown"] = memory() - before
         except BaseException:
             result = {"failed": traceback.format_exc()}
         with os.fdopen(its, "w") as pipe:
@@ -336,8 +340,8 @@ def fuzz(
     assert result["grown"] < 128 * 2**20 and result["slowest"] < 5, result
 
 
-def takes_little(data, path, read, refused="", room=ROOM):
-    """The file, of 100 kB at most, is read or refused in little memory and within 5 s of the processor."""
+def takes_little(data, path, read, refused="", room=ROOM, peak="VmPeak"):
+    """A file of at most 100 kB is read or refused in little memory and 5 s of processor time."""
     assert len(data) < 102_400
 
     def run():
@@ -349,7 +353,7 @@ def takes_little(data, path, read, refused="", room=ROOM):
             line = str(error)
         return {"line": line, "seconds": resource.getrusage(resource.RUSAGE_SELF).ru_utime - before}
 
-    result = in_child(run)
+    result = in_child(run, peak=peak)
     assert result["grown"] < room and result["seconds"] < 5, result
     assert (
         "\n" not in result["line"]
