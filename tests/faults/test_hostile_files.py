@@ -127,6 +127,12 @@ def zipped(parts, draw):
     return damaged(draw, data, 1) if kind == 5 else data
 
 
+def fuzz_checkpoints(name, make, place):
+    """torch may reserve memory for a storage before it finds that the file is too short."""
+    read = reading(place, read_checkpoint)
+    fuzz(name, make, read, place.parent, share=0.1, kinds=10, peak="VmHWM")
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_checkpoints(place):
     whole = checkpoint(False)
@@ -136,7 +142,7 @@ def test_checkpoints(place):
     def make(draw):
         return damaged(draw, whole) if draw.random() < 0.3 else zipped(parts, draw)
 
-    fuzz("checkpoints", make, reading(place, read_checkpoint), place.parent, share=0.1, kinds=20)
+    fuzz_checkpoints("checkpoints", make, place)
 
 
 def test_checkpoints_before_torch_1_6(place):
@@ -151,9 +157,7 @@ def test_checkpoints_before_torch_1_6(place):
             else reprogrammed(draw, parts, NAMES) + whole[head:]
         )
 
-    fuzz(
-        "old checkpoints", make, reading(place, read_checkpoint), place.parent, share=0.1, kinds=20
-    )
+    fuzz_checkpoints("old checkpoints", make, place)
 
 
 def test_checkpoints_of_a_run(place):

@@ -317,7 +317,14 @@ def _files(folder: Path) -> list[str]:
 
 
 def fuzz(
-    name: str, make, read, folder: Path, cases: int = CASES, share: float = 0.02, kinds: int = 5
+    name: str,
+    make,
+    read,
+    folder: Path,
+    cases: int = CASES,
+    share: float = 0.02,
+    kinds: int = 5,
+    peak: str = "VmPeak",
 ) -> None:
     """Give hostile cases to a parser in a process of its own, in 128 MiB, each within 5 s.
 
@@ -329,8 +336,9 @@ def fuzz(
         cases: number of cases.
         share: least share of the cases that is read.
         kinds: least number of different refusals. With fewer the cases would test nothing.
+        peak: the memory that counts, see :func:`in_child`.
     """
-    result = in_child(run_cases, name, cases, make, read, folder)
+    result = in_child(run_cases, name, cases, make, read, folder, peak=peak)
     print(
         f"{name}: {result['cases']} cases, {result['read']} read, {len(result['reasons'])} kinds, "
         f"{result['grown'] / 2**20:.0f} MiB, slowest {result['slowest']:.3f} s"
