@@ -260,7 +260,12 @@ def start(
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic or before)
     try:
-        world = World(ranks.rank, ranks.size, _device(device, ranks), local_rank=ranks.local_rank)
+        world = World(
+            ranks.rank,
+            ranks.size,
+            choose_device(device, ranks.local_rank),
+            local_rank=ranks.local_rank,
+        )
         if world.size == 1:
             yield world
         else:
@@ -270,10 +275,19 @@ def start(
         torch.use_deterministic_algorithms(before)
 
 
-def _device(name: str | None, ranks: Ranks) -> torch.device:
-    """The device of this process."""
+def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
+    """The device of a process.
+
+    Args:
+        name: such as "cpu" or "cuda:1"; None chooses the GPU of the local rank, or the CPU on a
+            machine without GPUs.
+        local_rank: number of the process on its machine.
+
+    Raises:
+        UserError: the device does not exist.
+    """
     if name is None:
-        name = f"cuda:{ranks.local_rank}" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -2,14 +2,16 @@
 
 import contextlib
 import time
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from ops.data.clips import Failure
+from ops.data.clips import Failure, Frames, TestDataset
 from ops.data.labels import mark_unread, one_hot
+from ops.models import TSN
 from ops.temporal.consensus import CONSENSUS
 from ops.utils.amp import autocast
 from ops.utils.errors import UserError
@@ -94,6 +96,51 @@ def score_views(
             bar.update(world.size)  # the other processes are about as far
         work.finish()
     return Pace(work.videos, time.perf_counter() - started, waited)
+
+
+@torch.inference_mode()
+def iterate_scores(
+    model: TSN,
+    items: Iterable[Frames | Failure],
+    dataset: TestDataset,
+    device: torch.device,
+    *,
+    amp: str = "none",
+    batch_size: int = 1,
+    view_batch: int | None = None,
+) -> Iterator[tuple[int, np.ndarray] | Failure]:
+    """Score videos one after another; the logits are those of :func:`score_views`.
+
+    Args:
+        model: a TSN in eval mode, on the device.
+        items: what the dataset gives, in any order.
+        dataset: whose transform cuts the crops.
+        device: where the network is.
+        amp: mixed precision, "none", "bf16" or "fp16".
+        batch_size: clips that go through the network at once.
+        view_batch: at most so many views at once; None: no limit.
+
+    Yields:
+        The index of a video and its logits, float32 ``[clips*crops, classes]``, or its Failure. A
+        failure may overtake videos that are still on the device.
+    """
+    finished = []
+    work = _Work(
+        _Bounded(model, view_batch, device, amp, False),
+        dataset,
+        device,
+        batch_size,
+        lambda index, logits: finished.append((index, logits)),
+    )
+    for item in items:
+        if isinstance(item, Failure):
+            yield item
+        else:
+            work.add(item)
+        yield from finished
+        finished.clear()
+    work.finish()
+    yield from finished
 
 
 class _Work:

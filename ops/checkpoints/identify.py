@@ -1,7 +1,9 @@
 """What a weight file holds, of this project or published by others: told from its keys, its shapes and its name."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ops.backbones.infer import infer_arch
@@ -73,6 +75,7 @@ class WeightFile(NamedTuple):
         note: which of several sets of weights was taken, or nothing.
         average: what the authors of such files average over the views of a video ("softmax"), None: as the module's.
         published: entry of the manifest, or None.
+        recipe: the options of the training that wrote the file; empty where it does not contain them.
     """
 
     name: str
@@ -84,6 +87,7 @@ class WeightFile(NamedTuple):
     note: str = ""
     average: str | None = None
     published: dict | None = None
+    recipe: Mapping = MappingProxyType({})
 
 
 def read_weights(source, weights_key=None, *, use_records=True):
@@ -123,9 +127,19 @@ def read_weights(source, weights_key=None, *, use_records=True):
     if isinstance(spec, dict) and "num_class" in spec:
         names, recipe = ours.get("class_names"), ours.get("recipe")
         _check_told(name, state, spec, names)
-        dataset = recipe.get("dataset") if isinstance(recipe, dict) else None
+        recipe = recipe if isinstance(recipe, dict) else {}
         average = _average_of_origin(ours.get("converted_from"))
-        return WeightFile(name, layout, state, spec, names, dataset, found.note, average)
+        return WeightFile(
+            name,
+            layout,
+            state,
+            spec,
+            names,
+            recipe.get("dataset"),
+            found.note,
+            average,
+            recipe=recipe,
+        )
     published = published_entry(source) if is_path and use_records else None
     facts = facts_of_name(source) if is_path else {}
     origin = "its name"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from lib.frame_templates import explain_no_frames, listed_per_frame
 from ops.data.lists import Record, explain_missing, resolve
 from ops.data.readers.base import Reader, UnreadableVideo
+from ops.data.readers.guess_template import explain_no_frames, listed_per_frame
 from ops.data.readers.open import open_reader
 from ops.data.readers.shard_paths import exists, find
 from ops.utils.errors import UserError

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from lib.frame_templates import explain_no_frames, listed_per_frame
 from lib.list_records import Annotations, Video, folder_name
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.frame_folder import count_frames
+from ops.data.readers.guess_template import explain_no_frames, listed_per_frame
 from ops.utils.errors import UserError
 
 # fmt: off

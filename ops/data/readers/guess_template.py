@@ -1,4 +1,4 @@
-"""File name templates of folders of frames: which template fits a folder, and what lists count."""
+"""Which file name template fits a folder of frames, and what lists count."""
 
 import re
 from collections.abc import Collection

@@ -1,0 +1,486 @@
+"""From a video to an answer: class names and probabilities. ::
+
+    from ops.predict import Predictor
+
+    predictor = Predictor("best.pth")
+    result = predictor("dance.mp4")
+    print(result.top(5))
+
+A prediction has the scores that the test scripts write for the same video under the same protocol,
+bit for bit, because it takes the same way: list record, ``TestDataset``, loader, network.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ops.checkpoints import load_model
+from ops.checkpoints.class_order import class_names_of
+from ops.checkpoints.identify import WeightFile, read_weights
+from ops.data.class_names import check_names, read_class_names
+from ops.data.clips import Failure, TestDataset
+from ops.data.datasets import KNOWN
+from ops.data.lists import Record, VideoList, resolve
+from ops.data.loader import ShardSampler, VideoLoader, make_loader
+from ops.data.preflight import check_class_names
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.guess_template import guess_template
+from ops.data.readers.templates import EXAMPLES
+from ops.data.sampling import SAMPLINGS
+from ops.distributed import choose_device
+from ops.inference import iterate_scores
+from ops.models import TSN, fuse_batch_norm
+from ops.scores.aggregation import softmax, view_sum
+from ops.scores.protocol import (
+    AVERAGES,
+    choose_protocol,
+    default_average,
+    default_sampling,
+    published_result,
+)
+from ops.utils.errors import UserError
+from ops.utils.text import counted
+
+DEFAULT_TIMEOUT = 300  # longest wait for a data-loading worker, seconds
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network predicts for one video.
+
+    Attributes:
+        path: the video, as it was given.
+        views: logits of each view (clip by clip, crop by crop), float32 ``[views, classes]``; None
+            if the video could not be read.
+        class_names: in label order, or None.
+        protocol: the views in words, such as ``8 frames x 1 crop x 1 clip, 224, center sampling``.
+        average: what is averaged over the views for the probabilities, "logits" or "softmax".
+        multi_label: whether a video can have several classes: each has a probability of its own.
+        seconds: time since the previous result, or since the call.
+        error: why there is no prediction, on one line; None if there is one.
+    """
+
+    path: str
+    views: np.ndarray | None
+    class_names: Sequence[str] | None
+    protocol: str
+    average: str
+    multi_label: bool = False
+    seconds: float = 0.0
+    error: str | None = None
+
+    @cached_property
+    def logits(self) -> np.ndarray | None:
+        """Mean logits over the views, float64 ``[classes]``."""
+        if self.views is None:
+            return None
+        return view_sum(self.views, of_softmax=False) / len(self.views)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray | None:
+        """Float64 ``[classes]``: softmax, or sigmoid of a multi-label network."""
+        if self.views is None:
+            return None
+        if self.average == "softmax":
+            return view_sum(self.views, of_softmax=True) / len(self.views)
+        return to_probabilities(self.logits, self.multi_label)
+
+    def best_labels(self, k: int = 5, threshold: float = 0.0) -> list[int]:
+        """The labels of the most probable classes.
+
+        Args:
+            k: at most so many.
+            threshold: only classes of at least this probability.
+        """
+        if self.probabilities is None:
+            return []
+        order = np.argsort(-self.probabilities, kind="stable")[:k].tolist()
+        return [label for label in order if self.probabilities[label] >= threshold]
+
+    def name(self, label: int) -> str:
+        """The name of a class, ``label 17`` without names."""
+        return class_name(self.class_names, label)
+
+    def top(self, k: int = 5, threshold: float = 0.0) -> list[tuple[str, float]]:
+        """Names and probabilities of the most probable classes; arguments as of `best_labels`."""
+        labels = self.best_labels(k, threshold)
+        return [(self.name(label), float(self.probabilities[label])) for label in labels]
+
+    def to_json(self, k: int = 5, threshold: float = 0.0) -> str:
+        """One line of JSON; arguments as of `best_labels`."""
+        top = [
+            {
+                "name": self.class_names[label] if self.class_names else None,
+                "label": label,
+                "probability": float(self.probabilities[label]),
+            }
+            for label in self.best_labels(k, threshold)
+        ]
+        read = self.error is None
+        content = {
+            "path": self.path,
+            "top": top,
+            "probabilities": self.probabilities.tolist() if read else None,
+            "logits": self.logits.tolist() if read else None,
+            "protocol": self.protocol,
+            "seconds": round(self.seconds, 3),
+            "error": self.error,
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+
+def class_name(class_names: Sequence[str] | None, label: int) -> str:
+    """The name of a class, ``label 17`` without names."""
+    return class_names[label] if class_names else f"label {label}"
+
+
+def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Softmax over the last axis, or the sigmoid of each value; float64."""
+    if not multi_label:
+        return softmax(logits)
+    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+
+
+class Predictor:
+    """A network, its classes, and the protocol that it predicts with.
+
+    Attributes:
+        model: the network, in eval mode on ``device``.
+        class_names: in label order, or None.
+        multi_label: whether a video can have several classes.
+        protocol: which views of a video are scored.
+        description: the protocol in words.
+        device: where the network is.
+        waited: seconds spent waiting for videos so far.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike | TSN,
+        device: str | None = None,
+        *,
+        num_segments: int | None = None,
+        weights_key: str | None = None,
+        class_names: str | os.PathLike | Sequence[str] | None = None,
+        multi_label: bool | None = None,
+        clips: int | None = None,
+        crops: int | None = None,
+        sampling: str | None = None,
+        full_res: bool = False,
+        scale_size: int | None = None,
+        crop_size: int | None = None,
+        average: str | None = None,
+        seed: int = 0,
+        image_tmpl: str | None = None,
+        decoder: str = "pyav",
+        amp: str = "none",
+        channels_last: bool = True,
+        fuse_bn: bool = False,
+        batch_size: int = 1,
+        view_batch: int | None = None,
+        quiet: bool = True,
+        **options: Any,
+    ) -> None:
+        """Load a network.
+
+        The protocol is the published one with the fewest views where the file is a known published
+        one, else that of the test scripts for its dataset; each argument overrides its part.
+
+        Args:
+            weights: whatever ``load_model`` takes, or a TSN, which is moved to the device.
+            device: "cpu", "cuda", "cuda:1", "mps"; None: the GPU if there is one, else the CPU.
+            num_segments: T; None: that of the file.
+            weights_key: which of several sets of weights in the file to take.
+            class_names: names in label order, or their file; None: those of the checkpoint.
+            multi_label: whether a video can have several classes; None: as it was trained.
+            clips: number of clips of a video.
+            crops: crops of a frame: 1, 3, 5 or 10.
+            sampling: key of ``SAMPLINGS``.
+            full_res: crops as large as the scaled short side.
+            scale_size: short side of a scaled frame, pixels.
+            crop_size: side of a crop, pixels.
+            average: what is averaged over the views, "logits" or "softmax".
+            seed: of samplings that draw clips.
+            image_tmpl: names of the files in a folder of frames; None: inferred from its files.
+            decoder: library that decodes video files.
+            amp: mixed precision, "none", "bf16" or "fp16".
+            channels_last: hold activations channels-last.
+            fuse_bn: fold BatchNorms into the convs.
+            batch_size: clips that go through the network at once; 1 gives the test scripts' bits.
+            view_batch: at most so many views at once; None: no limit.
+            quiet: do not print what was loaded.
+            options: of the network, as ``load_model`` takes them.
+
+        Raises:
+            UserError: the weights cannot be loaded, the class names do not fit them, or the
+                arguments exclude each other.
+        """
+        if average not in (None, *AVERAGES):
+            raise UserError(f"average {average!r}: unknown; known are {', '.join(AVERAGES)}")
+        self.device = choose_device(device)
+        file = None
+        if isinstance(weights, TSN):
+            model = weights.eval()
+            known_names = getattr(model, "class_names", None)
+        else:
+            file = read_weights(weights, weights_key)
+            model = load_model(file, num_segments, quiet=quiet, consensus="avg", **options)
+            known_names = class_names_of(file)
+        recipe = file.recipe if file else {}
+        self.class_names = _choose_names(known_names, class_names, model, file)
+        self.multi_label = multi_label
+        if multi_label is None:
+            self.multi_label = recipe.get("multi_label") is True
+        self.published = getattr(model, "published", None)
+        model.published = self.published
+        model.average = getattr(model, "average", None)
+        result = published_result(self.published, model.num_segments)
+        if sampling is None and result:
+            sampling = result["sampling"]
+            if clips is None and sampling and SAMPLINGS[sampling].any_num_clips:
+                clips = result["clips"]
+        if result and not full_res and crop_size is None and scale_size is None:
+            crop_size = result["size"]
+        if crops is None:
+            crops = (result and result["crops"]) or 1
+        self.protocol = choose_protocol(
+            model,
+            sampling=sampling or _usual_sampling(model, file),
+            average=average or default_average(model, self.multi_label),
+            crops=crops,
+            clips=clips,
+            full_res=full_res,
+            scale_size=scale_size,
+            crop_size=crop_size,
+            seed=seed,
+        )
+        self.description = self.protocol.describe(model)
+        self.image_tmpl = image_tmpl
+        self.decoder = decoder
+        self.amp = amp
+        self.batch_size = batch_size
+        self.view_batch = view_batch
+        self.waited = 0.0
+        self.model = model.to(self.device)
+        if fuse_bn:
+            fuse_batch_norm(model)
+        if channels_last:
+            model.to_channels_last()
+        self._dataset([])  # an invalid protocol is found now, not at the first video
+
+    def __call__(self, path: str | os.PathLike) -> Prediction:
+        """Predict one video file or folder of frames.
+
+        Returns:
+            The prediction; one with ``error`` if the video cannot be read.
+        """
+        return next(self.many([path], workers=0))
+
+    def many(
+        self,
+        paths: Iterable[str | os.PathLike],
+        workers: int = 0,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Iterator[Prediction]:
+        """Predict many videos; the next ones are decoded while the network computes.
+
+        Args:
+            paths: video files and folders of frames.
+            workers: data-loading workers; 0 decodes in this process.
+            timeout: longest wait for a worker in seconds, 0 for no limit.
+
+        Yields:
+            A prediction for each path, in order. A video that cannot be read has one with
+            ``error``.
+
+        Raises:
+            UserError: a worker died, or the network does not fit into memory.
+        """
+        names = [os.fspath(path) for path in paths]
+        errors = {}
+        for index, name in enumerate(names):
+            reason = _why_impossible(name)
+            if reason:
+                errors[index] = self._failed(name, reason)
+        readable = [index for index in range(len(names)) if index not in errors]
+        results = self._predict([names[index] for index in readable], workers, timeout)
+        for index in range(len(names)):
+            yield errors[index] if index in errors else next(results)
+
+    def _predict(self, names: list[str], workers: int, timeout: float) -> Iterator[Prediction]:
+        if not names:
+            return
+        dataset = self._dataset(names)
+        loader = make_loader(
+            dataset,
+            ShardSampler(len(names)),
+            None,
+            workers=min(workers, len(names)),
+            timeout=timeout,
+            pin_memory=self.device.type == "cuda",
+        )
+        waiting = {}  # results that overtook others
+        following = 0
+        start = time.perf_counter()
+        with loader:
+            scored = iterate_scores(
+                self.model,
+                self._timed(loader),
+                dataset,
+                self.device,
+                amp=self.amp,
+                batch_size=self.batch_size,
+                view_batch=self.view_batch,
+            )
+            for item in scored:
+                if isinstance(item, Failure):
+                    waiting[item.index] = self._failed(item.id, item.reason)
+                else:
+                    index, views = item
+                    waiting[index] = self._prediction(names[index], views)
+                while following in waiting:
+                    result = waiting.pop(following)
+                    now = time.perf_counter()
+                    yield replace(result, seconds=now - start)
+                    start = now
+                    following += 1
+
+    def _timed(self, loader: VideoLoader) -> Iterator:
+        """The items of a loader; adds the time that each is waited for to ``waited``."""
+        items = iter(loader)
+        while True:
+            start = time.perf_counter()
+            item = next(items, None)
+            self.waited += time.perf_counter() - start
+            if item is None:
+                return
+            yield item
+
+    def _dataset(self, names: list[str]) -> "_Videos":
+        count = len(names)
+        videos = VideoList("input", "", names, [-1] * count, [0] * count, range(1, count + 1))
+        template = self.image_tmpl or EXAMPLES[self.model.modality]
+        dataset = self.protocol.dataset(self.model, videos, template, self.decoder, _Videos)
+        dataset.infers_template = self.image_tmpl is None
+        return dataset
+
+    def _prediction(self, path: str, views: np.ndarray) -> Prediction:
+        if not np.isfinite(views).all():
+            return self._failed(
+                path,
+                "its scores are not finite: the checkpoint is damaged, or its values are too large "
+                f"for --amp {self.amp}",
+            )
+        return Prediction(
+            path,
+            views,
+            self.class_names,
+            self.description,
+            self.protocol.average,
+            self.multi_label,
+        )
+
+    def _failed(self, path: str, reason: str) -> Prediction:
+        return Prediction(
+            path,
+            None,
+            self.class_names,
+            self.description,
+            self.protocol.average,
+            self.multi_label,
+            error=reason,
+        )
+
+
+class _Videos(TestDataset):
+    """A test dataset of paths, in which whatever is wrong with a video is its own failure.
+
+    Attributes:
+        infers_template: infer the names of the frames in a folder from its files.
+    """
+
+    infers_template = True
+
+    def read(self, record: Record, choose) -> tuple[np.ndarray, np.ndarray]:
+        path = resolve(record.path)
+        if self.infers_template and os.path.isdir(path):
+            self.image_tmpl = infer_template(path, self.modality)
+        try:
+            return super().read(record, choose)
+        except UserError as error:
+            raise UnreadableVideo(record.path, str(error)) from None
+
+
+def infer_template(folder: str, modality: str) -> str:
+    """The file name template of a folder of frames: the usual one if it fits, else the best.
+
+    Raises:
+        UnreadableVideo: the folder cannot be listed.
+    """
+    usual = EXAMPLES[modality]
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise UnreadableVideo(folder, error.strerror) from None
+    return guess_template(folder, names, modality) or usual
+
+
+def _why_impossible(path: str) -> str | None:
+    """Why a path cannot become a record of a list; None for any other path."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "its name is not valid UTF-8; rename it"
+    if not path:
+        return "an empty path"
+    if "\0" in path:
+        return "a zero byte in its path"
+    return None
+
+
+def _choose_names(
+    known: Sequence[str] | None,
+    given: str | os.PathLike | Sequence[str] | None,
+    model: TSN,
+    file: WeightFile | None,
+) -> list[str] | None:
+    """The class names: those of the checkpoint, or those given by the user."""
+    source = file.name if file else "the network"
+    if known is not None and len(known) != model.num_class:
+        raise UserError(
+            f"{source}: {counted(model.num_class, 'class', 'classes')}, but "
+            f"{counted(len(known), 'class name')}"
+        )
+    if given is None:
+        return known
+    if isinstance(given, str | os.PathLike):
+        names = read_class_names(given, model.num_class)
+        origin = os.fspath(given)
+    else:
+        names = list(given)
+        origin = "class_names"
+        check_names(origin, names)
+    if len(names) != model.num_class:
+        raise UserError(
+            f"{origin}: {counted(len(names), 'class name')} for "
+            f"{counted(model.num_class, 'class', 'classes')}"
+        )
+    check_class_names(known, names, source, origin)
+    return names
+
+
+def _usual_sampling(model: TSN, file: WeightFile | None) -> str:
+    """The sampling of the test scripts for a known dataset, else that of the training's validation."""
+    dataset = file.dataset if file else None
+    if isinstance(dataset, str) and dataset in KNOWN:
+        return default_sampling(model, dataset, KNOWN[dataset].test_sampling)
+    trained = file.recipe.get("sampling") if file else None
+    if isinstance(trained, str) and trained in SAMPLINGS:
+        return SAMPLINGS[trained].validation
+    return "center"
