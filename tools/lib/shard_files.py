@@ -1,22 +1,32 @@
-"""One shard of a shard set (ops/data/readers/shards.py), written and read back: what make_shards.py does in each process."""
+"""Writes one shard of a shard set and reads it back: what make_shards.py does in each process.
+
+ops/data/readers/shards.py describes the format.
+"""
 
 import json
 import os
 import tarfile
 import zlib
-from collections.abc import Sequence
 from itertools import groupby
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ops.data.readers.shards import BLOCK, padded
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write, open_regular, sha256
 
-_TABLE_ENTRY = 100  # bytes of the JSON, more than usual names of frames need
+# Bytes per file in the JSON of a sample; more than usual names of frames need.
+ESTIMATED_ENTRY = 100
 
 
 class Video(NamedTuple):
-    """A sample to be: its number in the set, its id in the index, its file or folder, and its label or labels."""
+    """A video to pack.
+
+    Attributes:
+        number: its number in the set.
+        id: its id in the index.
+        path: its file or folder.
+        label: its label or labels.
+    """
 
     number: int
     id: str
@@ -25,54 +35,74 @@ class Video(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A shard to be."""
+    """A shard to write."""
 
     path: str
     number: int
     videos: list[Video]
 
 
-class Made(NamedTuple):
-    """A shard that was read back: lines of the index, each the id and the rest, its size in bytes and its SHA-256."""
+class MadeShard(NamedTuple):
+    """A shard that was read back.
 
-    rows: list[tuple[bytes, bytes]]
+    Attributes:
+        index_lines: id of each video, and the rest of its line in the index.
+        size: in bytes.
+        digest: SHA-256.
+    """
+
+    index_lines: list[tuple[bytes, bytes]]
     size: int
     digest: str
 
 
 def packed_size(video: Video) -> int:
-    """About the bytes that a video takes in a shard; not too few, unless names are longer than the header of a file."""
-    files = files_of(video.path)
-    return 5 * BLOCK + sum(
-        BLOCK + _TABLE_ENTRY + padded(os.path.getsize(path)) for _, path in files
-    )
+    """The approximate number of bytes that a video takes in a shard.
+
+    It is not too low, unless file names are too long for a tar header.
+    """
+    size = 5 * BLOCK  # JSON and label with their headers
+    for _, path in files_of(video.path):
+        size += BLOCK + ESTIMATED_ENTRY + padded(os.path.getsize(path))
+    return size
 
 
 def files_of(path: str) -> list[tuple[str, str]]:
-    """(name in the folder, path) of the files of a folder and its folders, sorted, without hidden ones; or of a video."""
+    """The files of a video: itself, or those in a folder and the folders below it.
+
+    Returns:
+        (name in the folder, path) of each, sorted, without hidden ones.
+    """
     if not os.path.isdir(path):
         return [(os.path.basename(path), path)]
-
-    def refuse(error: OSError) -> None:
-        raise error
-
     found = []
-    for folder, folders, names in os.walk(path, onerror=refuse):
+    for folder, folders, names in os.walk(path, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [os.path.join(folder, name) for name in names if not name.startswith(".")]
-        found += [(os.path.relpath(file, path), file) for file in paths if os.path.isfile(file)]
+        for name in names:
+            file = os.path.join(folder, name)
+            if not name.startswith(".") and os.path.isfile(file):
+                found.append((os.path.relpath(file, path), file))
     return sorted(found)
 
 
-def failed(error: OSError, path: str | os.PathLike) -> UserError:
-    reason = f"{error.filename or path}: {error.strerror or error}"
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def cannot_pack(error: OSError, path: str | os.PathLike) -> UserError:
+    """The UserError for a file that cannot be read or written."""
     return UserError(
-        f"{reason}; videos must be readable, the shard set writable and with room; repeat the command to go on"
+        f"{error.filename or path}: {error.strerror or error}; videos must be readable, and the "
+        "shard set writable with free space; repeat the command to continue"
     )
 
 
-def make_shard(shard: Shard) -> Made:
-    """Write a shard, or find it there, and read it back."""
+def make_shard(shard: Shard) -> MadeShard:
+    """Write a shard unless it exists, and read it back.
+
+    Raises:
+        UserError: a file cannot be read or written, or the shard is damaged or has other videos.
+    """
     try:
         if not os.path.exists(shard.path):
             with atomic_write(shard.path) as file:
@@ -81,44 +111,52 @@ def make_shard(shard: Shard) -> Made:
                 file.write(bytes(2 * BLOCK))  # the end of a tar file
         return read_back(shard)
     except OSError as error:
-        raise failed(error, shard.path) from None
+        raise cannot_pack(error, shard.path) from None
 
 
 def write_sample(file: BinaryIO, video: Video) -> None:
-    """The JSON of a video, its label, if it has one, and its files: with headers that say nothing of when and by whom."""
-    contents, parts, offset = [], [], 0
+    """Write the JSON, the label and the files of a video, with headers without times and owners.
+
+    Args:
+        file: the shard.
+        video: the video.
+
+    Raises:
+        UserError: two of its files would have the same name in webdataset.
+    """
+    members: list[tuple[str, bytes]] = []  # extension and content
+    offset = 0  # from the end of the JSON
     if isinstance(video.label, int):
-        contents.append(("cls", str(video.label).encode()))
-        offset = BLOCK + padded(len(contents[0][1]))
+        label = str(video.label).encode()
+        members.append(("cls", label))
+        offset = BLOCK + padded(len(label))
     is_folder = os.path.isdir(video.path)
+    table = []
     for name, path in files_of(video.path):
         with open_regular(path) as content:
             data = content.read()
-        header = len(_header(video, _extension(name, is_folder), len(data)))
-        parts.append((name, offset + header, len(data), zlib.crc32(data)))
-        contents.append((_extension(name, is_folder), data))
-        offset += header + padded(len(data))
-    extensions = [extension.lower() for extension, _ in contents]
+        extension = _extension(name, is_folder)
+        header_size = len(_header(video, extension, len(data)))
+        table.append((name, offset + header_size, len(data), zlib.crc32(data)))
+        members.append((extension, data))
+        offset += header_size + padded(len(data))
+    extensions = [extension.lower() for extension, _ in members]
     if len(set(extensions)) < len(extensions) or "json" in extensions:
         raise UserError(
             f"{video.path}: two of its files would have one name in webdataset; remove one of them"
         )
-    contents.insert(
-        0, ("json", json.dumps({"id": video.id, "label": video.label, "files": parts}).encode())
-    )
-    for extension, data in contents:
+    description = {"id": video.id, "label": video.label, "files": table}
+    for extension, data in [("json", json.dumps(description).encode()), *members]:
         file.write(_header(video, extension, len(data)))
         file.write(data)
         file.write(bytes(padded(len(data)) - len(data)))
 
 
 def _extension(name: str, is_folder: bool) -> str:
-    """What follows the number of a sample in the name of a file: webdataset takes it from the first dot on."""
-    return (
-        name.replace("/", ".")
-        if is_folder
-        else os.path.splitext(name)[1].removeprefix(".").lower() or "video"
-    )
+    """The extension of a file in a sample: for webdataset, all after the first dot of its name."""
+    if is_folder:
+        return name.replace("/", ".")
+    return os.path.splitext(name)[1].removeprefix(".").lower() or "video"
 
 
 def _header(video: Video, extension: str, size: int) -> bytes:
@@ -127,49 +165,69 @@ def _header(video: Video, extension: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def read_back(shard: Shard) -> Made:
-    """Raises UserError unless each sample of the shard is that of its video, and each file in it where its JSON says and as it
-    was read."""
-    rows = []
+def read_back(shard: Shard) -> MadeShard:
+    """Read a shard and compare it with its videos.
+
+    Raises:
+        UserError: a sample is not that of its video, or a file in it is not where its JSON says
+            or not as it was written.
+    """
+    lines = []
     try:
         with tarfile.open(shard.path, "r:") as tar, open(shard.path, "rb") as file:
-            samples = [
-                list(sample)
-                for _, sample in groupby(tar, key=lambda info: info.name.partition(".")[0])
-            ]
-            for video, sample in zip(shard.videos, samples, strict=True):
-                rows.append(_row(shard.number, video, sample, file))
+            samples = [list(members) for _, members in groupby(tar, key=_sample_number)]
+            for video, members in zip(shard.videos, samples, strict=True):
+                lines.append(_index_line(shard.number, video, members, file))
     except (tarfile.TarError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"{shard.path} is damaged or holds other videos than these lists; remove it and repeat the command, or "
-            "give another --out"
+            f"{shard.path} is damaged or holds other videos than these lists; remove it and repeat "
+            "the command, or give another --out"
         ) from None
-    return Made(rows, os.path.getsize(shard.path), sha256(shard.path))
+    return MadeShard(lines, os.path.getsize(shard.path), sha256(shard.path))
 
 
-def _row(
-    number: int, video: Video, sample: Sequence[tarfile.TarInfo], file: BinaryIO
+def _sample_number(member: tarfile.TarInfo) -> str:
+    return member.name.partition(".")[0]
+
+
+def _index_line(
+    shard_number: int, video: Video, members: list[tarfile.TarInfo], file: BinaryIO
 ) -> tuple[bytes, bytes]:
-    def crc(info: tarfile.TarInfo) -> int:
-        file.seek(info.offset_data)
-        return zlib.crc32(file.read(info.size))
-
-    table, *others = sample
-    file.seek(table.offset_data)
-    told = json.loads(file.read(table.size))
-    base = table.offset_data + padded(table.size)
-    files = others[isinstance(video.label, int) :]
-    found = [[info.offset_data - base, info.size, crc(info)] for info in files]
-    label = list(video.label) if isinstance(video.label, tuple) else video.label
-    names = [name for name, _ in files_of(video.path)]
-    if (told["id"], told["label"]) != (video.id, label) or [
-        part[1:] for part in told["files"]
-    ] != found:
-        raise ValueError
-    is_folder = os.path.isdir(video.path)
-    if [name for name, *_ in told["files"]] != names:
-        raise ValueError
-    part = table if is_folder else files[0]
-    kind = "folder" if is_folder else "video"
-    line = f"{kind}\t{number}\t{part.offset_data}\t{part.size}\t{crc(part):08x}"
+    """The line of a video in the index; ValueError unless the sample is that of the video."""
+    description_member, *others = members
+    description = json.loads(_content(description_member, file))
+    files = others[1:] if isinstance(video.label, int) else others  # without the label
+    start = description_member.offset_data + padded(description_member.size)
+    found = [[info.offset_data - start, info.size, _crc(info, file)] for info in files]
+    _check_description(description, video, found)
+    if os.path.isdir(video.path):
+        kind, member = "folder", description_member
+    else:
+        kind, member = "video", files[0]
+    crc = _crc(member, file)
+    line = f"{kind}\t{shard_number}\t{member.offset_data}\t{member.size}\t{crc:08x}"
     return video.id.encode(errors="surrogateescape"), line.encode()
+
+
+def _check_description(description: Any, video: Video, found: list[list[int]]) -> None:
+    """Raises ValueError unless the JSON of a sample fits its video and the files in it.
+
+    found: offset, size and CRC of each file.
+    """
+    label = list(video.label) if isinstance(video.label, tuple) else video.label
+    if (description["id"], description["label"]) != (video.id, label):
+        raise ValueError("another video")
+    if [numbers for _, *numbers in description["files"]] != found:
+        raise ValueError("other content")
+    names = [name for name, _ in files_of(video.path)]
+    if [name for name, *_ in description["files"]] != names:
+        raise ValueError("other files")
+
+
+def _content(member: tarfile.TarInfo, file: BinaryIO) -> bytes:
+    file.seek(member.offset_data)
+    return file.read(member.size)
+
+
+def _crc(member: tarfile.TarInfo, file: BinaryIO) -> int:
+    return zlib.crc32(_content(member, file))
