@@ -125,7 +125,7 @@ def test_every_kind(tmp_path, root, capsys):
     )
     assert "{:06d}.png would fit" in found[8][2] and "f{zero:03d}.jpg would fit" in found[9][2]
     assert (
-        "img_00004.jpg is missing, but img_00005.jpg is there" in found[13][2]
+        "img_00004.jpg is missing, but img_00005.jpg" in found[13][2]
         and "img_00005.jpg" in found[14][2]
     )
     assert found[5][2] == "a broken link" and found[16][2] == "3 frames, fewer than 4"

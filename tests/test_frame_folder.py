@@ -1,11 +1,9 @@
-"""Folders of pictures and of flow against PIL, and against damaged files."""
+"""Folders of images and of flow against PIL, and against damaged files."""
 
 import os
-import struct
 
 import numpy as np
 import pytest
-import simplejpeg
 from helpers.videos import check, standard_samples, textured_frames
 from PIL import Image
 
@@ -13,9 +11,7 @@ from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.frame_folder import (
     FlowFolder,
     FrameFolder,
-    _webp_size,
     count_frames,
-    decode_image,
 )
 from ops.data.readers.open import open_reader
 from ops.data.readers.templates import file_namer
@@ -54,7 +50,7 @@ def test_a_folder_of_images(tmp_path, tmpl):
     )
 
 
-def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
+def test_gray_and_cmyk_jpeg_become_rgb(tmp_path):
     for i, mode in enumerate(("RGB", "L", "CMYK"), 1):
         Image.fromarray(textured_frames(1)[0]).convert(mode).save(tmp_path / TMPL.format(i))
     truth = np.stack(
@@ -67,81 +63,13 @@ def test_grey_and_cmyk_jpeg_become_rgb(tmp_path):
     )  # PIL rounds CMYK in its own way
 
 
-LEVELS = np.linspace(0, 65535, 48 * 80).astype(np.uint16).reshape(48, 80)
-
-
-def write_tiff12(path, values):
-    """A TIFF of 12 bits a pixel, from uint16 ``[H, W]`` of at most 4095, W even."""
-    pairs = values.reshape(-1, 2).astype(int)
-    data = bytearray()
-    for first, second in pairs:
-        data += bytes([first >> 4, (first & 15) << 4 | second >> 8, second & 255])
-    data += bytes(len(data) % 2)
-    tags = {256: values.shape[1], 257: values.shape[0], 258: 12, 259: 1, 262: 1, 273: 8}
-    tags |= {277: 1, 278: values.shape[0], 279: len(data)}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    head = b"II*\0" + struct.pack("<I", 8 + len(data))
-    path.write_bytes(head + data + struct.pack("<H", len(tags)) + entries + bytes(4))
-
-
-@pytest.mark.parametrize("kind", ["grey.png", "grey.tif", "big.tif", "grey.pgm", "bits12.tif"])
-def test_grey_of_16_bits_is_its_upper_8(tmp_path, kind):
-    truth = LEVELS >> 8
-    if kind == "bits12.tif":
-        write_tiff12(tmp_path / kind, LEVELS >> 4)
-    elif kind == "big.tif":
-        big = Image.frombytes("I;16B", LEVELS.shape[::-1], LEVELS.astype(">u2").tobytes())
-        big.save(tmp_path / kind)
-    else:
-        Image.fromarray(LEVELS).save(tmp_path / kind)
-    np.testing.assert_array_equal(decode_image(str(tmp_path), kind, "L"), truth)
-    image = decode_image(str(tmp_path), kind)
-    assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image, np.stack([truth] * 3, axis=-1))
-
-
 def test_frames_of_16_bits_through_a_reader(tmp_path):
+    levels = np.linspace(0, 65535, 48 * 80).astype(np.uint16).reshape(48, 80)
     for number in range(1, 4):
-        Image.fromarray(LEVELS // number).save(tmp_path / f"img_{number:05d}.png")
+        Image.fromarray(levels // number).save(tmp_path / f"img_{number:05d}.png")
     frames = FrameFolder(tmp_path, "img_{:05d}.png", 3).get([0, 1, 2])
     for index in range(3):
-        np.testing.assert_array_equal(frames[index, ..., 0], (LEVELS // (index + 1)) >> 8)
-
-
-@pytest.mark.parametrize("values, named", [(np.float32, "floating-point"), (np.int32, "32 bits")])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_pixels_without_a_known_range_are_refused(tmp_path, values, named, mode):
-    Image.fromarray(LEVELS.astype(values)).save(tmp_path / "a.tif")
-    with pytest.raises(UnreadableVideo, match=f"a.tif: .*{named}"):
-        decode_image(str(tmp_path), "a.tif", mode)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
-@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
-def test_every_other_mode_is_converted_as_pil_does(tmp_path, mode, suffix):
-    image = Image.fromarray((LEVELS >> 8).astype(np.uint8)).convert("RGB").convert(mode)
-    try:
-        image.save(tmp_path / f"a.{suffix}")
-    except OSError:
-        pytest.skip(f"{suffix} has no mode {mode}")
-    truth = np.asarray(image.convert("RGB"))
-    assert truth.min() < 10 and truth.max() > 245
-    np.testing.assert_array_equal(decode_image(str(tmp_path), f"a.{suffix}"), truth)
-
-
-@pytest.mark.parametrize("size", [(2**20, 1), (1, 2**20)])
-@pytest.mark.parametrize("kind", ["a.png", "a.tif", "a.gif"])
-def test_a_picture_of_extreme_shape_is_refused(tmp_path, size, kind):
-    if kind == "a.gif":
-        size = tuple(min(side, 65535) for side in size)
-    Image.new("L", size).save(tmp_path / kind)
-    with pytest.raises(UnreadableVideo, match=f"{kind}: .*{size[0]}x{size[1]}"):
-        decode_image(str(tmp_path), kind)
-
-
-def test_a_long_picture_is_read(tmp_path):
-    Image.new("L", (3200, 32)).save(tmp_path / "a.png")
-    assert decode_image(str(tmp_path), "a.png").shape == (32, 3200, 3)
+        np.testing.assert_array_equal(frames[index, ..., 0], (levels // (index + 1)) >> 8)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "zeros", "folder"])
@@ -185,37 +113,10 @@ def test_a_bad_image_is_named(tmp_path, damage):
     assert "\n" not in str(caught.value) and caught.value.path == str(folder)
 
 
-@pytest.mark.parametrize("options", [{"quality": 70}, {"lossless": True}])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-@pytest.mark.parametrize("size", [(1, 1), (300, 7), (2000, 3000)])
-def test_every_kind_of_webp(tmp_path, size, mode, options):
-    """Their sizes stand in three forms; a transparent picture of the lossy form has the third."""
-    colour = (9, 99, 199, 99)[: len(mode)]
-    Image.new(mode, size, colour).save(tmp_path / "a.webp", **options)
-    data = (tmp_path / "a.webp").read_bytes()
-    assert _webp_size(data) == size and data[12:16] in (b"VP8 ", b"VP8L", b"VP8X")
-    assert decode_image(str(tmp_path), "a.webp").shape == (size[1], size[0], 3)
-
-
-def test_a_picture_larger_than_its_file_can_hold(tmp_path):
-    """A frame of 4K of one colour is read, and the same file with a header that lies is not."""
-    data = bytearray(simplejpeg.encode_jpeg(np.zeros((2160, 3840, 3), np.uint8), quality=10))
-    assert decode_image("f", "a.jpg", data=bytes(data)).shape == (2160, 3840, 3)
-    at = data.index(b"\xff\xc0") + 5
-    data[at : at + 2] = (65_500).to_bytes(2, "big")
-    with pytest.raises(
-        UnreadableVideo, match=rf"a.jpg: {len(data)} bytes are no picture of 3840x65500"
-    ):
-        decode_image("f", "a.jpg", data=bytes(data))
-    Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
-    with pytest.raises(UnreadableVideo, match=r"bytes are no picture of 9000x9000"):
-        decode_image(str(tmp_path), "a.png", "L")
-
-
 def test_names_of_any_length_are_counted():
     """In the table of a shard set."""
     names = {"img_00001.jpg", f"img_{'9' * 5000}.jpg"}
-    assert count_frames("folder", "img_{:05d}.jpg", there=names) == 1
+    assert count_frames("folder", "img_{:05d}.jpg", names=names) == 1
 
 
 def test_count_frames(tmp_path):
@@ -232,9 +133,7 @@ def test_count_frames(tmp_path):
     assert count_frames(folder, TMPL) == 12
     assert count_frames(tmp_path, "video/" + TMPL) == 12
     (folder / TMPL.format(7)).unlink()
-    with pytest.raises(
-        UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"
-    ):
+    with pytest.raises(UnreadableVideo, match=r"img_00007\.jpg .*img_00008\.jpg"):
         count_frames(folder, TMPL)
     with pytest.raises(UnreadableVideo, match="No such file"):
         count_frames(tmp_path / "gone", TMPL)
@@ -247,14 +146,14 @@ def test_names_that_count_from_0(tmp_path):
     folder, flow = tmp_path / "video", tmp_path / "flow"
     images = write_images(folder, 12, "{:03d}.png")
     tmpl = "{zero:03d}.png"
-    with pytest.raises(UnreadableVideo, match=r"000\.png is missing, but 001\.png is there"):
+    with pytest.raises(UnreadableVideo, match=r" 000\.png .*001\.png"):
         count_frames(folder, tmpl)
     (folder / "012.png").rename(folder / "000.png")
     assert count_frames(folder, tmpl) == 12
     with open_reader(folder, image_tmpl=tmpl) as reader:
         np.testing.assert_array_equal(reader.get([0, 1, 11]), images[[11, 0, 10]])
     (folder / "007.png").unlink()
-    with pytest.raises(UnreadableVideo, match=r"007\.png is missing, but 008\.png is there"):
+    with pytest.raises(UnreadableVideo, match=r" 007\.png .*008\.png"):
         count_frames(folder, tmpl)
     write_flow(flow, 6, PAIR)
     for axis in "xy":
@@ -262,9 +161,7 @@ def test_names_that_count_from_0(tmp_path):
     zero = PAIR.replace("{:", "{zero:")
     assert count_frames(flow, zero, "Flow") == 6
     (flow / PAIR.format("y", 5)).unlink()
-    with pytest.raises(
-        UnreadableVideo, match=r"_y_00005\.jpg is missing, but .*_x_00005\.jpg is there"
-    ):
+    with pytest.raises(UnreadableVideo, match=r"_y_00005\.jpg .*_x_00005\.jpg"):
         count_frames(flow, zero, "Flow")
 
 
@@ -307,7 +204,7 @@ def test_flow(tmp_path, name, tmpl):
     if tmpl.startswith("{}/"):
         for axis in "xy":
             (folder / axis).mkdir(parents=True)
-        tmp_path = tmp_path / "of pictures"
+        tmp_path = tmp_path / "images"
         truth = write_flow(tmp_path, 12, PAIR)
         for i in range(12):
             for axis in "xy":
@@ -334,7 +231,7 @@ def test_flow(tmp_path, name, tmpl):
     )
 
 
-def test_flow_in_colour_jpegs_is_pils_luma(tmp_path):
+def test_flow_in_color_jpegs_is_pils_luma(tmp_path):
     for axis, image in zip("xy", textured_frames(2, 48, 80), strict=True):
         Image.fromarray(image).save(tmp_path / PAIR.format(axis, 1), quality=95)
     truth = np.stack(
@@ -345,7 +242,7 @@ def test_flow_in_colour_jpegs_is_pils_luma(tmp_path):
 
 @pytest.mark.parametrize("tmpl", [PAIR, NUMBERED])
 @pytest.mark.parametrize("damage", ["missing", "text", "truncated", "other_size"])
-def test_a_bad_flow_picture_is_named(tmp_path, damage, tmpl):
+def test_a_bad_flow_image_is_named(tmp_path, damage, tmpl):
     folder = tmp_path / "000123"
     write_flow(folder, 5, tmpl)
     name = folder / tmpl.format(*([123] if tmpl == NUMBERED else []), "y", 4)
@@ -374,13 +271,11 @@ def test_frames_of_flow_are_counted_on_both_axes(tmp_path):
     (folder / "000007-y_00006.jpg").unlink()
     with pytest.raises(
         UnreadableVideo,
-        match=r"7: 000007-y_00006\.jpg is missing, but 000007-x_00006\.jpg is there",
+        match=r"7: 000007-y_00006\.jpg .*000007-x_00006\.jpg",
     ):
         count_frames(folder, NUMBERED, "Flow")
     (folder / "000007-x_00003.jpg").unlink()
-    with pytest.raises(
-        UnreadableVideo, match=r"000007-x_00003\.jpg is missing, but 000007-x_00004\.jpg is there"
-    ):
+    with pytest.raises(UnreadableVideo, match=r"000007-x_00003\.jpg .*000007-x_00004\.jpg"):
         open_reader(folder, image_tmpl=NUMBERED, modality="Flow")
     with pytest.raises(UnreadableVideo, match="no frames named flow"):
         open_reader(folder, image_tmpl=PAIR, modality="Flow")
@@ -389,9 +284,9 @@ def test_frames_of_flow_are_counted_on_both_axes(tmp_path):
 def test_flow_that_cannot_be_flow(tmp_path):
     folder = tmp_path / "video"
     write_flow(folder, 2, PAIR)
-    with pytest.raises(UserError, match=r"flow_x_00001.jpg is a grey picture.*--image_tmpl"):
+    with pytest.raises(UserError, match=r"flow_x_00001.jpg is a .*--image_tmpl"):
         FlowFolder(folder, "flow_x_{:05d}.jpg", 2).get([0])
-    with pytest.raises(UserError, match="the folder is called 'video'"):
+    with pytest.raises(UserError, match=r"folder.* 'video'"):
         open_reader(folder, image_tmpl=NUMBERED, num_frames=4, modality="Flow")
     with pytest.raises(UserError, match="extract it to a folder"):
         open_reader(folder / PAIR.format("x", 1), image_tmpl=PAIR, modality="Flow")

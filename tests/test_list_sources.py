@@ -110,7 +110,7 @@ def test_something_v1_flow(tmp_path, something):
     assert lines(tmp_path / "out/train_videofolder_flow.txt") == ["000011 6 86"]
     missing = lines(tmp_path / "out/missing_train_flow.txt")
     assert (
-        missing[0] == "7\t000007-y_00002.jpg is missing, but 000007-x_00002.jpg is there"
+        missing[0] == "7\t000007-y_00002.jpg is missing, but 000007-x_00002.jpg exists"
         and len(missing) == 3
     )
 

@@ -57,7 +57,7 @@ def test_own_folder(tmp_path, capsys):
     missing = sorted(
         lines(tmp_path / "out/missing_train.txt") + lines(tmp_path / "out/missing_val.txt")
     )
-    assert missing[0] == "-run/gap\timg_00001.jpg is missing, but img_00002.jpg is there"
+    assert missing[0] == "-run/gap\timg_00001.jpg is missing, but img_00002.jpg exists"
     assert missing[1] == "-run/names\tno frames named img_{:05d}.jpg; {:06d}.png would fit"
     printed = capsys.readouterr().out
     assert (

@@ -69,7 +69,7 @@ def content(folder):
 def test_every_file_is_in_the_set(root, made):
     assert sorted(content(made)) == ["index.tsv", *(shard_name(i) for i in range(3))]
     for name in ("v0.mp4", "sub dir/v.1.x.MP4", "-v2 日本.mp4", "v3.mp4", "v4.mp4"):
-        with find(f"{made}/{name}").content()() as file:
+        with find(f"{made}/{name}").opener()() as file:
             assert file.read() == (root / name).read_bytes() and file.name.endswith(name)
     for name in ("frames", "000123"):
         stored, files = find(f"{made}/{name}"), files_of(str(root / name))
@@ -195,7 +195,7 @@ def test_labels_of_several(root, tmp_path):
         }
     assert [json.loads(samples[f"00000000{i}.json"])["label"] for i in (0, 1)] == [[1, 2], [0]]
     assert samples["000000000.mp4"] == (root / "v0.mp4").read_bytes()
-    assert ShardSet(str(out)).row("v0.mp4").part.size == (root / "v0.mp4").stat().st_size
+    assert ShardSet(str(out)).find("v0.mp4").location.size == (root / "v0.mp4").stat().st_size
 
 
 @pytest.mark.parametrize(

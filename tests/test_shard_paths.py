@@ -224,9 +224,7 @@ def test_missing_videos_and_pictures_are_named(made, tmp_path):
         == count_frames("frames", TMPL, "RGB", names)
         == 14
     )
-    with pytest.raises(
-        UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg is there"
-    ):
+    with pytest.raises(UnreadableVideo, match=r"img_00007\.jpg is missing, but img_00008\.jpg"):
         count_frames("frames", TMPL, "RGB", names - {"img_00007.jpg"})
     with pytest.raises(UnreadableVideo, match="no frames named"):
         open_reader(f"{made}/frames", image_tmpl="picture_{:05d}.jpg")
@@ -244,7 +242,7 @@ def test_a_damaged_shard_fails_its_videos_by_name(made, tmp_path, workers):
     shard = out / shard_name(0)
     data = bytearray(shard.read_bytes())
     data[5000] ^= 1
-    shard.write_bytes(data[: find(f"{made}/v1.mp4")._row.part.offset + 9])
+    shard.write_bytes(data[: find(f"{made}/v1.mp4").entry.location.offset + 9])
     videos = videos_of(out, tmp_path, *LINES)
     items = list(make_loader(TestDataset(videos, **TEST), ShardSampler(8), None, workers=workers))
     failures = [item for item in items if isinstance(item, Failure)]

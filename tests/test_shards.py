@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.data.readers.base import UnreadableVideo
-from ops.data.readers.shard_paths import Stored, find
-from ops.data.readers.shards import INDEX, Part, ShardSet, padded, shard_name
+from ops.data.readers.shard_paths import StoredVideo, find
+from ops.data.readers.shards import INDEX, ByteRange, ShardSet, padded, shard_name
 from ops.utils.errors import UserError
 
 DATA = random.Random(0).randbytes(10240)
@@ -33,7 +33,7 @@ def write_set(folder, rows, told=10240):
 
 
 def part(offset, size, crc=None):
-    return Part(offset, size, zlib.crc32(DATA[offset : offset + size]) if crc is None else crc)
+    return ByteRange(offset, size, zlib.crc32(DATA[offset : offset + size]) if crc is None else crc)
 
 
 def test_rows_and_bytes(tmp_path):
@@ -42,11 +42,11 @@ def test_rows_and_bytes(tmp_path):
     )
     shards = ShardSet(write_set(tmp_path / "k.shards", "".join(name + ROW for name in names)))
     for name in names:
-        assert shards.row(name) == (False, 0, Part(512, 500, CRC))
+        assert shards.find(name) == (False, 0, ByteRange(512, 500, CRC))
     for name in ("", ".", "a", "class 0/v", "class 0/v0.mp4\tvideo", "zz", "視", "~"):
-        assert shards.row(name) is None
-    assert shards.read("v", 0, [Part(512, 500, CRC)]) == [DATA[512:1012]]
-    assert ShardSet(write_set(tmp_path / "empty.shards", "")).row("a") is None
+        assert shards.find(name) is None
+    assert shards.read("v", 0, [ByteRange(512, 500, CRC)]) == [DATA[512:1012]]
+    assert ShardSet(write_set(tmp_path / "empty.shards", "")).find("a") is None
 
 
 @settings(deadline=None, max_examples=50)
@@ -66,16 +66,18 @@ def test_any_parts_together(tmp_path_factory, places):
 
 def test_a_forked_process_opens_its_own_file_system(tmp_path, monkeypatch):
     shards = ShardSet(write_set(tmp_path / "k.shards", ""))
-    ours = shards._files()
+    ours = shards.file_system()
     with monkeypatch.context() as child:
         child.setattr("os.getpid", lambda: 1)
-        assert shards._files() is not ours and shards.read("v", 0, [part(5, 5)]) == [DATA[5:10]]
-    assert shards._files() is ours
+        assert shards.file_system() is not ours and shards.read("v", 0, [part(5, 5)]) == [
+            DATA[5:10]
+        ]
+    assert shards.file_system() is ours
 
 
 def test_neighbours_are_one_read(tmp_path, monkeypatch):
     shards, asked = ShardSet(write_set(tmp_path / "k.shards", "")), []
-    files = shards._files()
+    files = shards.file_system()
     whole = type(files).cat_ranges
     monkeypatch.setattr(
         type(files),
@@ -164,10 +166,10 @@ def test_a_damaged_index_is_refused_or_stays_inside(tmp_path_factory, data):
         assert "\n" not in str(error)
         return
     for name in [f"v{i}" for i in range(5)]:
-        row = shards.row(name)
+        entry = shards.find(name)
         try:
-            assert row is None or shards.read(name, row.shard, [row.part]) == [
-                DATA[row.part.offset :][: row.part.size]
+            assert entry is None or shards.read(name, entry.shard, [entry.location]) == [
+                DATA[entry.location.offset :][: entry.location.size]
             ]
         except UnreadableVideo:
             continue
@@ -188,7 +190,7 @@ def test_a_size_that_lies_takes_no_memory(tmp_path, size):
     (tmp_path / "k.shards" / shard_name(0)).write_bytes(
         text + bytes(padded(len(text)) - len(text)) + DATA
     )
-    stored = Stored(root, ShardSet(root), ShardSet(root).row("folder"))
+    stored = StoredVideo(root, ShardSet(root), ShardSet(root).find("folder"))
     names = sorted(stored.names())
     tracemalloc.start()
     for read in (
@@ -242,7 +244,7 @@ def test_ids_and_names_never_become_paths(tmp_path):
         text + bytes(padded(len(text)) - len(text)) + DATA
     )
     with pytest.raises(UnreadableVideo, match="is damaged"):  # not DATA, but bytes of the shard
-        find(f"{root}/../secret").content()
+        find(f"{root}/../secret").opener()
     stored = find(f"{root}/folder")
     assert stored.read(["../secret"]) == {"../secret": DATA[:6]}
     with pytest.raises(UnreadableVideo, match="is damaged"):
@@ -266,7 +268,7 @@ def test_errors_of_the_file_system_are_one_line(tmp_path, monkeypatch):
     def fail(*args, **options):
         raise ConnectionError("reset\nby peer")
 
-    monkeypatch.setattr(type(shards._files()), "cat_ranges", fail)
+    monkeypatch.setattr(type(shards.file_system()), "cat_ranges", fail)
     with pytest.raises(
         UserError, match=r"shard-000000\.tar: cannot be read \(ConnectionError: reset by peer\)"
     ):

@@ -23,7 +23,7 @@ from lib.video_frames import (
     write_picture,
 )
 from ops.data.readers.base import UnreadableVideo
-from ops.data.readers.frame_folder import decode_image
+from ops.data.readers.images import decode_image
 from ops.data.readers.pyav import PyAVReader
 from ops.utils.errors import UserError
 

@@ -13,8 +13,9 @@ from PIL import Image
 from ops.data import datasets
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.lists import read_list
-from ops.data.readers.frame_folder import count_frames, decode_image
-from ops.data.readers.shard_paths import Stored
+from ops.data.readers.frame_folder import count_frames
+from ops.data.readers.images import decode_image
+from ops.data.readers.shard_paths import StoredVideo
 from ops.data.readers.shards import INDEX, ShardSet, padded, shard_name
 from ops.data.readers.templates import file_namer
 
@@ -232,7 +233,7 @@ def test_names_of_frames(place):
         return set(names), draw.choice(("img_{:05d}.jpg", "img_{zero:05d}.jpg", "{}"))
 
     def read(case):
-        assert 0 <= count_frames("folder", case[1], there=case[0]) <= len(case[0])
+        assert 0 <= count_frames("folder", case[1], names=case[0]) <= len(case[0])
 
     fuzz("names of frames", make, read, place.parent, share=0.2, kinds=3)
 
@@ -314,10 +315,13 @@ def test_shard_sets(place):
         write_new(folder / INDEX, data)
         shards = ShardSet(str(folder))
         for name in ("v0", "v2", "../x"):
-            if (row := shards.row(name)) is not None:
-                stored = Stored(name, shards, row)
-                content = b"" if row.is_folder else stored.content()().read()
-                assert row.is_folder or content == DATA[row.part.offset :][: row.part.size]
+            if (entry := shards.find(name)) is not None:
+                stored = StoredVideo(name, shards, entry)
+                content = b"" if entry.is_folder else stored.opener()().read()
+                assert (
+                    entry.is_folder
+                    or content == DATA[entry.location.offset :][: entry.location.size]
+                )
 
     fuzz("shard sets", make, read, place.parent, share=0.1, kinds=6)
 
@@ -340,8 +344,8 @@ def test_tables_of_folders(place):
         shard_set(folder, b"f\tfolder\t0\t0\t%d\t%08x\n" % (len(data), zlib.crc32(data)), 10**6)
         content = data + bytes(padded(len(data)) - len(data)) + DATA
         write_new(folder / shard_name(0), content)
-        stored = Stored("f", ShardSet(str(folder)), ShardSet(str(folder)).row("f"))
-        number = count_frames("f", "img_{:05d}.jpg", there=stored.names())
+        stored = StoredVideo("f", ShardSet(str(folder)), ShardSet(str(folder)).find("f"))
+        number = count_frames("f", "img_{:05d}.jpg", names=stored.names())
         stored.read([f"img_{i:05d}.jpg" for i in range(1, number + 1)])
         stored.read(sorted(stored.names())[:4])
 

@@ -19,8 +19,8 @@ from ops.data import datasets
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.lists import read_list
 from ops.data.readers.base import UnreadableVideo
-from ops.data.readers.frame_folder import decode_image
-from ops.data.readers.shard_paths import Stored
+from ops.data.readers.images import decode_image
+from ops.data.readers.shard_paths import StoredVideo
 from ops.data.readers.shards import ShardSet
 from ops.scores.metadata import read_facts
 from ops.scores.npz_file import load_npz
@@ -173,10 +173,10 @@ def test_shard_sets_that_lie(tmp_path):
         shard_set(path.parent, rows, 10**18)
         path.write_bytes(table)
         shards = ShardSet(str(path.parent))
-        stored = Stored("a", shards, shards.row("a"))
+        stored = StoredVideo("a", shards, shards.find("a"))
         with pytest.raises(UnreadableVideo, match="truncated"):
             stored.read(sorted(stored.names()))
-        Stored("v", shards, shards.row("v")).content()
+        StoredVideo("v", shards, shards.find("v")).opener()
 
     (tmp_path / "k.shards").mkdir()
     takes_little(b"", tmp_path / "k.shards" / "shard-000000.tar", read, "truncated")

@@ -13,10 +13,11 @@ from PIL import Image
 
 from lib.video_jobs import Job, atomic_folder
 from ops.data.readers.base import UnreadableVideo
-from ops.data.readers.frame_folder import count_frames, decode_image
+from ops.data.readers.frame_folder import count_frames
+from ops.data.readers.images import decode_image
 from ops.data.readers.orientation import orientation_of
-from ops.data.readers.pictures import prepare, to_rgb
 from ops.data.readers.pyav import PyAVReader
+from ops.data.readers.rgb import prepare, to_rgb
 from ops.data.readers.templates import file_namer
 from ops.utils.errors import UserError
 

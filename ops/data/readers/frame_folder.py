@@ -1,181 +1,92 @@
-"""Videos kept as folders of images, one file a frame."""
+"""Videos stored as folders of images, one file per frame (two for some forms of optical flow)."""
 
 import os
 import re
-import warnings
-from collections.abc import Set
-from io import BytesIO
+from collections.abc import Callable, Set
 
 import numpy as np
-import simplejpeg
-from PIL import Image, TiffImagePlugin
 
-from ops.data.readers.base import Reader, UnreadableVideo, check_aspect_ratio
-from ops.data.readers.shard_paths import Stored
-from ops.data.readers.templates import file_namer, from_zero
+from ops.data.readers.base import Reader, UnreadableVideo
+from ops.data.readers.images import decode_image
+from ops.data.readers.shard_paths import StoredVideo
+from ops.data.readers.templates import count_places, file_namer, number_from_zero
 from ops.utils.errors import UserError
-from ops.utils.files import read_regular
 
-# What PIL may take a file for: not EPS, for instance, of which it lets another program draw the picture.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-_PIXELS = 2**23  # a picture of 4K has that many, and may be small
-_MOST_BYTES = 2**28  # of a picture's file
-# Where mode I holds 16 unsigned bits: PGM, and PNG before Pillow 11. In TIFF it holds 32 bits, or a sign.
-_GREY16_AS_I = ("PNG", "PPM")
-_NO_RANGE = {"I": "integers of 32 bits or with a sign", "F": "floating-point numbers"}
+# A number in a file's name. Those of a shard set come from a table and may be of any length.
+_NUMBER = re.compile("(?<![0-9])[0-9]{1,255}(?![0-9])")
+
+FileNamer = Callable[[int], tuple[str, ...]]
 
 
 def count_frames(
     folder: str | os.PathLike,
     image_tmpl: str,
     modality: str = "RGB",
-    there: Set[str] | None = None,
+    names: Set[str] | None = None,
 ) -> int:
-    """The number of frames in `folder`, files named by `image_tmpl` with no gap.
-
-    The templates are explained in ops/data/readers/templates.py. `there` are the files in the folder,
-    in place of asking the disk.
-
-    Raises UnreadableVideo naming the first absent file where a later one is there, or where its
-    twin is (x and y of a flow), where a file of number 0 shows that the names count from 0 and the
-    template does not, and if `folder` cannot be listed; UserError for a template that does not name
-    the frames of this modality. Files that do not fit the template do not matter.
-    """
-    folder = os.fspath(folder)
-    names_of = file_namer(image_tmpl, folder, modality)
-    if there is None:
-        parents = {os.path.dirname(name) for name in names_of(1)}
-        try:
-            there = {
-                os.path.join(parent, name)
-                for parent in parents
-                for name in os.listdir(os.path.join(folder, parent))
-            }
-        except OSError as error:
-            raise UnreadableVideo(folder, error.strerror) from None
-    number = 0
-    while there.issuperset(names_of(number + 1)):
-        number += 1
-    zero_template = from_zero(image_tmpl)
-    if number and zero_template != image_tmpl and there.issuperset(names_of(0)):
-        raise UnreadableVideo(
-            folder,
-            f"{names_of(0)[0]} is there: frames count from 0; give the template {zero_template}",
-        )
-    for name in sorted(there):
-        for digits in re.findall(
-            "(?<![0-9])[0-9]{1,255}(?![0-9])", name
-        ):  # names of a shard set may be of any length
-            later = max(int(digits), number + 1)  # or, where names count from 0, the one after it
-            if int(digits) >= number and name in (*names_of(later), *names_of(later + 1)):
-                absent = next(name for name in names_of(number + 1) if name not in there)
-                raise UnreadableVideo(folder, f"{absent} is missing, but {name} is there")
-    return number
-
-
-def _check_pixels(folder: str, name: str, width: int, height: int, data: bytes) -> None:
-    """A header of 65,000 x 65,000 pixels would be believed, and so much memory taken, before the picture turns out not to be
-    there. A frame of one colour has a byte for 64 pixels at the least as a plain JPEG."""
-    if width * height > max(_PIXELS, 100 * len(data)):
-        raise UnreadableVideo(
-            folder, f"{name}: {len(data)} bytes are no picture of {width}x{height}"
-        )
-    check_aspect_ratio(folder, width, height, name)
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a WebP file, of each of its three kinds (RFC 9649, sections 2.5 to 2.7)."""
-    if data[12:16] == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if data[12:16] == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
-    return int.from_bytes(data[26:28], "little") % 2**14, int.from_bytes(
-        data[28:30], "little"
-    ) % 2**14
-
-
-def _convert(image: Image.Image, mode: str, folder: str, name: str) -> np.ndarray:
-    """The pixels of a picture as PIL converts them, and of 16-bit grey the upper 8 bits.
-
-    PIL itself cuts off at 255 what is larger, so that all but the darkest greys become white.
+    """Count the frames of a folder. Files that do not fit the template are ignored.
 
     Args:
-        image: in any mode of PIL.
-        mode: "RGB" or "L".
-        folder, name: of the file, for the message.
-
-    Returns:
-        uint8 ``[H, W, 3]`` or ``[H, W]``.
+        folder: the folder.
+        image_tmpl: template of the names (ops/data/readers/templates.py).
+        modality: "RGB", "RGBDiff" or "Flow".
+        names: the files in the folder, relative to it; None: list them.
 
     Raises:
-        UnreadableVideo: the values of the pixels have no known range.
+        UnreadableVideo: a frame is missing before a later one, or one file of a pair (x and y of
+            flow) is missing; the names count from 0, but the template from 1; or the folder cannot
+            be listed.
+        UserError: the template cannot name the frames of this modality.
     """
-    is_grey16 = image.mode.startswith("I;16") or (
-        image.mode == "I" and image.format in _GREY16_AS_I
-    )
-    if is_grey16:
-        grey = (np.asarray(image) >> (_bits(image) - 8)).astype(np.uint8)
-        return grey if mode == "L" else np.repeat(grey[..., np.newaxis], 3, axis=2)
-    if image.mode in _NO_RANGE:
+    folder = os.fspath(folder)
+    files_of = file_namer(image_tmpl, folder, modality)
+    if names is None:
+        names = _list_files(folder, files_of)
+    count = 0
+    while names.issuperset(files_of(count + 1)):
+        count += 1
+    zero_template = number_from_zero(image_tmpl)
+    if count and zero_template != image_tmpl and names.issuperset(files_of(0)):
         raise UnreadableVideo(
             folder,
-            f"{name}: its pixels are {_NO_RANGE[image.mode]}; save it with 8 or 16 unsigned bits",
+            f"{files_of(0)[0]} exists: frames count from 0; use the template {zero_template}",
         )
-    return np.asarray(image.convert(mode))
+    _check_no_gap(folder, names, files_of, count)
+    return count
 
 
-def _bits(image: Image.Image) -> int:
-    """The bits of a pixel of a picture of 16-bit grey: a TIFF may have 12 in the place of 16."""
-    if image.format != "TIFF":
-        return 16
-    return image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0]
-
-
-def decode_image(
-    folder: str, name: str, mode: str = "RGB", data: bytes | None = None
-) -> np.ndarray:
-    """The picture `name` in `folder` as PIL's ``convert(mode)`` gives it: uint8 ``[H, W, 3]`` for "RGB", ``[H, W]`` for
-    "L". `data` is the content of the file, in place of reading it. Raises UnreadableVideo that names the file.
-
-    JPEG is decoded by simplejpeg, which gives the pixels of PIL in two thirds of the time, and everything else by PIL.
-    """
-    if data is None:
-        try:
-            data = read_regular(os.path.join(folder, name), _MOST_BYTES)
-        except OSError as error:
-            raise UnreadableVideo(folder, f"{name}: {error.strerror}") from None
-    if data.startswith(b"\xff\xd8"):
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            _check_pixels(folder, name, width, height, data)
-            if mode == "RGB":
-                return simplejpeg.decode_jpeg(data, "RGB")
-            if colours == "Gray":  # the luma of a colour JPEG is not quite convert("L")
-                return simplejpeg.decode_jpeg(data, "GRAY")[..., 0]
-        except ValueError:
-            pass  # damaged, or a colour space that PIL alone converts (CMYK)
+def _list_files(folder: str, files_of: FileNamer) -> set[str]:
+    """The files in the folder, or in those subfolders of it that the template names."""
+    parents = {os.path.dirname(name) for name in files_of(1)}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of what is damaged: it is read, or refused, all the same
-            if data.startswith(b"RIFF"):  # PIL makes room for the picture when it is opened
-                _check_pixels(folder, name, *_webp_size(data), data)
-            image = Image.open(BytesIO(data), formats=_FORMATS)
-            _check_pixels(folder, name, *image.size, data)
-            return _convert(image, mode, folder, name)
-    except UnreadableVideo:
-        raise
-    except Exception as error:  # PIL's plugins raise much more than OSError on damaged files
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UnreadableVideo(folder, f"{name}: {reason}") from None
+        return {
+            os.path.join(parent, name)
+            for parent in parents
+            for name in os.listdir(os.path.join(folder, parent))
+        }
+    except OSError as error:
+        raise UnreadableVideo(folder, error.strerror) from None
+
+
+def _check_no_gap(folder: str, names: Set[str], files_of: FileNamer, count: int) -> None:
+    """Raise UnreadableVideo if there is a frame after the first `count` ones."""
+    for name in sorted(names):
+        for digits in _NUMBER.findall(name):
+            number = int(digits)
+            if number < count:
+                continue
+            later = max(number, count + 1)
+            # Where names count from 0, frame number N + 1 is file N.
+            if name not in (*files_of(later), *files_of(later + 1)):
+                continue
+            missing = next(file for file in files_of(count + 1) if file not in names)
+            raise UnreadableVideo(folder, f"{missing} is missing, but {name} exists")
 
 
 class FrameFolder(Reader):
-    """`num_frames` images in the folder `path`, or in a shard set (`stored`); frame i is file number i + 1 of the template.
+    """A video of images: frame i is file number i + 1 of the template.
 
-    Nothing is opened before the frames are asked for. Raises UserError for a template that does not name the frames.
+    Nothing is opened before frames are requested.
     """
 
     modality = "RGB"
@@ -185,66 +96,105 @@ class FrameFolder(Reader):
         path: str | os.PathLike,
         image_tmpl: str,
         num_frames: int,
-        stored: Stored | None = None,
+        stored: StoredVideo | None = None,
     ) -> None:
+        """Prepare to read a folder.
+
+        Args:
+            path: the folder; with `stored` only a name.
+            image_tmpl: template of the names of the files.
+            num_frames: number of frames.
+            stored: the folder in a shard set; None: it is on the disk.
+
+        Raises:
+            UserError: the template cannot name the frames of this modality.
+        """
         super().__init__(path)
+        self._num_frames = num_frames
         self._stored = stored
-        self._data: dict[str, bytes] = {}
-        self.num_frames = num_frames
-        self._names_of = file_namer(image_tmpl, self.path, self.modality)
+        self._files_of = file_namer(image_tmpl, self.path, self.modality)
+
+    def __len__(self) -> int:
+        return self._num_frames
 
     def close(self) -> None:
         pass
 
-    def __len__(self) -> int:
-        return self.num_frames
-
-    def decode(self, wanted: list[int]) -> np.ndarray:
-        frames = None
-        names_of = [self._names_of(index + 1) for index in wanted]
+    def decode(self, indices: list[int]) -> np.ndarray:
+        files = [self._files_of(index + 1) for index in indices]
+        contents = {}
         if self._stored is not None:  # all at once, since each read may wait for a network
-            self._data = self._stored.read([name for names in names_of for name in names])
-        for row, names in enumerate(names_of):
-            image = self._decode(names)
+            contents = self._stored.read([name for names in files for name in names])
+        frames = None
+        for row, names in enumerate(files):
+            frame = self._decode_frame(names, contents)
             if frames is None:
-                frames = np.empty((len(wanted), *image.shape), np.uint8)
-            self._check_size(names[0], image, frames[0], "other frames are")
-            frames[row] = image
+                frames = np.empty((len(indices), *frame.shape), np.uint8)
+            self._check_same_size(names[0], frame, "other frames are", frames[0])
+            frames[row] = frame
         return frames
 
-    def _decode(self, names: tuple[str, ...]) -> np.ndarray:
-        return self._image(names[0])
+    def _decode_frame(self, names: tuple[str, ...], contents: dict[str, bytes]) -> np.ndarray:
+        """Decode the files of one frame to ``[H, W, C]``; `contents` has those already read."""
+        (name,) = names
+        return decode_image(self.path, name, "RGB", contents.get(name))
 
-    def _image(self, name: str, mode: str = "RGB") -> np.ndarray:
-        return decode_image(self.path, name, mode, self._data.get(name))
-
-    def _check_size(self, name: str, image: np.ndarray, other: np.ndarray, others: str) -> None:
-        if image.shape != other.shape:
-            sizes = [f"{shape[1]}x{shape[0]}" for shape in (image.shape, other.shape)]
-            raise UnreadableVideo(self.path, f"{name} is {sizes[0]}, {others} {sizes[1]}")
+    def _check_same_size(
+        self, name: str, image: np.ndarray, others: str, other: np.ndarray
+    ) -> None:
+        if image.shape == other.shape:
+            return
+        height, width = image.shape[:2]
+        other_height, other_width = other.shape[:2]
+        raise UnreadableVideo(
+            self.path, f"{name} is {width}x{height}, {others} {other_width}x{other_height}"
+        )
 
 
 class FlowFolder(FrameFolder):
-    """Optical flow as `num_frames` pairs of images in the folder `path`, bytes of which 128 is no motion: uint8
-    ``[n, H, W, 2]``, x then y.
+    """Optical flow stored as images: frames uint8 ``[H, W, 2]``, x then y, where 128 is no motion.
 
-    Two grey pictures a frame, or one whose first two channels are x and y, as the template says
-    (ops/data/readers/templates.py; TSM ops/dataset.py ``_load_image``).
+    A frame is two gray images, or one image whose first two channels are x and y, as the template
+    requires (ops/data/readers/templates.py; TSM ops/dataset.py ``_load_image``).
     """
 
     modality = "Flow"
 
-    def _decode(self, names: tuple[str, ...]) -> np.ndarray:
-        if len(names) == 1:
-            image = self._image(names[0])
-            if np.array_equal(
-                image[..., 0], image[..., 2]
-            ):  # the third channel of a flow picture is blank
-                raise UserError(
-                    f"{os.path.join(self.path, names[0])} is a grey picture, so it cannot hold both x and y; "
-                    "give an --image_tmpl with a place for x or y, like flow_{}_{:05d}.jpg"
-                )
-            return image[..., :2]
-        x, y = (self._image(name, "L") for name in names)
-        self._check_size(names[1], y, x, f"{names[0]} is")
+    def _decode_frame(self, names: tuple[str, ...], contents: dict[str, bytes]) -> np.ndarray:
+        if len(names) == 2:
+            return self._decode_pair(names, contents)
+        image = super()._decode_frame(names, contents)
+        # The third channel of a flow image is blank.
+        if np.array_equal(image[..., 0], image[..., 2]):
+            raise UserError(
+                f"{os.path.join(self.path, names[0])} is a gray image, so it cannot hold both x "
+                f"and y; give an --image_tmpl with a place for x or y, like flow_{{}}_{{:05d}}.jpg"
+            )
+        return image[..., :2]
+
+    def _decode_pair(self, names: tuple[str, ...], contents: dict[str, bytes]) -> np.ndarray:
+        x_name, y_name = names
+        x = decode_image(self.path, x_name, "L", contents.get(x_name))
+        y = decode_image(self.path, y_name, "L", contents.get(y_name))
+        self._check_same_size(y_name, y, f"{x_name} is", x)
         return np.stack([x, y], axis=-1)
+
+
+def open_folder(
+    path: str,
+    image_tmpl: str,
+    num_frames: int | None,
+    modality: str,
+    stored: StoredVideo | None,
+) -> FrameFolder:
+    """Open a folder of frames; arguments and exceptions as of ``open_reader``."""
+    if num_frames is None:
+        names = None if stored is None else stored.names()
+        num_frames = count_frames(path, image_tmpl, modality, names)
+    elif count_places(image_tmpl, modality) == 3:
+        num_frames //= 2  # such lists count the files of x and y (TSM ops/dataset.py _parse_list)
+    if num_frames < 1:
+        raise UnreadableVideo(path, f"no frames named {image_tmpl}")
+    if modality == "Flow":
+        return FlowFolder(path, image_tmpl, num_frames, stored)
+    return FrameFolder(path, image_tmpl, num_frames, stored)

@@ -3,10 +3,9 @@
 import os
 from collections.abc import Callable
 
-from ops.data.readers.base import Opener, Reader, UnreadableVideo, check_file
-from ops.data.readers.frame_folder import FlowFolder, FrameFolder, count_frames
-from ops.data.readers.shard_paths import Stored, find
-from ops.data.readers.templates import count_places
+from ops.data.readers.base import Opener, Reader, check_file
+from ops.data.readers.frame_folder import open_folder
+from ops.data.readers.shard_paths import find
 from ops.utils.errors import UserError
 
 
@@ -60,26 +59,12 @@ def open_reader(
     stored = find(path)
     is_folder = os.path.isdir(path) if stored is None else stored.is_folder
     if is_folder:
-        return _open_folder(path, stored, image_tmpl, num_frames, modality)
+        return open_folder(path, image_tmpl, num_frames, modality, stored)
     if modality == "Flow":
         if stored is None:
             check_file(path)  # a missing file is reported as such
         raise UserError(
             "flow is not read from a video file; extract it to a folder of images, and list that"
         )
-    opener = None if stored is None else stored.content()
+    opener = None if stored is None else stored.opener()
     return DECODERS[decoder](path, opener)
-
-
-def _open_folder(
-    path: str, stored: Stored | None, image_tmpl: str, num_frames: int | None, modality: str
-) -> Reader:
-    if num_frames is None:
-        names = None if stored is None else stored.names()
-        num_frames = count_frames(path, image_tmpl, modality, names)
-    elif count_places(image_tmpl, modality) == 3:
-        num_frames //= 2
-    if num_frames < 1:
-        raise UnreadableVideo(path, f"no frames named {image_tmpl}")
-    reader = FlowFolder if modality == "Flow" else FrameFolder
-    return reader(path, image_tmpl, num_frames, stored)

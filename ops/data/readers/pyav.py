@@ -17,7 +17,7 @@ from ops.data.readers.containers import open_container
 from ops.data.readers.orientation import orientation_of
 from ops.data.readers.packet_index import PacketIndex, index_packets, suspect_stretches
 from ops.data.readers.packets import is_in_display_order, picture_test
-from ops.data.readers.pictures import to_rgb
+from ops.data.readers.rgb import to_rgb
 
 # The bytes of packets, or of decoded frames, that a reader may hold to avoid a second pass through
 # the file.

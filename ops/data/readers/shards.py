@@ -1,17 +1,19 @@
-"""Shard sets: many videos in a few large tar files, read at random places from a disk or from any URL of fsspec.
+"""Shard sets: many videos in a few large tar files, read at random places from a disk or a URL.
 
-A shard set is a folder whose name ends in ``.shards``; tools/make_shards.py writes it::
+A shard set is a folder whose name ends in ``.shards``, written by tools/make_shards.py::
 
     k400.shards/index.tsv             where each video is
-    k400.shards/shard-000000.tar ...  samples as webdataset has them: 000000012.json, .cls, and .mp4 or the pictures of a folder
+    k400.shards/shard-000000.tar ...  webdataset samples: 000000012.json, .cls, and .mp4 or the
+                                      images of a folder
 
-Paths into a set are resolved by ops/data/readers/shard_paths.py. An id is only looked up in the
-index and a shard is only called by its number: neither ever becomes the name of another file.
+Paths into a set are resolved by ops/data/readers/shard_paths.py. A video's id is only looked up in
+the index, and a shard is only named by its number: neither can name another file.
 
-The first line of the index is JSON, ``{"version": 1, "shards": [[bytes, sha256], ...]}``. Each line after it is a video: id,
-``video`` or ``folder``, number of the shard, offset and size in it, and CRC-32 in hexadecimal, separated by tabs and
-sorted by the bytes of the id. Of a folder this is the place of its JSON, in which ``files`` tells name, offset (from the block
-after the JSON), size and CRC-32 of each.
+The first line of the index is JSON, ``{"version": 1, "shards": [[bytes, sha256], ...]}``. Each
+further line is an entry: id, ``video`` or ``folder``, number of the shard, offset and size in it,
+and CRC-32 in hexadecimal. Fields are separated by tabs, lines are sorted by the bytes of the id. The
+entry of a folder locates its JSON, whose ``files`` lists name, offset (from the block after the
+JSON), size and CRC-32 of each file.
 """
 
 import json
@@ -32,29 +34,33 @@ from ops.utils.files import check_regular
 INDEX = "index.tsv"
 BLOCK = 512  # bytes of a block of a tar file (POSIX ustar)
 
-_ROW = re.compile(
+_ENTRY = re.compile(
     rb"([^\t\n]+)\t(video|folder)\t([0-9]{1,6})\t([0-9]{1,18})\t([0-9]{1,18})\t([0-9a-f]{8})"
 )
-# The JSON of a folder: 100 bytes a file, so for far more files than a folder of frames has.
-_TABLE_BYTES = 64 * 2**20
-# Pictures with no more between them than the headers of one file are one read.
-_GAP = 4 * BLOCK
+# The JSON of a folder has about 100 bytes per file: this is enough for far more files than any has.
+_MAX_TABLE_BYTES = 64 * 2**20
+# Byte ranges separated by no more than the headers of one file are read together.
+_MAX_GAP = 4 * BLOCK
 
 
-class Part(NamedTuple):
-    """A stretch of a shard, in bytes."""
+class ByteRange(NamedTuple):
+    """A part of a shard, in bytes, and the CRC-32 of its content."""
 
     offset: int
     size: int
     crc: int
 
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
 
-class Row(NamedTuple):
-    """A line of the index."""
+
+class Entry(NamedTuple):
+    """A video in the index; of a folder, `location` is that of the JSON with its files."""
 
     is_folder: bool
     shard: int
-    part: Part
+    location: ByteRange
 
 
 def shard_name(number: int) -> str:
@@ -62,175 +68,228 @@ def shard_name(number: int) -> str:
 
 
 def padded(size: int) -> int:
-    """`size` bytes in whole blocks of a tar file."""
+    """The bytes that a file of `size` bytes takes in a tar file: whole blocks."""
     return -(-size // BLOCK) * BLOCK
 
 
 class ShardSet:
-    """The index of the shard set in the folder or at the URL `root`, and the bytes of its shards.
+    """The index of a shard set, and random access to the bytes of its shards.
 
-    The index is held as the bytes of its file, which forked loader workers share. The file system is opened by
-    each process for itself. Raises UserError if the index is not there or not sound, or the URL cannot be used.
+    The index is kept as the bytes of its file, which forked data-loading workers share. Each
+    process opens the file system for itself.
     """
 
     def __init__(self, root: str) -> None:
+        """Read and check the index.
+
+        Args:
+            root: the folder, or its URL.
+
+        Raises:
+            UserError: the index is missing or damaged, or the URL cannot be opened.
+        """
         self.root = root
-        self._systems: dict[int, Any] = {}
-        self._sizes: dict[int, int] = {}
-        files = self._files()
+        self._systems: dict[int, Any] = {}  # process id -> file system
+        self._actual_sizes: dict[int, int] = {}
         with self._errors(INDEX):
-            self._check_local(files, INDEX)
-            self._data = files.cat_file(f"{self._base}/{INDEX}")
-        self._shards, starts, last = self._read_header(), [], b""
-        start = self._data.index(b"\n") + 1
-        while start < len(self._data):
-            row = _ROW.match(self._data, start)
-            # The order as well: what is found must not depend on where the search happens to look.
-            if (
-                not row
-                or self._data[row.end() : row.end() + 1] != b"\n"
-                or row[1] <= last
-                or not self._sound(row)
-            ):
-                raise UserError(
-                    f"{self.root}/{INDEX}:{len(starts) + 2}: malformed line; make the set again with "
-                    "tools/make_shards.py"
-                )
-            starts.append(start)
-            start, last = row.end() + 1, row[1]
-        self._starts = np.array(starts, dtype=np.int64)
+            self._check_local(INDEX)
+            self._data = self.file_system().cat_file(self._path(INDEX))
+        self._shard_sizes = self._read_header()
+        self._starts = np.array(self._find_lines(), dtype=np.int64)
 
     def _read_header(self) -> list[int]:
         """The size of each shard, in bytes."""
+        line, newline, _ = self._data.partition(b"\n")
         try:
-            header = json.loads(self._data.partition(b"\n")[0])
-            sizes = [
-                size
-                for size, digest in header["shards"]
-                if type(size) is int and type(digest) is str
-            ]
-            if (
-                header["version"] != 1
-                or len(sizes) != len(header["shards"])
-                or b"\n" not in self._data
-            ):
+            header = json.loads(line)
+            if header["version"] != 1 or not newline:
                 raise ValueError
+            sizes = []
+            for size, digest in header["shards"]:
+                if type(size) is not int or type(digest) is not str:
+                    raise ValueError
+                sizes.append(size)
         except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError(
-                f"{self.root}/{INDEX}:1: not the index of a shard set; make it with tools/make_shards.py"
+                f"{self.root}/{INDEX}:1: not the index of a shard set; make it with "
+                f"tools/make_shards.py"
             ) from None
         return sizes
 
-    def _sound(self, match: re.Match[bytes]) -> bool:
-        row = _row(match)
-        return (
-            row.shard < len(self._shards)
-            and row.part.offset + row.part.size <= self._shards[row.shard]
-            and not (row.is_folder and row.part.size > _TABLE_BYTES)
-        )
-
-    def row(self, video: str) -> Row | None:
-        """The line of the index for the id `video`, or None."""
-        wanted = video.encode(errors="surrogateescape")
-        place = bisect_left(
-            self._starts,
-            wanted,
-            key=lambda start: self._data[start : self._data.index(b"\t", start)],
-        )
-        match = _ROW.match(self._data, self._starts[place]) if place < len(self._starts) else None
-        return _row(match) if match and match[1] == wanted else None
-
-    def read(self, video: str, shard: int, parts: Sequence[Part]) -> list[bytes]:
-        """The bytes of each of the `parts` of a shard. Raises UnreadableVideo, naming `video`, if the shard ends before them
-        or holds other bytes, and UserError if it is not there or cannot be read."""
-        files, name = self._files(), shard_name(shard)
-        with self._errors(name):
-            if shard not in self._sizes:
-                self._check_local(files, name)
-                size = files.size(f"{self._base}/{name}")
-                self._sizes[shard] = self._shards[shard] if size is None else size
-        there = self._sizes[shard]
-        if (
-            any(part.offset + part.size > there for part in parts)
-            or sum(part.size for part in parts) > there
-        ):
-            raise UnreadableVideo(video, f"{name} is truncated or damaged: it has {there} bytes")
-        runs: list[list[int]] = []
-        for part in sorted(part for part in parts if part.size):
-            if runs and part.offset - runs[-1][1] <= _GAP:
-                runs[-1][1] = max(runs[-1][1], part.offset + part.size)
-            else:
-                runs.append([part.offset, part.offset + part.size])
-        with self._errors(name):
-            read = (
-                files.cat_ranges(
-                    [f"{self._base}/{name}"] * len(runs),
-                    *(list(ends) for ends in zip(*runs, strict=True)),
-                    on_error="raise",
+    def _find_lines(self) -> list[int]:
+        """Where in the data each entry starts; all entries are checked."""
+        starts = []
+        previous_id = b""
+        start = self._data.index(b"\n") + 1
+        while start < len(self._data):
+            match = _ENTRY.match(self._data, start)
+            if not match or not self._is_valid(match, previous_id):
+                line = len(starts) + 2
+                raise UserError(
+                    f"{self.root}/{INDEX}:{line}: malformed line; make the set again with "
+                    f"tools/make_shards.py"
                 )
-                if runs
-                else []
+            starts.append(start)
+            previous_id = match[1]
+            start = match.end() + 1
+        return starts
+
+    def _is_valid(self, match: re.Match[bytes], previous_id: bytes) -> bool:
+        if self._data[match.end() : match.end() + 1] != b"\n":
+            return False
+        # In any other order, what a binary search finds would depend on where it looks.
+        if match[1] <= previous_id:
+            return False
+        entry = _to_entry(match)
+        if entry.shard >= len(self._shard_sizes):
+            return False
+        if entry.location.end > self._shard_sizes[entry.shard]:
+            return False
+        return not entry.is_folder or entry.location.size <= _MAX_TABLE_BYTES
+
+    def find(self, video: str) -> Entry | None:
+        """The entry of a video, or None if the set does not contain this id."""
+        wanted = video.encode(errors="surrogateescape")
+        line = bisect_left(self._starts, wanted, key=self._id_at)
+        if line == len(self._starts):
+            return None
+        match = _ENTRY.match(self._data, self._starts[line])
+        if match[1] != wanted:
+            return None
+        return _to_entry(match)
+
+    def _id_at(self, start: int) -> bytes:
+        return self._data[start : self._data.index(b"\t", start)]
+
+    def read(self, video: str, shard: int, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Read parts of a shard in one request.
+
+        Args:
+            video: the video that they belong to, for messages.
+            shard: number of the shard.
+            ranges: the parts, in any order.
+
+        Returns:
+            The content of each part.
+
+        Raises:
+            UnreadableVideo: the shard is truncated, or a part has another CRC-32.
+            UserError: the shard is missing or cannot be read.
+        """
+        name = shard_name(shard)
+        actual_size = self._actual_size(shard)
+        is_cut_off = any(part.end > actual_size for part in ranges)
+        # Overlapping parts of a damaged table could otherwise fill the memory.
+        if is_cut_off or sum(part.size for part in ranges) > actual_size:
+            raise UnreadableVideo(
+                video, f"{name} is truncated or damaged: it has {actual_size} bytes"
             )
-        found = []
-        for part in parts:
-            data = b""
+        runs = _merge(ranges)
+        data_of_runs = self._read_runs(name, runs)
+        contents = []
+        for part in ranges:
+            content = b""
             if part.size:
                 run = bisect_left(runs, part.offset + 1, key=lambda run: run[0]) - 1
                 start = part.offset - runs[run][0]
-                data = bytes(read[run][start : start + part.size])
-            if len(data) != part.size or zlib.crc32(data) != part.crc:
+                content = bytes(data_of_runs[run][start : start + part.size])
+            if len(content) != part.size or zlib.crc32(content) != part.crc:
                 raise UnreadableVideo(video, f"{name} is damaged at byte {part.offset}")
-            found.append(data)
-        return found
+            contents.append(content)
+        return contents
 
-    def _check_local(self, files: Any, name: str) -> None:
-        """Raises OSError for a file on a disk that is not a regular one, such as a FIFO."""
-        from fsspec.implementations.local import LocalFileSystem
+    def _actual_size(self, shard: int) -> int:
+        """The size of a shard's file; that of the index where the file system has none."""
+        if shard not in self._actual_sizes:
+            name = shard_name(shard)
+            with self._errors(name):
+                self._check_local(name)
+                size = self.file_system().size(self._path(name))
+            self._actual_sizes[shard] = self._shard_sizes[shard] if size is None else size
+        return self._actual_sizes[shard]
 
-        if isinstance(files, LocalFileSystem):
-            check_regular(f"{self._base}/{name}")
+    def _read_runs(self, name: str, runs: list[tuple[int, int]]) -> list[bytes]:
+        if not runs:
+            return []
+        starts = [start for start, _ in runs]
+        ends = [end for _, end in runs]
+        paths = [self._path(name)] * len(runs)
+        with self._errors(name):
+            return self.file_system().cat_ranges(paths, starts, ends, on_error="raise")
 
-    def _files(self) -> Any:
-        """The file system of this process; sets ``_base``, the folder in it."""
-        # Connections do not survive a fork, and the parent's must not be closed: s3fs would complain of each.
+    def file_system(self) -> Any:
+        """The fsspec file system of this process.
+
+        Connections do not survive a fork, and those of the parent process must not be closed: s3fs
+        would report each of them.
+        """
         process = os.getpid()
         if process not in self._systems:
-            try:
-                from fsspec.core import url_to_fs
-
-                self._systems[process], self._base = url_to_fs(self.root)
-            except ImportError as error:
-                raise UserError(
-                    f"{self.root}: {_line(error)}; pip install fsspec, and s3fs for s3://, gcsfs for gs://, adlfs "
-                    "for az://, aiohttp for https://"
-                ) from None
-            except Exception as error:  # of any package
-                raise UserError(
-                    f"{self.root}: {_line(error)}; mend the URL or the settings of its package"
-                ) from None
+            self._systems[process], self._base = self._open_file_system()
         return self._systems[process]
+
+    def _open_file_system(self) -> tuple[Any, str]:
+        """The file system, and the folder of the set in it."""
+        try:
+            from fsspec.core import url_to_fs
+
+            return url_to_fs(self.root)
+        except ImportError as error:
+            raise UserError(
+                f"{self.root}: {_one_line(error)}; pip install fsspec, and s3fs for s3://, gcsfs "
+                f"for gs://, adlfs for az://, aiohttp for https://"
+            ) from None
+        except Exception as error:  # each package of fsspec has its own
+            raise UserError(
+                f"{self.root}: {_one_line(error)}; correct the URL or the settings of its package"
+            ) from None
+
+    def _path(self, name: str) -> str:
+        self.file_system()  # sets the folder
+        return f"{self._base}/{name}"
+
+    def _check_local(self, name: str) -> None:
+        """Raise OSError for a file on a disk that is not a regular one, such as a FIFO."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        if isinstance(self.file_system(), LocalFileSystem):
+            check_regular(self._path(name))
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:
+        """Report errors of the file system as UserErrors that name the file."""
         try:
             yield
+        except UserError:
+            raise
         except FileNotFoundError:
             raise UserError(
                 f"{self.root}/{name}: no such file; copy it there, or make the set again with "
-                "tools/make_shards.py"
+                f"tools/make_shards.py"
             ) from None
-        except Exception as error:  # of any package; not all of them are OSErrors
+        except Exception as error:  # each package has its own; not all of them are OSErrors
             raise UserError(
-                f"{self.root}/{name}: cannot be read ({_line(error)}); mend the connection or the rights and go "
-                "on"
+                f"{self.root}/{name}: cannot be read ({_one_line(error)}); check the connection "
+                f"and the permissions, then resume"
             ) from None
 
 
-def _row(match: re.Match[bytes]) -> Row:
-    return Row(
-        match[2] == b"folder", int(match[3]), Part(int(match[4]), int(match[5]), int(match[6], 16))
-    )
+def _to_entry(match: re.Match[bytes]) -> Entry:
+    location = ByteRange(offset=int(match[4]), size=int(match[5]), crc=int(match[6], 16))
+    return Entry(is_folder=match[2] == b"folder", shard=int(match[3]), location=location)
 
 
-def _line(error: Exception) -> str:
+def _merge(ranges: Sequence[ByteRange]) -> list[tuple[int, int]]:
+    """The runs ``(start, end)`` to read, ascending: ranges with small gaps are read together."""
+    runs: list[tuple[int, int]] = []
+    for part in sorted(part for part in ranges if part.size):
+        if runs and part.offset - runs[-1][1] <= _MAX_GAP:
+            start, end = runs[-1]
+            runs[-1] = (start, max(end, part.end))
+        else:
+            runs.append((part.offset, part.end))
+    return runs
+
+
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -6,17 +6,19 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-# Planar formats of more than 8 bits per sample, and the part of the name that the one of 8 bits has.
+# Planar formats of more than 8 bits per sample; the first group is the name of the 8-bit format.
 _DEEP_FORMAT = re.compile(r"(yuv4[0-9]{2}p|gray)(9|1[0-9])(le|be)")
 
 
 def prepare(frame: av.VideoFrame, reformatter: VideoReformatter) -> av.VideoFrame:
-    """The frame in the form of which FFmpeg makes the same RGB pixels whatever the video.
+    """Prepare a frame so that FFmpeg converts all videos to RGB in the same way.
 
-    * More than 8 bits become 8 before anything else: to 8 bits of YUV, FFmpeg's conversion to RGB
-      repeats chroma samples; of deeper ones it interpolates them, which moves coloured edges.
-    * Without its interlaced flag a frame is converted as a whole. With it, FFmpeg 8 converts the
-      two fields one by one, unlike its own command-line tool, and unlike PyAV before 17.
+    * More than 8 bits per sample are reduced to 8 first. FFmpeg's conversion to RGB repeats the
+      chroma samples of 8-bit YUV, but interpolates those of deeper formats, which moves colored
+      edges.
+    * The interlaced flag is removed, so that a frame is converted as a whole. With the flag,
+      FFmpeg 8 converts the two fields separately, unlike its own command-line tool and unlike PyAV
+      before 17.
     """
     if frame.interlaced_frame:
         frame = _without_flags(frame)
@@ -27,7 +29,11 @@ def prepare(frame: av.VideoFrame, reformatter: VideoReformatter) -> av.VideoFram
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """uint8 ``[H, W, 3]``, as coded and not as shown; a view of memory that FFmpeg owns."""
+    """Convert a frame to RGB.
+
+    Returns:
+        uint8 ``[H, W, 3]`` before rotation and mirroring; a view of memory that FFmpeg owns.
+    """
     rgb = reformatter.reformat(prepare(frame, reformatter), format="rgb24", threads=1)
     plane = rgb.planes[0]
     lines = np.frombuffer(plane, np.uint8).reshape(rgb.height, plane.line_size)
@@ -35,6 +41,7 @@ def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
 
 
 def _without_flags(frame: av.VideoFrame) -> av.VideoFrame:
+    """A copy of the frame that keeps its color space, but not its flags."""
     copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
     copy.colorspace = frame.colorspace
     copy.color_range = frame.color_range

@@ -4,7 +4,7 @@ import pytest
 from av.video.reformatter import VideoReformatter
 from helpers.videos import encode, filtered, rgb_graph, textured_frames
 
-from ops.data.readers.pictures import prepare, to_rgb
+from ops.data.readers.rgb import prepare, to_rgb
 
 # x264 keeps sharp colored edges with these.
 SHARP = {"x264-params": "crf=1:bframes=0"}
