@@ -271,7 +271,7 @@ def test_a_missing_shard_stops_with_one_line(made, tmp_path, workers):
 @pytest.mark.parametrize(
     "path, said",
     [
-        ("s3://bucket/videos/v.mp4", "of URLs only shard sets are read"),
+        ("s3://bucket/videos/v.mp4", "shard sets"),
         ("nowhere://bucket/k.shards/v.mp4", "Protocol not known: nowhere"),
         (
             "memory://empty/k.shards/v.mp4",

@@ -4,11 +4,11 @@ import argparse
 import os
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 
 import av
 import numpy as np
 import simplejpeg
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from lib.video_jobs import Job, atomic_folder
@@ -23,7 +23,7 @@ from ops.utils.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
-DEFAULT_RATE = Fraction(25)  # frames per second of a file that does not contain its rate
+# frames per second of a file that does not contain its rate
 
 
 def parse_size(text: str) -> str:
@@ -84,14 +84,9 @@ def is_quarter_turned(frame: av.VideoFrame) -> bool:
 
 
 class FrameStream(PyAVReader):
-    """The frames of a video in order, each decoded once and none kept: those of ``PyAVReader``.
+    """The frames of a video in order, each decoded once and none kept, as images of a size.
 
     Iterating over it gives displayed frames, uint8 ``[H, W, 3]``, scaled bicubically by FFmpeg.
-
-    Attributes:
-        rate: frames per second.
-        pixel_aspect: width of a pixel over its height; the frames are not corrected for it.
-        time_base: unit of the times of ``frames``, in seconds.
     """
 
     def __init__(self, path: str | os.PathLike, size: str = "0") -> None:
@@ -106,37 +101,7 @@ class FrameStream(PyAVReader):
         """
         super().__init__(path)
         self._size = size
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE
-        self.pixel_aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        # Without an index the times in the file may be missing or not ascend.
-        self.time_base = self._stream.time_base if self.is_indexed else 1 / self.rate
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """The frames as decoded, neither rotated nor scaled, at ascending times.
-
-        Raises:
-            UnreadableVideo: a frame is missing or has another size than the first.
-        """
-        index = 0
-        first_size = None
-        for number, frame in enumerate(self._decoded_in_order()):
-            identity = frame.pts if self.is_indexed else number
-            if index == len(self) or identity != self._identity(index):
-                continue  # hidden by an edit list
-            size = (frame.width, frame.height)
-            first_size = first_size or size
-            if size != first_size:
-                raise UnreadableVideo(self.path, f"the frame size changes at frame {index}")
-            if not self.is_indexed:
-                frame.pts = index
-            yield frame
-            index += 1
-        if index < len(self):
-            raise UnreadableVideo(self.path, f"frame {index} cannot be decoded{self._error}")
-
-    def _decoded_in_order(self) -> Iterator[av.VideoFrame]:
-        with self._ffmpeg_errors():
-            yield from self._frames or self._decode(self._all_packets())
+        self._resizer = VideoReformatter()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return map(self._displayed, self.frames())
@@ -144,9 +109,9 @@ class FrameStream(PyAVReader):
     def _displayed(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = coded_size(frame, self._size)
         if (width, height) == (frame.width, frame.height):
-            return orientation_of(frame).apply(to_rgb(frame, self._reformatter))
-        small = self._reformatter.reformat(
-            prepare(frame, self._reformatter),
+            return orientation_of(frame).apply(to_rgb(frame, self._resizer))
+        small = self._resizer.reformat(
+            prepare(frame, self._resizer),
             width,
             height,
             "rgb24",

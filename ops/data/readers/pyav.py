@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from itertools import chain, islice
 
 import av
@@ -29,6 +30,7 @@ _INDEXED_CONTAINERS = ("mov", "matroska")
 _INDEXED_CODECS = ("h264", "hevc", "vp9", "libdav1d")
 _REORDERING_CODECS = ("h264", "hevc")
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
+_DEFAULT_RATE = Fraction(25)
 
 
 class _Damaged(Exception):
@@ -98,6 +100,23 @@ class PyAVReader(Reader):
     def is_indexed(self) -> bool:
         return self._index is not None
 
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second; 25 if the file does not contain it."""
+        return self._stream.average_rate or self._stream.guessed_rate or _DEFAULT_RATE
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """The width of a pixel over its height, which decoding does not apply."""
+        return self._stream.sample_aspect_ratio or Fraction(1)
+
+    @property
+    def time_base(self) -> Fraction:
+        """The unit of the times of `frames`, in seconds."""
+        if self._index is None:
+            return 1 / self.rate
+        return self._stream.time_base
+
     def close(self) -> None:
         self._packets = None
         self._frames = None
@@ -129,6 +148,32 @@ class PyAVReader(Reader):
         first_missing = indices[min(missing.values())]
         raise UnreadableVideo(self.path, f"frame {first_missing} cannot be decoded{self._error}")
 
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Decode all frames in order, without holding them.
+
+        Returns:
+            Frames neither rotated nor mirrored, with ascending times in units of `time_base`.
+
+        Raises:
+            UnreadableVideo: a frame is missing, or differs in size from the first one.
+        """
+        index = 0
+        size = None
+        with self._ffmpeg_errors():
+            for identity, frame in self._decode_from_start():
+                if index == len(self) or identity != self._identity(index):
+                    continue  # hidden by an edit list
+                if size is None:
+                    size = (frame.width, frame.height)
+                if size != (frame.width, frame.height):
+                    raise UnreadableVideo(self.path, f"the frame size changes at frame {index}")
+                if self._index is None:  # the times in the file may be missing, or not ascend
+                    frame.pts = index
+                yield frame
+                index += 1
+        if index < len(self):
+            raise UnreadableVideo(self.path, f"frame {index} cannot be decoded{self._error}")
+
     def _identity(self, index: int) -> int:
         """What identifies a frame while decoding: its pts, or its number in a file without index."""
         if self._index is None:
@@ -140,13 +185,17 @@ class PyAVReader(Reader):
 
     def _decoded_frames(self, wanted: Collection[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Identities and frames, at least those of `wanted` that can be decoded at all."""
+        if self._index is not None:
+            for frame in self._decode_undamaged(wanted):
+                yield frame.pts, frame
+        # Also for frames that a start at a key cannot give, or gives damaged.
+        yield from self._decode_from_start()
+
+    def _decode_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Identities and frames of a sequential decode."""
         if self._index is None:
             yield from enumerate(self._frames or self._decode(self._all_packets()))
             return
-        for frame in self._decode_undamaged(wanted):
-            yield frame.pts, frame
-        # Frames that a start at a key cannot give, or gives damaged: decoding from the first packet
-        # may still give them.
         for frame in self._decode(self._all_packets()):
             yield frame.pts, frame
 
