@@ -477,3 +477,14 @@ def test_the_share_of_moved_channels_is_in_the_weights():
         load_model(mobile.state_dict(), quiet=True).spec.items()
         >= {"shift_div": 2, "num_segments": 4}.items()
     )
+
+
+def test_a_resnext_of_mmaction2_has_the_plain_names_of_its_backbone_library():
+    """MMAction2 takes this backbone from MMClassification, which names layers as torchvision does."""
+    with torch.device("meta"):
+        model = TSN(400, 3, module="tsn", arch="resnext101_32x4d")
+    theirs = {
+        key.replace("head.", "cls_head.fc_cls."): value for key, value in model.state_dict().items()
+    }
+    assert recognise(theirs) == "mmaction2"
+    assert to_ours(theirs, "mmaction2").keys() == model.state_dict().keys()

@@ -588,7 +588,7 @@ def test_mmaction2_files_average_probabilities(data, tmp_path, capsys):
 
 def test_published_protocols_of_a_recorded_file(data, weights, capsys):
     model = SimpleNamespace(published=None, average=None)
-    tsm = next(entry for entry in read_manifest() if entry["id"] == "tsm-k400-tsn-r50-dense")
+    tsm = next(entry for entry in read_manifest() if entry["id"] == "tsm_r50_8f_k400_dense")
     kinetics = SimpleNamespace(name="kinetics", test_sampling="random", multi_label=False)
     assert default_sampling(model, MODULES["tsn"], kinetics) == "center"
     model.published = tsm
@@ -596,8 +596,8 @@ def test_published_protocols_of_a_recorded_file(data, weights, capsys):
     kinetics.name = "other"
     assert default_sampling(model, MODULES["tsn"], kinetics) == "center"
     print_published(tsm)
-    assert "10 clips" in (printed := capsys.readouterr().out) and "Prec@1 70.6" in printed
-    print_published(next(entry for entry in read_manifest() if entry["id"] == "tsm-k400-r50-8f"))
+    assert "10 clips" in (printed := capsys.readouterr().out) and "Prec@1 74.1" in printed
+    print_published(next(entry for entry in read_manifest() if entry["id"] == "tsm_r50_8f_k400"))
     assert "8 frames, 1 crop, 1 clip, 224" in capsys.readouterr().out
 
 

@@ -2,10 +2,11 @@
 
     python tools/weights.py list --system tsm --dataset kinetics
     python tools/weights.py check pretrained/*.pth
-    python tools/weights.py record pretrained/best.pth.tar tdn-sthv1-r50-8f
+    python tools/weights.py record pretrained/best.pth.tar tdn_r50_8f_sthv1
 
-pretrained/manifest.json has the rows. Nobody has published hashes, so a file is known by what its weights and its name
-tell, and all rows that fit are listed, until you record which row it is (pretrained/sha256.json, which is yours).
+pretrained/manifest.json has the entries. A file is known by its sha256, of which MMAction2 publishes
+the first digits. Other files are known by their weights and their name: all entries that fit are
+listed, until you record which entry a file is (pretrained/sha256.json).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from lib.measure import table
 from ops.checkpoints import load_model
 from ops.checkpoints.identify import facts_of_name, read_weights
 from ops.checkpoints.layouts import layout_name
-from ops.checkpoints.manifest import RECORDS, read_manifest, read_records
+from ops.checkpoints.manifest import RECORDS, entry_of_hash, read_manifest, read_records
 from ops.utils.errors import UserError, run_cli
 from ops.utils.files import atomic_write, sha256
 from ops.utils.text import counted
@@ -39,6 +40,7 @@ HEADER = (
     "sampling",
     "top-1",
     "top-5",
+    "mAP",
     "source",
 )
 
@@ -155,12 +157,10 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
     print(
         f"{path}: layout: {layout_name(seen.layout)}, {kind}, T {spec.get('num_segments', 'not told')}"
     )
-    known = {row["sha256"]: row["id"] for row in rows if row["sha256"]} | {
-        one["sha256"]: one["id"] for one in records.values()
-    }
-    if digest in known:
-        print(f"is {known[digest]}, by its sha256")
-        print_rows([row for row in rows if row["id"] == known[digest]])
+    entry = entry_of_hash(digest, records)
+    if entry is not None:
+        print(f"is {entry['id']}, by its sha256")
+        print_rows([entry])
         return not changed
     fitting = [row for row in rows if fits(row, seen)]
     named = [row for row in rows if row["file"] == path.name]
@@ -252,14 +252,17 @@ def print_rows(rows: list[dict]) -> None:
                 [
                     *who,
                     views,
-                    *(one.get(name) for name in ("size", "sampling", "top1", "top5", "source")),
+                    *(
+                        one.get(name)
+                        for name in ("size", "sampling", "top1", "top5", "mAP", "source")
+                    ),
                 ]
             )
     table(HEADER, [[cell(value) for value in line] for line in lines])
     for row in rows:
         if row["caveat"]:
             print(f"{row['id']}: {row['caveat']}")
-    for names in dict.fromkeys(row["class_names"] for row in rows):
+    for names in dict.fromkeys(row["class_names"] for row in rows if row["class_names"]):
         print(f"classes in the order of ops/data/known/{names}")
     for place in dict.fromkeys(row["published"] for row in rows):
         print(f"published by {place}")

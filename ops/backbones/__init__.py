@@ -51,7 +51,7 @@ def _resnet(name, block, layers, **kwargs):
     """The entry of a ResNet.
 
     Args:
-        name: torchvision's name.
+        name: torchvision's name, or None.
         block: "basic" or "bottleneck".
         layers: number of blocks in layer1..4.
         **kwargs: arguments of torchvision's constructor that differ from the default.
@@ -76,6 +76,8 @@ BACKBONES = {
     "resnext101_32x8d": _resnet(
         "resnext101_32x8d", "bottleneck", (3, 4, 23, 3), groups=32, width_per_group=8
     ),
+    # torchvision has no weights of it; MMAction2 has published networks with it.
+    "resnext101_32x4d": _resnet(None, "bottleneck", (3, 4, 23, 3), groups=32, width_per_group=4),
     "resnext101_64x4d": _resnet(
         "resnext101_64x4d", "bottleneck", (3, 4, 23, 3), groups=64, width_per_group=4
     ),

@@ -34,7 +34,7 @@ def class_names_of(file: WeightFile) -> list[str] | None:
             if entry["dataset"] == file.dataset
         ]
     orders = {entry["class_names"] for entry in entries}
-    if len(orders) != 1:
+    if len(orders) != 1 or None in orders:
         return None
     return read_class_names(FOLDER / orders.pop())
 
@@ -73,7 +73,7 @@ def order_warning(
     if names is None:
         return None
     entries = _published_as(weights, layout, dataset, len(names), published)
-    files = list(dict.fromkeys(entry["class_names"] for entry in entries))
+    files = [file for file in dict.fromkeys(entry["class_names"] for entry in entries) if file]
     moved = {file: moved_labels(file, names) for file in files if same_classes(file, names)}
     if not moved or 0 in moved.values():
         return None

@@ -1,7 +1,8 @@
-"""The published weight files (``pretrained/manifest.json``), and which of them a file of the user's is.
+"""The published weight files (``pretrained/manifest.json``), and which of them a file is.
 
-Nobody has published hashes, so the user records once which entry a file is (``tools/weights.py record``); from then on it
-is known by its content, whatever its name.
+A file is known by its SHA-256: MMAction2 publishes its first digits, and the hash of any other file
+is recorded (``pretrained/sha256.json``) when ``tools/weights.py get`` has downloaded it, or by
+``tools/weights.py record``. Then its name does not matter.
 """
 
 import json
@@ -15,12 +16,21 @@ RECORDS = MANIFEST.with_name("sha256.json")
 
 
 def read_manifest() -> list[dict]:
-    """The entries of the manifest, as ``pretrained/README.md`` describes them."""
+    """The entries of the files that can be loaded, as ``pretrained/README.md`` describes them."""
+    return _read()["files"]
+
+
+def read_unsupported() -> list[dict]:
+    """The published files that cannot be loaded: ``id``, ``url``, ``published`` and ``reason``."""
+    return _read()["unsupported"]
+
+
+def _read() -> dict:
     return json.loads(MANIFEST.read_text(encoding="utf-8"))
 
 
 def read_records(path: Path | None = None) -> dict[str, dict]:
-    """What the user has recorded.
+    """The recorded hashes.
 
     Args:
         path: the file of records; None is ``pretrained/sha256.json``.
@@ -29,7 +39,7 @@ def read_records(path: Path | None = None) -> dict[str, dict]:
         File name -> {"id", "sha256"}; empty if nothing has been recorded.
 
     Raises:
-        UserError: the file is not one that ``record`` wrote.
+        UserError: the file is not one that ``tools/weights.py`` wrote.
     """
     path = path or RECORDS
     try:
@@ -43,7 +53,29 @@ def read_records(path: Path | None = None) -> dict[str, dict]:
         return {}
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         pass
-    raise UserError(f"{path}: not a file that record wrote; move it away")
+    raise UserError(f"{path}: not a file that tools/weights.py wrote; move it away")
+
+
+def entry_of_hash(digest: str, records: dict[str, dict]) -> dict | None:
+    """The manifest entry of a file with this hash.
+
+    Args:
+        digest: SHA-256 of the file, in hexadecimal.
+        records: result of :func:`read_records`. They take precedence over the manifest.
+
+    Returns:
+        The entry, or None for a file that is in neither of the two.
+    """
+    entries = read_manifest()
+    for record in records.values():
+        if record["sha256"] == digest:
+            return next((entry for entry in entries if entry["id"] == record["id"]), None)
+    return next((entry for entry in entries if has_hash(entry, digest)), None)
+
+
+def has_hash(entry: dict, digest: str) -> bool:
+    """Whether the published hash of an entry, or its first digits, are those of ``digest``."""
+    return entry["sha256"] is not None and digest.startswith(entry["sha256"])
 
 
 def published_entry(path: str | Path) -> dict | None:
@@ -53,17 +85,12 @@ def published_entry(path: str | Path) -> dict | None:
         path: an existing file.
 
     Returns:
-        The entry, or None for a file that neither the manifest nor the user's records know.
+        The entry, or None for a file that is neither in the manifest nor recorded.
 
     Raises:
         UserError: the records, or the file, cannot be read.
     """
-    entries = {entry["id"]: entry for entry in read_manifest()}
-    known = {entry["sha256"]: entry["id"] for entry in entries.values() if entry["sha256"]}
-    known.update((record["sha256"], record["id"]) for record in read_records().values())
-    if not known:
-        return None  # and a large file need not be read
-    return entries.get(known.get(sha256(path)))
+    return entry_of_hash(sha256(path), read_records())
 
 
 def published_spec(entry: dict) -> dict:

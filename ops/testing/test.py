@@ -247,6 +247,8 @@ def print_published(entry):
         accuracies = [
             f"Prec@{k} {result[f'top{k}']}" for k in (1, 5) if result[f"top{k}"] is not None
         ]
+        if result["mAP"] is not None:
+            accuracies.append(f"mAP {result['mAP']}")
         print(
             f"published: {entry['id']}: {', '.join(words)}: {', '.join(accuracies)} ({result['source']})"
         )
