@@ -2,13 +2,14 @@ import re
 
 import numpy as np
 import pytest
-import show_clips
 import torch
 from helpers.datasets import make_root, videos_of, write_flow
 from helpers.launch import call, refused
 from helpers.videos import decode_all, textured_frames
 from PIL import Image
 
+from lib import clip_sheet
+from lib.traced_clips import TracedTestDataset, TracedTrainDataset
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.sampling import center_offsets
 from ops.data.transforms import TestTransform, mirror, resize, to_frames
@@ -20,7 +21,7 @@ COMMON = {"num_segments": T, "image_tmpl": "img_{:05d}.jpg", "crop_size": SIZE}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """What make_root makes, a folder of flow, and a data set of it: three classes of which two swap, and a broken video."""
+    """A dataset of small videos and flow: three classes of which two swap, and a broken video."""
     root = make_root(tmp_path_factory.mktemp("some data"))
     write_flow(root / "flow", textured_frames(12, 48, 64, seed=5)[..., :2])
     (root / "broken.mp4").write_bytes(b"no video")
@@ -38,7 +39,7 @@ def root(tmp_path_factory):
 
 
 def show(root, *args, modality="RGB"):
-    """Run the tool on the data set; returns the sheet, uint8 ``[H, W, 3]``."""
+    """Run the tool on the dataset; returns the sheet, uint8 ``[H, W, 3]``."""
     out = root / "sheet.PNG"
     assert (
         call(
@@ -62,8 +63,8 @@ def show(root, *args, modality="RGB"):
 
 
 def cells(sheet, rows, pictures, height=SIZE):
-    """The pictures of a sheet whose rows are all readable, ``[rows, T, pictures, height, SIZE, 3]``."""
-    gap, line = show_clips.GAP, show_clips.LINE
+    """The pictures of a sheet without unreadable rows, ``[rows, T, K, height, SIZE, 3]``."""
+    gap, line = clip_sheet.GAP, clip_sheet.LINE_HEIGHT
     pitch, top = height + line + gap, gap + 2 * line
     panels = sheet.reshape(rows, top + pictures * pitch + gap, -1, 3)
     grid = panels[:, top : top + pictures * pitch].reshape(rows, pictures, pitch, -1, 3)[
@@ -78,7 +79,7 @@ def training(root, videos, L, **options):
 
 
 @pytest.mark.parametrize(("module", "L"), [("tdn", 5), ("tsn", 1)])
-def test_the_pictures_are_the_clips_of_the_data_set(root, tmp_path, module, L):
+def test_pictures_are_the_clips_of_the_dataset(root, tmp_path, module, L):
     lines = ["v0.mp4 0", "v1.mp4 1", "v2.mp4 2", "v3.mp4 0"]
     dataset = training(root, videos_of(root, tmp_path, *lines), L, seed=3)
     ids = ["--ids", "v0.mp4", "v1.mp4", "v2.mp4", "v3.mp4", "--module", module, "--seed", 3]
@@ -93,10 +94,10 @@ def test_the_pictures_are_the_clips_of_the_data_set(root, tmp_path, module, L):
         )
 
 
-def test_what_is_told_makes_the_same_clip(root, tmp_path):
+def test_traced_values_describe_the_clip(root, tmp_path):
     videos = videos_of(root, tmp_path)
     plain = training(root, videos, 5)
-    noting = show_clips.ShownTraining(videos, flip_map=FLIP, frames_per_segment=5, **COMMON)
+    noting = TracedTrainDataset(videos, flip_map=FLIP, frames_per_segment=5, **COMMON)
     seen = set()
     for epoch in range(3):
         for index in range(6):
@@ -108,18 +109,18 @@ def test_what_is_told_makes_the_same_clip(root, tmp_path):
             frames = decode_all(root / f"v{index}.mp4")
             x, y, w, h = shown.crop
             cut = resize(to_frames(frames)[:, :, y : y + h, x : x + w], SIZE, SIZE)
-            cut = mirror(cut, flow=False) if shown.mirrored else cut
+            cut = mirror(cut, flow=False) if shown.is_mirrored else cut
             assert torch.equal(cut[shown.indices.flatten()].reshape(T, 15, SIZE, SIZE), sample.clip)
             assert (
                 shown.total == len(frames)
-                and sample.label == (FLIP if shown.mirrored else range(3))[index % 3]
+                and sample.label == (FLIP if shown.is_mirrored else range(3))[index % 3]
             )
             np.testing.assert_array_equal(shown.whole, frames[shown.indices[1, 2]])
-            seen.add((shown.mirrored, shown.crop != (0, 0, 64, 48)))
+            seen.add((shown.is_mirrored, shown.crop != (0, 0, 64, 48)))
     assert seen >= {(True, True), (False, True)}
 
 
-def test_the_validation(root, tmp_path):
+def test_validation_clips(root, tmp_path):
     videos = videos_of(root, tmp_path, "v4.mp4 2", "v5.mp4 0")
     sheet = show(root, "--split", "val", "--module", "tsn", "--epoch", 4)
     scale = SIZE * 256 // 224
@@ -129,7 +130,7 @@ def test_the_validation(root, tmp_path):
         ]
         clip = TestTransform(scale, SIZE, 1).crops(frames, picks[0])[0]
         np.testing.assert_array_equal(cells(sheet, 2, 1)[index, :, 0], clip.permute(0, 2, 3, 1))
-        shown = show_clips.ShownTest(videos, scale_size=scale, frames_per_segment=1, **COMMON)[
+        shown = TracedTestDataset(videos, scale_size=scale, frames_per_segment=1, **COMMON)[
             0, index
         ]
         x, y, w, h = shown.crop
@@ -142,7 +143,7 @@ def test_the_validation(root, tmp_path):
     assert (dense != sheet).any() and dense.shape == sheet.shape
 
 
-def test_short_videos_as_the_originals_sample_them(root, capsys):
+def test_sampling_compat(root, capsys):
     show(root, "--ids", "v0.mp4", "--num_segments", 12, "--module", "tsn", "--sampling_compat")
     assert f"frames {' '.join('0' * 12)} of 10" in capsys.readouterr().out
 
@@ -177,7 +178,7 @@ def test_flow_and_differences(root, tmp_path):
     )
 
 
-def test_what_is_printed(root, tmp_path, capsys):
+def test_printed_lines(root, tmp_path, capsys):
     sheet = show(root, "--no_flip", "--module", "tsn")
     lines = capsys.readouterr().out.splitlines()
     assert (
@@ -192,7 +193,7 @@ def test_what_is_printed(root, tmp_path, capsys):
     assert "broken.mp4; unreadable: " in lines[5] and lines[7].endswith(
         "-x.mp4; unreadable: No such file or directory"
     )
-    red = (sheet == show_clips.RED).all(-1).any(1)
+    red = (sheet == clip_sheet.RED).all(-1).any(1)
     assert red.any()
     show(root, "--ids", "frames", "v0.mp4", "--module", "tdn", "--epoch", 0)
     flip, frames, v0, *_ = capsys.readouterr().out.splitlines()
@@ -206,12 +207,12 @@ def test_what_is_printed(root, tmp_path, capsys):
 
 
 def test_labels_swap_in_what_is_printed(root, capsys):
-    told = set()
+    labels = set()
     for epoch in range(8):
         show(root, "--ids", "v0.mp4", "v2.mp4", "--epoch", epoch, "--module", "tsn")
         out = capsys.readouterr().out
-        told |= set(re.findall(r"label (.*?) crop", out))
-    assert told == {
+        labels |= set(re.findall(r"label (.*?) crop", out))
+    assert labels == {
         "0 go left;",
         "0 go left -> 1 go right; mirrored;",
         "2 stånd 立つ;",
@@ -246,7 +247,7 @@ def test_several_labels_and_no_names(root, capsys):
         == 0
     )
     capsys.readouterr()
-    told = set()
+    labels = set()
     for epoch in range(5):
         assert (
             call(
@@ -266,8 +267,8 @@ def test_several_labels_and_no_names(root, capsys):
             )
             == 0
         )
-        told |= set(re.findall(r"label (.*?) crop", capsys.readouterr().out))
-    assert told == {"0, 2;", "0, 2 -> 1, 2; mirrored;", "1;", "1 -> 0; mirrored;"}
+        labels |= set(re.findall(r"label (.*?) crop", capsys.readouterr().out))
+    assert labels == {"0, 2;", "0, 2 -> 1, 2; mirrored;", "1;", "1 -> 0; mirrored;"}
 
 
 def test_loader_processes_make_the_same_sheet(root):
@@ -275,24 +276,27 @@ def test_loader_processes_make_the_same_sheet(root):
     np.testing.assert_array_equal(show(root, *ids), show(root, *ids, "-j", 1))
 
 
-def test_which_videos(root, tmp_path):
+def test_choice_of_videos(root, tmp_path):
     videos = videos_of(root, tmp_path, *(f"v{i % 3}.mp4 0" for i in range(100)))
-    assert show_clips.choose(videos, None, 4) == [0, 33, 66, 99] and show_clips.choose(
-        videos, None, 1
-    ) == [0]
-    assert show_clips.choose(videos, None, 500) == list(range(100))
-    assert show_clips.choose(videos, ["v2.mp4", "v1.mp4", "v2.mp4"], 8) == [
+    assert clip_sheet.choose_videos(videos, None, 4) == [
+        0,
+        33,
+        66,
+        99,
+    ] and clip_sheet.choose_videos(videos, None, 1) == [0]
+    assert clip_sheet.choose_videos(videos, None, 500) == list(range(100))
+    assert clip_sheet.choose_videos(videos, ["v2.mp4", "v1.mp4", "v2.mp4"], 8) == [
         *range(2, 100, 3),
         *range(1, 100, 3),
     ]
 
 
-def test_what_a_user_can_mend(root, tmp_path, capsys):
+def test_invalid_arguments_are_refused(root, tmp_path, capsys):
     start = ["show_clips", root / "set.toml", "RGB"]
     assert "ids v9: no such video in" in refused(capsys, *start, "--ids", "v9")
-    assert "none of the 1 videos can be read" in refused(capsys, *start, "--ids=-x.mp4", "-j", 0)
-    assert "a PNG is written" in refused(capsys, *start, "--out", "x.jpg")
-    assert "cannot be written" in refused(
+    assert "train.txt: none" in refused(capsys, *start, "--ids=-x.mp4", "-j", 0)
+    assert "--out x.jpg" in refused(capsys, *start, "--out", "x.jpg")
+    assert "x.png" in refused(
         capsys, *start, "--ids", "v0.mp4", "-j", 0, "--out", tmp_path / "none" / "x.png"
     )
     assert "--module tdn takes RGB only; for Flow use" in refused(
