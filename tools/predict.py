@@ -1,0 +1,168 @@
+"""Predict the classes of videos.
+
+    python tools/predict.py dance.mp4 --weights best.pth
+    python tools/predict.py videos/ more.mp4 list.txt frames/clip_7 --weights best.pth \\
+        --json out.jsonl --csv out.csv
+    find videos -name '*.mp4' | python tools/predict.py - --weights best.pth
+
+Inputs are video files, folders of frames, folders that are searched for both, lists (.txt, .csv,
+.tsv, .lst, .list) with one path per line, glob patterns in quotes, and - for a list on standard
+input. A name that begins with a dash is given after --, or as ./-name.mp4.
+
+The scores are those of the test scripts for the same video, bit for bit. Without flags the protocol
+is the published one with the fewest views, or that of the test scripts for the training's dataset.
+
+--json writes one object per video, in order: path, top (name, label, probability), probabilities,
+logits (mean over the views), protocol, seconds, error. - writes it to standard output.
+
+Exit status: 0; 1 if some videos could not be read, which are named; 2 after an error. Ctrl-C keeps
+what was written.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.arguments import command_parser
+from ops.cli.types import fraction, positive_int, segments, workers
+from ops.data.readers.open import DECODERS
+from ops.data.sampling import samplings_for_tests
+from ops.utils.errors import run_cli
+from ops.utils.machine import default_workers
+
+
+def main() -> None:
+    args = parser().parse_intermixed_args()
+    from lib.predict_command import predict_videos  # torch is not needed for --help
+
+    sys.exit(predict_videos(args))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = command_parser(__doc__)
+    top.add_argument("videos", nargs="+", metavar="VIDEO", help="videos, folders, lists, or -")
+    add_model(top.add_argument_group("model"))
+    add_protocol(top.add_argument_group("protocol"))
+    add_output(top.add_argument_group("output"))
+    add_machine(top.add_argument_group("machine"))
+    return top
+
+
+def add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="checkpoint of this project or a published one, or the folder of a run",
+    )
+    group.add_argument(
+        "--weights_key", metavar="NAME", help="which of several sets of weights, state_dict_ema"
+    )
+    group.add_argument(
+        "--module", metavar="NAME", help="temporal module, where the weights do not contain it"
+    )
+    group.add_argument(
+        "--num_segments",
+        "--test_segments",
+        type=segments,
+        metavar="T",
+        help="segments of a clip (default: those of the checkpoint)",
+    )
+    group.add_argument(
+        "--class_names",
+        metavar="FILE",
+        help="class names, one per line, in label order (default: those of the checkpoint)",
+    )
+    group.add_argument(
+        "--multi_label",
+        action=argparse.BooleanOptionalAction,
+        help="a video can have several classes: sigmoid (default: as the checkpoint was trained)",
+    )
+
+
+def add_protocol(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--clips", type=positive_int, metavar="N", help="clips of a video")
+    group.add_argument(
+        "--crops", "--test_crops", type=int, choices=(1, 3, 5, 10), help="crops of a frame"
+    )
+    group.add_argument(
+        "--test_sampling",
+        choices=tuple(samplings_for_tests()),
+        help="sampling rule, as in the test scripts",
+    )
+    group.add_argument(
+        "--full_res", action="store_true", help="crops as large as the scaled short side (256)"
+    )
+    group.add_argument(
+        "--scale_size", type=positive_int, metavar="PIXELS", help="short side of a scaled frame"
+    )
+    group.add_argument("--crop_size", type=positive_int, metavar="PIXELS", help="side of a crop")
+    group.add_argument(
+        "--average", choices=("logits", "softmax"), help="what is averaged over the views"
+    )
+    group.add_argument(
+        "--image_tmpl",
+        metavar="TMPL",
+        help="file names in a folder of frames (default: inferred from the files)",
+    )
+
+
+def add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-k",
+        "--topk",
+        type=positive_int,
+        default=5,
+        metavar="K",
+        help="number of classes of a video (default: 5)",
+    )
+    group.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="only classes of at least this probability, for multi-label networks (default: 0)",
+    )
+    group.add_argument("--json", "--jsonl", metavar="FILE", help="also write JSON lines")
+    group.add_argument("--csv", metavar="FILE", help="also write a table, one line per class")
+    group.add_argument("--quiet", action="store_true", help="do not print the classes")
+
+
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)"
+    )
+    group.add_argument(
+        "--amp",
+        choices=("none", "bf16", "fp16"),
+        default="none",
+        help="mixed precision; faster, other bits (default: none)",
+    )
+    group.add_argument(
+        "--fuse_bn", action="store_true", help="fold BatchNorms into the convs; faster, other bits"
+    )
+    group.add_argument(
+        "--batch_size",
+        "-b",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="clips that go through the network at once; more than 1 changes bits (default: 1)",
+    )
+    group.add_argument(
+        "--decoder", choices=tuple(DECODERS), default="pyav", help="library that decodes videos"
+    )
+    group.add_argument(
+        "-j",
+        "--workers",
+        type=workers,
+        default=default_workers(),
+        metavar="N",
+        help="data-loading workers; 0 decodes in the main process (default: one per core, at most 8)",
+    )
+
+
+if __name__ == "__main__":
+    run_cli(main)
