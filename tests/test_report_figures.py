@@ -16,10 +16,10 @@ from markupsafe import Markup
 from PIL import Image
 
 from ops.report import heat
+from ops.report.analysis import Calibration
 from ops.report.markup import clean, columns, shorten
 from ops.report.pictures import middle_frame
 from ops.report.plots import reliability_plot, views_plot
-from ops.report.tested import Calibration
 
 
 @given(st.text())

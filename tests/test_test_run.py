@@ -17,9 +17,9 @@ from helpers.launch import call, launch, refused
 
 from ops.checkpoints import save_checkpoint
 from ops.models import TSN
-from ops.scores.metadata import read_facts
+from ops.scores.metadata import read_metadata
 from ops.testing import journal, run
-from ops.testing.journal import Finished
+from ops.testing.journal import Journal
 
 FRONT = "test_models_three_crops"
 
@@ -62,7 +62,7 @@ def whole(flags, tmp_path_factory):
     """The directory of a test that nothing disturbed."""
     out = tmp_path_factory.mktemp("whole") / "out"
     assert call(FRONT, *flags, "-j", 0, "--output_dir", out) == 0
-    assert len(files_of(out)) == 14 and read_facts(out).read == 10
+    assert len(files_of(out)) == 14 and read_metadata(out).read == 10
     return out
 
 
@@ -103,7 +103,7 @@ def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["write_failures", "write_facts", "remove"])
+@pytest.mark.parametrize("moment", ["write_failures", "write_metadata", "remove"])
 def test_stopped_while_the_files_are_written(flags, whole, tmp_path, monkeypatch, moment):
     """All is scored; the process dies between two of the files."""
     out, place = tmp_path / "out", journal if moment == "remove" else run
@@ -112,8 +112,8 @@ def test_stopped_while_the_files_are_written(flags, whole, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     real = getattr(place, moment)
-    # The header of the run is the first thing that write_facts writes.
-    calls = iter([real, dies] if moment == "write_facts" else [dies])
+    # The header of the run is the first thing that write_metadata writes.
+    calls = iter([real, dies] if moment == "write_metadata" else [dies])
     monkeypatch.setattr(place, moment, lambda *args: next(calls)(*args))
     assert call(FRONT, *flags, "-j", 0, "--output_dir", out) == 130
     monkeypatch.undo()
@@ -129,7 +129,7 @@ def test_a_part_is_not_scored_again(flags, whole, tmp_path, capsys):
     here = [str(flag).replace(str(flags[2]), str(data)) for flag in flags]
     here[here.index("count-wrong")] = "stop"
     assert "val.txt:5: " in refused(capsys, FRONT, *here, "-j", 0, "--output_dir", out)
-    assert Finished(out / "unfinished", 12, 12 * 8).missing().tolist() == list(range(3, 12))
+    assert Journal(out / "unfinished", 12, 12 * 8).missing().tolist() == list(range(3, 12))
     assert "clips [0, 1, 2, 3] -> [3]" in refused(
         capsys, FRONT, *here, "-j", 0, "--output_dir", out, "--clip_index", 3
     )
@@ -169,7 +169,7 @@ def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
     (logs / "unfinished").mkdir()
     shutil.move(logs / "scores.json", logs / "unfinished" / "scores.json")
     for rank, rows in enumerate(([0, 5, 6], [1, 2, 8])):
-        with journal.ScoreLog(logs / "unfinished", rank) as log:
+        with journal.JournalWriter(logs / "unfinished", rank) as log:
             for row in rows:
                 views = [
                     pickle.loads((whole / f"{clip}_crop{crop}.pkl").read_bytes())[row][0]
@@ -270,7 +270,7 @@ def test_hostile_files_in_the_directory(flags, whole, tmp_path, capsys, monkeypa
     (out / "3_crop1.pkl").write_bytes(pickle.dumps([[np.zeros((1, 8), np.float32), Evil()]]))
     arguments = [str(flag) for flag in flags]
     for command in ((FRONT, *arguments, "-j", 0, "--output_dir", out), ("pkl_to_results", out)):
-        assert "3_crop1.pkl: holds code" in refused(capsys, *command)
+        assert "3_crop1.pkl: contains code (" in refused(capsys, *command)
     shutil.rmtree(out)
     (out / "unfinished").mkdir(parents=True)
     shutil.copy(whole / "scores.json", out / "unfinished")

@@ -13,7 +13,7 @@ from ops.checkpoints.layouts import from_ours
 from ops.checkpoints.manifest import read_manifest
 from ops.data.label_orders import FOLDER
 from ops.models import TSN
-from ops.scores.metadata import read_facts
+from ops.scores.metadata import read_metadata
 from ops.temporal import MODULES
 from ops.testing.test import default_sampling, print_published
 from ops.utils.text import counted
@@ -285,8 +285,13 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     assert "7/8 videos" in capsys.readouterr().out
     scores, label = read(tmp_path / "out" / "0_crop0.pkl")[2]
     assert scores.argmin() == label and (scores == scores.min()).sum() == 1
-    facts = read_facts(tmp_path / "out")
-    assert (facts.read, len(facts.ids), facts.failures[0]["line"], facts.failures[0]["row"]) == (
+    metadata = read_metadata(tmp_path / "out")
+    assert (
+        metadata.read,
+        len(metadata.ids),
+        metadata.failures[0]["line"],
+        metadata.failures[0]["row"],
+    ) == (
         7,
         8,
         3,
@@ -295,7 +300,7 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     header, row = (tmp_path / "out" / "failures.csv").read_text().splitlines()
     assert (
         header == "line,id,reason,clips"
-        and row.startswith(f"3,{facts.ids[2]},")
+        and row.startswith(f"3,{metadata.ids[2]},")
         and row.endswith(",0")
     )
     csv_file = tmp_path / "predictions.csv"
@@ -303,7 +308,7 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     output = capsys.readouterr()
     assert "7/8 videos" in output.out and "1 of 8 videos" in output.err
     predictions = dict(line.split(";") for line in csv_file.read_text().splitlines())
-    assert [video for video, name in predictions.items() if not name] == [facts.ids[2]]
+    assert [video for video, name in predictions.items() if not name] == [metadata.ids[2]]
     written = csv_file.read_bytes()
     assert call(*flags, "--on-error", "count-wrong", "--csv_file", csv_file) == 0
     assert "1 of 8 videos" in capsys.readouterr().err and csv_file.read_bytes() == written

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.cli.types import boolean, positive_float, positive_int
-from ops.scores.fusion import is_npz
+from ops.scores.source import is_npz
 
 
 def results_arguments(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ops.report.tested import TestResult, analyze
+from ops.report.analysis import TestResult, analyze
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.report.tested import Analysis, TestResult, class_accuracy
+from ops.report.analysis import Analysis, TestResult, class_accuracy
 
 
 class Changes(NamedTuple):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.report.tested import Analysis, TestResult
+from ops.report.analysis import Analysis, TestResult
 from ops.scores.metrics import confusion_matrix
 
 _IN_ORDER = 12  # up to this number, classes stay in the order of their labels

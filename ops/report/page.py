@@ -8,9 +8,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ops.report import heat, sections, videos
+from ops.report.analysis import Analysis, TestResult
 from ops.report.markup import TEMPLATES, render
 from ops.report.sections import Section
-from ops.report.tested import Analysis, TestResult
 from ops.utils.files import atomic_write
 
 

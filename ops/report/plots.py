@@ -13,8 +13,8 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ops.report.analysis import BINS, Calibration
 from ops.report.markup import clean
-from ops.report.tested import BINS, Calibration
 
 # Okabe and Ito's colors, which stand out on white and on black; markers and dashes differ too.
 _LINES = (

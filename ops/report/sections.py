@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ops.report import heat
+from ops.report.analysis import BINS, Analysis, TestResult, class_accuracy
 from ops.report.confusion import confusion_of, order_and_groups, pairs
 from ops.report.plots import reliability_plot, views_plot
-from ops.report.tested import BINS, Analysis, TestResult, class_accuracy
 from ops.scores.metrics import TITLES
 from ops.utils.text import counted
 
@@ -41,7 +41,7 @@ def headline(tests: Sequence[NamedTest]) -> Section:
             {
                 "title": title,
                 "name": "" if tested.name == title else tested.name,
-                "protocol": tested.line,
+                "protocol": tested.protocol_line,
                 "numbers": [*(found.metrics[key] for key in keys), found.calibration.error],
                 "videos": len(tested.scores),
                 "failed": int((~tested.read).sum()),
@@ -61,10 +61,10 @@ def views(tests: Sequence[NamedTest]) -> Section:
     figures = []
     notes = []
     for title, tested, _ in tests:
-        if tested.grid is None:
+        if tested.accuracy_by_view is None:
             notes.append(f"{title}: not known by clips and crops.")
             continue
-        grid = np.asarray(tested.grid)
+        grid = np.asarray(tested.accuracy_by_view)
         if grid.size == 1:
             notes.append(f"{title}: one view of each video, so there is nothing to compare.")
             continue

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ops.data.labels import of_row
+from ops.report.analysis import Analysis, TestResult, class_accuracy
 from ops.report.confusion import confusion_of
-from ops.report.tested import Analysis, TestResult, class_accuracy
 from ops.scores.metrics import precision_recall_f1
 from ops.utils.files import atomic_write
 
@@ -43,7 +43,7 @@ def write_results(
 def _result(tested: TestResult, found: Analysis) -> dict:
     return {
         "name": tested.name,
-        "protocol": tested.line,
+        "protocol": tested.protocol_line,
         "metrics": found.metrics,
         "expected_calibration_error": found.calibration.error,
         "videos": len(tested.scores),

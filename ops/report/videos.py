@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ops.data.labels import of_row
+from ops.report.analysis import Analysis, TestResult
 from ops.report.changes import changes
 from ops.report.pictures import middle_frame
 from ops.report.sections import NamedTest, Section
-from ops.report.tested import Analysis, TestResult
 
 _MISTAKES = 12
 _CHANGED = 6

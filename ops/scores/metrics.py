@@ -1,6 +1,6 @@
-"""Metrics of scored videos, in numpy: top-k, mean class accuracy, average precision of several labels, the confusion matrix.
+"""Metrics of scored videos: top-k, mean class accuracy, average precision, the confusion matrix.
 
-Labels are integers ``[V]``, or bool ``[V, classes]`` where a video can have several.
+Labels are integers ``[V]``, or bool ``[V, classes]`` if a video can have several.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from ops.data.labels import best_of
 
-# What each metric is called in print; TSM and TDN print the first two, TSN the third, TIN the last.
+# The printed names. TSM and TDN report the first two, TSN the third, TIN the last.
 TITLES = {
     "top1": "Prec@1",
     "top5": "Prec@5",
@@ -22,16 +22,26 @@ TITLES = {
 def evaluate(
     scores: np.ndarray, labels: np.ndarray, failed: np.ndarray | None = None
 ) -> dict[str, float]:
-    """All metrics that fit the labels, in percent, the one to choose a model by first.
+    """All metrics that fit the labels.
 
-    ``scores`` floats ``[V, classes]``. One label a video: top1, top5, mean_class. Several: map (average precision of each
-    class that has videos, averaged over the classes), map_samples (of each video, averaged over the videos: TIN
-    ops/calculate_map.py), top1 and top5 (any of its labels among the best). ``failed``, bool ``[V]`` or None, are videos
-    without a prediction: wrong whatever stands for their scores. Raises ``ValueError`` as ``topk_accuracy`` does.
+    Args:
+        scores: floats ``[V, classes]``.
+        labels: integers ``[V]``, or bool ``[V, classes]``.
+        failed: bool ``[V]``, videos without a prediction. They are wrong whatever their scores are.
+
+    Returns:
+        Percentages; the first one is the one to select a model by. With one label per video: top1,
+        top5, mean_class. With several: map (mean average precision of the classes that have
+        videos), map_samples (mean average precision of the videos: TIN ops/calculate_map.py), top1
+        and top5 (whether one of the labels is among the best).
+
+    Raises:
+        ValueError: as ``topk_accuracy``.
     """
-    top = dict(zip(("top1", "top5"), topk_accuracy(scores, labels, failed=failed), strict=True))
+    top1, top5 = topk_accuracy(scores, labels, (1, 5), failed)
     if np.ndim(labels) == 1:
-        return {**top, "mean_class": mean_class_accuracy(scores, labels, failed)}
+        mean_class = mean_class_accuracy(scores, labels, failed)
+        return {"top1": top1, "top5": top5, "mean_class": mean_class}
     if failed is None:
         failed = np.zeros(len(labels), bool)
     of_classes = average_precision(np.where(failed, -np.inf, np.transpose(scores)), labels.T)
@@ -39,44 +49,75 @@ def evaluate(
     return {
         "map": 100.0 * float(np.nanmean(of_classes)),
         "map_samples": 100.0 * float(np.nanmean(of_samples)),
-        **top,
+        "top1": top1,
+        "top5": top5,
     }
 
 
 def line(result: dict[str, float]) -> str:
-    """``Prec@1 71.20% Prec@5 90.10% mean class 70.00%`` of what ``evaluate`` gives."""
+    """The metrics of ``evaluate`` as ``Prec@1 71.20% Prec@5 90.10% mean class 70.00%``."""
     return " ".join(f"{TITLES[key]} {value:.2f}%" for key, value in result.items())
 
 
 def result_lines(result: dict[str, float]) -> list[str]:
-    """The lines that a test ends with: the mean class accuracy, where there is one, and the other metrics."""
+    """The last lines of a test: the mean class accuracy, if there is one, and the other metrics."""
     others = dict(result)
     lines = []
     if "mean_class" in others:
         lines.append(f"Mean class accuracy {others.pop('mean_class'):.2f}%")
-    return [*lines, f"Overall {line(others)}"]
+    lines.append(f"Overall {line(others)}")
+    return lines
 
 
 def average_precision(scores: np.ndarray, hot: np.ndarray) -> np.ndarray:
-    """Average precision of each row, float64 ``[n]`` in [0, 1]; NaN for a row in which nothing is true.
+    """Average precision of each row, as in scikit-learn: equal scores share one rank.
 
-    ``scores`` floats and ``hot`` bool, both ``[n, m]``. The mean, over what is true, of the share of true ones among all that
-    score at least as high: equal scores share one rank, as in scikit-learn.
+    It is the mean, over what is true, of the share of true ones among all that score at least as
+    high.
+
+    Args:
+        scores: floats ``[n, m]``.
+        hot: bool ``[n, m]``, what is true.
+
+    Returns:
+        float64 ``[n]`` in [0, 1]; NaN for a row in which nothing is true.
     """
-    scores, hot = np.asarray(scores), np.asarray(hot, dtype=bool)
-    result = np.empty(len(scores))
-    for row, (values, true) in enumerate(
-        zip(scores, hot, strict=True)
-    ):  # a row at a time: a list has a million videos
+    scores = np.asarray(scores)
+    hot = np.asarray(hot, dtype=bool)
+    result = np.full(len(scores), np.nan)
+    # One row at a time, to save memory: a list can have a million videos.
+    for row, (values, true) in enumerate(zip(scores, hot, strict=True)):
+        if not true.any():
+            continue
         order = np.argsort(-values, kind="stable")
-        values, true = values[order], true[order]
-        last = np.append(
-            np.flatnonzero(values[1:] != values[:-1]), len(values) - 1
-        )  # of each group of equal scores
+        values = values[order]
+        true = true[order]
+        # The last place of each group of equal scores.
+        last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)
         found = np.cumsum(true)[last]
         gained = np.diff(found, prepend=0)
-        result[row] = (gained * found / (last + 1)).sum() / found[-1] if found[-1] else np.nan
+        result[row] = (gained * found / (last + 1)).sum() / found[-1]
     return result
+
+
+def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The rank of the label of each video, of several labels that of the best one.
+
+    Of equal scores, the lower class ranks first. NaN ranks above every number, so that it never
+    improves the rank of a label.
+
+    Args:
+        scores: floats ``[V, classes]``.
+        labels: integers ``[V]``, or bool ``[V, classes]``.
+
+    Returns:
+        int64 ``[V]``, 1 for a right answer.
+    """
+    labels = best_of(scores, labels)
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    ahead = ~(scores <= own)  # not `scores > own`: NaN must count as ahead
+    lower_class = np.arange(scores.shape[1]) < labels[:, None]
+    return 1 + (ahead | (lower_class & (scores == own))).sum(axis=1)
 
 
 def topk_accuracy(
@@ -85,50 +126,71 @@ def topk_accuracy(
     k: Sequence[int] = (1, 5),
     failed: np.ndarray | None = None,
 ) -> tuple[float, ...]:
-    """Percentage of videos whose label, or one of them, is among the k best classes, one number for each entry of ``k``.
+    """Percentage of videos whose label, or one of them, is among the k best classes.
 
-    ``scores`` floats ``[V, classes]``, ``labels`` integers ``[V]`` or bool ``[V, classes]``. A ``k`` above the number of
-    classes counts as that number. Of equal scores the lower class index ranks first; NaN ranks above every number, so it
-    never helps a hit. ``failed``, bool ``[V]`` or None: videos that count as wrong.
-    Raises ``ValueError`` for no videos, shapes that do not match, or a label outside ``[0, classes)``.
+    Args:
+        scores: floats ``[V, classes]``; equal scores and NaN rank as in ``label_ranks``.
+        labels: integers ``[V]``, or bool ``[V, classes]``.
+        k: numbers of classes. One above the number of all classes counts as that number.
+        failed: bool ``[V]``, videos that count as wrong; None: none.
+
+    Returns:
+        One percentage for each entry of ``k``.
+
+    Raises:
+        ValueError: no videos, shapes that do not match, or a label outside ``[0, classes)``.
     """
     scores, labels = _checked(scores, labels)
     if min(k) < 1:
         raise ValueError(f"k must be at least 1, got {tuple(k)}")
-    labels = best_of(scores, labels)
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    ahead = ~(scores <= own)  # not `scores > own`: NaN has to count as ahead
-    lower_index = np.arange(scores.shape[1]) < labels[:, None]
-    rank = (ahead | (lower_index & (scores == own))).sum(axis=1)
+    num_class = scores.shape[1]
+    ranks = label_ranks(scores, labels)
     if failed is not None:
-        rank[failed] = scores.shape[1]
-    return tuple(100.0 * float(np.mean(rank < min(limit, scores.shape[1]))) for limit in k)
+        ranks[failed] = num_class + 1
+    return tuple(100.0 * float(np.mean(ranks <= min(limit, num_class))) for limit in k)
 
 
 def mean_class_accuracy(
     scores: np.ndarray, labels: np.ndarray, failed: np.ndarray | None = None
 ) -> float:
-    """Top-1 accuracy of each class, averaged over the classes that have videos, in percent.
+    """Top-1 accuracy of each class in percent, averaged over the classes that have videos.
 
-    ``scores`` floats ``[V, classes]``, ``labels`` integers ``[V]``, ``failed`` as ``topk_accuracy`` takes it. Follows TSM
-    test_models.py ("Class Accuracy"), but that gives NaN when a class has no video. Raises ``ValueError`` as
-    ``topk_accuracy`` does.
+    It follows TSM test_models.py ("Class Accuracy"), which gives NaN if a class has no video.
+
+    Args:
+        scores: floats ``[V, classes]``.
+        labels: integers ``[V]``.
+        failed: bool ``[V]``, videos that count as wrong; None: none.
+
+    Raises:
+        ValueError: as ``topk_accuracy``.
     """
     scores, labels = _checked(scores, labels)
     right = scores.argmax(axis=1) == labels
     if failed is not None:
         right &= ~failed
-    videos, hits = np.bincount(labels), np.bincount(labels, right)
-    return 100.0 * float(np.mean(hits[videos > 0] / videos[videos > 0]))
+    videos = np.bincount(labels)
+    hits = np.bincount(labels, right)
+    there = videos > 0
+    return 100.0 * float(np.mean(hits[there] / videos[there]))
 
 
 def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_class: int) -> np.ndarray:
-    """Counts of videos, int64 ``[num_class, num_class]``: row = true class, column = predicted class.
+    """Count videos by true and predicted class.
 
-    ``predictions`` and ``labels`` integers ``[V]``. Raises ``ValueError`` for shapes that do not match or an index
-    outside ``[0, num_class)``.
+    Args:
+        predictions: integers ``[V]``.
+        labels: integers ``[V]``.
+        num_class: number of classes.
+
+    Returns:
+        int64 ``[num_class, num_class]``, one row per true class, one column per predicted class.
+
+    Raises:
+        ValueError: shapes that do not match, or an index outside ``[0, num_class)``.
     """
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    predictions = np.asarray(predictions)
+    labels = np.asarray(labels)
     if predictions.shape != labels.shape or labels.ndim != 1:
         raise ValueError(
             f"predictions {predictions.shape} and labels {labels.shape} must both be [V]"
@@ -139,11 +201,8 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_class: int
                 f"{name} must be in [0, {num_class}), got {values.min()} to {values.max()}"
             )
     cells = labels.astype(np.int64) * num_class + predictions.astype(np.int64)
-    return (
-        np.bincount(cells, minlength=num_class * num_class)
-        .reshape(num_class, num_class)
-        .astype(np.int64)
-    )
+    counts = np.bincount(cells, minlength=num_class * num_class)
+    return counts.reshape(num_class, num_class).astype(np.int64)
 
 
 def precision_recall_f1(
@@ -152,13 +211,15 @@ def precision_recall_f1(
     """Precision, recall and F1 of each class, floats ``[classes]`` in [0, 1].
 
     Args:
-        confusion: counts ``[classes, classes]``, row = true class, of the videos that have a prediction.
-        videos: integers ``[classes]``, all videos of each class; those without a prediction count as wrong.
+        confusion: counts ``[classes, classes]``, one row per true class, of the videos that have a
+            prediction.
+        videos: integers ``[classes]``, all videos of each class; those without a prediction count
+            as wrong.
 
     Returns:
-        Three arrays. Precision is NaN for a class that was never predicted; recall and F1 are NaN for a class without
-        videos. F1 is ``2 * correct / (videos + predicted)``, so that it is 0 for a class with videos that was never
-        predicted.
+        Three arrays. Precision is NaN for a class that was never predicted; recall and F1 are NaN
+        for a class without videos. F1 is ``2 * correct / (videos + predicted)``, so that it is 0
+        for a class with videos that was never predicted.
     """
     correct = np.diagonal(confusion).astype(np.float64)
     predicted = confusion.sum(axis=0)
@@ -170,17 +231,19 @@ def precision_recall_f1(
 
 
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scores, labels = np.asarray(scores), np.asarray(labels)
+    scores = np.asarray(scores)
+    labels = np.asarray(labels)
     if scores.ndim != 2 or labels.shape not in (scores.shape[:1], scores.shape):
         raise ValueError(
-            f"scores {scores.shape} must be [V, classes] and labels {labels.shape} [V] or [V, classes]"
+            f"scores {scores.shape} must be [V, classes] and labels {labels.shape} [V] or "
+            "[V, classes]"
         )
     if not len(labels):
         raise ValueError("no videos to score")
     if labels.ndim == 2:
         if labels.dtype != bool or not labels.any(axis=1).all():
             raise ValueError(
-                "several labels a video are bool [V, classes] with at least one in each row"
+                "several labels per video are bool [V, classes] with at least one in each row"
             )
         return scores, labels
     labels = labels.astype(np.int64)

@@ -1,131 +1,179 @@
-"""Score files of a test.
+"""Score files: the logits of one clip and one crop of every video.
 
-A score file holds the logits of one clip and one crop of every video. It is the file that TDN's
-test_models_center_crop.py and test_models_three_crops.py leave: ``OUTPUT_DIR/{clip}_crop{crop}.pkl``, both counted from
-0 (crops in the order of TDN's rst0, rst1, rst2), a pickled list, in list order, of ``[float32 array (1, classes), int
-label]``; a video of several labels has a list of them.
+They are the files that TDN's test_models_center_crop.py and test_models_three_crops.py write:
+``OUTPUT_DIR/{clip}_crop{crop}.pkl``, both counted from 0 (crops in the order of TDN's rst0, rst1,
+rst2). A file is a pickled list, in list order, of ``[float32 array (1, classes), int label]``. With
+several labels per video there is a list of labels instead of one.
 """
 
 import os
-import re
-from collections.abc import Iterator
-from itertools import islice, product
+import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from ops.data.labels import as_array, differing, of_row
-from ops.scores.metadata import Facts
-from ops.scores.safe_pickle import PickledArray, RefusedPickle, safe_load
+from ops.data.labels import as_array, of_row
+from ops.scores.safe_pickle import PickledArray, RefusedPickle, safe_load, to_integer
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write, open_regular
-from ops.utils.text import counted, printable
+from ops.utils.text import printable
 
 
 def score_path(directory: str | Path, clip: int, crop: int) -> Path:
-    """The score file of one clip and crop, both counted from 0, as TDN names it."""
+    """The score file of one clip and crop, both counted from 0."""
     return Path(directory) / f"{clip}_crop{crop}.pkl"
 
 
 class ScoreWriter:
-    """Writes a score file video by video: a pickle that the originals' ``pickle.load`` reads with numpy 1 and numpy 2.
+    """Write a score file video by video.
 
-    ``file`` is open for bytes. Call ``write`` for each video, then ``close``, which leaves the file open.
+    The file is written opcode by opcode, because ``pickle.dump`` would need all videos in memory at
+    once, and with numpy 2 its files cannot be read by numpy 1, which the original repositories use.
+    The same scores give the same bytes with any version of Python and numpy.
     """
 
-    _BATCH = 1000  # rows that a reader puts into the list at once
+    _BATCH = 1000  # videos that a reader appends to the list at once
 
     def __init__(self, file: IO[bytes], num_class: int) -> None:
-        # Every row needs, remembered as 0, 1 and 2: numpy 1's name of what makes an array (numpy 2 knows it), ndarray, float32.
-        reconstruct = _name("numpy.core.multiarray", "_reconstruct") + b"\x940"
-        minus_one = b"J\xff\xff\xff\xff"
-        float32 = (
-            _name("numpy", "dtype")
-            + b"(\x8c\x02f4\x89\x88tR(K\x03\x8c\x01<NNN"
-            + 2 * minus_one
-            + b"K\x00tb\x940"
-        )
-        file.write(
-            b"\x80\x04" + reconstruct + _name("numpy", "ndarray") + b"\x940" + float32 + b"]("
-        )
-        # [ _reconstruct(ndarray, (0,), b"b") with the state (1, (1, classes), float32, False, data), label ]
-        self._before = (
-            b"](h\x00h\x01K\x00\x85C\x01b\x87R(K\x01(K\x01"
-            + _integer(num_class)
-            + b"th\x02\x89B"
-            + (4 * num_class).to_bytes(4, "little")
-        )
-        self._file, self._rows, self._num_class = file, 0, num_class
+        """Begin the list.
 
-    def write(self, logits: np.ndarray, label: int | tuple[int, ...]) -> None:
-        """One video: float32 logits ``[classes]`` and its label, or a tuple of labels."""
-        several = not isinstance(label, int)
-        pickled = b"](" + b"".join(map(_integer, label)) + b"e" if several else _integer(label)
-        self._file.write(
-            self._before + logits.astype("<f4", copy=False).tobytes() + b"tb" + pickled + b"e"
-        )
-        self._rows += 1
-        if self._rows % self._BATCH == 0:
-            self._file.write(b"e(")
+        Args:
+            file: open for writing bytes. ``close`` ends the list and leaves the file open.
+            num_class: number of scores per video.
+        """
+        # Three objects are stored in the memo once, under the numbers 0, 1 and 2. numpy 2 knows the
+        # name of numpy 1 for the function that makes an array.
+        store = pickle.MEMOIZE + pickle.POP
+        file.write(pickle.PROTO + b"\x04")
+        file.write(_global("numpy.core.multiarray", "_reconstruct") + store)
+        file.write(_global("numpy", "ndarray") + store)
+        file.write(_float32() + store)
+        file.write(pickle.EMPTY_LIST + pickle.MARK)
+        self._file = file
+        self._videos = 0
+        self._array_head = _array_head(num_class)
+
+    def write(self, logits: np.ndarray, label: int | Sequence[int]) -> None:
+        """Write one video.
+
+        Args:
+            logits: float32 ``[classes]``.
+            label: the label of the video, or a sequence of its labels.
+        """
+        if isinstance(label, int):
+            pickled_label = _integer(label)
+        else:
+            labels = b"".join(map(_integer, label))
+            pickled_label = pickle.EMPTY_LIST + pickle.MARK + labels + pickle.APPENDS
+        data = logits.astype("<f4", copy=False).tobytes()
+        array = self._array_head + data + pickle.TUPLE + pickle.BUILD
+        self._file.write(pickle.EMPTY_LIST + pickle.MARK + array + pickled_label + pickle.APPENDS)
+        self._videos += 1
+        if self._videos % self._BATCH == 0:
+            self._file.write(pickle.APPENDS + pickle.MARK)
 
     def close(self) -> None:
         """End the list."""
-        self._file.write(b"e.")
+        self._file.write(pickle.APPENDS + pickle.STOP)
 
 
-def _name(module: str, name: str) -> bytes:
-    """The opcodes of a pickle that look up a name."""
-    return (
-        b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, name)) + b"\x93"
-    )
+def _text(text: str) -> bytes:
+    return pickle.SHORT_BINUNICODE + bytes([len(text)]) + text.encode()
+
+
+def _global(module: str, name: str) -> bytes:
+    return _text(module) + _text(name) + pickle.STACK_GLOBAL
 
 
 def _integer(value: int) -> bytes:
-    """The opcode of a pickle for a whole number from 0."""
-    return b"K" + bytes([value]) if value < 256 else b"J" + value.to_bytes(4, "little")
+    if 0 <= value < 256:
+        return pickle.BININT1 + bytes([value])
+    return pickle.BININT + value.to_bytes(4, "little", signed=True)
+
+
+def _float32() -> bytes:
+    """``numpy.dtype("f4", False, True)`` with numpy's state of a little-endian number."""
+    arguments = pickle.MARK + _text("f4") + pickle.NEWFALSE + pickle.NEWTRUE + pickle.TUPLE
+    # (version, byte order, subtype, names, fields, item size, alignment, flags)
+    state = _integer(3) + _text("<") + 3 * pickle.NONE + 2 * _integer(-1) + _integer(0)
+    made = _global("numpy", "dtype") + arguments + pickle.REDUCE
+    return made + pickle.MARK + state + pickle.TUPLE + pickle.BUILD
+
+
+def _array_head(num_class: int) -> bytes:
+    """The opcodes of a float32 array ``(1, num_class)`` up to its data.
+
+    It is ``_reconstruct(ndarray, (0,), b"b")`` with the state (version, shape, type, whether in
+    Fortran order, data). A state ends with TUPLE and BUILD.
+    """
+    get = pickle.BINGET
+    function = get + b"\x00"
+    arguments = get + b"\x01" + _integer(0) + pickle.TUPLE1 + pickle.SHORT_BINBYTES + b"\x01b"
+    made = function + arguments + pickle.TUPLE3 + pickle.REDUCE
+    shape = pickle.MARK + _integer(1) + _integer(num_class) + pickle.TUPLE
+    state = pickle.MARK + _integer(1) + shape + get + b"\x02" + pickle.NEWFALSE
+    size = 4 * num_class
+    return made + state + pickle.BINBYTES + size.to_bytes(4, "little")
 
 
 def save_scores(path: str | Path, logits: np.ndarray, labels: np.ndarray) -> None:
-    """Write one score file, atomically.
+    """Write one score file, atomically. Its folder is created if it does not exist.
 
-    ``logits`` float32 ``[V, classes]``, ``labels`` integers ``[V]`` or bool ``[V, classes]``. The folder is made if it is not
-    there. What ``load_scores`` refuses is never written: raises ``ValueError`` for other shapes and types or a label outside
-    ``[0, classes)``, ``UserError`` for logits that are not finite.
+    Args:
+        path: the file.
+        logits: float32 ``[V, classes]``.
+        labels: integers ``[V]``, or bool ``[V, classes]``.
+
+    Raises:
+        ValueError: other shapes or types, or a label outside ``[0, classes)``.
+        UserError: logits that are not finite.
     """
-    logits, labels = np.asarray(logits), np.asarray(labels)
-    if logits.dtype != np.float32 or logits.ndim != 2:
-        raise ValueError(f"logits must be float32 [V, classes], got {logits.dtype} {logits.shape}")
-    if labels.dtype == bool:
-        right = labels.shape == logits.shape
-    else:
-        right = labels.dtype.kind in "iu" and labels.shape == logits.shape[:1]
-    if not right:
-        raise ValueError(
-            f"labels must be integers [{len(logits)}] or bool {logits.shape}, got {labels.dtype} {labels.shape}"
-        )
-    if not labels.size or (
-        labels.dtype != bool and (labels.min() < 0 or labels.max() >= logits.shape[1])
-    ):
-        raise ValueError(f"no labels, or labels outside [0, {logits.shape[1]})")
+    logits = np.asarray(logits)
+    labels = np.asarray(labels)
+    _check_arrays(logits, labels)
     _check_finite(path, logits)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         writer = ScoreWriter(file, logits.shape[1])
-        for row, values in enumerate(logits):
-            writer.write(values, of_row(labels, row))
+        for row, of_video in enumerate(logits):
+            writer.write(of_video, of_row(labels, row))
         writer.close()
 
 
-def load_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read one score file, ours or TDN's: (logits float32 ``[V, classes]``, labels int64 ``[V]`` or, where a row has a list of
-    labels, bool ``[V, classes]``).
+def _check_arrays(logits: np.ndarray, labels: np.ndarray) -> None:
+    if logits.dtype != np.float32 or logits.ndim != 2:
+        raise ValueError(f"logits must be float32 [V, classes], got {logits.dtype} {logits.shape}")
+    if labels.dtype == bool:
+        matches = labels.shape == logits.shape
+    else:
+        matches = labels.dtype.kind in "iu" and labels.shape == logits.shape[:1]
+    if not matches:
+        raise ValueError(
+            f"labels must be integers [{len(logits)}] or bool {logits.shape}, "
+            f"got {labels.dtype} {labels.shape}"
+        )
+    if not labels.size:
+        raise ValueError("no labels")
+    if labels.dtype != bool and (labels.min() < 0 or labels.max() >= logits.shape[1]):
+        raise ValueError(f"labels outside [0, {logits.shape[1]})")
 
-    The labels may be Python or numpy integers. Nothing in the file is run (``ops/scores/safe_pickle.py``). The scores are in
-    memory once, as the result. Raises ``UserError``, one line that names the file and the row (from 1, as the lines of the
-    list), for a file that is missing, damaged or holds anything but numbers, rows of different class counts, scores that are
-    not finite and labels outside ``[0, classes)``.
+
+def load_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read one score file, of this project or of TDN.
+
+    Nothing in the file is run (``ops/scores/safe_pickle.py``), and the scores are in memory once.
+
+    Returns:
+        Logits float32 ``[V, classes]``, and labels int64 ``[V]``, or bool ``[V, classes]`` if a row
+        has a list of labels.
+
+    Raises:
+        UserError: the file is missing or damaged, contains anything but numbers, rows with
+            different numbers of classes, scores that are not finite, or labels outside
+            ``[0, classes)``. It names the row, from 1, as the lines of the list.
     """
     try:
         with open_regular(path) as file:
@@ -138,160 +186,59 @@ def load_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return logits, labels
 
 
-def _to_arrays(rows, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _to_arrays(rows: object, file_size: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(rows, list) or not rows:
-        raise RefusedPickle("is not a score file: it holds no list of videos")
-    labels, width = [], 0
-    for index, row in enumerate(rows):
-        at = f"row {index + 1} of {len(rows)}"
-        if (
-            not isinstance(row, list | tuple)
-            or len(row) != 2
-            or not isinstance(row[0], PickledArray)
-        ):
-            raise RefusedPickle(f"is not a score file: {at} is not [array, label]")
-        score = row[0].values()
-        width = width or score.size
-        if score.nbytes * len(rows) > size:  # the rows of a real file do not share their data
+        raise RefusedPickle("is not a score file: it contains no list of videos")
+    labels = []
+    num_class = None
+    for number, row in enumerate(rows, 1):
+        place = f"row {number} of {len(rows)}"
+        scores = _scores_of_row(row, place)
+        if num_class is None:
+            num_class = scores.size
+        # A file of this size cannot contain the scores; the rows of a real file do not share them.
+        if scores.nbytes * len(rows) > file_size:
             raise RefusedPickle("is not a score file: it is smaller than its scores")
         # The last axis has all the scores, so the other axes have length 1.
-        if score.size != width or row[0].shape[-1:] != (width,):
+        if scores.size != num_class or row[0].shape[-1:] != (num_class,):
             raise RefusedPickle(
-                f"{at} has scores of shape {printable(row[0].shape)}, not (1, {width})"
+                f"{place} has scores of shape {printable(row[0].shape)}, not (1, {num_class})"
             )
-        labels.append(_label(row[1], width, at))
+        labels.append(_label_of_row(row, num_class, place))
     try:
-        labels = as_array(labels, width)
+        labels = as_array(labels, num_class)
     except ValueError:
         raise RefusedPickle("has rows with one label and rows with several") from None
-    logits = np.empty((len(rows), width), np.float32)
-    while (
-        rows
-    ):  # from the end, so that the memory of the rows can be given back as the result fills
-        score = rows.pop()[0].values()
+    logits = np.empty((len(rows), num_class), np.float32)
+    while rows:  # from the end: the memory of the rows is freed while the result is filled
+        scores = rows.pop()[0].values()
         with np.errstate(over="ignore"):
-            logits[len(rows)] = score
+            logits[len(rows)] = scores
     return logits, labels
 
 
-def _label(value, classes: int, at: str) -> int | tuple[int, ...]:
-    several = value if isinstance(value, list) and value else [value]
-    if len(several) > max(1, classes):
-        raise RefusedPickle(f"{at} has {len(several)} labels of {classes} classes")
-    own = []
-    for label in several:
-        if isinstance(label, PickledArray):
-            values = label.values()
-            label = (
-                int(values[0])
-                if values.size == 1 and values.dtype.kind in "iu"
-                else f"array of {values.dtype}"
-            )
-        if type(label) is not int or not 0 <= label < classes:
+def _scores_of_row(row: object, place: str) -> np.ndarray:
+    if isinstance(row, list | tuple) and len(row) == 2 and isinstance(row[0], PickledArray):
+        return row[0].values()
+    raise RefusedPickle(f"is not a score file: {place} is not [array, label]")
+
+
+def _label_of_row(row: Sequence, num_class: int, place: str) -> int | tuple[int, ...]:
+    several = isinstance(row[1], list) and len(row[1]) > 0
+    labels = row[1] if several else [row[1]]
+    if len(labels) > max(1, num_class):
+        raise RefusedPickle(f"{place} has {len(labels)} labels of {num_class} classes")
+    labels = [to_integer(label) for label in labels]
+    for label in labels:
+        if type(label) is not int or not 0 <= label < num_class:
             raise RefusedPickle(
-                f"{at} has the label {printable(label)}, not an integer in [0, {classes})"
+                f"{place} has the label {printable(label)}, not an integer in [0, {num_class})"
             )
-        own.append(label)
-    return tuple(own) if isinstance(value, list) else own[0]
+    return tuple(labels) if several else labels[0]
 
 
 def _check_finite(path: str | Path, logits: np.ndarray) -> None:
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
-        raise UserError(
-            f"{path}: row {finite.argmin() + 1} of {len(finite)} has scores that are not finite"
-        )
-
-
-def find_views(
-    directory: str | Path, num_clips: int | None = None, num_crops: int | None = None
-) -> tuple[int, int]:
-    """(clips, crops) of the grid of files in ``directory``: those asked for, else as far as the files there reach.
-
-    Raises ``UserError`` that names the files missing from that grid, or says that there are none.
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory of score files")
-    matches = (
-        re.fullmatch(r"(0|[1-9][0-9]*)_crop(0|[1-9][0-9]*)\.pkl", file.name)
-        for file in directory.iterdir()
-    )
-    found = {(int(match[1]), int(match[2])) for match in matches if match}
-    if not found:
-        raise UserError(f"{directory}: no score files such as 0_crop0.pkl")
-    clips = num_clips or max(clip for clip, _ in found) + 1
-    crops = num_crops or max(crop for _, crop in found) + 1
-    count = clips * crops - sum(clip < clips and crop < crops for clip, crop in found)
-    if count:
-        absent = (
-            (clip, crop)
-            for clip in range(clips)
-            for crop in range(crops)
-            if (clip, crop) not in found
-        )
-        names = ", ".join(score_path("", *view).name for view in islice(absent, 5)) + ", ..." * (
-            count > 5
-        )
-        raise UserError(f"{directory}: {count} of {clips * crops} score files are missing: {names}")
-    return clips, crops
-
-
-def load_views(
-    directory: str | Path, clips: int, crops: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """``load_scores`` of each file of the grid, clip by clip, one in memory at a time.
-
-    Raises ``UserError`` when a file is not of the same videos and classes as the first one.
-    """
-    first = None
-    for view in product(range(clips), range(crops)):
-        path = score_path(directory, *view)
-        logits, labels = load_scores(path)
-        first = first or (path, logits.shape, labels)
-        check_same_videos(first, (path, logits.shape, labels))
-        yield logits, labels
-
-
-def check_same_videos(first: tuple, other: tuple) -> None:
-    """Compare two scores, each ``(name, shape (V, classes), labels [V])``.
-
-    Raises ``UserError`` when the number of videos or classes differs, or a label: it names the first row that does.
-    """
-    for axis, unit in enumerate(("videos", "classes")):
-        if first[1][axis] != other[1][axis]:
-            raise UserError(
-                f"{other[0]}: {other[1][axis]} {unit}, but {first[0]} has {first[1][axis]}"
-            )
-    if first[2].ndim != other[2].ndim:
-        raise UserError(
-            f"{other[0]} and {first[0]}: one has several labels a video, the other has one"
-        )
-    if (rows := differing(first[2], other[2])).size:
-        here, there = (of_row(one[2], rows[0]) for one in (other, first))
-        raise UserError(
-            f"{other[0]}: row {rows[0] + 1} has the label {here}, but {there} in {first[0]}"
-        )
-
-
-def protocol_line(
-    facts: Facts | None,
-    clips: int,
-    crops: int,
-    videos: int,
-    softmax: bool = True,
-    fusion: str | None = None,
-) -> str:
-    """What a result is a result of: ``8 frames x 3 crops x 10 clips, 256, 19796/19796 videos, softmax per view``.
-
-    ``facts`` as ``read_facts`` gives them; without them the frames, the size and the length of the list are not known
-    and the line is ``10 clips x 3 crops, softmax per view, 19796/19796 videos``. ``fusion`` names another way of
-    putting views together than the mean of their softmax or logits.
-    """
-    fusion = fusion or ("softmax per view" if softmax else "mean of logits")
-    if facts is None:
-        views = f"{counted(clips, 'clip')} x {counted(crops, 'crop')}"
-        return f"{views}, {fusion}, {videos}/{videos} videos"
-    frames = counted(facts.protocol["num_segments"], "frame")
-    views = f"{frames} x {counted(crops, 'crop')} x {counted(clips, 'clip')}"
-    return f"{views}, {facts.protocol['crop_size']}, {facts.read}/{len(facts.ids)} videos, {fusion}"
+        row = finite.argmin() + 1
+        raise UserError(f"{path}: row {row} of {len(finite)} has scores that are not finite")

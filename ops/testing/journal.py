@@ -1,13 +1,16 @@
-"""Scores on the disk while a test runs: each video is there as soon as it is finished, so that a stopped test goes on.
+"""The journal of a running test: the scores of each video are on the disk as soon as it is finished.
 
-``OUTPUT_DIR/unfinished/`` holds ``scores.json`` (``ops/scores/metadata.py``: what is being tested) and logs, one for each
-process that worked on it, named by a number that grows. A log is a row of records::
+An interrupted test resumes from it. ``OUTPUT_DIR/unfinished/`` contains ``scores.json``
+(``ops/scores/metadata.py``), which describes the test, and log files, one for each process that
+worked on it, named by an increasing number. A log file is a sequence of records::
 
-    tag (4 bytes), row of the list (int64), bytes of content (uint32), CRC-32 of all this (uint32), content
+    tag (4 bytes), row of the list (int64), bytes of content (uint32), CRC-32 of all this (uint32),
+    content
 
-where the content is the logits of all views of a video (float32, tag ``SCOR``), or the reason why it could not be read
-(UTF-8, filled up with blanks to a multiple of 4, tag ``FAIL``). A process that is killed leaves at most one broken record,
-the last one of its log; it is left out, and the video is scored again.
+The content is the logits of all views of a video (float32, tag ``SCOR``), or the reason why it
+cannot be read (UTF-8, padded with blanks to a multiple of 4, tag ``FAIL``). A process that is killed
+leaves at most one broken record, the last one of its log file. It is ignored, and the video is
+scored again.
 """
 
 import contextlib
@@ -18,24 +21,36 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ops.utils.errors import UserError
 
 FOLDER = "unfinished"
+SCORES, FAILURE = b"SCOR", b"FAIL"
 _HEAD = struct.Struct("<4sqI")
 _CRC = struct.Struct("<I")
-SCORES, FAILURE = b"SCOR", b"FAIL"
-_LINE = str.maketrans("\n\r\0", "   ")
-_SYNC_SECONDS = 10  # a machine that loses power loses the scores of so many seconds
+_RECORD_START = _HEAD.size + _CRC.size
+_FLOAT_BYTES = 4
+_LINE_BREAKS = str.maketrans("\n\r\0", "   ")
+_SYNC_SECONDS = 10  # a machine that loses power loses the scores of at most this time
+_NOT_SCORED = -1
 
 
-class ScoreLog:
-    """The log of this process: ``add`` and ``fail`` return when the record is with the operating system."""
+class JournalWriter:
+    """The log file of this process. A record survives the process once ``add`` or ``fail`` returns."""
 
     def __init__(self, folder: str | Path, number: int) -> None:
-        """A new log in ``folder``; ``number`` is one that no log there has. Raises ``UserError``."""
+        """Create a log file.
+
+        Args:
+            folder: the folder of the journal.
+            number: the number of the log file, which must not exist.
+
+        Raises:
+            UserError: it cannot be created.
+        """
         self.path = Path(folder) / f"{number}.log"
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -44,17 +59,18 @@ class ScoreLog:
         self._synced = time.monotonic()
 
     def add(self, row: int, logits: np.ndarray) -> None:
-        """float32 logits of all views of the video in this row of the list."""
+        """Record the logits of all views of the video in this row of the list."""
         self._append(SCORES, row, np.ascontiguousarray(logits, dtype="<f4").tobytes())
 
     def fail(self, row: int, reason: str) -> None:
-        """The video in this row could not be read."""
+        """Record that the video in this row cannot be read."""
         content = reason.encode()
-        self._append(FAILURE, row, content.ljust(-len(content) % 4 + len(content)))
+        padding = -len(content) % _FLOAT_BYTES
+        self._append(FAILURE, row, content + b" " * padding)
 
     def _append(self, tag: bytes, row: int, content: bytes) -> None:
         head = _HEAD.pack(tag, row, len(content))
-        data = head + _CRC.pack(zlib.crc32(content, zlib.crc32(head))) + content
+        data = head + _CRC.pack(_checksum(head, content)) + content
         try:
             while data:
                 data = data[os.write(self._file, data) :]
@@ -63,12 +79,12 @@ class ScoreLog:
                 self._synced = time.monotonic()
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); the scores so far are kept: make room, and "
-                f"start the same command again"
+                f"{self.path}: cannot be written ({error.strerror}); the scores so far are kept: "
+                "free some space, and start the same command again"
             ) from None
 
     def close(self) -> None:
-        """Sync and close; a log without records is removed."""
+        """Sync and close. A log file without records is removed."""
         with contextlib.suppress(OSError):
             os.fsync(self._file)
         empty = os.fstat(self._file).st_size == 0
@@ -76,76 +92,103 @@ class ScoreLog:
         if empty:
             self.path.unlink()
 
-    def __enter__(self) -> "ScoreLog":
+    def __enter__(self) -> "JournalWriter":
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
 
 
-class Finished:
-    """What all logs of a folder hold together, mapped into memory, not read.
+class Journal:
+    """The content of all log files of a folder, mapped into memory.
 
-    ``videos`` rows of the list and ``values`` float32 in each of its records are expected. Raises ``UserError`` for a log
-    that holds something else: a broken record is let pass, a sound one of another test is not.
+    Attributes:
+        failures: the reason for each row that cannot be read.
+        next_number: the first number that no log file has.
     """
 
     def __init__(self, folder: str | Path, videos: int, values: int) -> None:
-        paths = sorted(
-            Path(folder).glob("*.log"),
-            key=lambda path: int(path.stem) if path.stem.isdecimal() else -1,
-        )
-        self.next_number = 1 + max(
-            (int(path.stem) for path in paths if path.stem.isdecimal()), default=-1
-        )
+        """Open a journal. Broken records are ignored.
+
+        Args:
+            folder: the folder of the journal.
+            videos: number of rows of the list.
+            values: float32 values per video.
+
+        Raises:
+            UserError: a log file contains a valid record of another test.
+        """
         self.failures: dict[int, str] = {}
         self._maps: list[np.ndarray] = []
-        self._log = np.full(videos, -1, np.int32)
-        self._start = np.zeros(videos, np.int64)
+        self._map_of_row = np.full(videos, _NOT_SCORED, np.int32)
+        self._start_of_row = np.zeros(videos, np.int64)
         self._values = values
+        paths = sorted(Path(folder).glob("*.log"), key=_number_of)
+        self.next_number = 1 + max(map(_number_of, paths), default=-1)
         for path in paths:
-            if not path.stat().st_size:
-                continue
-            data = np.memmap(path, np.uint8, "r")
-            for tag, row, start, size in _records(data):
-                if row >= videos or (tag == SCORES and size != 4 * values):
-                    raise UserError(f"{path}: holds scores of another test; remove {folder}")
-                self._log[row], self._start[row] = len(self._maps), start
-                if tag == FAILURE:
-                    reason = data[start : start + size].tobytes().decode(errors="replace")
-                    self.failures[row] = reason.translate(_LINE).rstrip(" ")
-                else:
-                    self.failures.pop(row, None)
-            self._maps.append(data)
+            if path.stat().st_size:
+                self._add_file(path)
+
+    def _add_file(self, path: Path) -> None:
+        data = np.memmap(path, np.uint8, "r")
+        for tag, row, content in _records(data):
+            size = content.stop - content.start
+            wrong_size = tag == SCORES and size != _FLOAT_BYTES * self._values
+            if row >= len(self._map_of_row) or wrong_size:
+                raise UserError(f"{path}: contains scores of another test; remove {path.parent}")
+            self._map_of_row[row] = len(self._maps)
+            self._start_of_row[row] = content.start
+            if tag == FAILURE:
+                reason = data[content].tobytes().decode(errors="replace")
+                self.failures[row] = reason.translate(_LINE_BREAKS).rstrip(" ")
+            else:
+                self.failures.pop(row, None)
+        self._maps.append(data)
 
     def missing(self) -> np.ndarray:
         """The rows that are not finished, int64, in order."""
-        return np.flatnonzero(self._log < 0)
+        return np.flatnonzero(self._map_of_row == _NOT_SCORED)
 
     def logits(self, row: int) -> np.ndarray | None:
-        """float32 ``[values]`` of one row, or None for a video that could not be read."""
+        """float32 ``[values]`` of a finished row, None if the video cannot be read."""
         if row in self.failures:
             return None
-        start = self._start[row]
-        return self._maps[self._log[row]][start : start + 4 * self._values].view("<f4")
+        start = self._start_of_row[row]
+        data = self._maps[self._map_of_row[row]]
+        return data[start : start + _FLOAT_BYTES * self._values].view("<f4")
 
 
-def _records(data: np.ndarray) -> Iterator[tuple[bytes, int, int, int]]:
-    """(tag, row, start of the content, its bytes) of each sound record, up to the first broken one."""
-    at, first = 0, _HEAD.size + _CRC.size
-    while at + first <= len(data):
-        head = data[at : at + _HEAD.size].tobytes()
+class _Record(NamedTuple):
+    tag: bytes
+    row: int
+    content: slice  # bytes of the log file
+
+
+def _number_of(path: Path) -> int:
+    """The number of a log file; -1 for a file with another name."""
+    return int(path.stem) if path.stem.isdecimal() else -1
+
+
+def _checksum(head: bytes, content: bytes | np.ndarray) -> int:
+    return zlib.crc32(content, zlib.crc32(head))
+
+
+def _records(data: np.ndarray) -> Iterator[_Record]:
+    """The records up to the first broken one."""
+    start = 0
+    while start + _RECORD_START <= len(data):
+        head = data[start : start + _HEAD.size].tobytes()
         tag, row, size = _HEAD.unpack(head)
-        start = at + first
-        if tag not in (SCORES, FAILURE) or row < 0 or start + size > len(data):
+        content = slice(start + _RECORD_START, start + _RECORD_START + size)
+        if tag not in (SCORES, FAILURE) or row < 0 or content.stop > len(data):
             return
-        (crc,) = _CRC.unpack(data[at + _HEAD.size : start].tobytes())
-        if crc != zlib.crc32(data[start : start + size], zlib.crc32(head)):
+        (crc,) = _CRC.unpack(data[start + _HEAD.size : content.start].tobytes())
+        if crc != _checksum(head, data[content]):
             return
-        yield tag, row, start, size
-        at = start + size
+        yield _Record(tag, row, content)
+        start = content.stop
 
 
 def remove(folder: str | Path) -> None:
-    """Remove the logs of a test that is finished, if they are there."""
+    """Remove the journal of a finished test, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)

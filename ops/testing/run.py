@@ -1,11 +1,15 @@
-"""One test, from its first video to its score files: what is missing is scored into logs, then the logs become files.
+"""One test, from its first video to its score files.
 
-A test that is stopped at any moment and started again goes on where it was, and leaves the files of one that was never
-stopped. ``OUTPUT_DIR`` then holds ``{clip}_crop{crop}.pkl`` (``ops/scores/pickle_file.py``), ``scores.json``
-(``ops/scores/metadata.py``) and ``failures.csv``; while the test runs, ``unfinished/`` (``ops/testing/journal.py``).
+Missing videos are scored into a journal, then the journal becomes score files. A test that is
+interrupted at any moment resumes when it is started again, and leaves the same files as one that was
+never interrupted. Afterwards ``OUTPUT_DIR`` contains ``{clip}_crop{crop}.pkl``
+(``ops/scores/pickle_file.py``), ``scores.json`` (``ops/scores/metadata.py``) and ``failures.csv``;
+while the test runs, it contains ``unfinished/`` (``ops/testing/journal.py``).
 """
 
+import argparse
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,127 +17,188 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ops.data.clips import TestDataset
+from ops.data.clips import Failure, TestDataset
 from ops.data.datasets import Dataset
-from ops.data.labels import is_unread, mark_unread, of_row
+from ops.data.labels import mark_unread, of_row
 from ops.data.loader import LoaderError, QueueSampler, loader_errors, make_loader
-from ops.inference import score_views
+from ops.distributed import World
+from ops.inference import Pace, score_views
 from ops.models import TSN, fuse_batch_norm
-from ops.scores import pickle_file
-from ops.scores.aggregation import view_sum
-from ops.scores.fusion import Source
-from ops.scores.metadata import Facts, read_facts, write_facts, write_failures
+from ops.scores.metadata import (
+    ScoreMetadata,
+    protocol_line,
+    read_metadata,
+    write_failures,
+    write_metadata,
+)
 from ops.scores.npz_file import load_npz, save_npz
+from ops.scores.pickle_file import ScoreWriter, load_scores, score_path
+from ops.scores.source import Aggregation, ScoreSource, load_source
 from ops.testing import journal
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 
+# How far the mean of saved segments may be from the score files of the same network: they differ by
+# rounding, that of --amp included.
+_SEGMENTS_TOLERANCE = 0.02
 
-class Test(NamedTuple):
-    """One network and what it is tested on; ``facts`` is what the score directory ``folder`` will say of this run."""
 
-    __test__ = False  # not a test case, whatever its name begins with
+class TestRun(NamedTuple):
+    """One network, and the videos that it is tested on.
+
+    Attributes:
+        model: the network, on the CPU.
+        data: the dataset that the list belongs to.
+        dataset: the videos, clips and crops.
+        metadata: what ``scores.json`` will contain of this run.
+        folder: the score directory.
+        save_scores: the ``.npz`` file for the scores of all segments, or None.
+    """
+
+    __test__ = False  # not a test case of pytest, whatever its name begins with
 
     model: TSN
     data: Dataset
     dataset: TestDataset
-    facts: Facts
+    metadata: ScoreMetadata
     folder: Path
+    save_scores: str | None = None
 
     @property
-    def line(self):
-        clips, protocol = self.facts.clips, self.facts.protocol
-        start = f"clip {clips[0]}, " if len(clips) == 1 else ""
-        return start + pickle_file.protocol_line(
-            self.facts,
-            len(clips),
-            protocol["crops"],
-            len(self.facts.ids),
-            softmax=protocol["average"] == "softmax",
-        )
+    def views(self) -> list[tuple[int, int]]:
+        """(clip, crop) of each view of a video, in the order of its logits."""
+        crops = range(self.metadata.protocol["crops"])
+        return [(clip, crop) for clip in self.metadata.clips for crop in crops]
 
     @property
-    def views(self):
-        """(clip, crop) of each row of a video's logits."""
-        return [
-            (clip, crop)
-            for clip in self.facts.clips
-            for crop in range(self.facts.protocol["crops"])
-        ]
+    def scores_per_view(self) -> int:
+        """Rows of scores in the journal for each view.
 
-    def path(self, clip, crop):
-        return pickle_file.score_path(self.folder, clip, crop)
+        The first is that of the clip. Those of its segments follow if they are saved, too.
+        """
+        if self.save_scores:
+            return 1 + self.model.scored_segments
+        return 1
+
+    @property
+    def line(self) -> str:
+        """The protocol in words."""
+        return _describe(self.metadata)
+
+    def path(self, clip: int, crop: int) -> Path:
+        """The score file of a view."""
+        return score_path(self.folder, clip, crop)
+
+    def open_journal(self) -> journal.Journal:
+        """The videos that this run or an interrupted one has finished."""
+        values = len(self.views) * self.scores_per_view * self.model.num_class
+        return journal.Journal(self.folder / journal.FOLDER, len(self.dataset), values)
 
 
-def score(args, test, world, name):
-    """Score what is not yet scored, write the score files, and return the facts of the directory, on the main process.
+def _describe(metadata: ScoreMetadata) -> str:
+    protocol = metadata.protocol
+    fusion = Aggregation().describe(protocol["average"], "clips")
+    line = protocol_line(
+        metadata, len(metadata.clips), protocol["crops"], len(metadata.ids), fusion
+    )
+    if len(metadata.clips) == 1:
+        return f"clip {metadata.clips[0]}, {line}"
+    return line
 
-    name: of this test among those of the run. Every process works on the same videos; the main one has the lock.
+
+def score(args: argparse.Namespace, test: TestRun, world: World, name: str) -> None:
+    """Score the videos that are not scored yet, and write the score files.
+
+    Every process works on the same list; the main process holds the lock of the directory.
+
+    Args:
+        args: the flags of the test scripts.
+        test: what to score.
+        world: the processes.
+        name: of this test among those of the run.
+
+    Raises:
+        UserError: a video or a file stops the test.
     """
-    unfinished, videos = test.folder / journal.FOLDER, len(test.dataset)
-    kept = 1 + test.model.scored_segments if args.save_scores else 1
-    values = len(test.views) * kept * test.model.num_class
-    plan = None
+    unfinished = test.folder / journal.FOLDER
+    todo = None
     if world.is_main:
-        facts = read_facts(test.folder)
-        if (
-            facts
-            and set(test.facts.clips) <= set(facts.clips)
-            and all(test.path(*view).exists() for view in test.views)
-            and (not args.save_scores or holds_segments(args.save_scores, test))
-        ):
+        if _is_scored(test):
             print(
-                f"{test.folder}: scored already, by the same weights and protocol; reading the scores there"
+                f"{test.folder}: scored already with the same weights and protocol; "
+                "reading the scores there"
             )
-            journal.remove(
-                unfinished
-            )  # where the run that scored them ended just before it would have done so
+            # A run that was interrupted just before it removed its journal has left it.
+            journal.remove(unfinished)
         else:
-            write_facts(unfinished, test.facts)
-            finished = journal.Finished(unfinished, videos, values)
-            plan = finished.missing(), finished.next_number
-            before = (
-                f", {videos - len(plan[0])} of them scored before" if len(plan[0]) < videos else ""
-            )
-            print(
-                f"scoring {videos} videos{before} on {world.size} x {world.device}, amp {args.amp}"
-            )
-    plan = world.from_main(plan)
-    if plan is None:
-        return facts if world.is_main else None
-    missing, number = plan
-    if len(missing):
-        with journal.ScoreLog(unfinished, number + world.rank) as log:
-            pace = score_missing(args, test, world, QueueSampler(missing, world.counter(name)), log)
-        world.barrier()  # all logs are complete
+            todo = _begin(args, test, world)
+    todo = world.from_main(todo)
+    if todo is None:
+        return
+    rows, number = todo
+    if len(rows):
+        with journal.JournalWriter(unfinished, number + world.rank) as log:
+            queue = QueueSampler(rows, world.counter(name))
+            pace = score_missing(args, test, world, queue, log)
+        world.barrier()  # all log files are complete
         if world.is_main:
             print(pace.text)
     if not world.is_main:
-        return None
+        return
     try:
-        finished = journal.Finished(unfinished, videos, values)
-        facts = write(test, finished, kept)
-        if args.save_scores:
-            save_segments(args.save_scores, test, finished)
+        finished = test.open_journal()
+        write_score_files(test, finished)
+        if test.save_scores:
+            save_segments(test, finished)
     except OSError as error:
         raise UserError(
-            f"{test.folder}: the score files cannot be written ({error.strerror}); all is scored: make room, and "
-            f"start the same command again"
+            f"{test.folder}: the score files cannot be written ({error.strerror}); "
+            "all videos are scored: free some space, and start the same command again"
         ) from None
     journal.remove(unfinished)
-    return facts
 
 
-def score_missing(args, test, world, sampler, log):
-    """Score the videos that the sampler gives into the log; returns the :class:`ops.inference.Pace` of this process."""
+def _is_scored(test: TestRun) -> bool:
+    """Whether the directory already contains all scores of this run."""
+    metadata = read_metadata(test.folder)
+    if metadata is None or not set(test.metadata.clips) <= set(metadata.clips):
+        return False
+    if not all(test.path(*view).exists() for view in test.views):
+        return False
+    return not test.save_scores or _segments_are_saved(test)
+
+
+def _begin(args: argparse.Namespace, test: TestRun, world: World) -> tuple[np.ndarray, int]:
+    """Open the journal; returns the rows to score and the number of the next log file."""
+    write_metadata(test.folder / journal.FOLDER, test.metadata)
+    finished = test.open_journal()
+    rows = finished.missing()
+    videos = len(test.dataset)
+    before = ""
+    if len(rows) < videos:
+        before = f", {videos - len(rows)} of them scored before"
+    print(f"scoring {videos} videos{before} on {world.size} x {world.device}, amp {args.amp}")
+    return rows, finished.next_number
+
+
+def score_missing(
+    args: argparse.Namespace,
+    test: TestRun,
+    world: World,
+    queue: QueueSampler,
+    log: journal.JournalWriter,
+) -> Pace:
+    """Score the videos of the queue into the log file of this process."""
     model = test.model.to(world.device)
     if args.fuse_bn:
         fuse_batch_norm(model)
     if args.channels_last:
         model.to_channels_last()
+    if args.compile:
+        model = torch.compile(model)
     loader = make_loader(
         test.dataset,
-        sampler,
+        queue,
         None,
         workers=args.workers,
         timeout=args.timeout,
@@ -142,38 +207,20 @@ def score_missing(args, test, world, sampler, log):
     )
     if loader.plan.warning and world.is_main:
         print(f"warning: {loader.plan.warning}")
-    videos = test.dataset.video_list
-
-    def done(row, logits):
-        if not np.isfinite(logits).all():
-            raise UserError(
-                f"{videos.path}:{videos[row].line}: {videos[row].id}: its scores are not finite; a broken "
-                f"checkpoint, or too large numbers for --amp {args.amp}"
-            )
-        log.add(row, logits)
-
-    def failed(failure):
-        message = f"{videos.path}:{failure.line}: {failure.id}: {failure.reason}"
-        if args.on_error == "stop":
-            raise UserError(
-                f"{message}; mend the list, or count such videos as wrong with --on-error count-wrong"
-            )
-        tqdm.write(f"warning: {message}; counted as wrong")
-        log.fail(failure.index, failure.reason)
-
+    on_scores, on_failure = _callbacks(args, test, log)
     try:
         with loader, loader_errors(loader):
             return score_views(
-                torch.compile(model) if args.compile else model,
+                model,
                 loader,
                 world,
-                done,
-                failed,
+                on_scores,
+                on_failure,
                 amp=args.amp,
                 batch_size=args.batch_size,
                 view_batch=args.view_batch,
-                total=len(sampler.indices),
-                keep_segments=bool(args.save_scores),
+                total=len(queue.indices),
+                keep_segments=bool(test.save_scores),
             )
     except LoaderError as error:
         raise UserError(
@@ -181,128 +228,164 @@ def score_missing(args, test, world, sampler, log):
         ) from None
 
 
-def write(test, finished, kept=1):
-    """Write ``{clip}_crop{k}.pkl`` of each clip and crop, as TDN does, all in one pass over the logs, ``failures.csv`` and
-    ``scores.json``.
+def _callbacks(
+    args: argparse.Namespace, test: TestRun, log: journal.JournalWriter
+) -> tuple[Callable[[int, np.ndarray], None], Callable[[Failure], None]]:
+    """What to do with the scores of a video, and with a video that cannot be read."""
+    videos = test.dataset.video_list
 
-    kept: rows of scores of each view in the logs, of which the first is written. Returns the facts
-    of the directory, this run and earlier ones together."""
-    if (missing := finished.missing()).size:
-        raise UserError(
-            f"{test.folder}: {missing.size} videos are not in the logs; is --output_dir one disk for all machines?"
-        )
-    if len(finished.failures) == len(test.facts.ids):
-        row, reason = next(iter(finished.failures.items()))
-        raise UserError(
-            f"none of {len(test.facts.ids)} videos could be read; the first: {test.facts.ids[row]}: {reason}; "
-            f"remove {test.folder / journal.FOLDER} before the next try"
-        )
-    num_class, labels = test.model.num_class, test.facts.labels
+    def on_scores(row: int, logits: np.ndarray) -> None:
+        if not np.isfinite(logits).all():
+            raise UserError(
+                f"{videos.path}:{videos[row].line}: {videos[row].id}: its scores are not finite; "
+                f"the checkpoint is damaged, or its values are too large for --amp {args.amp}"
+            )
+        log.add(row, logits)
+
+    def on_failure(failure: Failure) -> None:
+        message = f"{videos.path}:{failure.line}: {failure.id}: {failure.reason}"
+        if args.on_error == "stop":
+            raise UserError(
+                f"{message}; correct the list, or count such videos as wrong with "
+                "--on-error count-wrong"
+            )
+        tqdm.write(f"warning: {message}; counted as wrong")
+        log.fail(failure.index, failure.reason)
+
+    return on_scores, on_failure
+
+
+def write_score_files(test: TestRun, finished: journal.Journal) -> None:
+    """Write the score files, ``failures.csv`` and ``scores.json``.
+
+    All score files are written in one pass over the journal, so each video is read once.
+
+    Raises:
+        UserError: videos are missing in the journal, or no video could be read.
+    """
+    _check_complete(test, finished)
+    num_class = test.model.num_class
+    labels = test.metadata.labels
     with contextlib.ExitStack() as files:
-        writers = [
-            pickle_file.ScoreWriter(files.enter_context(atomic_write(test.path(*view))), num_class)
-            for view in test.views
-        ]
+        writers = []
+        for view in test.views:
+            file = files.enter_context(atomic_write(test.path(*view)))
+            writers.append(ScoreWriter(file, num_class))
         for row in range(len(labels)):
             logits = finished.logits(row)
             if logits is None:
-                logits = unread_scores(test, len(writers), row)
+                logits = _unread_scores(test, len(writers), row)
             else:
-                logits = logits.reshape(len(writers), kept, num_class)[:, 0]
+                logits = logits.reshape(len(writers), test.scores_per_view, num_class)[:, 0]
             for writer, of_view in zip(writers, logits, strict=True):
                 writer.write(of_view, of_row(labels, row))
         for writer in writers:
             writer.close()
-    old = read_facts(test.folder)
+    metadata = _with_earlier_clips(test, finished)
+    write_failures(test.folder / "failures.csv", metadata.failures)
+    write_metadata(test.folder, metadata)
+
+
+def _check_complete(test: TestRun, finished: journal.Journal) -> None:
+    missing = finished.missing()
+    if missing.size:
+        raise UserError(
+            f"{test.folder}: {missing.size} videos are missing in the journal; "
+            "do all machines share the disk of --output_dir?"
+        )
+    if len(finished.failures) == len(test.metadata.ids):
+        row, reason = next(iter(finished.failures.items()))
+        raise UserError(
+            f"none of {len(test.metadata.ids)} videos could be read; the first: "
+            f"{test.metadata.ids[row]}: {reason}; "
+            f"remove {test.folder / journal.FOLDER} before the next try"
+        )
+
+
+def _with_earlier_clips(test: TestRun, finished: journal.Journal) -> ScoreMetadata:
+    """The metadata of the directory: of this run and of earlier ones with other clips."""
+    clips = test.metadata.clips
     failures = []
-    for failure in old.failures if old else []:
-        others = [clip for clip in failure["clips"] if clip not in test.facts.clips]
-        failures += [{**failure, "clips": others}] if others else []
-    lines = test.dataset.video_list
-    failures += [
-        {
-            "row": row,
-            "line": lines[row].line,
-            "id": lines[row].id,
-            "reason": reason,
-            "clips": test.facts.clips,
-        }
-        for row, reason in sorted(finished.failures.items())
-    ]
-    clips = sorted({*test.facts.clips, *(old.clips if old else [])})
-    facts = test.facts._replace(clips=clips, failures=failures)
-    write_failures(test.folder / "failures.csv", failures)
-    write_facts(test.folder, facts)
-    return facts
+    all_clips = set(clips)
+    earlier = read_metadata(test.folder)
+    if earlier:
+        all_clips.update(earlier.clips)
+        for failure in earlier.failures:
+            other_clips = [clip for clip in failure["clips"] if clip not in clips]
+            if other_clips:
+                failures.append({**failure, "clips": other_clips})
+    videos = test.dataset.video_list
+    for row, reason in sorted(finished.failures.items()):
+        failures.append(
+            {
+                "row": row,
+                "line": videos[row].line,
+                "id": videos[row].id,
+                "reason": reason,
+                "clips": clips,
+            }
+        )
+    return test.metadata._replace(clips=sorted(all_clips), failures=failures)
 
 
-def source_of(test):
-    """The mean over this run's views of each video, read from the score files, as a :class:`ops.scores.fusion.Source`."""
-    is_softmax = test.facts.protocol["average"] == "softmax"
-    failed = np.zeros(len(test.facts.ids), bool)
-
-    def views():
-        for view in test.views:
-            logits, labels = pickle_file.load_scores(test.path(*view))
-            failed[:] |= is_unread(logits, labels)
-            yield logits
-
-    mean = view_sum(views(), is_softmax) / len(test.views)
-    mark_unread(mean, test.facts.labels, failed)
-    return Source(
-        str(test.folder),
-        mean,
-        test.facts.labels,
-        test.facts.ids,
-        is_softmax,
-        test.line,
-        failed,
-        test.facts,
-    )
+def _unread_scores(test: TestRun, count: int, row: int) -> np.ndarray:
+    """Scores float32 ``[count, classes]`` of an unreadable video: its class ranks last."""
+    scores = np.zeros((count, test.model.num_class), np.float32)
+    labels = np.repeat(test.metadata.labels[row : row + 1], count, axis=0)
+    mark_unread(scores, labels, slice(None))
+    return scores
 
 
-def unread_scores(test, rows, video):
-    """Scores float32 ``[rows, classes]`` of an unreadable video: they rank its class last."""
-    pickle_file = np.zeros((rows, test.model.num_class), np.float32)
-    mark_unread(pickle_file, np.repeat(test.facts.labels[video : video + 1], rows, 0), slice(None))
-    return pickle_file
+def save_segments(test: TestRun, finished: journal.Journal) -> None:
+    """Write the scores of all segments to an ``.npz`` file, as tsn-pytorch and Caffe TSN do.
 
-
-def save_segments(path, test, finished):
-    """Write the scores of all segments to one ``.npz`` file, as tsn-pytorch and Caffe TSN do.
-
-    A frame of it is a segment, clip after clip.
+    A frame of that file is a segment, clip after clip.
     """
-    crops, segments, classes = (
-        test.facts.protocol["crops"],
-        test.model.scored_segments,
-        test.model.num_class,
-    )
-    clips = len(test.facts.clips)
-    frames = np.empty((len(test.facts.ids), clips * segments, crops, classes), np.float32)
-    for row, own in enumerate(frames):
-        pickle_file = finished.logits(row)
-        if pickle_file is None:
-            own[:] = unread_scores(test, clips * segments * crops, row).reshape(own.shape)
-            continue
-        pickle_file = pickle_file.reshape(clips, crops, 1 + segments, classes)[:, :, 1:]
-        own[:] = pickle_file.transpose(0, 2, 1, 3).reshape(own.shape)
-    save_npz(path, frames, test.facts.labels, test.facts.ids)
+    clips = len(test.metadata.clips)
+    crops = test.metadata.protocol["crops"]
+    segments = test.model.scored_segments
+    num_class = test.model.num_class
+    videos = len(test.metadata.ids)
+    frames = np.empty((videos, clips * segments, crops, num_class), np.float32)
+    for row, of_video in enumerate(frames):
+        scores = finished.logits(row)
+        if scores is None:
+            scores = _unread_scores(test, clips * segments * crops, row)
+        else:
+            scores = scores.reshape(clips, crops, 1 + segments, num_class)[:, :, 1:]
+            scores = scores.transpose(0, 2, 1, 3)
+        of_video[:] = scores.reshape(of_video.shape)
+    save_npz(test.save_scores, frames, test.metadata.labels, test.metadata.ids)
 
 
-def holds_segments(path, test):
-    """Whether a file already holds the segments of the score files of this test."""
-    if not Path(path).exists():
+def _segments_are_saved(test: TestRun) -> bool:
+    """Whether the ``.npz`` file already contains the segments of the score files of this test."""
+    if not Path(test.save_scores).exists():
         return False
     try:
-        saved = load_npz(path)
+        saved = load_npz(test.save_scores)
     except UserError:
         return False
-    crops = test.facts.protocol["crops"]
-    shape = (len(test.facts.clips) * test.model.scored_segments, crops, test.model.num_class)
-    if saved.ids != list(test.facts.ids) or any(video.shape != shape for video in saved.scores):
+    segments = len(test.metadata.clips) * test.model.scored_segments
+    shape = (segments, test.metadata.protocol["crops"], test.model.num_class)
+    if saved.ids != list(test.metadata.ids):
         return False
-    views = np.mean([pickle_file.load_scores(test.path(*view))[0] for view in test.views], axis=0)
+    if any(video.shape != shape for video in saved.scores):
+        return False
+    scores = np.mean([load_scores(test.path(*view))[0] for view in test.views], axis=0)
     means = np.stack([video.mean((0, 1)) for video in saved.scores])
-    # Of the same network they differ by rounding, that of --amp included.
-    return np.allclose(views, means, rtol=0.02, atol=0.02 * max(views.std(), 1e-6))
+    return np.allclose(
+        scores,
+        means,
+        rtol=_SEGMENTS_TOLERANCE,
+        atol=_SEGMENTS_TOLERANCE * max(scores.std(), 1e-6),
+    )
+
+
+def read_source(test: TestRun) -> ScoreSource:
+    """The scores in the directory of a finished test, averaged over the views of all its runs."""
+    metadata = read_metadata(test.folder)
+    source = load_source(
+        str(test.folder), Aggregation(), metadata.clips, metadata.protocol["crops"]
+    )
+    return source._replace(protocol_line=_describe(metadata))

@@ -1,7 +1,9 @@
-"""What the two test fronts do: score one network or several on their lists, write the scores, put them together."""
+"""The work of both test scripts: score networks on their lists, write the scores, print accuracies."""
 
+import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ops import distributed
@@ -10,15 +12,18 @@ from ops.checkpoints.class_order import order_warning
 from ops.checkpoints.manifest import published_sampling
 from ops.cli.train_args import file_template
 from ops.data.clips import TestDataset
-from ops.data.datasets import load_class_names, resolve
+from ops.data.datasets import Dataset, load_class_names, resolve
+from ops.data.lists import VideoList
 from ops.data.preflight import check_class_names, read_checked
 from ops.data.sampling import SAMPLINGS
+from ops.models import TSN
 from ops.scores import fusion, metrics
-from ops.scores.metadata import FILE_NAME, Facts, check_same, read_facts
+from ops.scores.metadata import FILE_NAME, ScoreMetadata, check_same, read_metadata
+from ops.scores.source import ScoreSource
 from ops.scores.submission import write_submission
 from ops.temporal import MODULES, option_names
 from ops.testing import journal
-from ops.testing.run import Test, score, source_of
+from ops.testing.run import TestRun, read_source, score
 from ops.utils import locks
 from ops.utils.errors import UserError
 from ops.utils.files import sha256
@@ -26,8 +31,8 @@ from ops.utils.signals import repeatable
 from ops.utils.text import counted
 
 
-def run(args):
-    """Test what ``ops.cli.test_args.testing_arguments`` gives."""
+def run(args: argparse.Namespace) -> None:
+    """Test as the flags of ``ops.cli.test_args.testing_arguments`` specify."""
     with distributed.start(args.device, args.local_rank, args.deterministic) as world:
         if world.is_main:
             for note in args.notes:
@@ -44,49 +49,112 @@ def run(args):
             if world.is_main:
                 lock = locks.exclusive_lock(test.folder, "test", "--output_dir")
             with lock, repeatable():
-                facts = score(args, test, world, f"videos{number}")
+                score(args, test, world, f"videos{number}")
             if world.is_main:
-                sources.append(source_of(test._replace(facts=facts)))
+                sources.append(read_source(test))
         if world.is_main:
             if args.save_scores:
                 print(f"scores of each segment and crop written to {args.save_scores}")
             report(args, tests, sources)
 
 
-def prepare_all(args, quiet):
-    """A :class:`Test` for each of ``args.models``; whatever is wrong is found before anything is scored."""
+def prepare_all(args: argparse.Namespace, quiet: bool) -> list[TestRun]:
+    """A test run for each of ``args.models``. All input is checked before anything is scored."""
     several = len(args.models) > 1
     if several and args.save_scores:
         raise UserError(
-            "--save_scores writes the scores of one network; each has its own folder in --output_dir"
+            "--save_scores writes the scores of one network; "
+            "with several, each has its own folder in --output_dir"
         )
     tests = []
     for number, own in enumerate(args.models):
         folder = Path(args.output_dir)
-        tests.append(
-            prepare(
-                args,
-                own,
-                folder / f"{number}_{Path(own.weights).stem}" if several else folder,
-                quiet,
-            )
-        )
+        if several:
+            folder /= f"{number}_{Path(own.weights).stem}"
+        tests.append(prepare(args, own, folder, quiet))
     classes = [test.model.num_class for test in tests]
     if len(set(classes)) > 1:
         raise UserError(
-            f"--weights {args.weights}: the networks tell {', '.join(map(str, classes))} classes apart: no "
-            f"ensemble"
+            f"--weights {args.weights}: cannot ensemble networks with different numbers of classes "
+            f"({', '.join(map(str, classes))})"
         )
-    if args.csv_file and tests[0].data.name != "somethingv2" and tests[0].facts.class_names is None:
+    if args.csv_file and tests[0].data.name != "somethingv2" and not tests[0].metadata.class_names:
         raise UserError(
-            f"--csv_file {args.csv_file}: a submission names classes; give --class_names"
+            f"--csv_file {args.csv_file}: a submission contains class names; give --class_names"
         )
     return tests
 
 
-def prepare(args, own, folder, quiet):
-    """The :class:`Test` of one network. own: the flags that are its own. Raises UserError for what does not fit together."""
+def prepare(
+    args: argparse.Namespace, own: argparse.Namespace, folder: Path, quiet: bool
+) -> TestRun:
+    """Load one network and its list, and check that they match each other and the directory.
+
+    Args:
+        args: the flags.
+        own: the flags of this network.
+        folder: its score directory.
+        quiet: whether to print nothing.
+
+    Raises:
+        UserError: the flags, the checkpoint, the dataset or the scores in ``folder`` do not match.
+    """
     options = {name: getattr(args, name) for name in option_names()}
+    model = _load_network(args, own, options, quiet)
+    data = _resolve_dataset(args, own, model)
+    class_names = _check_classes(own, model, data, quiet)
+    videos, _ = read_checked(
+        data,
+        "val_list",
+        stop=args.on_error == "stop",
+        remedy="count them as wrong: --on-error count-wrong",
+    )
+    if args.max_num:
+        videos = videos.head(args.max_num)
+    entry = MODULES[model.spec["module"]]
+    sampling = own.test_sampling or default_sampling(model, entry, data)
+    dataset = _make_dataset(args, own, model, data, videos, sampling)
+    metadata = ScoreMetadata(
+        protocol={
+            "dataset": data.name,
+            "module": model.spec["module"],
+            "modality": model.modality,
+            "num_class": model.num_class,
+            "num_segments": model.num_segments,
+            "frames_per_segment": model.frames_per_segment,
+            "sampling": sampling,
+            "sampling_compat": args.sampling_compat,
+            "clips": dataset.num_clips if SAMPLINGS[sampling].uses_window else None,
+            "crops": own.test_crops,
+            "crop_size": dataset.transform.crop_size,
+            "scale_size": _scale_size(args, model),
+            "seed": args.seed,
+            "amp": args.amp,
+            "average": args.average or default_average(model, entry, data),
+        },
+        weights=weights_metadata(own.weights, weights_key=own.weights_key, **options),
+        files={
+            "list": str(data.val_list),
+            "root_path": str(data.root_path),
+            "image_tmpl": data.image_tmpl,
+            "modality": model.modality,
+        },
+        class_names=class_names or model.class_names,
+        clips=list(dataset.clips),
+        failures=[],
+        ids=[record.id for record in videos],
+        labels=videos.labels,
+    )
+    for directory, same_clips in ((folder, False), (folder / journal.FOLDER, True)):
+        existing = read_metadata(directory)
+        if existing:
+            check_same(directory / FILE_NAME, existing, metadata, clips=same_clips)
+    return TestRun(model, data, dataset, metadata, folder, args.save_scores)
+
+
+def _load_network(
+    args: argparse.Namespace, own: argparse.Namespace, options: dict, quiet: bool
+) -> TSN:
     model = load_model(
         own.weights,
         own.test_segments,
@@ -98,12 +166,14 @@ def prepare(args, own, folder, quiet):
     )
     if model.published and not quiet:
         print_published(model.published)
-    for flag, given, held in (
-        ("archs", own.archs, model.spec["arch"]),
-        ("modality", own.modality, model.modality),
-    ):
-        if given and given != held:
-            raise UserError(f"--{flag} {given}: {own.weights} holds a {held}")
+    if own.archs and own.archs != model.spec["arch"]:
+        raise UserError(f"--archs {own.archs}: {own.weights} contains a {model.spec['arch']}")
+    if own.modality and own.modality != model.modality:
+        raise UserError(f"--modality {own.modality}: {own.weights} was trained on {model.modality}")
+    return model
+
+
+def _resolve_dataset(args: argparse.Namespace, own: argparse.Namespace, model: TSN) -> Dataset:
     data = resolve(
         args.dataset,
         model.modality,
@@ -116,16 +186,21 @@ def prepare(args, own, folder, quiet):
     )
     if data.num_class != model.num_class:
         raise UserError(
-            f"{own.weights} tells {model.num_class} classes apart, but {data.name} has {data.num_class}; "
-            f"give the right checkpoint, data set or --num_class"
+            f"{own.weights} has {model.num_class} classes, but {data.name} has {data.num_class}; "
+            "give the right checkpoint, dataset or --num_class"
         )
     if args.save_scores and data.multi_label:
         raise UserError(
-            f"--save_scores {args.save_scores}: its files hold one label per video, and "
+            f"--save_scores {args.save_scores}: its files contain one label per video, and "
             f"{data.name} has several"
         )
-    row = MODULES[model.spec["module"]]
-    sampling = own.test_sampling or default_sampling(model, row, data)
+    return data
+
+
+def _check_classes(
+    own: argparse.Namespace, model: TSN, data: Dataset, quiet: bool
+) -> list[str] | None:
+    """The class names of the dataset, None if they are not specified."""
     names = load_class_names(data)
     check_class_names(model.class_names, names, own.weights, data.class_names)
     if model.class_names is None and not quiet:
@@ -134,25 +209,41 @@ def prepare(args, own, folder, quiet):
         )
         if warning:
             print(f"warning: {warning}", file=sys.stderr)
-    videos, _ = read_checked(
-        data,
-        "val_list",
-        stop=args.on_error == "stop",
-        remedy="count them as wrong: --on-error count-wrong",
-    )
-    if args.max_num:
-        videos = videos.head(args.max_num)
-    scale = args.scale_size or model.scale_size
-    crop = args.crop_size or (scale if args.full_res else model.input_size)
-    if crop > scale:
+    return names
+
+
+def _scale_size(args: argparse.Namespace, model: TSN) -> int:
+    return args.scale_size or model.scale_size
+
+
+def _crop_size(args: argparse.Namespace, model: TSN) -> int:
+    if args.crop_size:
+        return args.crop_size
+    if args.full_res:
+        return _scale_size(args, model)
+    return model.input_size
+
+
+def _make_dataset(
+    args: argparse.Namespace,
+    own: argparse.Namespace,
+    model: TSN,
+    data: Dataset,
+    videos: VideoList,
+    sampling: str,
+) -> TestDataset:
+    scale_size = _scale_size(args, model)
+    crop_size = _crop_size(args, model)
+    if crop_size > scale_size:
         raise UserError(
-            f"--crop_size {crop}: larger than the short side of a scaled frame; give "
-            f"--scale_size {crop} or more"
+            f"--crop_size {crop_size}: larger than the short side of a scaled frame; "
+            f"give --scale_size {crop_size} or more"
         )
-    clips = [args.clip_index]
     if args.clip_index is None:
         clips = range(SAMPLINGS[sampling].clips_per_run(args.clips))
-    dataset = TestDataset(
+    else:
+        clips = [args.clip_index]
+    return TestDataset(
         videos,
         num_segments=model.num_segments,
         frames_per_segment=model.frames_per_segment,
@@ -161,64 +252,37 @@ def prepare(args, own, folder, quiet):
         clips=clips,
         num_clips=args.clips,
         crops=own.test_crops,
-        scale_size=scale,
-        crop_size=crop,
+        scale_size=scale_size,
+        crop_size=crop_size,
         sampling=sampling,
         seed=args.seed,
         modality=model.modality,
         compat=args.sampling_compat,
     )
-    protocol = {
-        "dataset": data.name,
-        "module": model.spec["module"],
-        "modality": model.modality,
-        "num_class": model.num_class,
-        "num_segments": model.num_segments,
-        "frames_per_segment": model.frames_per_segment,
-        "sampling": sampling,
-        "sampling_compat": args.sampling_compat,
-        "clips": dataset.num_clips if SAMPLINGS[sampling].uses_window else None,
-        "crops": own.test_crops,
-        "crop_size": dataset.transform.crop_size,
-        "scale_size": scale,
-        "seed": args.seed,
-        "amp": args.amp,
-        "average": args.average or default_average(model, row, data),
-    }
-    files = {
-        "list": str(data.val_list),
-        "root_path": str(data.root_path),
-        "image_tmpl": data.image_tmpl,
-        "modality": model.modality,
-    }
-    facts = Facts(
-        protocol,
-        weights_facts(own.weights, weights_key=own.weights_key, **options),
-        files,
-        names or model.class_names,
-        list(dataset.clips),
-        [],
-        [record.id for record in videos],
-        videos.labels,
-    )
-    for path, same_clips in ((folder, False), (folder / journal.FOLDER, True)):
-        old = read_facts(path)
-        if old:
-            check_same(path / FILE_NAME, old, facts, clips=same_clips)
-    return Test(model, data, dataset, facts, folder)
 
 
-def weights_facts(path, **options):
-    """What identifies the tested network in ``scores.json``: the file, and the flags that made another network of it."""
-    facts = {"file": path, "sha256": sha256(path)}
+def weights_metadata(path: str, **options: object) -> dict:
+    """The entry of ``scores.json`` that identifies a network.
+
+    Args:
+        path: the weight file.
+        options: flags that change the network; None where they are not given.
+    """
+    metadata = {"file": path, "sha256": sha256(path)}
     given = {name: value for name, value in options.items() if value is not None}
     if given:
-        facts["options"] = given
-    return facts
+        metadata["options"] = given
+    return metadata
 
 
-def default_sampling(model, entry, data):
-    """The sampling that the network's results were published with, else that of its module's authors for this dataset."""
+def default_sampling(model: TSN, entry, data: Dataset) -> str:
+    """The sampling of the published results of the network, else that of the module's authors.
+
+    Args:
+        model: the network.
+        entry: the entry of its temporal module.
+        data: the dataset.
+    """
     if model.published and model.published["dataset"] == data.name:
         sampling = published_sampling(model.published)
         if sampling:
@@ -228,59 +292,65 @@ def default_sampling(model, entry, data):
     return data.test_sampling
 
 
-def default_average(model, entry, data):
+def default_average(model: TSN, entry, data: Dataset) -> str:
     """What the authors of the network average over the views of a video."""
     if data.multi_label:
         return "logits"
     return model.average or entry.average
 
 
-def print_published(entry):
-    """Print the protocols and the accuracies that a recorded file was published with, one per line."""
+def print_published(entry: dict) -> None:
+    """Print the protocols and accuracies that a published file is listed with, one per line."""
     for result in entry["expected"]:
-        words = [
+        protocol = [
             counted(result[f"{name}s"], name)
             for name in ("frame", "crop", "clip")
             if result[f"{name}s"] is not None
         ]
-        words += [str(result[name]) for name in ("size", "sampling") if result[name] is not None]
+        for name in ("size", "sampling"):
+            if result[name] is not None:
+                protocol.append(str(result[name]))
         accuracies = [
             f"Prec@{k} {result[f'top{k}']}" for k in (1, 5) if result[f"top{k}"] is not None
         ]
         if result["mAP"] is not None:
             accuracies.append(f"mAP {result['mAP']}")
         print(
-            f"published: {entry['id']}: {', '.join(words)}: {', '.join(accuracies)} ({result['source']})"
+            f"published: {entry['id']}: {', '.join(protocol)}: {', '.join(accuracies)} "
+            f"({result['source']})"
         )
 
 
-def report(args, tests, sources):
+def report(
+    args: argparse.Namespace, tests: Sequence[TestRun], sources: Sequence[ScoreSource]
+) -> None:
     """Print the accuracy of each network and of the ensemble; write the submission."""
     if args.softmax:
         sources = fusion.to_probabilities(sources)
     for test, source in zip(tests, sources, strict=True):
         result = metrics.evaluate(source.scores, source.labels, source.failed)
-        print(
-            f"{source.line}: {metrics.line(result)}"
-            + (f" ({test.folder})" if len(tests) > 1 else "")
-        )
-    fused = sources[0].scores
+        folder = f" ({test.folder})" if len(tests) > 1 else ""
+        print(f"{source.protocol_line}: {metrics.line(result)}{folder}")
+    scores = sources[0].scores
     if len(tests) > 1:
         sources = fusion.join(sources)
-        if warning := fusion.check_scales(sources):
+        warning = fusion.check_scales(sources)
+        if warning:
             print(f"warning: {warning}", file=sys.stderr)
-        fused = fusion.fuse(sources, [own.coeff for own in args.models])
-        print(f"ensemble, weights {' '.join(f'{own.coeff:g}' for own in args.models)}")
-    result = metrics.evaluate(fused, sources[0].labels, fusion.any_failed(sources))
+        weights = [own.coeff for own in args.models]
+        scores = fusion.fuse(sources, weights)
+        print(f"ensemble, weights {' '.join(f'{weight:g}' for weight in weights)}")
+    failed = fusion.any_failed(sources)
+    result = metrics.evaluate(scores, sources[0].labels, failed)
     print(*metrics.result_lines(result), sep="\n")
     if args.csv_file:
         warning = write_submission(
             args.csv_file,
             sources[0].ids,
-            fused,
-            class_names=tests[0].facts.class_names,
+            scores,
+            class_names=tests[0].metadata.class_names,
             dataset=tests[0].data.name,
-            failed=fusion.any_failed(sources),
+            failed=failed,
         )
         print(f"predictions written to {args.csv_file}")
         if warning:

@@ -22,10 +22,10 @@ from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.images import decode_image
 from ops.data.readers.shard_paths import StoredVideo
 from ops.data.readers.shards import ShardSet
-from ops.scores.metadata import read_facts
+from ops.scores.metadata import read_metadata
 from ops.scores.npz_file import load_npz
 from ops.scores.pickle_file import load_scores
-from ops.testing.journal import Finished
+from ops.testing.journal import Journal
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ FILES = {
         pickle.dumps([[np.ones((1, 1000), "f4"), 0]], 2)[:-3] + b"2" * 9000 + b"e.",
     ),
     "log": lambda: (
-        lambda path: Finished(path.parent, 4, 6),
+        lambda path: Journal(path.parent, 4, 6),
         struct.pack("<4sqI", b"SCOR", 0, 2**32 - 1) + bytes(4),
     ),
     "list label": lambda: (
@@ -157,7 +157,9 @@ def test_descriptions_of_scores_that_lie(tmp_path, change):
     content = json.loads((tmp_path / "scores.json").read_text())
     content["protocol"].update(change)
     takes_little(
-        json.dumps(content).encode(), tmp_path / "scores.json", lambda path: read_facts(path.parent)
+        json.dumps(content).encode(),
+        tmp_path / "scores.json",
+        lambda path: read_metadata(path.parent),
     )
 
 

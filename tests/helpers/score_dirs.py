@@ -1,8 +1,9 @@
-"""What a test leaves beside its score files, for the tests of those who read them."""
+"""Score directories as a test writes them."""
 
 import numpy as np
 
-from ops.scores.metadata import Facts, write_facts
+from ops.scores.metadata import ScoreMetadata, write_metadata
+from ops.scores.pickle_file import save_scores, score_path
 
 PROTOCOL = {
     "dataset": "mine",
@@ -15,8 +16,8 @@ PROTOCOL = {
 }
 
 
-def facts_of(labels, ids=None, failures=0, class_names=None, clips=(0,), **protocol):
-    """Facts of made-up videos, of which the first could not be read."""
+def metadata_of(labels, ids=None, failures=0, class_names=None, clips=(0,), **protocol):
+    """ScoreMetadata of made-up videos, of which the first could not be read."""
     labels = np.asarray(labels)
     ids = ids or [f"video {row}" for row in range(len(labels))]
     failed = [
@@ -24,11 +25,28 @@ def facts_of(labels, ids=None, failures=0, class_names=None, clips=(0,), **proto
         for row in range(failures)
     ]
     weights = {"file": "w.pth", "sha256": "0" * 64}
-    return Facts(
+    return ScoreMetadata(
         {**PROTOCOL, **protocol}, weights, {}, class_names, list(clips), failed, ids, labels
     )
 
 
 def describe(directory, labels, ids=None, **changes):
     """Write ``scores.json``."""
-    write_facts(directory, facts_of(labels, ids, **changes))
+    write_metadata(directory, metadata_of(labels, ids, **changes))
+
+
+def write_views(directory, logits, labels, ids=None, **protocol):
+    """Write the score files of logits ``[V, clips, crops, classes]``, and ``scores.json`` if asked for."""
+    for clip in range(logits.shape[1]):
+        for crop in range(logits.shape[2]):
+            save_scores(score_path(directory, clip, crop), logits[:, clip, crop], labels)
+    if ids or protocol:
+        num_class = logits.shape[3]
+        describe(directory, labels, ids, num_class=num_class, crop_size=224, **protocol)
+
+
+def random_views(videos, clips, crops, classes):
+    """Logits float32 ``[V, clips, crops, classes]`` and labels."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(videos, clips, crops, classes), scale=3).astype(np.float32)
+    return logits, np.arange(videos) % classes

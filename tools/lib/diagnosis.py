@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lib.option_checks import CHECKS, Finding, as_text
 from lib.recipes import UNKNOWN, Recipe, find_recipe, read_recipe
 from lib.runs import Run, describe_best, read_run
-from ops.scores.metadata import Facts
+from ops.scores.metadata import ScoreMetadata
 from ops.utils.text import printable
 
 LIKELY = 5  # findings of this weight or more are likely causes of a lower result
@@ -213,7 +213,7 @@ def compare_tests(recipe: Recipe, run: Run) -> tuple[list[Finding], list[str]]:
     return findings, notes
 
 
-def _test_coverage(recipe: Recipe, name: str, scores: Facts) -> Iterator[Finding]:
+def _test_coverage(recipe: Recipe, name: str, scores: ScoreMetadata) -> Iterator[Finding]:
     """Findings about videos without scores."""
     total = len(scores.ids)
     if scores.read < total:
@@ -224,7 +224,7 @@ def _test_coverage(recipe: Recipe, name: str, scores: Facts) -> Iterator[Finding
         yield Finding(f"{name}: videos", str(known), str(total), why, 8)
 
 
-def _nearest_test(recipe: Recipe, scores: Facts) -> tuple[str | None, list[str]]:
+def _nearest_test(recipe: Recipe, scores: ScoreMetadata) -> tuple[str | None, list[str]]:
     """The test of a recipe that differs least from a score directory, and the differing keys."""
     used = _protocol_of(scores)
     nearest, fewest = None, []
@@ -235,7 +235,7 @@ def _nearest_test(recipe: Recipe, scores: Facts) -> tuple[str | None, list[str]]
     return nearest, fewest
 
 
-def _protocol_of(scores: Facts) -> dict[str, Any]:
+def _protocol_of(scores: ScoreMetadata) -> dict[str, Any]:
     return {**scores.protocol, "clips": len(scores.clips)}
 
 

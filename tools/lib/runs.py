@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lib.recipes import Recipe, settled
 from ops.cli.train_args import training_arguments
-from ops.scores.metadata import Facts, read_facts
+from ops.scores.metadata import ScoreMetadata, read_metadata
 from ops.scores.metrics import TITLES
 from ops.training.run_metadata import current_options
 from ops.utils.errors import UserError
@@ -43,7 +43,7 @@ class Run(NamedTuple):
 
     options: dict[str, Any]
     epochs: list[dict[str, float]]
-    scores: dict[str, Facts]
+    scores: dict[str, ScoreMetadata]
 
 
 def read_run(folder: str | Path) -> Run:
@@ -74,7 +74,7 @@ def read_run(folder: str | Path) -> Run:
         if not isinstance(options.get(key), dict):
             options[key] = {}
     scores = {
-        metadata.parent.name: read_facts(metadata.parent)
+        metadata.parent.name: read_metadata(metadata.parent)
         for metadata in sorted(Path(folder).glob("scores*/scores.json"))
     }
     epochs = _read_log(Path(folder) / "log.jsonl")

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, confusion_matrix
 
+from ops.report.analysis import BINS, TestResult, analyze, class_accuracy
 from ops.report.changes import changes
 from ops.report.confusion import confusion_of, order_and_groups, pairs
-from ops.report.tested import BINS, TestResult, analyze, class_accuracy
 from ops.scores.aggregation import softmax
 from ops.scores.metrics import mean_class_accuracy, topk_accuracy
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ops.data.labels import best_of
 from ops.scores.aggregation import softmax
-from ops.scores.metrics import average_precision, evaluate
+from ops.scores.metrics import average_precision, evaluate, label_ranks
 
 BEST = 5  # predictions kept per video
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks" (2017)
@@ -18,29 +18,29 @@ class TestResult(NamedTuple):
 
     Attributes:
         name: the score directory.
-        line: its protocol.
+        protocol_line: its protocol in words.
         scores: float64 ``[V, classes]``, the mean over views.
         labels: int64 ``[V]``, or bool ``[V, classes]`` with several labels per video.
         ids: the videos, None if not known.
         class_names: one per class, None if not known.
         probabilities: whether the scores come from a softmax; else they are logits.
         failed: bool ``[V]``, the videos that could not be read, or None.
-        grid: floats ``[clips, crops]``, Prec@1 in percent with the first k+1 clips and m+1 crops, or
-            None.
+        accuracy_by_view: floats ``[clips, crops]``, Prec@1 in percent with the first k+1 clips and
+            m+1 crops, or None.
         files: ``root_path``, ``image_tmpl`` and ``modality`` of the videos, or None.
     """
 
     __test__ = False  # not a test case of pytest
 
     name: str
-    line: str
+    protocol_line: str
     scores: np.ndarray
     labels: np.ndarray
     ids: list[str] | None
     class_names: list[str] | None
     probabilities: bool
     failed: np.ndarray | None = None
-    grid: np.ndarray | None = None
+    accuracy_by_view: np.ndarray | None = None
     files: dict | None = None
 
     @property
@@ -131,7 +131,7 @@ def analyze(tested: TestResult) -> Analysis:
         scores, labels = np.array(tested.scores[part], dtype=np.float64), tested.labels[part]
         shares = _probabilities(scores, tested.probabilities, tested.multi_label)
         target = best_of(scores, labels)
-        rank[part] = _rank(scores, target)
+        rank[part] = label_ranks(scores, target)
         truth[part] = np.take_along_axis(shares, target[:, None], 1)[:, 0]
         rows = np.arange(len(scores))
         for place in range(width):
@@ -176,13 +176,6 @@ def _probabilities(scores: np.ndarray, given: bool, multi_label: bool) -> np.nda
     scores = scores.clip(0, None)  # a failed video has -1
     # The maximum over crops does not sum to one.
     return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
-
-
-def _rank(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rank of the classes ``target``, from 1."""
-    own = np.take_along_axis(scores, target[:, None], axis=1)
-    lower = np.arange(scores.shape[1]) < target[:, None]
-    return 1 + ((scores > own) | (lower & (scores == own))).sum(axis=1)
 
 
 def _bins(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
