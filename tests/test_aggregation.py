@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from ops.scores.aggregation import (
     sliding_window,
     softmax,
     top_k,
+    view_sum,
 )
 from ops.utils.errors import UserError
 
@@ -171,3 +173,29 @@ def test_wrong_parameters():
     ):
         with pytest.raises(ValueError, match="must be at least 1"):
             sliding_window(scores(), **options)
+
+
+def test_view_sum_is_the_sum_of_softmaxes():
+    views = [scores(videos=(5,), seed=seed)[:, 0, 0] for seed in range(3)]
+    expected = sum(torch.from_numpy(view).double().softmax(1) for view in views).numpy()
+    total = view_sum(views)
+    assert total.dtype == np.float64 and np.allclose(total, expected, atol=1e-12)
+    assert np.allclose(total.sum(1), 3)
+    assert np.allclose(
+        view_sum(iter(views), of_softmax=False), np.sum(views, axis=0, dtype=np.float64)
+    )
+    extreme = np.array([[3e38, -3e38, 3e38]], np.float32)
+    assert view_sum([extreme]).tolist() == [[0.5, 0, 0.5]]
+
+
+def test_softmax_before_or_after_the_sum_differs():
+    # One view is very sure of class 0, two lean to class 1: the logits say 0, the softmaxes 1.
+    views = [np.array([[10.0, 0]]), np.array([[0.0, 2]]), np.array([[0.0, 2]])]
+    assert view_sum(views).argmax() == 1 and view_sum(views, of_softmax=False).argmax() == 0
+
+
+def test_view_sum_refuses_nothing_and_shapes_that_differ():
+    with pytest.raises(ValueError, match="no views"):
+        view_sum([])
+    with pytest.raises(ValueError, match="views of shapes"):
+        view_sum([np.zeros((2, 3)), np.zeros((1, 3))])

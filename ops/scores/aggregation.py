@@ -9,7 +9,7 @@ crop.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -148,6 +148,33 @@ def aggregate_videos(
             part = rows[start : start + _VIDEOS_AT_ONCE]
             result[part] = function(np.stack([videos[row] for row in part]))
     return result
+
+
+def view_sum(views: Iterable[np.ndarray], of_softmax: bool = True) -> np.ndarray:
+    """Sum over views of the softmax of each (TDN pkl_to_results.py), or of the logits themselves.
+
+    Args:
+        views: floats ``[..., classes]`` each, all of the same shape; one is in memory at a time.
+        of_softmax: whether the softmax of each view is added, else the view itself.
+
+    Returns:
+        float64 ``[..., classes]``.
+
+    Raises:
+        ValueError: no views, or shapes that differ.
+    """
+    total = None
+    for view in views:
+        scores = softmax(view) if of_softmax else np.array(view, dtype=np.float64)
+        if total is None:
+            total = scores
+            continue
+        if total.shape != scores.shape:
+            raise ValueError(f"views of shapes {total.shape} and {scores.shape}")
+        total += scores
+    if total is None:
+        raise ValueError("no views")
+    return total
 
 
 def _aggregate_crops(scores: np.ndarray, crop_agg: str) -> np.ndarray:
