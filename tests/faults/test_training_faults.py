@@ -56,7 +56,7 @@ def flags(tmp_path_factory):
         "--module",
         "tsm",
         "--arch",
-        "resnet18",
+        "mobilenetv2",
         "--pretrain",
         "none",
         "--num_segments",
@@ -66,7 +66,7 @@ def flags(tmp_path_factory):
         "--batch-size",
         4,
         "--lr",
-        0.01,
+        0.001,
         "--lr_scheduler",
         "cosine",
         "--warmup_epoch",
@@ -113,13 +113,13 @@ def check_same(out, whole):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
-    """SIGKILL at ten random moments, a state saved after every step."""
+    """SIGKILL at ten random moments, a checkpoint after every step."""
     command = [*flags, *WAYS[way], "-j", 0, "--save_every", 1]
     assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     out, draw, kills = tmp_path / "out", random.Random(way), 0
     while kills < 10:
         process = start_command("main", *command, "--output_dir", out, log=tmp_path / "log")
-        process.join(draw.uniform(0.05, 1.5))
+        process.join(draw.uniform(0.05, 1))
         if process.is_alive():
             process.kill()
             process.join()
@@ -282,7 +282,7 @@ def children_of(pid):
 
 def test_torchrun_starts_a_dead_rank_again(flags, tmp_path):
     """--max-restarts: both processes begin anew from the last state."""
-    command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2]
+    command = [*flags, "-j", 0, "--save_every", 1, "--batch-size", 2, "--epochs", 4]
     run_both(command, tmp_path / "whole", tmp_path / "whole.log")
     out = tmp_path / "out"
     launcher = [
@@ -361,7 +361,7 @@ def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("size", [200, 2 * 10**7])
+@pytest.mark.parametrize("size", [200, 10**7])
 def test_a_full_disk(flags, tmp_path, capsys, size):
     """No file may have more than ``size`` bytes: the options do not fit, or only the checkpoint. With room it goes on."""
     command, out = [*flags, "-j", 0], tmp_path / "out"

@@ -1,5 +1,9 @@
 """Small datasets: short videos, frame folders, flow, generated motions, and lists of them."""
 
+import functools
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -58,25 +62,27 @@ def videos_of(root, tmp_path, *lines):
     return read_list(str(path), root_path=str(root), num_class=3)
 
 
-def make_motion(folder, videos=16, val_videos=8, size=48, frames=12):
-    """The motion data set, small; returns the flags that name it."""
-    made = launch(
-        "tools/make_motion_dataset.py",
-        "--videos",
-        videos,
-        "--val_videos",
-        val_videos,
-        "--size",
-        size,
-        "--frames",
-        frames,
-        "--out",
-        folder,
-        "-j",
-        1,
-    )
-    if made.returncode:
-        pytest.fail(made.stderr)
+@functools.cache
+def _motion_files(videos, val_videos):
+    """Path -> bytes of the motion dataset, which is made once: new interpreters take seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = launch(
+            "tools/make_motion_dataset.py",
+            *("--videos", videos, "--val_videos", val_videos, "--size", 48, "--frames", 12),
+            *("--out", folder, "-j", 1),
+        )
+        if made.returncode:
+            pytest.fail(made.stderr)
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def make_motion(folder, videos=16, val_videos=8):
+    """The motion dataset, small, in a folder; returns the flags that name it."""
+    for name, content in _motion_files(videos, val_videos).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     return [
         "--root_path",
         folder,

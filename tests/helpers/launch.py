@@ -185,6 +185,19 @@ def run_ranks(folder, *functions, limit=240):
     ]
 
 
+def run_command_ranks(folder, command, *args, size=2):
+    """Run ``command.py args`` as the forked processes of one job; all must succeed.
+
+    A launcher and new interpreters, which would import torch once each, take ten times as long.
+    """
+    found = run_ranks(folder, *[(_exit_with, command, *map(str, args))] * size)
+    assert [end.status for end in found] == [0] * size, [end.text for end in found]
+
+
+def _exit_with(command, *args):
+    sys.exit(call(command, *args))
+
+
 def _redirect_output(log):
     """Append standard output and standard error to a file, those of native code too."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), 1)
