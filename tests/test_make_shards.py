@@ -216,7 +216,7 @@ def test_labels_of_several(root, tmp_path):
         ),
         ("v0.mp4 0,1", [], "need --multi_label"),
         ("v0.mp4 0", ["--multi_label"], "--multi_label needs --num_class"),
-        ("v0.mp4 5", ["--num_class", "5"], "outside [0, 5)"),
+        ("v0.mp4 5", ["--num_class", "5"], "label 5"),
         ("v0.mp4 0", ["--out", "folder"], "NAME.shards"),
         ("v0.mp4 0", ["--out", "{root}/train.txt/k.shards"], "Not a directory"),
     ],

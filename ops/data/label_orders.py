@@ -1,9 +1,8 @@
-"""The orders in which published lists and weights number the classes of a dataset: the class-name
-files that ship.
+"""The orders in which published lists and weights number the classes of a dataset.
 
-Weights and lists of different orders fit together without an error and score at chance, so that
-whoever makes lists or tests weights compares them. The files lie beside the dataset files, in
-``known``.
+Weights and lists of different orders fit together without an error and score at chance. So the
+tools that make lists and test weights compare their orders. The files of class names are in the
+folder ``known``, beside the dataset files.
 """
 
 from pathlib import Path
@@ -31,10 +30,16 @@ LABEL_ORDERS = {
 
 
 def in_order(dataset: str, order: str, names: list[str]) -> list[str]:
-    """Class names in one of the orders of ``LABEL_ORDERS[dataset]``; other names than the official
-    ones keep their order for "official".
+    """Sort class names in one of the orders of ``LABEL_ORDERS[dataset]``.
 
-    Raises UserError if the order is only known for the official names, and these are others.
+    Args:
+        dataset: key of ``LABEL_ORDERS``.
+        order: key of ``LABEL_ORDERS[dataset]``. With "official", names that are not the official
+            ones keep their order.
+        names: the class names.
+
+    Raises:
+        UserError: the order is only defined for the official names, and these are others.
     """
     if order == "sorted":
         return sorted(names)
@@ -45,15 +50,14 @@ def in_order(dataset: str, order: str, names: list[str]) -> list[str]:
             return list(names)
         other = min(set(known) ^ set(names))
         raise UserError(
-            f"--order {order}: is known for the {len(known)} official classes of {dataset} only "
+            f"--order {order}: defined for the {len(known)} official classes of {dataset} only "
             f"(first difference: {other!r}); give the class names in their order as --labels FILE"
         )
     return known
 
 
 def describe_order(dataset: str, names: list[str]) -> str | None:
-    """Which weights and lists number the classes of a dataset in this order; None for an order that
-    is not known."""
+    """Which weights and lists use this order of class names; None for an unknown order."""
     for order, (file, users) in LABEL_ORDERS.get(dataset, {}).items():
         if read_class_names(FOLDER / file) == names:
             others = [
@@ -66,11 +70,7 @@ def describe_order(dataset: str, names: list[str]) -> str | None:
 
 
 def same_classes(file: str, names: list[str]) -> bool:
-    """Whether ``names`` are the classes of a shipped file, in any order.
-
-    Upper and lower case, quotes, brackets and underscores do not matter: lists of the same classes
-    differ in them.
-    """
+    """Whether ``names`` are the classes of a shipped file, in any order and spelling."""
     known = read_class_names(FOLDER / file)
     return sorted(map(plain_name, known)) == sorted(map(plain_name, names))
 
@@ -82,7 +82,9 @@ def moved_labels(file: str, names: list[str]) -> int:
 
 
 def plain_name(name: str) -> str:
-    """A class name without what lists of the same classes spell differently: upper and lower case,
-    underscores, quotes and brackets."""
+    """A class name without the spelling that lists of the same classes differ in.
+
+    That is upper and lower case, underscores, quotes and brackets.
+    """
     text = name.lower().replace("_", " ")
     return "".join(letter for letter in text if letter not in "\"'()[]")

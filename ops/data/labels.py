@@ -1,61 +1,90 @@
-"""Labels of many videos in one array: int64 ``[V]``, or bool ``[V, classes]`` where a video can have several (multi-label)."""
+"""Labels of many videos in one array.
+
+int64 ``[V]``, or bool ``[V, classes]`` where a video may have several labels (multi-label).
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+_UNREAD_SCORE = -1
+
 
 def as_array(labels: Sequence[int | Sequence[int]], num_class: int | None) -> np.ndarray:
-    """Labels as lists and files hold them, one or several a video, as an array; ``num_class`` is needed for several.
+    """Convert labels of lists and files to an array.
 
-    Raises ``ValueError`` for some videos with one label and some with a sequence, and ``IndexError`` for labels above.
+    Args:
+        labels: the label of each video, or the sequence of its labels.
+        num_class: number of classes, needed for sequences.
+
+    Raises:
+        ValueError: some videos have one label and some a sequence.
+        IndexError: a label of a sequence is not below ``num_class``.
     """
-    several = {not isinstance(label, int | np.integer) for label in labels}
-    if several != {True}:
-        if len(several) > 1:
-            raise ValueError("one label and several in the same list")
+    are_sequences = {not isinstance(label, int | np.integer) for label in labels}
+    if len(are_sequences) > 1:
+        raise ValueError("one label and several in the same list")
+    if are_sequences != {True}:
         return np.array(labels, dtype=np.int64)
-    hot = np.zeros((len(labels), num_class), bool)
-    for row, own in enumerate(labels):
-        hot[row, list(own)] = True
-    return hot
+    multi_hot = np.zeros((len(labels), num_class), bool)
+    for video, own in enumerate(labels):
+        multi_hot[video, list(own)] = True
+    return multi_hot
 
 
 def of_row(labels: np.ndarray, row: int) -> int | tuple[int, ...]:
-    """The label of one video, or all its labels, as plain integers."""
-    return int(labels[row]) if labels.ndim == 1 else tuple(np.flatnonzero(labels[row]).tolist())
+    """The label of one video, or all its labels, as Python integers."""
+    if labels.ndim == 1:
+        return int(labels[row])
+    return tuple(np.flatnonzero(labels[row]).tolist())
 
 
 def one_hot(labels: np.ndarray, num_class: int) -> np.ndarray:
-    """bool ``[V, num_class]`` of either kind."""
-    return labels if labels.ndim == 2 else labels[:, None] == np.arange(num_class)
+    """Labels of either kind as bool ``[V, num_class]``."""
+    if labels.ndim == 2:
+        return labels
+    return labels[:, None] == np.arange(num_class)
 
 
 def differing(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The rows, in order, in which labels of one kind and as many videos differ."""
-    unlike = first != second
-    return np.flatnonzero(unlike if unlike.ndim == 1 else unlike.any(axis=1))
+    """The rows, ascending, in which two label arrays of one shape differ."""
+    unequal = first != second
+    if unequal.ndim == 2:
+        unequal = unequal.any(axis=1)
+    return np.flatnonzero(unequal)
 
 
 def best_of(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int64 ``[V]``: the label of each video; of several the one with the highest score (of equal ones the lowest)."""
-    return labels if labels.ndim == 1 else np.where(labels, scores, -np.inf).argmax(axis=1)
+    """One label per video, int64 ``[V]``.
+
+    Of several labels, the one with the highest score (the lowest one of equal scores).
+    """
+    if labels.ndim == 1:
+        return labels
+    return np.where(labels, scores, -np.inf).argmax(axis=1)
 
 
 def mark_unread(scores: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> None:
-    """Give videos that could not be read, in place, scores that rank what is true last: there -1, else 0.
+    """Set the scores of videos that could not be read, in place.
 
-    ``scores`` floats ``[V, classes]``, ``rows`` a mask or indices. A score file has no other place to say so.
+    Their labels get -1 and all other classes 0, so that the true class ranks last. A score file has
+    no other place to record it.
+
+    Args:
+        scores: floats ``[V, classes]``.
+        labels: labels of the V videos.
+        rows: mask or indices of the videos.
     """
-    scores[rows] = -one_hot(labels[rows], scores.shape[1]).astype(scores.dtype)
+    scores[rows] = _unread_scores(labels[rows], scores)
 
 
 def is_unread(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which rows ``mark_unread`` has written: bool ``[V]``."""
-    found = (
-        scores.min(axis=1) == -1
-    )  # few, so that the comparison costs no second copy of the scores
-    found[found] = (
-        scores[found] == -one_hot(labels[found], scores.shape[1]).astype(scores.dtype)
-    ).all(axis=1)
+    # Few rows have this minimum, so that comparing them needs no second copy of the scores.
+    found = scores.min(axis=1) == _UNREAD_SCORE
+    found[found] = (scores[found] == _unread_scores(labels[found], scores)).all(axis=1)
     return found
+
+
+def _unread_scores(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    return -one_hot(labels, scores.shape[1]).astype(scores.dtype)

@@ -1,18 +1,18 @@
-"""Video lists: which videos, with which labels.
+"""Video lists: which videos a dataset has, with which labels.
 
-A list is a UTF-8 text file with one video a line, in one of two forms, told apart line by line::
+A list is a UTF-8 text file with one video per line, in one of two forms, recognized line by line::
 
-    path/to/video.mp4 17            video label                (the frame count comes from the decoder)
-    path/to/folder 142 17           folder num_frames label    (a folder of frames, as TSN, TSM and TDN write it)
+    path/to/video.mp4 17            video label              (frames are counted by the decoder)
+    path/to/folder 142 17           folder num_frames label  (a folder of frames, as for TSN and TSM)
 
-* A line that holds a tab is separated by tabs; any other line by spaces.
-* Paths may hold spaces. Separated by spaces, the last field is the label, and the field before it is ``num_frames`` if
-  it is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12 frames of the folder ``a b``. A two-column
-  path that ends in an integer (``take 12``) therefore needs tabs.
-* In a multi-label list a label may be several, joined by commas: ``path/to/video.mp4 3,17``.
-* Segments of a video (``video start end label``) are not supported: separated by spaces such a line already means ``end``
-  frames of the folder ``video start``, and scores are kept by video. Cut each segment into a file
-  of its own.
+* A line that contains a tab is separated by tabs; any other line by spaces.
+* Paths may contain spaces. Separated by spaces, the last field is the label, and the field before
+  it is ``num_frames`` if it is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12
+  frames of the folder ``a b``. A two-column path that ends in an integer (``take 12``) needs tabs.
+* In a multi-label list the label may be several, joined by commas: ``path/to/video.mp4 3,17``.
+* Segments of a video (``video start end label``) are not supported: separated by spaces, such a line
+  already means ``end`` frames of the folder ``video start``, and scores are stored by video. Cut
+  each segment into a file of its own.
 * Blank lines, Windows line ends and a byte order mark are allowed.
 """
 
@@ -21,7 +21,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,24 +30,34 @@ from ops.data.readers.shard_paths import exists
 from ops.utils.errors import UserError
 from ops.utils.files import read_regular
 
-# 18 digits fit an int64 whatever they are.
+# 18 digits always fit an int64.
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LABELS = re.compile(r"-?[0-9]{1,18}(?:,-?[0-9]{1,18})*")
 _SPACED = re.compile(rf"(.*?[^ ]) +(?:(-?[0-9]{{1,18}}) +)?({_LABELS.pattern})")
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-# What is left as the path of `video start end label`: with `end` taken for num_frames, or not
-# (where it is no integer).
+# The path that is left of `video start end label`: `end` is taken for num_frames, unless it is no
+# integer.
 _WITH_START = re.compile(rf"(.+?) +{_NUMBER}(?: +{_NUMBER})?")
 _SEGMENTS = (
     "looks like a segment of a video, `video start end label`, and segments are not supported; "
     "cut each into a file of its own and list that"
 )
 _FORMS = "expected `video label` or `folder num_frames label`, separated by spaces or by tabs"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MAX_SHOWN = 80  # characters of a line in a message
+_RECORDS_PER_TASK = 1000
 
 
 class Record(NamedTuple):
-    """One line of a list. ``num_frames`` is None for a two-column line, ``line`` counts from 1; ``label`` is a tuple of
-    labels, in rising order, in a multi-label list."""
+    """One video of a list.
+
+    Attributes:
+        id: the path as the list has it.
+        path: the path joined to the root.
+        num_frames: as listed; None for a two-column line.
+        label: an integer, or in a multi-label list a tuple of ascending ones.
+        line: line number, from 1.
+    """
 
     id: str
     path: str
@@ -57,13 +67,15 @@ class Record(NamedTuple):
 
 
 class VideoList(Sequence[Record]):
-    """The records of a list, in list order, held in a few numpy arrays.
+    """The records of a list, in list order, stored in a few NumPy arrays.
 
-    Python objects would be copied page by page into every forked loader worker as reference counts are written
-    (pytorch#13246); arrays stay shared.
+    Python objects would be copied page by page into every forked data-loading worker as reference
+    counts are written (pytorch#13246). Arrays stay shared.
 
-    Attributes: ``path`` (of the list file), ``root_path``, ``labels`` (int64 ``[n]``; of a
-    multi-label list bool ``[n, num_class]``).
+    Attributes:
+        path: the list file.
+        root_path: what relative paths are joined to.
+        labels: int64 ``[n]``; of a multi-label list bool ``[n, num_class]``.
     """
 
     def __init__(
@@ -76,7 +88,17 @@ class VideoList(Sequence[Record]):
         lines: list[int],
         num_class: int | None = None,
     ) -> None:
-        """``num_frames`` holds -1 where the list gives none; ``num_class`` is needed for tuples of labels."""
+        """Create a list.
+
+        Args:
+            path: the list file, for messages.
+            root_path: what relative ids are joined to.
+            ids: the path of each video.
+            num_frames: number of frames of each video; -1 where it is not listed.
+            labels: the label of each video, or the tuple of its labels.
+            lines: line number of each video.
+            num_class: number of classes, needed for tuples of labels.
+        """
         encoded = [text.encode() for text in ids]
         self.path = path
         self.root_path = root_path
@@ -90,8 +112,7 @@ class VideoList(Sequence[Record]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Record:
-        """The record at ``index``; raises IndexError outside the list."""
-        index = range(len(self))[index]
+        index = range(len(self))[index]  # negative ones count from the end; raises IndexError
         start = int(self._ends[index - 1]) if index else 0
         video_id = self._text[start : self._ends[index]].tobytes().decode()
         num_frames = int(self._num_frames[index])
@@ -104,20 +125,30 @@ class VideoList(Sequence[Record]):
         )
 
     def head(self, n: int) -> "VideoList":
-        """The first ``n`` records, or all where there are fewer. Raises ValueError if ``n < 1``."""
+        """The first ``n`` records, or all where there are fewer.
+
+        Raises:
+            ValueError: ``n < 1``.
+        """
         if n < 1:
             raise ValueError(f"the first {n} videos of a list are no list")
         part = copy(self)
-        for name in ("labels", "_num_frames", "_lines", "_ends"):
-            setattr(part, name, getattr(self, name)[:n])
+        part.labels = self.labels[:n]
+        part._num_frames = self._num_frames[:n]
+        part._lines = self._lines[:n]
+        part._ends = self._ends[:n]
         part._text = self._text[: part._ends[-1]]
         return part
 
 
 def read_text(path: str) -> str:
-    """A UTF-8 text file as a string with ``\\n`` line ends and no byte order mark.
+    """Read a UTF-8 text file.
 
-    Raises UserError if the file is missing, unreadable or not UTF-8 text.
+    Returns:
+        The text with ``\\n`` line ends and without a byte order mark.
+
+    Raises:
+        UserError: the file is missing, unreadable or not UTF-8 text.
     """
     try:
         data = read_regular(path)
@@ -127,14 +158,14 @@ def read_text(path: str) -> str:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); give the path of a readable text file"
         ) from None
-    data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    bad = data.find(b"\0")
+    data = data.removeprefix(_BYTE_ORDER_MARK).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    bad_byte = data.find(b"\0")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        bad = error.start
-    if bad >= 0:
-        line = data.count(b"\n", 0, bad) + 1
+        bad_byte = error.start
+    if bad_byte >= 0:
+        line = data.count(b"\n", 0, bad_byte) + 1
         raise UserError(f"{path}:{line}: not UTF-8 text; save the file as plain text in UTF-8")
     return text
 
@@ -147,120 +178,163 @@ def read_list(
     multi_label: bool = False,
     unique: bool = False,
 ) -> VideoList:
-    """Read and check a list; relative paths in it are joined to ``root_path``. No video is looked at (see check_files).
+    """Read and check a list. The videos are not looked at (see `check_files`).
 
-    ``unique``: each video may be listed once, as in a list to test on, where it would count twice.
+    Args:
+        list_path: the list file.
+        root_path: what relative paths in the list are joined to.
+        num_class: number of classes.
+        multi_label: a video may have several labels.
+        unique: each video may be listed once, as in a list to test on, where it would count twice.
 
-    Raises UserError, naming file and line, if the list is missing, empty or not UTF-8 text, or if a line is malformed,
-    its label is not an integer in ``[0, num_class)`` (or several, where ``multi_label`` allows them), its number of frames
-    is below 1, its path is a URL, or a video that must be unique is not.
+    Raises:
+        UserError: the file is missing, empty or not UTF-8 text; a line is malformed, a label is out
+            of range, ``num_frames`` is below 1, or a path is a URL; or a video that must be unique
+            is not. The message names file and line.
     """
-    list_path, root_path = os.fspath(list_path), os.fspath(root_path)
-    ids, counts, labels, lines = [], [], [], []
+    list_path = os.fspath(list_path)
+    ids, num_frames, labels, lines = [], [], [], []
     first_lines: dict[str, int] = {}
     for number, line in enumerate(read_text(list_path).split("\n"), 1):
         line = line.strip(" \t")
         if not line:
             continue
-        if "\t" in line:
-            fields = [field.strip(" ") for field in line.split("\t")]
-            video_id, label = fields[0], fields[-1]
-            count = fields[1] if len(fields) == 3 else None
-            numbers = (
-                all(map(_INTEGER.fullmatch, fields[1:-1]))
-                and len(fields) > 1
-                and _LABELS.fullmatch(label)
-            )
-            if len(fields) > 3 or not video_id or not numbers:
-                _refuse(list_path, number, line, fields)
-        else:
-            match = _SPACED.fullmatch(line)
-            if not match:
-                _refuse(list_path, number, line, line.rsplit(" ", 1))
-            video_id, count, label = match.groups()
-        if "://" in video_id or ("::" in video_id and ".shards" in video_id):
-            raise UserError(
-                f"{list_path}:{number}: {video_id[:80]!r} is a URL, and a list must not open one; give that of a "
-                "shard set as --root_path"
-            )
-        own = [int(part) for part in label.split(",")]
-        if len(own) > 1 and not multi_label:
-            raise UserError(
-                f"{list_path}:{number}: {len(own)} labels, {label[:40]}; several a video need --multi_label"
-            )
-        for one in own:
-            if not 0 <= one < num_class:
-                raise UserError(
-                    f"{list_path}:{number}: label {one} is outside [0, {num_class}); labels count from 0: correct the "
-                    "list or --num_class"
-                )
+        place = f"{list_path}:{number}"
+        video_id, count, label = _parse_line(place, line)
+        _check_not_url(place, video_id)
+        own = _parse_labels(place, label, num_class, multi_label)
         if count is not None and int(count) < 1:
             raise UserError(
-                f"{list_path}:{number}: num_frames is {int(count)}; remove the line or extract the frames"
+                f"{place}: num_frames is {int(count)}; remove the line or extract the frames"
             )
         if unique:
             first = first_lines.setdefault(os.path.normpath(video_id), number)
             if first != number:
-                joined = "; several labels of a video are joined by commas" if multi_label else ""
+                hint = "; several labels of a video are joined by commas" if multi_label else ""
                 raise UserError(
-                    f"{list_path}:{number}: {video_id} is also at {list_path}:{first}, and would "
-                    f"count twice; remove one of the two lines{joined}"
+                    f"{place}: {video_id} is also at {list_path}:{first}, and would count twice; "
+                    f"remove one of the two lines{hint}"
                 )
         ids.append(video_id)
-        counts.append(-1 if count is None else int(count))
+        num_frames.append(-1 if count is None else int(count))
         labels.append(tuple(own) if multi_label else own[0])
         lines.append(number)
     if not ids:
-        raise UserError(f"{list_path}: the list is empty; {_FORMS}, one video a line")
-    return VideoList(list_path, root_path, ids, counts, labels, lines, num_class)
+        raise UserError(f"{list_path}: the list is empty; {_FORMS}, one video per line")
+    return VideoList(list_path, os.fspath(root_path), ids, num_frames, labels, lines, num_class)
 
 
-def _refuse(list_path: str, number: int, line: str, fields: list[str]) -> NoReturn:
-    if len(fields) == 4 and all(map(_INTEGER.fullmatch, fields[1:])):
-        raise UserError(f"{list_path}:{number}: {_SEGMENTS}")
-    shown = line if len(line) <= 80 else line[:77] + "..."
-    if len(fields) == 2 and fields[0] and not _INTEGER.fullmatch(fields[1]):
+def _parse_line(place: str, line: str) -> tuple[str, str | None, str]:
+    """Video, number of frames if given, and label or labels of a line, as text."""
+    if "\t" not in line:
+        match = _SPACED.fullmatch(line)
+        if not match:
+            raise _malformed(place, line, line.rsplit(" ", 1))
+        return match.groups()
+    fields = [field.strip(" ") for field in line.split("\t")]
+    is_valid = (
+        len(fields) in (2, 3)
+        and fields[0]
+        and all(_INTEGER.fullmatch(field) for field in fields[1:-1])
+        and _LABELS.fullmatch(fields[-1])
+    )
+    if not is_valid:
+        raise _malformed(place, line, fields)
+    count = fields[1] if len(fields) == 3 else None
+    return fields[0], count, fields[-1]
+
+
+def _check_not_url(place: str, video_id: str) -> None:
+    is_chained_url = "::" in video_id and ".shards" in video_id
+    if "://" in video_id or is_chained_url:
         raise UserError(
-            f"{list_path}:{number}: label {fields[1][:40]!r} is not an integer; {_FORMS}"
+            f"{place}: {video_id[:_MAX_SHOWN]!r} is a URL, and a list must not open one; give that "
+            f"of a shard set as --root_path"
         )
-    raise UserError(f"{list_path}:{number}: malformed line {shown!r}; {_FORMS}")
+
+
+def _parse_labels(place: str, text: str, num_class: int, multi_label: bool) -> list[int]:
+    labels = [int(part) for part in text.split(",")]
+    if len(labels) > 1 and not multi_label:
+        raise UserError(
+            f"{place}: {len(labels)} labels, {text[:40]}; several per video need --multi_label"
+        )
+    for label in labels:
+        if not 0 <= label < num_class:
+            raise UserError(
+                f"{place}: label {label} is out of range for {num_class} classes; labels start at "
+                f"0: correct the list or --num_class"
+            )
+    return labels
+
+
+def _malformed(place: str, line: str, fields: list[str]) -> UserError:
+    if len(fields) == 4 and all(_INTEGER.fullmatch(field) for field in fields[1:]):
+        return UserError(f"{place}: {_SEGMENTS}")
+    if len(fields) == 2 and fields[0] and not _INTEGER.fullmatch(fields[1]):
+        return UserError(f"{place}: label {fields[1][:40]!r} is not an integer; {_FORMS}")
+    if len(line) > _MAX_SHOWN:
+        line = line[: _MAX_SHOWN - 3] + "..."
+    return UserError(f"{place}: malformed line {line!r}; {_FORMS}")
 
 
 def explain_missing(record: Record) -> str:
-    """Why a record's path does not exist, if the line is to be blamed for it; else "". Asks the
-    disk."""
+    """Why a record's path does not exist, if its line is the cause; else "". Asks the disk."""
     match = _WITH_START.fullmatch(record.path)
-    return _SEGMENTS if match and exists(resolve(match[1])) else ""
+    if match and exists(resolve(match[1])):
+        return _SEGMENTS
+    return ""
 
 
 def resolve(path: str) -> str:
-    """``path``, or if that does not exist what the originals would take in its place, if that does: ``path + ".mp4"``
-    (Kinetics lists name videos without the ending; TDN ops/dataset.py always appends it), or the folder of the same
-    number with six digits, ``000123`` for ``123`` (flow of Something-Something V1; TSM ops/dataset.py). A path may lead into a
-    shard set (ops/data/readers/shard_paths.py), whose index is asked."""
+    """The path of a listed video; where it does not exist, what the originals would open instead.
+
+    That is ``path + ".mp4"`` (Kinetics lists name videos without the suffix; TDN ops/dataset.py
+    always appends it), or the folder of the same number with six digits, ``000123`` for ``123``
+    (flow of Something-Something V1; TSM ops/dataset.py). A path may lead into a shard set
+    (ops/data/readers/shard_paths.py), whose index is asked.
+    """
+    if exists(path):
+        return path
     folder, name = os.path.split(path)
-    other_names = [name + ".mp4", *([f"{int(name):06d}"] if _INTEGER.fullmatch(name) else [])]
-    if not exists(path):
-        for other in (os.path.join(folder, other) for other in other_names):
-            if exists(other):
-                return other
+    alternatives = [f"{name}.mp4"]
+    if _INTEGER.fullmatch(name):
+        alternatives.append(f"{int(name):06d}")
+    for alternative in alternatives:
+        other = os.path.join(folder, alternative)
+        if exists(other):
+            return other
     return path
 
 
 def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
-    """The records, in list order, of which nothing exists under the path that resolve gives.
+    """Find the videos that do not exist. No file is opened.
 
-    Only the file table (the index of a shard set) is asked, from ``threads`` threads, since on a network disk each question
-    waits for the server.
+    Args:
+        video_list: the list.
+        threads: how many ask at the same time: on a network disk each question waits for the
+            server.
+
+    Returns:
+        The records, in list order, for which nothing exists at the path that `resolve` gives.
     """
 
-    def missing(part: range) -> list[Record]:
-        records = map(video_list.__getitem__, part)
-        return [r for r in records if not (exists(r.path) or exists(resolve(r.path)))]
+    def find_missing(part: range) -> list[Record]:
+        records = [video_list[index] for index in part]
+        # Usually the path exists, and one question is enough.
+        return [
+            record
+            for record in records
+            if not exists(record.path) and not exists(resolve(record.path))
+        ]
 
+    count = len(video_list)
     parts = [
-        range(start, min(start + 1000, len(video_list)))
-        for start in range(0, len(video_list), 1000)
+        range(start, min(start + _RECORDS_PER_TASK, count))
+        for start in range(0, count, _RECORDS_PER_TASK)
     ]
+    missing = []
     with ThreadPoolExecutor(threads) as pool:
-        return [record for part in pool.map(missing, parts) for record in part]
+        for found in pool.map(find_missing, parts):
+            missing += found
+    return missing
