@@ -14,12 +14,14 @@ Writes OUTPUT_DIR/{clip_index}_crop{k}.pkl, a list in list order of [float32 log
 """
 
 from ops.cli.test_args import testing_arguments
-from ops.testing.test import run
 from ops.utils.errors import run_cli
 
 
 def main():
-    run(testing_arguments(__doc__, crops=1))
+    args = testing_arguments(__doc__, crops=1)
+    from ops.testing.test import run  # imports torch, which --help does not need
+
+    run(args)
 
 
 if __name__ == "__main__":

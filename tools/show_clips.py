@@ -19,9 +19,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ops.backbones.modalities import MODALITIES
-from ops.cli.train_args import add_data, base_parser, file_template
+from ops.cli.common_args import add_data, base_parser
 from ops.cli.types import non_negative_int, positive_int
 from ops.data.dataset_files import FLIPS
+from ops.data.readers.templates import choose_template
 from ops.data.sampling import samplings_for_training
 from ops.temporal import MODULES
 from ops.utils.errors import run_cli
@@ -29,7 +30,7 @@ from ops.utils.errors import run_cli
 
 def main() -> None:
     args = parser().parse_args()
-    args.image_tmpl = file_template(args.image_tmpl, args.flow_prefix, args.modality)
+    args.image_tmpl = choose_template(args.image_tmpl, args.flow_prefix, args.modality)
     from lib.clip_sheet import make_sheet  # imports PyTorch, which --help does not need
     from lib.panels import check_png, save_panels
 

@@ -1,58 +1,70 @@
-"""Flags that state what they affect, and the parsers that the commands share."""
+"""Flags that state what they affect, and the parser of all commands."""
 
 import argparse
 from enum import Enum
-
-HELP_NOTE = "The flags of the original repositories are accepted as well: docs/original_commands.md"
 
 
 class Effect(Enum):
     """What a flag affects. Three readers decide by it, so that none keeps a list of its own.
 
-    ======  =================  ================  ====================
-    effect  resumed training   tools/doctor.py   scores of a directory
-    ======  =================  ================  ====================
+    ======  =================  ================  ===========================
+    effect  resumed training   tools/doctor.py   more scores in a directory
+    ======  =================  ================  ===========================
     RESULT  must be the same   compared          must be the same
     NOISE   must be the same   not compared      must be the same
     EXTENT  may differ         compared          may differ
     NONE    may differ         not compared      may differ
-    ======  =================  ================  ====================
+    ======  =================  ================  ===========================
     """
 
-    RESULT = "what is learned, or measured in a test"
-    NOISE = "the numbers within their noise: random draws, rounding"
+    RESULT = "what is learned or measured"
+    NOISE = "numbers within their noise: random draws, rounding"
     EXTENT = "how long a run is and which lists it reads"
-    NONE = "where and how a run works: files, machine, logs"
+    NONE = "where and how a run works: files, machine, logs, use of its results"
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argparse parser whose flags have an effect, and that takes no abbreviations.
+    """An argparse parser whose arguments have an effect.
 
     Attributes:
         effects: name of an argument -> :class:`Effect`.
     """
 
     def __init__(self, description, epilog=None):
-        # No abbreviations: an unknown flag is an error, today and after new flags were added.
         super().__init__(
             description=description,
             formatter_class=_HelpFormatter,
+            # An unknown flag is an error, today and after new flags were added.
             allow_abbrev=False,
             epilog=epilog,
         )
         self.effects = {}
 
+    def group(self, title):
+        """A titled :class:`FlagGroup` of ``--help``."""
+        return FlagGroup(self, title)
+
     def add_flag(self, *names, effect, group=None, **settings):
         """Add a flag or a positional argument.
 
         Args:
-            *names: as ``argparse`` takes them.
+            *names: as ``add_argument`` takes them.
             effect: an :class:`Effect`.
-            group: the argument group that it is listed under.
+            group: an argparse group that lists it; None: the parser itself.
             **settings: of ``add_argument``.
+
+        Raises:
+            ValueError: another flag sets the same argument and has another effect.
         """
         action = (group or self).add_argument(*names, **settings)
-        self.effects[action.dest] = effect
+        if self.effects.setdefault(action.dest, effect) is not effect:
+            raise ValueError(
+                f"{names[0]}: {action.dest} has the effect {self.effects[action.dest]}"
+            )
+
+    def names_of(self, *effects):
+        """The set of the arguments with one of these effects."""
+        return {name for name, effect in self.effects.items() if effect in effects}
 
     def error(self, message):
         """Exit with one line: the usage, of dozens of flags, would hide it."""
@@ -60,7 +72,7 @@ class FlagParser(argparse.ArgumentParser):
 
 
 class FlagGroup:
-    """A titled group of flags of a :class:`FlagParser`."""
+    """A titled group of the flags of a :class:`FlagParser`."""
 
     def __init__(self, parser, title):
         self.parser = parser

@@ -10,13 +10,10 @@ import math
 import shlex
 from functools import partial
 
-import torch
-
+from ops.cli.flags import Effect
 from ops.cli.types import boolean, is_bce, non_negative_int, positive_int, tsm_schedule
-from ops.distributed import launched_ranks
 from ops.utils.errors import UserError
 
-HELP_NOTE = "The flags of the original repositories are accepted as well: docs/original_commands.md"
 TIN_WARMUP_MULTIPLIER = 10  # TIN main.py: the warm-up starts at a tenth of the learning rate
 
 # Flags that the original programs parse and never use, or that this project does not need.
@@ -83,14 +80,16 @@ def resume_source(text):
     return "auto" if text == "True" else text
 
 
-def _hidden(parser, *names, **settings):
-    parser.add_argument(*names, **settings, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+def _hidden(parser, *names, effect=Effect.RESULT, **settings):
+    parser.add_flag(
+        *names, effect=effect, **settings, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
 
 
 def _add_ignored(parser, flags):
     """Flags that may be given, with a value or without, and change nothing."""
     for flag in flags:
-        _hidden(parser, flag, nargs="?", const=True, dest=_ignored(flag))
+        _hidden(parser, flag, effect=Effect.NONE, nargs="?", const=True, dest=_ignored(flag))
 
 
 def _ignored(flag):
@@ -110,21 +109,22 @@ def add_training_flags(parser):
     _hidden(parser, "--no_flip", dest="flip", action="store_const", const="none")
     _hidden(parser, "--use_warmup", action="store_true")
     _hidden(parser, "--warmup_epochs", type=non_negative_int, metavar="N")
-    _hidden(parser, "--resume_path", metavar="FILE")
+    _hidden(parser, "--resume_path", effect=Effect.NONE, metavar="FILE")
     _hidden(parser, "--crop_size", type=positive_int, metavar="PIXELS")
     _hidden(parser, "--scale_size", type=positive_int, metavar="PIXELS")
     _hidden(
         parser,
         "--start-epoch",
         "--start_epoch",
+        effect=Effect.NONE,
         dest="start_epoch",
         type=non_negative_int,
         metavar="N",
     )
-    _hidden(parser, "--root_log", metavar="DIR")
-    _hidden(parser, "--root_model", metavar="DIR")
-    _hidden(parser, "--store_name", metavar="NAME")
-    _hidden(parser, "--gpus", type=non_negative_int, nargs="+", metavar="N")
+    _hidden(parser, "--root_log", effect=Effect.NONE, metavar="DIR")
+    _hidden(parser, "--root_model", effect=Effect.NONE, metavar="DIR")
+    _hidden(parser, "--store_name", effect=Effect.NONE, metavar="NAME")
+    _hidden(parser, "--gpus", effect=Effect.NONE, type=non_negative_int, nargs="+", metavar="N")
     _add_ignored(parser, _UNUSED_IN_TRAINING)
 
 
@@ -247,6 +247,8 @@ def _translate_gpus(args, notes, program, argv, batch_flags):
         return
     if args.device:
         raise UserError(f"--gpus and --device {args.device}: give one of the two")
+    from ops.distributed import launched_ranks  # imports torch
+
     if launched_ranks().size > 1:
         notes.lines.append("--gpus ignored (the launcher gives each process a GPU)")
         return
@@ -264,11 +266,13 @@ def _translate_gpus(args, notes, program, argv, batch_flags):
 
 
 def _use_gpu(args, notes, gpu):
+    import torch
+
     if torch.cuda.is_available():
         args.device = f"cuda:{gpu}"
         notes.add("--gpus", f"--device {args.device}")
     else:
-        notes.lines.append("--gpus ignored (this machine shows no GPU)")
+        notes.lines.append("--gpus ignored (this machine has no GPU)")
 
 
 def _without_gpus(argv):
@@ -313,18 +317,25 @@ def add_testing_flags(parser):
     for flag, module in MODULE_FLAGS.items():
         _hidden(parser, f"--{flag}", dest="module_flags", action="append_const", const=module)
     _hidden(parser, "--multi_class", dest="multi_label", nargs="?", const=True, type=boolean)
-    _hidden(parser, "--resume_path", metavar="FILE")
+    _hidden(parser, "--resume_path", effect=Effect.NONE, metavar="FILE")
     _hidden(parser, "--temporal_clips", type=positive_int, metavar="N")
     _hidden(parser, "--random_crops", type=positive_int, metavar="N")
     _hidden(parser, "--crop_size", type=positive_int, metavar="PIXELS")
     _hidden(parser, "--num_segments", type=positive_int, metavar="T")
-    _hidden(parser, "--batch-size", dest="batch_size", type=positive_int, metavar="N")
+    _hidden(
+        parser,
+        "--batch-size",
+        effect=Effect.NOISE,
+        dest="batch_size",
+        type=positive_int,
+        metavar="N",
+    )
     _hidden(parser, "--crop_fusion_type", choices=("avg",))
     _hidden(parser, "--consensus_type", choices=("avg",))
     for flag in _IN_THE_CHECKPOINT:
-        _hidden(parser, flag, action="store_true", dest=_ignored(flag))
+        _hidden(parser, flag, effect=Effect.NONE, action="store_true", dest=_ignored(flag))
     for names, arguments in _TRAINING_ONLY:
-        _hidden(parser, *names, dest=_ignored(names[0]), **arguments)
+        _hidden(parser, *names, effect=Effect.NONE, dest=_ignored(names[0]), **arguments)
     _add_ignored(parser, _UNUSED_IN_TESTS)
 
 

@@ -1,16 +1,19 @@
-"""What the values of flags may be: argparse shows the text of an error beside the flag."""
+"""Types of flags. Argparse prints the text of their errors beside the flag."""
 
 import argparse
 
-# Beyond these a value is a typing error, or ends in memory that no machine has.
+from ops.training.run_dir import SaveInterval
+
+# Larger values are typing errors, or need memory that no machine has.
 MAX_WORKERS = 512
 MAX_SEGMENTS = 1024
-MIXING_RANGE = (1e-3, 1e6)  # outside of it NumPy's Beta distribution gives NaN or a constant
+# Outside of it NumPy's Beta distribution gives NaN or a constant.
+MIXING_RANGE = (1e-3, 1e6)
 MAX_SEED = 2**63 - 1
 
 
 def positive_int(text):
-    """A flag's whole number from 1."""
+    """A whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
@@ -18,7 +21,7 @@ def positive_int(text):
 
 
 def non_negative_int(text):
-    """A flag's whole number from 0."""
+    """A whole number from 0."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is negative")
@@ -26,17 +29,17 @@ def non_negative_int(text):
 
 
 def workers(text):
-    """A flag's number of data-loading workers."""
+    """A number of data-loading workers."""
     return _at_most(non_negative_int(text), MAX_WORKERS, "data-loading workers per process")
 
 
 def segments(text):
-    """A flag's number of segments."""
+    """A number of segments."""
     return _at_most(positive_int(text), MAX_SEGMENTS, "segments")
 
 
 def seed(text):
-    """A flag's seed, of 63 bits."""
+    """A seed of 63 bits."""
     return _at_most(non_negative_int(text), MAX_SEED, "is too large for a seed")
 
 
@@ -47,7 +50,7 @@ def _at_most(value, limit, what):
 
 
 def mixing(text):
-    """A flag's parameter of a symmetric Beta distribution, or 0."""
+    """The parameter of a symmetric Beta distribution, or 0 for none."""
     value = non_negative_float(text)
     low, high = MIXING_RANGE
     if value and not low <= value <= high:
@@ -56,7 +59,7 @@ def mixing(text):
 
 
 def fraction(text):
-    """A flag's number in [0, 1)."""
+    """A number in [0, 1)."""
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not in [0, 1)")
@@ -64,7 +67,7 @@ def fraction(text):
 
 
 def positive_float(text):
-    """A flag's number above 0."""
+    """A number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
@@ -72,7 +75,7 @@ def positive_float(text):
 
 
 def non_negative_float(text):
-    """A flag's number from 0."""
+    """A number from 0."""
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{value} is not a finite number from 0")
@@ -80,7 +83,7 @@ def non_negative_float(text):
 
 
 def tsm_schedule(text):
-    """TSM's name of a schedule, as ours."""
+    """TSM's name of a schedule, as that of this project."""
     names = {"step": "step", "cos": "cosine-epoch"}
     if text not in names:
         raise argparse.ArgumentTypeError(f"{text!r} is neither step nor cos")
@@ -95,17 +98,18 @@ def is_bce(text):
 
 
 def boolean(text):
-    """A flag's true or false."""
+    """``true`` or ``false``."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text.lower() == "true"
 
 
-def interval(text):
-    """Steps as a whole number, or minutes as "15m": steps, or seconds as a negative number, None for 0."""
-    number = text[:-1] if text.endswith("m") else text
-    if not number.isdecimal():
+def save_interval(text):
+    """A flag's interval of saves, which stays text: see ``ops.training.run_dir.SaveInterval``."""
+    try:
+        SaveInterval.parse(text)
+    except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither steps, such as 500, nor minutes, such as 15m"
-        )
-    return (-60 * int(number) if text.endswith("m") else int(number)) or None
+        ) from None
+    return text

@@ -23,6 +23,7 @@ videos could not be read, and the id and label of each row, one video per line::
 
 import csv
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +40,6 @@ FILE_NAME = "scores.json"
 FORMAT = 1
 # The entries of "files", with which a report finds the videos.
 FILES_KEYS = {"list", "root_path", "image_tmpl", "modality"}
-# Entries of the protocol that may differ between two runs into the same directory: how views are
-# averaged is decided when the score files are read.
-FREE = ("average",)
 # With several labels per video the labels become a table [V, classes]. For a file of any size it
 # may have this many bytes; a larger table needs a file of at least 1/256 of its size.
 _TABLE_BYTES = 2**26
@@ -260,7 +258,11 @@ def _read_labels(content: dict, file_size: int) -> np.ndarray:
 
 
 def check_same(
-    path: str | Path, old: ScoreMetadata, new: ScoreMetadata, clips: bool = False
+    path: str | Path,
+    old: ScoreMetadata,
+    new: ScoreMetadata,
+    clips: bool = False,
+    free: Collection[str] = (),
 ) -> None:
     """Check that two runs are of the same protocol, weights and videos.
 
@@ -269,11 +271,12 @@ def check_same(
         old: the metadata in the directory.
         new: the metadata of this run.
         clips: whether the clips must be the same as well.
+        free: entries of the protocol that may differ: flags that do not affect the score files.
 
     Raises:
         UserError: they differ; it names each difference.
     """
-    changes = _protocol_changes(old, new)
+    changes = _protocol_changes(old, new, free)
     if clips and old.clips != new.clips:
         changes.insert(0, f"clips {_brief(old.clips)} -> {_brief(new.clips)}")
     changes += _video_changes(old, new)
@@ -284,8 +287,8 @@ def check_same(
         )
 
 
-def _protocol_changes(old: ScoreMetadata, new: ScoreMetadata) -> list[str]:
-    keys = [key for key in {**old.protocol, **new.protocol} if key not in FREE]
+def _protocol_changes(old: ScoreMetadata, new: ScoreMetadata, free: Collection[str]) -> list[str]:
+    keys = [key for key in {**old.protocol, **new.protocol} if key not in free]
     pairs = [(key, old.protocol.get(key), new.protocol.get(key)) for key in keys]
     pairs.append(("weights", old.weights.get("sha256"), new.weights["sha256"]))
     pairs.append(("options", old.weights.get("options"), new.weights.get("options")))

@@ -10,11 +10,11 @@ from ops import distributed
 from ops.checkpoints import load_model
 from ops.checkpoints.class_order import order_warning
 from ops.checkpoints.manifest import published_sampling
-from ops.cli.train_args import file_template
 from ops.data.clips import TestDataset
 from ops.data.datasets import Dataset, load_class_names, resolve
 from ops.data.lists import VideoList
 from ops.data.preflight import check_class_names, read_checked
+from ops.data.readers.templates import choose_template
 from ops.data.sampling import SAMPLINGS
 from ops.models import TSN
 from ops.scores import fusion, metrics
@@ -148,7 +148,8 @@ def prepare(
     for directory, same_clips in ((folder, False), (folder / journal.FOLDER, True)):
         existing = read_metadata(directory)
         if existing:
-            check_same(directory / FILE_NAME, existing, metadata, clips=same_clips)
+            path = directory / FILE_NAME
+            check_same(path, existing, metadata, clips=same_clips, free=args.free_options)
     return TestRun(model, data, dataset, metadata, folder, args.save_scores)
 
 
@@ -182,7 +183,7 @@ def _resolve_dataset(args: argparse.Namespace, own: argparse.Namespace, model: T
         num_class=args.num_class,
         class_names=args.class_names,
         multi_label=args.multi_label or None,
-        image_tmpl=file_template(own.image_tmpl, args.flow_prefix, model.modality),
+        image_tmpl=choose_template(own.image_tmpl, args.flow_prefix, model.modality),
     )
     if data.num_class != model.num_class:
         raise UserError(

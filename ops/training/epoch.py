@@ -4,7 +4,6 @@ import contextlib
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
@@ -25,12 +24,12 @@ def train_one_epoch(
     *,
     epoch,
     learning_rate,
+    criterion,
     clip_shape,
     accumulate=1,
     clip_gradient=None,
     amp="none",
     scaler=None,
-    label_smoothing=0.0,
     mix=None,
     updated=None,
     seed=0,
@@ -44,7 +43,7 @@ def train_one_epoch(
     model: a TSN, perhaps compiled or wrapped by DDP; loader: batches of a ``TrainDataset`` whose sampler stands at this
     epoch, and behind the videos of first_step steps; epoch: from 0; learning_rate: optimiser step (from 0, over the whole
     run) -> base rate; clip_shape: ``(T, L*C, H, W)``; accumulate: batches of an optimiser step; clip_gradient: largest norm or
-    None; amp: "none", "bf16" or "fp16" (with a GradScaler); label_smoothing: of the cross-entropy; mix: of ``mixup.py``;
+    None; amp: "none", "bf16" or "fp16" (with a GradScaler); criterion: of ``loss.py``; mix: of ``mixup.py``;
     updated: called after each change of the weights; meters: those of the first_step steps; after_step: called with
     (steps done, meters, a function that raises UserError if a loss was not finite) after each step. Dropout and mixtures are
     seeded by (seed, step, rank), so a step does not depend on what ran before it. Unreadable videos are skipped, named in the
@@ -101,12 +100,12 @@ def train_one_epoch(
                     model,
                     batch,
                     meters,
+                    criterion=criterion,
                     clip_shape=clip_shape,
                     amp=amp,
                     scaler=scaler,
                     mix=mix,
                     accumulate=accumulate,
-                    label_smoothing=label_smoothing,
                 )
         norm = _step(model, optimizer, scaler, clip_gradient)
         if updated:
@@ -136,9 +135,7 @@ def train_one_epoch(
     return result
 
 
-def _backward(
-    model, batch, meters, *, clip_shape, amp, scaler, accumulate=1, label_smoothing=0.0, mix=None
-):
+def _backward(model, batch, meters, *, criterion, clip_shape, amp, scaler, accumulate=1, mix=None):
     """Forward and backward of one batch; adds its loss, hits and videos to ``meters``. Returns its part of the loss."""
     device = meters.device
     if batch.clips is None:
@@ -153,7 +150,7 @@ def _backward(
             clips, labels = mix(clips, labels)
         with autocast(device, amp):
             scores = model(clips)
-            loss = video_loss(scores, labels, several=several, label_smoothing=label_smoothing)
+            loss = criterion(scores, labels)
         with torch.no_grad():
             count = len(labels)
             best = (scores if scores.dim() == 2 else scores.mean(1)).argmax(1)
@@ -169,20 +166,6 @@ def _backward(
     (scaler.scale(loss) if scaler else loss).backward()
     meters.watch.lap("backward")
     return loss.detach()
-
-
-def video_loss(scores, labels, *, several=None, label_smoothing=0.0):
-    """Mean cross-entropy of scores ``[B, num_class]``, or of each segment's, ``[B, T, num_class]`` (consensus "identity").
-
-    labels: int64 ``[B]``, or the shares of the classes, float32 ``[B, num_class]``. Where a video can have several labels (bool
-    ``[B, num_class]``, or ``several``): the mean binary cross-entropy of all classes.
-    """
-    several = labels.dtype == torch.bool if several is None else several
-    if scores.dim() == 3:
-        scores, labels = scores.flatten(0, 1), labels.repeat_interleave(scores.shape[1], dim=0)
-    if several:
-        return F.binary_cross_entropy_with_logits(scores.float(), labels.float())
-    return F.cross_entropy(scores.float(), labels, label_smoothing=label_smoothing)
 
 
 def _step(model, optimizer, scaler, clip_gradient):

@@ -17,7 +17,7 @@ from ops.data.loader import loader_errors
 from ops.data.preflight import check_class_names
 from ops.inference import score_videos
 from ops.scores import metrics
-from ops.training.epoch import train_one_epoch, video_loss
+from ops.training.epoch import train_one_epoch
 from ops.training.meters import Meters, advice
 from ops.training.optim import load_optimizer_state
 from ops.training.run_dir import rotate
@@ -26,34 +26,8 @@ from ops.utils.errors import UserError
 from ops.utils.signals import INTERRUPTED, STATUS, Stopped, StopRequest
 from ops.utils.text import counted, printable
 
-# Recipe fields that may differ between a run and its continuation without changing what is learned from here on.
-FREE_FIELDS = {
-    "resume",
-    "epochs",
-    "workers",
-    "timeout",
-    "device",
-    "local_rank",
-    "output_dir",
-    "suffix",
-    "print_freq",
-    "eval_freq",
-    "evaluate",
-    "dry_run",
-    "save_every",
-    "keep",
-    "decoder",
-    "compile",
-    "root_path",
-    "train_list",
-    "val_list",
-    "class_names",
-    "missing",
-    "accumulate",  # the total batch may not differ
-}
 
-
-def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
+def validate(model, loader, world, criterion, *, amp="none", batch_size=8, stop=None):
     """Score every video of a list once, at any number of processes, batch_size at a time.
 
     model: the TSN itself, not its DDP wrapper: shards may be of different lengths, and no process may wait for another; stop:
@@ -71,7 +45,7 @@ def validate(model, loader, world, *, amp="none", batch_size=8, stop=None):
     logits = scored.logits.mean(axis=1)
     _check_finite(logits, loader.dataset.video_list, amp)
     failed = np.isin(np.arange(len(logits)), [failure.index for failure in scored.failures])
-    loss = video_loss(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
+    loss = criterion(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
     listed = len(scored.labels)
     return {
         **metrics.evaluate(logits, scored.labels, failed),
@@ -155,15 +129,16 @@ def fit(
     batch_size=8,
     class_names=None,
     recipe=None,
-    save_every=None,
+    validation_criterion,
+    save_every,
     keep=2,
     **training,
 ):
     """Train up to epochs; ``last.pth``, the ``keep - 1`` before it, and ``best.pth`` (by the first metric) are always whole.
 
     net: the TSN; model: what is trained, net itself or its wrapper; loaders: (training, validation); ema: of :func:`averaged`,
-    whose weights are then what is validated, and what a checkpoint holds as the model; save_every: steps, or seconds if
-    negative, after which a state is saved within an epoch, too, None: never; training: further arguments of
+    whose weights are then what is validated, and what a checkpoint holds as the model; save_every: ``SaveInterval``;
+    training: further arguments of
     :func:`ops.training.epoch.train_one_epoch`. Returns the best value of the metric in percent. Raises Stopped, with the state
     saved, after a signal of ``ops.utils.signals`` to any process.
     """
@@ -212,12 +187,8 @@ def fit(
             )
 
             def after_step(step, meters, check, epoch=epoch):
-                due = save_every and (
-                    step % save_every == 0
-                    if save_every > 0
-                    else time.perf_counter() - saved > -save_every
-                )
-                number, due = world.max(request.number, int(bool(due) and world.is_main))
+                due = world.is_main and save_every.is_due(step, time.perf_counter() - saved)
+                number, due = world.max(request.number, int(due))
                 if number or (
                     due and step < steps
                 ):  # the end of an epoch is saved anyhow, after its validation
@@ -268,6 +239,7 @@ def fit(
                     tested,
                     val_loader,
                     world,
+                    validation_criterion,
                     amp=amp,
                     batch_size=batch_size,
                     stop=lambda: request.number,
@@ -345,6 +317,7 @@ def resume(
     processes=1,
     ema=None,
     *,
+    fixed_options=frozenset(),
     class_names=None,
     names_file=None,
 ):
@@ -355,6 +328,7 @@ def resume(
         net, optimizer, scaler, ema: to be filled; scaler and ema may be None.
         recipe: the options of this run; empty for a run that only evaluates, which needs the weights only.
         processes: of this run, which must be as many where it resumes within an epoch.
+        fixed_options: names of the options that must be the same in both runs.
         class_names: those of this run's dataset in label order, or None.
         names_file: the file that they are from, for the message.
 
@@ -366,18 +340,17 @@ def resume(
             names what differs.
     """
     content = _read_training(path)
-    free = set(FREE_FIELDS)
+    fixed = {*fixed_options, "total_batch", "dense_stride"}
     if not content.get("step_in_epoch") and "total_batch" in content["recipe"]:
         # At the start of an epoch the same total batch may be split otherwise: 4 processes x 2 videos x 2 accumulated
-        # are 8 x 2 x 1 or 4 x 4 x 1. total_batch, which is part of the recipe, has to be the same.
-        free.add("batch_size")
+        # are 8 x 2 x 1 or 4 x 4 x 1. total_batch has to be the same.
+        fixed -= {"batch_size", "accumulate"}
+    new_recipe = {name: value for name, value in recipe.items() if name in fixed}
     for what, old, new in (
         ("model", content["model"], net.spec),
-        ("recipe", current_options(content["recipe"], recipe.get("flip")), recipe),
+        ("recipe", current_options(content["recipe"], recipe.get("flip")), new_recipe),
     ):
-        differing = [
-            key for key in new if key not in free and key in old and not _same(old[key], new[key])
-        ]
+        differing = [key for key in new if key in old and not _same(old[key], new[key])]
         if differing:
             changes = ", ".join(f"{key} {printable(old[key])} -> {new[key]}" for key in differing)
             raise UserError(

@@ -1,15 +1,16 @@
-"""Parameter groups and learning-rate schedules."""
+"""Optimizers and their parameter groups.
 
-import math
-
-import torch
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and synchronised ones
+A new optimizer is a function that builds it and an entry of :data:`OPTIMIZERS`; its name is then a
+choice of ``--optimizer``. Torch is imported in the functions, so that ``--help`` answers at once.
+"""
 
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
 
 POLICIES = ("groups", "flat")
-SCHEDULERS = ("step", "cosine", "cosine-epoch")
+MATRIX = 2  # dimensions from which on a parameter is a weight
+# Fields of a group that choose how a step is computed, not what it computes.
+IMPLEMENTATION_FIELDS = {"foreach", "fused", "capturable", "differentiable"}
 
 
 def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
@@ -90,6 +91,8 @@ def _multipliers(modality, fc_lr5):
 
 def _group_of(model, layer, name, parameter):
     """The group of the parameter ``name`` of a layer."""
+    from ops.training.sync_batchnorm import BatchNorm
+
     if layer is model.backbone.get_submodule(model.backbone.first_conv):
         return f"first_conv_{_kind(name, parameter)}"
     if isinstance(layer, BatchNorm):
@@ -111,9 +114,6 @@ def _kind(name, parameter):
     if name.endswith("bias"):
         return "bias"
     return "no_decay"
-
-
-MATRIX = 2  # dimensions from which on a parameter is a weight
 
 
 def build_optimizer(groups, name="sgd", *, lr, momentum=0.9, nesterov=False):
@@ -144,18 +144,19 @@ def build_optimizer(groups, name="sgd", *, lr, momentum=0.9, nesterov=False):
 
 
 def _sgd(groups, lr, *, momentum, nesterov, fused):
+    import torch
+
     return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, fused=fused)
 
 
 def _adamw(groups, lr, *, momentum, nesterov, fused):
+    import torch
+
     return torch.optim.AdamW(groups, lr, fused=fused)
 
 
+# Name -> (groups, lr, *, momentum, nesterov, fused) -> optimizer.
 OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}
-
-
-# Fields of a group that choose how a step is computed, not what it computes.
-IMPLEMENTATION_FIELDS = {"foreach", "fused", "capturable", "differentiable"}
 
 
 def load_optimizer_state(optimizer, state):
@@ -178,101 +179,6 @@ def load_optimizer_state(optimizer, state):
     # Which implementation computes a step depends on this run's device, not on the checkpoint's.
     saved = [{**group, "fused": own[0]["fused"]} for group in saved]
     optimizer.load_state_dict({**state, "param_groups": saved})
-
-
-def rate_for(batch, lr, lr_batch=None, scale=False):
-    """The learning rate of a run, scaled linearly to its total batch if asked.
-
-    Source: Goyal et al., arXiv 1706.02677, section 2.1.
-
-    Args:
-        batch: total batch of this run.
-        lr: learning rate as given.
-        lr_batch: total batch that lr was tuned for; None: this run's.
-        scale: whether to scale lr by ``batch / lr_batch``.
-
-    Returns:
-        ``(rate, text, warning)``: the rate of this run, a few words for the log, and a warning if
-        lr was tuned for another batch and is not scaled, else None.
-    """
-    if lr_batch in (None, batch):
-        return lr, f"lr {lr:g}", None
-    scaled = lr * batch / lr_batch
-    if scale:
-        return scaled, f"lr {scaled:g} = {lr:g} x {batch} / {lr_batch}", None
-    warning = (
-        f"lr {lr:g} was tuned for a total batch of {lr_batch} (this run: {batch}); "
-        f"--scale_lr would use {scaled:g}"
-    )
-    return lr, f"lr {lr:g}", warning
-
-
-def describe_schedule(
-    scheduler, *, lr, epochs, lr_steps, decay_rate, warmup_epochs, warmup_multiplier, min_lr
-):
-    """The course of the learning rate for the log, and a warning for steps after the last epoch.
-
-    The warning is None where all steps are reached.
-    The arguments are those of :func:`learning_rate`.
-    """
-    warmup = ""
-    if warmup_epochs:
-        start = f"{lr / warmup_multiplier:g}"
-        warmup = f"warm-up from {start} over {_epochs(warmup_epochs)}, then "
-    ending = f"{_epochs(epochs)} in all"
-    if scheduler == "cosine":
-        return f"{warmup}cosine from {lr:g} to {min_lr:g} in every step; {ending}", None
-    if scheduler == "cosine-epoch":
-        return f"{warmup}cosine from {lr:g} towards 0, once per epoch; {ending}", None
-    reached = [math.ceil(step) for step in lr_steps if math.ceil(step) < epochs]
-    missed = [f"{step:g}" for step in lr_steps if math.ceil(step) >= epochs]
-    steps = (
-        f"x {decay_rate:g} after epoch {', '.join(map(str, reached))}" if reached else "constant"
-    )
-    warning = None
-    if missed:
-        given = " ".join(f"{step:g}" for step in lr_steps)
-        warning = (
-            f"--lr_steps {given}: a run of --epochs {epochs} ends before {', '.join(missed)}; "
-            f"give the steps of a run of this length"
-        )
-    return f"{warmup}lr {lr:g}, {steps}; {ending}", warning
-
-
-def _epochs(number):
-    return f"{number} epoch{'' if number == 1 else 's'}"
-
-
-def learning_rate(
-    step,
-    *,
-    lr,
-    steps_per_epoch,
-    epochs,
-    scheduler="step",
-    lr_steps=(),
-    decay_rate=0.1,
-    warmup_epochs=0,
-    warmup_multiplier=100,
-    min_lr=1e-5,
-):
-    """Base learning rate of an optimiser step, a pure function (TDN ops/lr_scheduler.py; TSM main.py).
-
-    step: number of optimiser steps taken before; lr_steps: epochs at which "step" multiplies by
-    decay_rate, a fractional one at the start of the next epoch, as in TSM. Warm-up rises linearly
-    from ``lr / warmup_multiplier`` to lr; "cosine" then falls from lr to min_lr at the end of the
-    last epoch, and "cosine-epoch", TSM's, from lr towards 0 in one step an epoch.
-    """
-    warmup = warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return lr / warmup_multiplier * ((warmup_multiplier - 1) * step / warmup + 1)
-    if scheduler == "cosine-epoch":
-        return lr * (1 + math.cos(math.pi * (step // steps_per_epoch) / epochs)) / 2
-    if scheduler == "cosine":
-        share = (step - warmup) / max(1, epochs * steps_per_epoch - warmup)
-        return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * min(1, share))) / 2
-    epoch = step // steps_per_epoch
-    return lr * decay_rate ** sum(epoch >= milestone for milestone in lr_steps)
 
 
 def set_learning_rate(optimizer, lr):

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from ops.utils.errors import UserError
@@ -14,6 +15,7 @@ from ops.utils.files import open_regular
 from ops.utils.text import printable
 
 LAST = "last.pth"
+SECONDS_PER_MINUTE = 60
 # What a training writes. Other files in its folder, such as the scores of a test, are not the training's.
 _WRITTEN = (
     "args.json",
@@ -24,6 +26,38 @@ _WRITTEN = (
     "last*.pth",
     "last*.tmp",
 )
+
+
+@dataclass(frozen=True)
+class SaveInterval:
+    """How often a run is saved within an epoch: every N steps or every N seconds.
+
+    Attributes:
+        steps: number of steps, or None.
+        seconds: number of seconds, or None.
+    """
+
+    steps: int | None = None
+    seconds: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "SaveInterval":
+        """Read ``500`` (steps), ``15m`` (minutes) or ``0`` (never). Raises ValueError for others."""
+        in_minutes = text.endswith("m")
+        number = text.removesuffix("m")
+        if not number.isdecimal():
+            raise ValueError(text)
+        if int(number) == 0:
+            return cls()
+        if in_minutes:
+            return cls(seconds=SECONDS_PER_MINUTE * int(number))
+        return cls(steps=int(number))
+
+    def is_due(self, step: int, seconds: float) -> bool:
+        """Whether to save after a step of the epoch, ``seconds`` after the last save."""
+        if self.steps:
+            return step % self.steps == 0
+        return self.seconds is not None and seconds > self.seconds
 
 
 def training_files(folder: str | Path) -> list[Path]:

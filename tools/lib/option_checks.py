@@ -1,6 +1,7 @@
 """Which options of a run are compared with its recipe, and what each difference means.
 
-To compare another option, add an entry to ``CHECKS``.
+An option of ``main.py`` that affects the result is compared: with the words of its entry in
+``CHECKS``, or with general ones.
 """
 
 from collections.abc import Callable
@@ -8,37 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.recipes import UNKNOWN
+from ops.cli.flags import Effect
+from ops.cli.train_args import training_parser
 from ops.temporal import option_names
 from ops.utils.text import printable
 
 Options = dict[str, Any]  # of main.py, as lib.recipes.settled returns them
-
-# Options that do not change the result of a training: paths, hardware, logging, resuming.
-IGNORED_OPTIONS = {
-    "root_path",
-    "flow_prefix",
-    "image_tmpl",
-    "decoder",
-    "overwrite",
-    "workers",
-    "timeout",
-    "output_dir",
-    "suffix",
-    "snapshot_pref",
-    "resume",
-    "save_every",
-    "keep",
-    "evaluate",
-    "eval_freq",
-    "print_freq",
-    "device",
-    "channels_last",
-    "compile",
-    "local_rank",
-    "seed",
-    "deterministic",
-    "dry_run",
-}
 
 
 class Finding(NamedTuple):
@@ -213,8 +189,7 @@ REGULARIZATION_OPTIONS = (
     "cutmix",
     "stochastic_depth",
 )
-# Findings of one weight are printed in this order.
-CHECKS = (
+SPECIFIC_CHECKS = (
     Check(
         "dataset",
         weight=10,
@@ -302,6 +277,8 @@ CHECKS = (
     option_check("momentum", 6, "another step size"),
     option_check("nesterov", 6, "another step size"),
     option_check("clip_gradient", 6, "another step size"),
+    option_check("loss", 9, "another loss"),
+    option_check("focal_gamma", 6, "another loss"),
     option_check("consensus_type", 6, "loss of each segment, or of the mean of the segments"),
     option_check("ema", 5, "the average of the last weights is tested"),
     option_check("sampling_compat", 3, "short videos are sampled differently"),
@@ -323,3 +300,20 @@ CHECKS = (
     ),
     option_check("missing", 2, "listed videos that are missing are left out"),
 )
+
+
+def _all_checks() -> tuple[Check, ...]:
+    """The specific checks, and one for each other option that affects the result."""
+    compared = {option for check in SPECIFIC_CHECKS for option in check.options}
+    parser = training_parser("")
+    defaults = vars(parser.parse_args(["something", "RGB"]))
+    others = [
+        option_check(name, 6, "another setting")
+        for name in sorted(parser.names_of(Effect.RESULT, Effect.EXTENT) - compared)
+        if name in defaults and not name.startswith("positional_")
+    ]
+    return (*SPECIFIC_CHECKS, *others)
+
+
+# Findings of one weight are printed in this order.
+CHECKS = _all_checks()

@@ -15,8 +15,8 @@ from ops.cli.train_args import training_arguments
 from ops.data.datasets import choose_flip, dataset_name, load_class_names, resolve
 from ops.data.sampling import SAMPLINGS
 from ops.temporal import MODULES
-from ops.training.optim import rate_for
 from ops.training.run_metadata import digest
+from ops.training.schedule import rate_for
 from ops.utils.errors import UserError
 
 UNKNOWN = "unknown"  # a value that is not recorded, or whose file is not on this machine

@@ -36,6 +36,30 @@ _FIELD_NAME = re.compile("zero|[0-9]?")
 _UNSAFE_FORMAT = re.compile("[0-9]{4}|{")
 
 
+FLOW_SUFFIX = "{}_{:05d}.jpg"  # of tsn-pytorch's flow files, after its --flow_prefix
+
+
+def choose_template(image_tmpl: str | None, flow_prefix: str | None, modality: str) -> str | None:
+    """The template that the flags give.
+
+    Args:
+        image_tmpl: ``--image_tmpl``, or None.
+        flow_prefix: ``--flow_prefix``, start of the names of flow files, or None.
+        modality: "RGB", "Flow" or "RGBDiff".
+
+    Returns:
+        the template, None if no flag gives one.
+
+    Raises:
+        UserError: both flags are given.
+    """
+    if flow_prefix is None:
+        return image_tmpl
+    if image_tmpl:
+        raise UserError("--flow_prefix and --image_tmpl both name the files; give one of the two")
+    return flow_prefix + FLOW_SUFFIX if modality == "Flow" else None
+
+
 def count_places(image_tmpl: str, modality: str = "RGB") -> int:
     """Count the places of a template.
 
