@@ -1,18 +1,19 @@
-import importlib
 from functools import cache
 
 import pytest
+import safetensors.torch
 import torch
 from helpers.golden_fill import load
 from helpers.launch import call, refused
 from helpers.models import assert_same_weights, saved, small_model
 
+from lib import conversion
 from ops.checkpoints import export_state_dict, load_model, save_checkpoint
+from ops.checkpoints.identify import read_weights
 from ops.checkpoints.layouts import LAYOUTS
+from ops.checkpoints.torch_file import find_weights
 from ops.models import TSN
 from ops.temporal import MODULES
-
-tool = importlib.import_module("convert_checkpoint")
 
 TSM_NAME = "TSM_kinetics_RGB_resnet18_shift4_blockres_avg_segment16_e50.pth"
 
@@ -42,11 +43,11 @@ def test_a_published_file_becomes_a_checkpoint_that_explains_itself(tmp_path, ca
     assert convert(tsm(tmp_path), out, "--class_names", names(tmp_path, 5)) == 0
     printed = capsys.readouterr().out
     for line in (
-        "layout: tsm, data set kinetics",
+        "layout: tsm, dataset kinetics",
         "model       tsm resnet18, shift 1/4 blockres, 16 segments",
         "T           16 (the file's name)",
         "classes     5 (with their names)",
-        "layout: this project; the same 122 tensors when loaded again",
+        "layout: this project; loaded again: the same 122 tensors",
     ):
         assert line in printed, printed
     assert "assumed" not in printed
@@ -63,7 +64,7 @@ def test_a_published_file_becomes_a_checkpoint_that_explains_itself(tmp_path, ca
     )
 
 
-def test_what_the_file_does_not_tell_is_assumed_aloud_or_given(tmp_path, capsys):
+def test_what_the_file_does_not_contain_is_assumed_or_given(tmp_path, capsys):
     source = tsm(tmp_path, "anonymous.pth")
     assert convert(source, tmp_path / "a.pth") == 0
     printed = capsys.readouterr().out
@@ -120,9 +121,9 @@ def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
         assert state.keys() == expected.keys() and all(
             key.startswith(LAYOUTS[layout].prefix) for key in state
         )
-        # T stands in the shapes of some modules, else it is said that the file lost it.
-        told = "num_segments" in tool.read_weights(tmp_path / "theirs.pth").spec
-        assert ("not told" in printed and "num_segments 4" in printed) != told
+        # The shapes of some modules contain T; else it is reported as missing.
+        told = "num_segments" in read_weights(tmp_path / "theirs.pth").spec
+        assert ("not in it" in printed and "num_segments 4" in printed) != told
     assert (
         convert(tmp_path / "theirs.pth", tmp_path / "back.pth", "--num_segments", 4, "--keys") == 0
     )
@@ -134,6 +135,27 @@ def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
     assert sorted(target for target in targets if target in model.state_dict()) == sorted(
         model.state_dict()
     )
+
+
+@pytest.mark.parametrize("layout", ["ours", "tsm"])
+def test_safetensors_and_back(layout, tmp_path):
+    """The format of the file follows from its name."""
+    out = tmp_path / "out.safetensors"
+    source = tsm(tmp_path)
+    flags = ["--class_names", names(tmp_path, 5)] if layout == "ours" else []
+    assert convert(source, out, "--to", layout, *flags) == 0
+    state = safetensors.torch.load_file(out)
+    expected = load_model(source, quiet=True)
+    if layout == "ours":
+        found = load_model(out, quiet=True)
+        assert found.spec == expected.spec and found.class_names[4] == "class 4"
+        assert state.keys() == expected.state_dict().keys()
+    else:
+        assert state.keys() == published().keys()
+    assert convert(out, tmp_path / "back.pth", "--num_segments", 16, "--shift_div", 4) == 0
+    back = load_model(tmp_path / "back.pth", quiet=True)
+    assert back.spec == expected.spec
+    assert_same_weights(back, expected)
 
 
 @pytest.mark.slow
@@ -148,8 +170,8 @@ def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
     ],
 )
 def test_fate_of_every_key_of_the_published_files(golden, layout, folded, dropped):
-    state = tool.find_weights(load(golden)[2], golden).state
-    fates = tool.follow_keys(list(state), layout)
+    state = find_weights(load(golden)[2], golden).state
+    fates = conversion.follow_keys(list(state), layout)
     assert list(fates) == list(state)
     assert sum(fate.startswith("folded into backbone.") for fate in fates.values()) == folded
     assert sum(fate.startswith("dropped") for fate in fates.values()) == dropped
@@ -196,7 +218,7 @@ def test_a_link_stays_a_link(tmp_path):
     ).num_segments == 16
 
 
-def test_weights_that_are_no_numbers_are_converted_as_they_are(tmp_path):
+def test_weights_that_are_not_numbers_are_converted(tmp_path):
     state = {**published(), "module.new_fc.bias": torch.tensor([0, 0, float("nan"), 0, 0])}
     assert convert(saved(tmp_path, state), tmp_path / "out.pth") == 0
     assert load_model(tmp_path / "out.pth", quiet=True).head.bias.isnan().tolist() == [
@@ -213,10 +235,10 @@ def test_a_file_that_differs_when_loaded_again_is_not_kept(tmp_path, capsys, mon
         state = export_state_dict(model, layout)
         return {**state, "module.new_fc.bias": state["module.new_fc.bias"] + 1}
 
-    monkeypatch.setattr(tool, "export_state_dict", broken)
+    monkeypatch.setattr(conversion, "export_state_dict", broken)
     out = tmp_path / "out.pth"
     message = refused(capsys, "convert_checkpoint", tsm(tmp_path), out, "--to", "tsm")
-    assert f"{out}: 1 tensors are not the same when loaded again (head.bias)" in message
+    assert f"{out}: 1 tensor not the same when loaded again (head.bias)" in message
     assert [path.name for path in tmp_path.iterdir()] == [TSM_NAME]
 
 
@@ -286,7 +308,7 @@ def test_refusals_are_one_line_and_leave_nothing(case, tmp_path, capsys):
         )
     elif case == "ending of OUT":
         source, out = tmp_path / "not read.pth", tmp_path / "x.onnx"
-        expected = f"{out}: only PyTorch checkpoints are written"
+        expected = f"{out}: its name must end in"
     assert expected in refused(capsys, "convert_checkpoint", source, out, *flags)
     assert not out.is_file() and {path.name for path in tmp_path.iterdir()} <= {
         TSM_NAME,

@@ -2,7 +2,6 @@ import re
 
 import numpy as np
 import pytest
-import show_offsets
 import torch
 from helpers.datasets import make_flow
 from helpers.launch import call, refused
@@ -10,6 +9,7 @@ from helpers.models import saved, small_model
 from helpers.videos import encode, textured_frames
 from PIL import Image
 
+from lib import offsets, offsets_figure
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.temporal.interlace import TemporalInterlace
 
@@ -56,8 +56,8 @@ def tables(out):
     return found
 
 
-def told(model, clip):
-    """The numbers of the modules themselves, caught on their way: what a table must hold."""
+def offsets_of(model, clip):
+    """The numbers of the modules themselves, recorded in a forward pass."""
     caught, handles = {}, []
     for name, module in model.named_modules():
         if isinstance(module, TemporalInterlace):
@@ -74,13 +74,13 @@ def told(model, clip):
             handle.remove()
         rows = {}
         for name, (module, x) in caught.items():
-            (offsets,), (weights,) = module.offsets(x)
+            (places,), (weights,) = module.offsets(x)
             for group in (0, 1):
                 assert torch.equal(weights[:, group], weights[:, group + 2])
                 rows[
                     name.split(".before")[0].removeprefix("backbone."), f"{group + 1}, {group + 3}"
                 ] = [
-                    *(f"{offsets[g]:+.2f}" for g in (group, group + 2)),
+                    *(f"{places[g]:+.2f}" for g in (group, group + 2)),
                     *(f"{weight:.2f}" for weight in weights[:, group]),
                 ]
     return rows
@@ -92,13 +92,13 @@ def test_the_numbers_printed_are_those_of_the_modules(weights, video, capsys):
     assert title == f"{video}: frames 3 11 18 26 of 30, counted from 0"  # int(3.75 + 7.5 i)
     assert [name for name, _ in rows] == [name for name in BLOCKS for _ in (0, 1)]
     model = build()
-    clip, frames, total = show_offsets.read_clip(str(video), model, "img_{:05d}.jpg")
+    clip, frames, total = offsets.read_clip(str(video), model, "img_{:05d}.jpg")
     assert (
         clip.shape == (T, 3, SIZE, SIZE)
         and clip.dtype == torch.uint8
         and (frames, total) == ([3, 11, 18, 26], 30)
     )
-    assert rows == told(model, clip)
+    assert rows == offsets_of(model, clip)
     assert len({value for row in rows.values() for value in row[:2]}) > len(
         BLOCKS
     )  # they do differ
@@ -118,7 +118,7 @@ def test_a_new_module_moves_half_a_frame(video, capsys, tmp_path):
     assert set(map(tuple, rows.values())) == {("+0.50", "-0.50", *["1.00"] * T)}
 
 
-def test_several_videos_are_looked_at_one_by_one(weights, video, tmp_path, capsys):
+def test_several_videos(weights, video, tmp_path, capsys):
     frames = tmp_path / "frames"
     frames.mkdir()
     for number, frame in enumerate(textured_frames(9, seed=5), start=1):
@@ -175,35 +175,35 @@ def test_the_picture(weights, video, tmp_path, capsys):
     upper, lower = np.split(pixels, 2)
     assert np.array_equal(upper, lower)
     model = build()
-    clip, _, _ = show_offsets.read_clip(str(video), model, "")
-    blocks = show_offsets.look(model, clip)
-    height = show_offsets.ROW * len(blocks)
-    rows = upper[-height - show_offsets.MARGIN : -show_offsets.MARGIN].reshape(
-        len(blocks), show_offsets.ROW, -1, 3
+    clip, _, _ = offsets.read_clip(str(video), model, "")
+    blocks = offsets.find_offsets(model, clip)
+    height = offsets_figure.ROW * len(blocks)
+    rows = upper[-height - offsets_figure.MARGIN : -offsets_figure.MARGIN].reshape(
+        len(blocks), offsets_figure.ROW, -1, 3
     )
-    strip = show_offsets.CELL * T
-    for row, (_, offsets, values) in zip(rows, blocks, strict=True):
+    strip = offsets_figure.CELL * T
+    for row, (_, places, values) in zip(rows, blocks, strict=True):
         for side in (0, 1):  # the upper left pixel of a cell has its color alone, red above 1
-            left = row.shape[1] - (strip + show_offsets.MARGIN) * (2 - side)
-            cells = row[1, left + 1 : left + 1 + strip : show_offsets.CELL].astype(int)
+            left = row.shape[1] - (strip + offsets_figure.MARGIN) * (2 - side)
+            cells = row[1, left + 1 : left + 1 + strip : offsets_figure.CELL].astype(int)
             excess = values[:, side].numpy() - 1
             assert ((cells[:, 0] > cells[:, 2]) == (excess > 0))[abs(excess) > 0.01].all()
         filled = (
-            (row[10] == show_offsets.BLUE).all(1).nonzero()[0]
+            (row[10] == offsets_figure.BLUE).all(1).nonzero()[0]
         )  # group 2, unless a dot lies over it
         place = (
-            show_offsets.MARGIN
-            + show_offsets.NAME
-            + show_offsets.AXIS * (float(offsets[1]) + 2) / 4
+            offsets_figure.MARGIN
+            + offsets_figure.NAME
+            + offsets_figure.AXIS * (float(places[1]) + 2) / 4
         )
         assert abs(filled - place).min() <= 4.5
     assert f"written {out}" in capsys.readouterr().out
 
 
-def test_what_a_user_can_mend(weights, video, tmp_path, capsys):
+def test_invalid_arguments_are_refused(weights, video, tmp_path, capsys):
     other = tmp_path / "tsm.pth"
     save_checkpoint(other, small_model("tsm", input_size=SIZE))
-    assert "holds a tsm, and offsets are TIN's" in refused(capsys, "show_offsets", other, video)
+    assert "tsm.pth: a tsm" in refused(capsys, "show_offsets", other, video)
     assert "a PNG is written" in refused(capsys, "show_offsets", weights, video, "--out", "x.jpg")
     assert "cannot be written" in refused(
         capsys, "show_offsets", weights, video, "--out", tmp_path / "none" / "x.png"

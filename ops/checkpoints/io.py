@@ -30,22 +30,22 @@ FORMAT = 1  # raised when a reader of today could no longer understand the file
 def save_checkpoint(
     path, model, *, optimizer=None, scaler=None, class_names=None, recipe=None, before=None, **facts
 ):
-    """Write one of our checkpoints, atomically: tensors and plain Python values only.
+    """Write a checkpoint of this project, atomically: tensors and plain Python values only.
 
-    model: a TSN (not wrapped); before: called when the file is written and about to take its place; facts: further plain
-    values, such as epoch and metrics.
+    Args:
+        path: of the file.
+        model: a TSN, not wrapped.
+        optimizer: its state is written, too; None: none is.
+        scaler: its state is written, too; None: none is.
+        class_names: in label order, or None.
+        recipe: the settings of the training run, a dict of plain values, or None.
+        before: called without arguments when the file is written and about to take its place.
+        **facts: further plain values, such as the epoch and metrics.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    content = {
-        "format": FORMAT,
-        "model": model.spec,
-        "state_dict": {
-            key: value.detach().contiguous() for key, value in model.state_dict().items()
-        },
-        "class_names": list(class_names) if class_names else None,
-        "recipe": recipe or {},
-        "versions": {"torch": torch.__version__.split("+")[0]},
-        **facts,
-    }
+    content = checkpoint_content(model, class_names=class_names, recipe=recipe, **facts)
     if optimizer:
         content["optimizer"] = optimizer.state_dict()
     if scaler:
@@ -53,12 +53,37 @@ def save_checkpoint(
     with atomic_write(path) as file:
         try:
             torch.save(content, file)
-        except (
-            RuntimeError
-        ) as error:  # torch closes the file, fails once more, and that is what it says
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        except RuntimeError as error:
+            # torch closes the file after an OSError, fails once more, and raises that second error.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         if before:
             before()
+
+
+def checkpoint_content(model, *, class_names=None, recipe=None, **facts):
+    """What a checkpoint of this project contains.
+
+    Args:
+        model: a TSN, not wrapped.
+        class_names: in label order, or None.
+        recipe: the settings of the training run, a dict of plain values, or None.
+        **facts: further plain values.
+
+    Returns:
+        a dict; the weights are its "state_dict".
+    """
+    state = model.state_dict()
+    return {
+        "format": FORMAT,
+        "model": model.spec,
+        "state_dict": {key: value.detach().contiguous() for key, value in state.items()},
+        "class_names": list(class_names) if class_names else None,
+        "recipe": recipe or {},
+        "versions": {"torch": torch.__version__.split("+")[0]},
+        **facts,
+    }
 
 
 def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **overrides):

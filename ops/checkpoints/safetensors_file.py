@@ -71,7 +71,8 @@ def write_safetensors(file, content):
     state = content
     if "state_dict" in content:
         plain = {key: value for key, value in content.items() if key != "state_dict"}
-        metadata[_CONTENT] = json.dumps(plain)
+        if plain:
+            metadata[_CONTENT] = json.dumps(plain)
         state = content["state_dict"]
     state = {key: value.contiguous() for key, value in state.items()}
     file.write(safetensors.torch.save(state, metadata))
