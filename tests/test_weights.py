@@ -239,9 +239,7 @@ def test_record_refuses(tmp_path, capsys):
         return refused(capsys, "weights", "record", path, *args)
 
     assert "nothing-8f: no such entry" in record("nothing-8f", "--records", records)
-    assert "tdn.pth: is not tdn_r50_8f_k400" in record(
-        "tdn_r50_8f_k400", "--records", records
-    )
+    assert "tdn.pth: is not tdn_r50_8f_k400" in record("tdn_r50_8f_k400", "--records", records)
     assert "cannot be written" in record(
         "tdn_r50_8f_sthv1", "--records", tmp_path / "none" / "sha256.json"
     )
