@@ -7,7 +7,8 @@ import torch
 
 from lib.measure import table
 from ops.checkpoints import load_model
-from ops.data.readers.open import UnreadableVideo, open_reader
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.open import open_reader
 from ops.data.sampling import center_offsets, frame_indices
 from ops.data.transforms import TestTransform
 from ops.models import TSN
