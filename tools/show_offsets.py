@@ -17,16 +17,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.arguments import command_parser
 from ops.data.readers.templates import EXAMPLES
-from ops.utils.errors import UserError, run_cli
+from ops.utils.errors import run_cli
 
 
 def main() -> None:
     args = parser().parse_args()
-    if args.out and args.out.suffix.lower() != ".png":
-        raise UserError(f"--out {args.out}: a PNG is written; give a name that ends with .png")
     # Imports PyTorch, which --help does not need.
     from lib import offsets, offsets_figure
+    from lib.panels import check_png, save_panels
 
+    if args.out:
+        check_png(args.out)
     model = offsets.load_tin(args.weights)
     panels = []
     for video in args.videos:
@@ -38,7 +39,7 @@ def main() -> None:
         offsets.print_offsets(title, blocks)
         panels.append(offsets_figure.draw(title, clip, blocks))
     if args.out:
-        offsets_figure.save(args.out, panels)
+        save_panels(args.out, panels)
         print(f"\nwritten {args.out}")
 
 

@@ -4,15 +4,11 @@ A panel has the frames of a clip at the top. Below is one line per block: on the
 dots, on the right the weights of its frames as cells.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 from lib.offsets import BlockOffsets
-from ops.utils.errors import UserError
-from ops.utils.files import atomic_write
 
 # Sizes in pixels.
 MARGIN = 12
@@ -103,15 +99,3 @@ def _draw_weights(pen: ImageDraw.ImageDraw, y: int, block: BlockOffsets, strip: 
         pen.rectangle((x, y, x + width - 2, y + ROW - 2), color)
         text = f"{weight:.2f}"
         pen.text((x + (width - pen.textlength(text)) / 2, y + 4), text, "black")
-
-
-def save(path: Path, panels: list[Image.Image]) -> None:
-    """Write panels of one width, one below the other. Raises UserError."""
-    picture = np.concatenate([np.asarray(panel) for panel in panels])
-    try:
-        with atomic_write(path) as file:
-            Image.fromarray(picture).save(file, "PNG")
-    except OSError as error:
-        raise UserError(
-            f"--out {path}: cannot be written ({error.strerror or error}); give another FILE.png"
-        ) from None
