@@ -29,8 +29,8 @@ def test_every_script_of_a_published_table_has_one_row(table):
     ("script", "expected", "weights"),
     [
         ("tdn/sthv1_r50_8f.sh", "**52.3** (8 frames x 1 crop x 1 clip, 224)", "`tdn_r50_8f_sthv1`"),
-        ("tsm/k400_r50_8f.sh", "**72.8** (8 frames x 1 clip x 10 crops, 224)", "`tsm_r50_8f_k400`"),
-        ("tsm/k400_r50_8f.sh", "**71.2** (8 frames x 1 clip x 1 crop, 224)", "`tsm_r50_8f_k400`"),
+        ("tsm/k400_r50_8f.sh", "**72.8** (8 frames x 10 crops x 1 clip, 224)", "`tsm_r50_8f_k400`"),
+        ("tsm/k400_r50_8f.sh", "**71.2** (8 frames x 1 crop x 1 clip, 224)", "`tsm_r50_8f_k400`"),
         ("tdn/sthv1_r50_8f16f.sh", "not published", "`tdn_r50_8f_sthv1`<br>`tdn_r50_16f_sthv1`"),
         ("tin/sthv1_r50_8f.sh", "**44.04**", "`mmaction2_tin_r50_8f_sthv1`"),
     ],

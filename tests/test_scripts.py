@@ -15,6 +15,7 @@ from helpers.launch import ROOT, call
 from lib.recipe_scripts import read_script, recipe_scripts
 from ops.checkpoints import export_state_dict
 from ops.models import TSN
+from ops.temporal import MODULES
 
 SCRIPTS = sorted(
     str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").glob("*/*.sh")
@@ -27,13 +28,8 @@ PRINTING = {
     for name in ("python", "torchrun")
 }
 CLASSES = {"something": 174, "somethingv2": 174, "kinetics": 400, "ucf101": 101}
-AVERAGE = {
-    "tdn": "softmax per view",
-    "tsn": "mean of logits",
-    "tsm": "mean of logits",
-    "tam": "mean of logits",
-    "tin": "softmax per view",
-}
+# How a module's authors average the views of a video -> what a result line says.
+AVERAGE = {"softmax": "softmax per view", "logits": "mean of logits"}
 T_IN_WEIGHTS = ("tam", "tin")  # trained and tested with one T, that of the name
 
 
@@ -63,23 +59,21 @@ def released(tmp_path_factory):
             made[key] = folder / f"{len(made)}.pth.tar"
             with torch.device("meta"):
                 model = TSN(num_class, num_segments, **options)
-            module = options["module"]
-            layout = (
-                "tsm-mobilenetv2"
-                if options["arch"] == "mobilenetv2"
-                else "tsm"
-                if module == "tsn"
-                else module
-            )
-            state = export_state_dict(model, layout)
-            zeros = torch.zeros(
-                max(value.numel() for value in state.values())
-            )  # all weights are parts of it
+            state = export_state_dict(model, layout_of(**options))
+            # One tensor of which all weights are parts: a released file of zeros stays small.
+            zeros = torch.zeros(max(value.numel() for value in state.values()))
             state = {key: zeros[: value.numel()].view(value.shape) for key, value in state.items()}
             torch.save({"state_dict": state}, made[key])
         return made[key]
 
     return get
+
+
+def layout_of(module, arch, **_):
+    """The layout of the files that the authors of a network released."""
+    if arch == "mobilenetv2":
+        return "tsm-mobilenetv2"
+    return {"tsn": "tsm"}.get(module, module)  # TSM's repository released both
 
 
 def run_script(script, *args, **env):
@@ -157,7 +151,7 @@ def test_a_dry_run_of_an_ensemble_prints_no_results(script):
         assert command[1].startswith("test_models_")
 
 
-def test_the_number_of_processes_is_that_of_gpus():
+def test_gpus_in_the_environment_sets_the_number_of_processes():
     (command,) = commands("tsm/sthv1_r50_8f.sh", "train", GPUS="2")
     assert command[:3] == ["torchrun", "--nproc_per_node", "2"]
 
@@ -212,7 +206,9 @@ def test_training_arguments(script, lists, released, capsys):
 def test_test_arguments(script, mode, lists, released, capsys):
     test = read_script(ROOT / "scripts" / script).tests[mode]
     dataset, *flags = test.arguments
-    check_test(script, test.entry_point, dataset, flags, lists, released, capsys)
+    out = check_test(script, test.entry_point, dataset, flags, lists, released, capsys)
+    protocol = re.search(r"\d+ frames? x \d+ crops? x \d+ clips?, \d+", out)[0]
+    assert protocol in comment_of(script)
 
 
 @pytest.mark.slow
@@ -224,6 +220,7 @@ def test_test_arguments_of_three_crops_of_an_ensemble(lists, released, capsys):
 
 
 def check_test(script, entry_point, dataset, flags, lists, released, capsys):
+    """Dry-run a test of a script; returns what it printed."""
     module, modality = script.split("/")[0], value_of(flags, "--modality", "RGB")
     assert modality == modality_of(script)
     weights = released(
@@ -237,26 +234,13 @@ def check_test(script, entry_point, dataset, flags, lists, released, capsys):
     own = [*lists[modality == "Flow"], "--weights", weights, "--dry_run"]
     assert call(entry_point, dataset, *flags, *own) == 0
     out = capsys.readouterr().out
-    assert f"3/3 videos, {AVERAGE[module]}; nothing was scored" in out
+    assert f"3/3 videos, {AVERAGE[MODULES[module].average]}; nothing was scored" in out
     dense = "--dense_sample" in flags or value_of(flags, "--sample", "").startswith("dense")
     assert dense == ("dense" in script)
-    if module != "tdn":  # TDN's comments use other words
-        assert protocol_in_words(out) in comment_of(script)
+    return out
 
 
-def protocol_in_words(line):
-    """The protocol of a result line as a comment says it: ``8 frames x 1 clip x 10 crops, 224``."""
-    frames, crops, clips, size = re.search(
-        r"(\d+) frames x (\d+) crops? x (\d+) clips?, (\d+)", line
-    ).groups()
-    clips, crops = (
-        f"{number} {unit}{'s' * (number != '1')}"
-        for number, unit in ((clips, "clip"), (crops, "crop"))
-    )
-    return f"{frames} frames x {clips} x {crops}, {size}"
-
-
-def test_two_streams_are_put_together():
+def test_scores_of_two_streams_are_fused():
     rgb, flow, fusion = commands("tsn/ucf101_rgb_flow.sh", SPLIT="3")
     folders = [value_of(command, "--output_dir") for command in (rgb, flow)]
     assert fusion == ["python", "pkl_to_results.py", *folders, "--score_weights", "1", "1.5"]
@@ -264,7 +248,7 @@ def test_two_streams_are_put_together():
     assert value_of(flow, "--val_list").endswith("ucf101_flow_val_split_3.txt")
 
 
-def test_a_split_has_lists_and_a_folder_of_its_own():
+def test_each_split_has_its_own_lists_and_folder():
     for script in (
         "tsm/ucf101_r50_8f.sh",
         "tsn/ucf101_rgb.sh",
@@ -282,7 +266,7 @@ def test_a_split_has_lists_and_a_folder_of_its_own():
         assert run.returncode == 2 and "SPLIT=4 is not 1, 2 or 3" in run.stderr
 
 
-def test_the_weights_of_bn_inception_are_named_in_the_environment():
+def test_pretrain_in_the_environment_names_the_weights():
     (command,) = commands("tsn/ucf101_rgb.sh", "train", PRETRAIN="my weights.pth")
     assert value_of(command, "--pretrain") == "my weights.pth"
 

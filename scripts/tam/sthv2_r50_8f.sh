@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # TAM-ResNet50 (TANet), 8 frames, Something-Something V2.
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.02.
-# Expected: Prec@1 62.7 % with 8 frames x 2 clips x 3 crops, 256 (TAM's README). No number is
-#   published for 8 frames x 1 clip x 1 crop, 224.
+# Expected: Prec@1 62.7 % with 8 frames x 3 crops x 2 clips, 256 (TAM's README). No number is
+#   published for 8 frames x 1 crop x 1 clip, 224.
 source "$(dirname "$0")/../recipe.sh"
 train=(somethingv2 RGB --module tam --arch resnet50 --num_segments 8 --lr 0.02 --lr_batch 128
     --lr_type step --lr_steps 30 40 45 --epochs 50 --batch-size 16 --wd 5e-4 --gd 20 --dropout 0.5

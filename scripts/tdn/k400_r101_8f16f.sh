@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # TDN-ResNet101, 8 + 16 frames, Kinetics-400: the mean of two models' class probabilities.
 # No number is published in TDN's README for this row.
-# Nothing to train: tests the networks of the 8- and 16-frame scripts (effective batch: see there).
+# Nothing to train: tests the networks of the 8- and 16-frame scripts (effective batch: theirs).
 source "$(dirname "$0")/../recipe.sh"
 networks=(8f:tdn/k400_r101_8f 16f:tdn/k400_r101_16f)
 test_networks "$@"

@@ -3,7 +3,7 @@
 #   probabilities.
 # Expected: Prec@1 68.2 % with (8+16) frames x 1 crop x 1 clip, 224 (TDN's README); 69.6 % with
 #   three crops.
-# Nothing to train: tests the networks of the 8- and 16-frame scripts (effective batch: see there).
+# Nothing to train: tests the networks of the 8- and 16-frame scripts (effective batch: theirs).
 source "$(dirname "$0")/../recipe.sh"
 networks=(8f:tdn/sthv2_r101_8f 16f:tdn/sthv2_r101_16f)
 test_networks "$@"

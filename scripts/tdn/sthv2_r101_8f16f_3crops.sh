@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# TDN-ResNet101, 8 + 16 frames, three crops, Something-Something V2: the mean of two models'
-#   class probabilities.
+# TDN-ResNet101, 8 + 16 frames, three crops, Something-Something V2: the mean of two models' class
+#   probabilities.
 # Expected: Prec@1 69.6 % with (8+16) frames x 3 crops x 1 clip (TDN's README).
-# Nothing to train: tests the networks of the 8- and 16-frame scripts (effective batch: see there).
+# Nothing to train: tests the networks of the 8- and 16-frame scripts (effective batch: theirs).
 source "$(dirname "$0")/../recipe.sh"
 refuse_weights "$@"
 folders=()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # TIN-ResNet50, 8 frames, Kinetics-400, from TSM's weights of the same dataset.
-# Training: effective batch 48 = 8 processes x 6 videos, lr 0.01 (MMAction2's recipe; TIN has
-#   none for Kinetics-400).
-# Expected: Prec@1 71.86 % with 8 frames x 1 clip x 1 crop, 224 (MMAction2's 1.x README; 70.89 %
+# Training: effective batch 48 = 8 processes x 6 videos, lr 0.01 (MMAction2's recipe; TIN has none
+#   for Kinetics-400).
+# Expected: Prec@1 71.86 % with 8 frames x 1 crop x 1 clip, 224 (MMAction2's 1.x README; 70.89 %
 #   in that of 0.x).
 source "$(dirname "$0")/../recipe.sh"
 train=(kinetics RGB --module tin --shift_div 4 --arch resnet50 --num_segments 8

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # TIN-ResNet50, 8 frames, Something-Something V1, from ImageNet.
 # Training: effective batch 48 = 8 processes x 6 videos, lr 0.02.
-# Expected: Prec@1 44.04 % with 8 frames x 1 clip x 1 crop, 224 (MMAction2's run of TIN's code).
+# Expected: Prec@1 44.04 % with 8 frames x 1 crop x 1 clip, 224 (MMAction2's run of TIN's code).
 #   TIN's README has no number; its issue 3 quotes 45.8, 47.0 and 49.6 % from the paper.
 source "$(dirname "$0")/../recipe.sh"
 train=(something RGB --module tin --shift_div 4 --arch resnet50 --num_segments 8 --lr 0.02

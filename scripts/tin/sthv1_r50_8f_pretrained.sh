@@ -3,8 +3,8 @@
 #   Kinetics-400).
 # Training: effective batch 48 = 8 processes x 6 videos, lr 0.008, one epoch of warm-up (TIN's
 #   README).
-# No number is published for this start. From ImageNet it is 44.04 % with 8 frames x 1 clip x 1
-#   crop, 224 (MMAction2's run of TIN's code).
+# No number is published for this start. From ImageNet it is 44.04 % with 8 frames x 1 crop x 1
+#   clip, 224 (MMAction2's run of TIN's code).
 # TIN's train_tin.sh uses other values: --epochs 36 --lr_scheduler cosine --warmup_epoch 1
 #   --warmup_multiplier 10 --min_lr 0.
 source "$(dirname "$0")/../recipe.sh"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # TIN-ResNet50, 8 frames, Something-Something V2, from ImageNet.
 # Training: effective batch 48 = 8 processes x 6 videos, lr 0.02 (published for V1).
-# Expected: Prec@1 56.48 % with 8 frames x 1 clip x 1 crop, 224 (MMAction2's run of TIN's code).
+# Expected: Prec@1 56.48 % with 8 frames x 1 crop x 1 clip, 224 (MMAction2's run of TIN's code).
 #   TIN's README has no number.
 source "$(dirname "$0")/../recipe.sh"
 train=(somethingv2 RGB --module tin --shift_div 4 --arch resnet50 --num_segments 8 --lr 0.02

@@ -2,7 +2,7 @@
 # TSM-MobileNetV2, 8 frames, Kinetics-400, dense sampling.
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.02 (MMAction2's recipe with dense
 #   sampling; TSM's is unknown).
-# Expected: Prec@1 69.5 % with 8 frames x 10 clips x 3 crops, 256, dense (TSM's README).
+# Expected: Prec@1 69.5 % with 8 frames x 3 crops x 10 clips, 256, dense (TSM's README).
 source "$(dirname "$0")/../recipe.sh"
 train=(kinetics RGB --module tsm --shift_div 8 --shift_place blockres --arch mobilenetv2
     --num_segments 8 --dense_sample --lr 0.02 --lr_batch 128 --lr_type step --lr_steps 40 80

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # TSM-ResNet50, optical flow, 8 frames of 5 flows each, Kinetics-400, uniform sampling.
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.02 (published for RGB).
-# Expected: Prec@1 55.7 %, Prec@5 79.5 % with 8 frames x 1 clip x 1 crop, 224 (TSM's README gives
+# Expected: Prec@1 55.7 %, Prec@5 79.5 % with 8 frames x 1 crop x 1 clip, 224 (TSM's README gives
 #   one number, here read as that of one crop).
-# Optical flow of Kinetics has no usual location: pass --root_path, --train_list and --val_list
-#   if yours is elsewhere.
+# Optical flow of Kinetics has no usual location: pass --root_path, --train_list and --val_list if
+#   yours is elsewhere.
 source "$(dirname "$0")/../recipe.sh"
 train=(kinetics Flow --image_tmpl "flow_{}_{:05d}.jpg" --root_path data/kinetics/flow
     --val_list data/kinetics/labels/val_videofolder_flow.txt

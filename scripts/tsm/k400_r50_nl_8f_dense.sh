@@ -3,7 +3,7 @@
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.02 (published for uniform
 #   sampling). 100 epochs, after the name of the released file; its steps are not published, here
 #   those of 50 epochs, doubled.
-# Expected: Prec@1 75.6 % with 8 frames x 10 clips x 3 crops, 256, dense (TSM's README).
+# Expected: Prec@1 75.6 % with 8 frames x 3 crops x 10 clips, 256, dense (TSM's README).
 source "$(dirname "$0")/../recipe.sh"
 train=(kinetics RGB --module tsm --shift_div 8 --shift_place blockres --non_local --arch resnet50
     --num_segments 8 --dense_sample --lr 0.02 --lr_batch 128 --lr_type step --lr_steps 40 80

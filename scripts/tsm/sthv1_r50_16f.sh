@@ -2,8 +2,8 @@
 # TSM-ResNet50, 16 frames, Something-Something V1.
 # Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (published for ResNet-50 with 8
 #   frames).
-# Expected: Prec@1 48.4 % with 16 frames x 2 clips x 3 crops, 256, and 47.2 % with 16 frames x 1
-#   clip x 1 crop, 224 (TSM's README).
+# Expected: Prec@1 48.4 % with 16 frames x 3 crops x 2 clips, 256, and 47.2 % with 16 frames x 1
+#   crop x 1 clip, 224 (TSM's README).
 source "$(dirname "$0")/../recipe.sh"
 train=(something RGB --module tsm --shift_div 8 --shift_place blockres --arch resnet50
     --num_segments 16 --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 20 40 --epochs 50

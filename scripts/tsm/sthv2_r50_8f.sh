@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # TSM-ResNet50, 8 frames, Something-Something V2.
 # Training: effective batch 64 = 8 processes x 8 videos, lr 0.01.
-# Expected: Prec@1 61.2 % with 8 frames x 2 clips x 3 crops, 256 (TSM's README). No number is
-#   published for 8 frames x 1 clip x 1 crop, 224.
+# Expected: Prec@1 61.2 % with 8 frames x 3 crops x 2 clips, 256 (TSM's README). No number is
+#   published for 8 frames x 1 crop x 1 clip, 224.
 source "$(dirname "$0")/../recipe.sh"
 train=(somethingv2 RGB --module tsm --shift_div 8 --shift_place blockres --arch resnet50
     --num_segments 8 --lr 0.01 --lr_batch 64 --lr_type step --lr_steps 20 40 --epochs 50

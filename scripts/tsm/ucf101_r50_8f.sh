@@ -3,8 +3,8 @@
 #   environment chooses the split.
 # Training: effective batch 64 = 8 processes x 8 videos, lr 0.001.
 # Expected: Prec@1 95.9 % in a two-crop test (TSM's paper, as quoted in its issue 9). The nearest
-#   here is that of its other datasets, 8 frames x 2 clips x 3 crops, 256. No number is published
-#   for 8 frames x 1 clip x 1 crop, 224.
+#   here is that of its other datasets, 8 frames x 3 crops x 2 clips, 256. No number is published
+#   for 8 frames x 1 crop x 1 clip, 224.
 source "$(dirname "$0")/../recipe.sh"
 use_split
 train=(ucf101 RGB --train_list data/ucf101/file_list/ucf101_rgb_train_split_$split.txt

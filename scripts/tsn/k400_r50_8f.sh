@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # TSN-ResNet50, 8 frames (trained with 5 segments, tested with 8), Kinetics-400, uniform sampling.
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.02.
-# Expected: Prec@1 69.9 % with 8 frames x 1 clip x 10 crops, 224, and 68.8 % with 8 frames x 1
-#   clip x 1 crop, 224 (TSM's README).
+# Expected: Prec@1 69.9 % with 8 frames x 10 crops x 1 clip, 224, and 68.8 % with 8 frames x 1
+#   crop x 1 clip, 224 (TSM's README).
 source "$(dirname "$0")/../recipe.sh"
 train=(kinetics RGB --module tsn --arch resnet50 --num_segments 5 --lr 0.02 --lr_batch 128
     --lr_type step --lr_steps 20 40 --epochs 50 --batch-size 16 --wd 1e-4 --gd 20 --dropout 0.5

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # TSN-BNInception, RGB differences, UCF101; SPLIT=1, 2 or 3 in the environment chooses the split.
 # Training: effective batch 128 = 8 processes x 16 videos, lr 0.001.
-# No number is published in tsn-pytorch's README for this row. Its test is 25 frames x 1 clip x
-#   10 crops, 224, and reports the mean class accuracy.
+# No number is published in tsn-pytorch's README for this row. Its test is 25 frames x 10 crops x
+#   1 clip, 224, and reports the mean class accuracy.
 # torchvision has no BNInception: PRETRAIN in the environment names the ImageNet weights (default
 #   pretrained/bn_inception.pth).
 source "$(dirname "$0")/../recipe.sh"

@@ -28,7 +28,7 @@ REQUIRED = (
 POSITIVE = ("batch_size", "accumulate", "lr")
 # The published number for one view, in the comment of a recipe.
 ONE_VIEW = re.compile(
-    r"([\d.]+) %(?:, Prec@5 [\d.]+ %)? with \d+ frames x 1 c\w+ x 1 c\w+,"  # clip and crop
+    r"([\d.]+) %(?:, Prec@5 [\d.]+ %)? with \d+ frames x 1 c\w+ x 1 c\w+,"  # crop and clip
 )
 
 
@@ -144,7 +144,7 @@ def describe_best(recipe: Recipe, run: Run) -> str:
     best = max(validated, key=lambda epoch: epoch[key])
     text = (
         f"{TITLES[metric]} {best[key]:.2f} % in the validation after epoch {best['epoch']} "
-        "(1 clip x 1 crop)"
+        "(1 crop x 1 clip)"
     )
     if metric != "top1" or not (recipe.expected or "").startswith("Prec@1"):
         return text
