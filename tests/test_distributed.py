@@ -6,36 +6,34 @@ from datetime import timedelta
 
 import pytest
 import torch
-from helpers.launch import free_port, launch_two_ranks, run_ranks, start_rank
+from helpers.launch import free_port, run_ranks, start_rank
 
 from ops import distributed
 from ops.utils.errors import UserError
 
-PROGRAM = """
-import sys, torch
-sys.path.insert(0, ".")
-from ops import distributed
-with distributed.start("cpu") as world:
-    assert world.sum([1, world.rank]) == [2.0, 1.0]
-    assert world.gather({"rank": world.rank}) == [{"rank": 0}, {"rank": 1}]
-    bn = torch.nn.BatchNorm2d(2)
-    bn.running_mean.fill_(world.rank + 1)
-    world.broadcast_buffers(bn)
-    assert bn.running_mean.tolist() == [1, 1]
-    assert world.from_main(world.rank) == 0 and world.max(world.rank, -world.rank) == [1, 0]
-    count = world.counter("numbers")
-    parts = world.gather([count() for _ in range(5)])
-    assert sorted(parts[0] + parts[1]) == list(range(10))  # each number once
-    world.barrier()
-assert not torch.distributed.is_initialized()
-# One write, since both processes share the pipe
-sys.stdout.write(f"{world.rank} of {world.size}, main {world.is_main}\\n")
-"""
+
+def use_collectives():
+    """Main function of each of two ranks."""
+    with distributed.start("cpu") as world:
+        assert world.sum([1, world.rank]) == [2.0, 1.0]
+        assert world.gather({"rank": world.rank}) == [{"rank": 0}, {"rank": 1}]
+        bn = torch.nn.BatchNorm2d(2)
+        bn.running_mean.fill_(world.rank + 1)
+        world.broadcast_buffers(bn)
+        assert bn.running_mean.tolist() == [1, 1]
+        assert world.from_main(world.rank) == 0 and world.max(world.rank, -world.rank) == [1, 0]
+        count = world.counter("numbers")
+        parts = world.gather([count() for _ in range(5)])
+        assert sorted(parts[0] + parts[1]) == list(range(10))  # each number once
+        world.barrier()
+    assert not torch.distributed.is_initialized()
+    print(f"{world.rank} of {world.size}, main {world.is_main}")
 
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    assert launch_two_ranks(PROGRAM, tmp_path) == ["0 of 2, main True", "1 of 2, main False"]
+    found = run_ranks(tmp_path, (use_collectives,), (use_collectives,))
+    assert [end[:2] for end in found] == [(0, "0 of 2, main True\n"), (0, "1 of 2, main False\n")]
 
 
 def test_alone_every_function_is_the_identity():

@@ -1,15 +1,18 @@
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.models import pixels, randomize_norms, small_model
 from torch import nn
 
-from ops.backbones import BACKBONES
+from ops.backbones import BACKBONES, build_backbone
 from ops.backbones.infer import infer_arch
+from ops.backbones.modalities import MODALITIES
 from ops.checkpoints import load_model, save_checkpoint
 from ops.models import TSN
 from ops.temporal import MODULES
-from ops.temporal.insertion import insert
+from ops.temporal.insertion import insert, supported_modules
 from ops.training.optim import parameter_groups
 from ops.utils.errors import UserError
 
@@ -18,32 +21,77 @@ from ops.utils.errors import UserError
 FEATURES = {"resnet18": 512, "resnet34": 512, "mobilenetv2": 1280, "BNInception": 1024}
 
 
+# One backbone of every kind of block, and a deep one, where TSM skips every second block.
+KINDS = ("resnet18", "resnet101", "resnext50_32x4d", "mobilenetv2", "BNInception")
+
+
+@functools.cache
+def blocks_and_modules(arch):
+    """The blocks of a backbone, and the names of the modules that it supports."""
+    with torch.device("meta"):
+        backbone = build_backbone(arch)
+    blocks = [block for stage in backbone.stages() for block in stage]
+    return blocks, supported_modules(backbone)
+
+
+def fitting_options(module, arch):
+    """Options with which a module runs on a backbone that supports it."""
+    if (module, arch) == ("tin", "mobilenetv2"):
+        return {"shift_div": 2}  # its first blocks have too few channels for the default
+    blocks, _ = blocks_and_modules(arch)
+    for name, option in MODULES[module].options.items():
+        for value, slot in option.slots.items():
+            if all(slot in block.slots for block in blocks):
+                return {name: value}
+    return {}
+
+
+def check_shapes(arch, **options):
+    """A network on the meta device: the shapes of its scores and weights."""
+    with torch.device("meta"):
+        model = TSN(7, 3, arch=arch, **options)
+        clip = torch.empty((2, 3, model.frame_channels, 64, 64), dtype=torch.uint8)
+        assert model(clip).shape == (2, 7)
+    shapes = {key: tuple(value.shape) for key, value in model.backbone.state_dict().items()}
+    assert infer_arch(shapes) == arch
+    assert model.backbone.feature_dim == FEATURES.get(arch, 2048)
+
+
+@pytest.mark.parametrize(
+    ("arch", "modules"),
+    [
+        ("resnet18", ["tsn", "tsm", "tdn", "tam", "tin"]),
+        ("mobilenetv2", ["tsn", "tsm", "tin"]),
+        ("BNInception", ["tsn", "tsm"]),
+    ],
+)
+def test_modules_that_a_backbone_supports(arch, modules):
+    known = ("tsn", "tsm", "tdn", "tam", "tin")
+    assert [name for name in blocks_and_modules(arch)[1] if name in known] == modules
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", BACKBONES)
+def test_every_backbone(arch):
+    check_shapes(arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2", "BNInception"])
+def test_every_modality(arch, modality):
+    check_shapes(arch, modality=modality)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize("arch", BACKBONES)
-def test_every_backbone_with_every_module(arch, module):
-    special = {
-        ("BNInception", "tsm"): {"shift_place": "block"},
-        ("mobilenetv2", "tin"): {"shift_div": 2},
-    }
-    options = special.get((arch, module), {})
-    refused = {"mobilenetv2": ("tdn", "tam"), "BNInception": ("tdn", "tam", "tin")}.get(arch, ())
-    for modality in MODULES[module].modalities:
-        with torch.device("meta"):
-            if module in refused:
-                with pytest.raises(
-                    UserError,
-                    match=f"--module {module} does not run on {arch}; {arch} works with tsn, tsm",
-                ):
-                    TSN(7, 3, arch=arch, module=module)
-                continue
-            model = TSN(7, 3, arch=arch, module=module, modality=modality, **options)
-            assert model(
-                torch.empty((2, 3, model.frame_channels, 64, 64), dtype=torch.uint8)
-            ).shape == (2, 7)
-        state = model.backbone.state_dict()
-        assert infer_arch({key: tuple(value.shape) for key, value in state.items()}) == arch
-        assert model.backbone.feature_dim == FEATURES.get(arch, 2048)
+@pytest.mark.parametrize("arch", KINDS)
+def test_every_module_with_every_kind_of_block(arch, module):
+    if module in blocks_and_modules(arch)[1]:
+        check_shapes(arch, module=module, **fitting_options(module, arch))
+        return
+    with pytest.raises(UserError, match=f"--module {module} does not run on {arch}"):
+        TSN(7, 3, arch=arch, module=module)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
+import os
+
 import pytest
 import torch
-from helpers.launch import launch_two_ranks
+from helpers.launch import run_ranks
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from ops import distributed
 from ops.distributed import World
 from ops.models import TSN
 from ops.training.optim import parameter_groups
-from ops.training.sync_batchnorm import SyncNorm, each_alone, frozen_norms, synchronize
+from ops.training.sync_batchnorm import each_alone, frozen_norms, synchronize
 from ops.utils.errors import UserError
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 GPUS = World(0, 2, torch.device("cuda"))  # nothing is computed there: the layers are only replaced
 
 
@@ -23,7 +26,7 @@ def test_only_the_kind_of_the_layers_changes(module, partial_bn):
         len(group["params"]) for group in parameter_groups(model, "groups", weight_decay=1e-4)
     ]
     synchronize(model, GPUS)
-    assert all(isinstance(m, SyncNorm) for m in model.modules() if isinstance(m, BatchNorm))
+    assert not any(isinstance(m, NORMS) for m in model.modules())
     assert list(model.state_dict()) == keys and all(
         a is b for a, b in zip(model.parameters(), parameters, strict=True)
     )
@@ -57,52 +60,41 @@ def test_one_process_and_cpus():
         synchronize(model, World(0, 2, torch.device("cpu")))
 
 
-PROGRAM = """
-import sys, torch
-sys.path.insert(0, ".")
-from torch import nn
-from ops import distributed
-from ops.distributed import World
-from ops.training.sync_batchnorm import each_alone, synchronize
-with distributed.start("cpu") as world:
-    torch.manual_seed(world.rank)
-    plain, synced = nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3))
-    synchronize(synced, World(0, 2, torch.device("cuda")))
-    x = torch.randn(4 + world.rank, 3, 2, 2)
-    with each_alone(synced):
-        assert torch.equal(plain(x), synced(x))  # waits for nobody, and works where torch's cannot
-    assert torch.equal(plain.running_var, synced[0].running_var)
-    try:
-        synced(x)
-    except ValueError as error:
-        assert "GPU" in str(error)
-    else:
-        raise AssertionError("it was not asked to be alone")
-sys.stdout.write(f"{world.rank}\\n")
-"""
+def normalize_alone():
+    """Main function of each of two ranks."""
+    with distributed.start("cpu") as world:
+        torch.manual_seed(world.rank)
+        plain = nn.BatchNorm2d(3)
+        synced = nn.Sequential(nn.BatchNorm2d(3))
+        synchronize(synced, GPUS)
+        x = torch.randn(4 + world.rank, 3, 2, 2)
+        with each_alone(synced):  # waits for no other rank, and works where torch's cannot
+            assert torch.equal(plain(x), synced(x))
+        assert torch.equal(plain.running_var, synced[0].running_var)
+        with pytest.raises(ValueError, match="GPU"):
+            synced(x)
 
 
 @pytest.mark.slow
 def test_two_processes_each_alone(tmp_path):
-    assert launch_two_ranks(PROGRAM, tmp_path) == ["0", "1"]
+    for end in run_ranks(tmp_path, (normalize_alone,), (normalize_alone,)):
+        assert end[:2] == (0, "")
+
+
+def normalize_together():
+    """Main function of each of two ranks, with a GPU each."""
+    os.environ["LOCAL_RANK"] = os.environ["RANK"]
+    with distributed.start() as world:
+        torch.manual_seed(0)
+        whole = torch.randn(8, 3, 2, 2, device=world.device)
+        plain = nn.BatchNorm2d(3).to(world.device)
+        synced = nn.Sequential(nn.BatchNorm2d(3)).to(world.device)
+        synchronize(synced, world)
+        part = slice(0, 3) if world.rank == 0 else slice(3, 8)
+        torch.testing.assert_close(synced(whole[part]), plain(whole)[part])
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_see_each_others_batches(tmp_path):
-    launch_two_ranks(
-        """
-import sys, torch
-sys.path.insert(0, ".")
-from torch import nn
-from ops import distributed
-from ops.training.sync_batchnorm import synchronize
-with distributed.start() as world:
-    torch.manual_seed(0)
-    whole, plain, synced = torch.randn(8, 3, 2, 2, device=world.device), nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3))
-    synced.to(world.device), plain.to(world.device)
-    synchronize(synced, world)
-    part = slice(0, 3) if world.rank == 0 else slice(3, 8)
-    torch.testing.assert_close(synced(whole[part]), plain(whole)[part])
-""",
-        tmp_path,
-    )
+    for end in run_ranks(tmp_path, (normalize_together,), (normalize_together,)):
+        assert end.status == 0, end.text

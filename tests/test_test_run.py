@@ -1,6 +1,5 @@
 """Tests that are stopped, killed, crowded and lied to: what they leave is what an undisturbed one leaves, or one clear line."""
 
-import multiprocessing
 import os
 import pickle
 import random
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.datasets import make_motion
-from helpers.launch import call, launch, refused
+from helpers.launch import call, refused, run_command_ranks, start_command
 
 from ops.checkpoints import save_checkpoint
 from ops.models import TSN
@@ -66,28 +65,13 @@ def whole(flags, tmp_path_factory):
     return out
 
 
-def run_cli_quietly(arguments):
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(1, 2)
-    os._exit(call(FRONT, *arguments))
-
-
-def start(arguments):
-    """The front in a process of its own that has torch loaded already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ops.testing.test", FRONT])
-    process = context.Process(target=run_cli_quietly, args=([*map(str, arguments)],))
-    process.start()
-    return process
-
-
 @pytest.mark.slow
 def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
     out = tmp_path / "out"
     arguments = [*flags, "-j", 1, "--output_dir", out]
     draw, hit = random.Random(0), 0
     while hit < 10:
-        process = start(arguments)
+        process = start_command(FRONT, *arguments)
         time.sleep(draw.uniform(0.05, 1.5))
         hit += process.is_alive()
         process.kill()
@@ -97,7 +81,7 @@ def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
                 whole
             )  # the test was through before it could be killed
             shutil.rmtree(out)
-    process = start(arguments)
+    process = start_command(FRONT, *arguments)
     process.join(120)
     assert process.exitcode == 0 and files_of(out) == files_of(whole)
 
@@ -149,20 +133,7 @@ def test_a_part_is_not_scored_again(flags, whole, tmp_path, capsys):
 def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
     """Two ranks are stopped by SIGKILL, one process ends what they began."""
     out = tmp_path / "out"
-    command = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        2,
-        "--master_port",
-        29581,
-        f"{FRONT}.py",
-        *flags,
-        "-j",
-        0,
-    ]
-    run = launch(*command, "--output_dir", out)
-    assert run.returncode == 0, run.stderr[-3000:]
+    run_command_ranks(tmp_path, FRONT, *flags, "-j", 0, "--output_dir", out)
     assert files_of(out) == files_of(whole)
     logs, finished = tmp_path / "half", []
     shutil.copytree(out, logs, ignore=shutil.ignore_patterns("*.pkl", "failures.csv"))
@@ -187,7 +158,7 @@ def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
 @pytest.mark.slow
 def test_a_second_test_in_the_same_directory_is_refused(flags, whole, tmp_path, capsys):
     out = tmp_path / "out"
-    first = start([*flags, "-j", 1, "--output_dir", out])
+    first = start_command(FRONT, *flags, "-j", 1, "--output_dir", out)
     while not list(out.glob("unfinished/*.log")):
         assert first.is_alive()
         time.sleep(0.01)

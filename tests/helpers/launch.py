@@ -54,19 +54,6 @@ def launch(*args, timeout=300):
     )
 
 
-def launch_two_ranks(program, tmp_path):
-    """Run a program, given as text, with two processes under torchrun; both must succeed.
-
-    Returns:
-        The lines that they print, sorted.
-    """
-    path = tmp_path / "program.py"
-    path.write_text(program)
-    run = launch("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, path)
-    assert run.returncode == 0, run.stderr[-2000:]
-    return sorted(run.stdout.splitlines())
-
-
 def start_tool(tool, *args, **kwargs):
     """Start ``tools/TOOL.py args`` in a new interpreter; returns the ``Popen`` with pipes."""
     command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *map(str, args)]
