@@ -154,6 +154,25 @@ class TSN(nn.Module):
         Raises:
             ValueError: a clip of another T, L or C.
         """
+        scores = self.head(self.dropout(self._features(clip)))
+        return self.consensus(scores.unflatten(0, (-1, self.scored_segments)))
+
+    def features(self, clip):
+        """Features before the classifier.
+
+        Args:
+            clip: as of :meth:`forward`.
+
+        Returns:
+            ``[B, T', D]``, floating point. T' is T, or T / 2 with ``temporal_pool``.
+
+        Raises:
+            ValueError: a clip of another T, L or C.
+        """
+        return self._features(clip).unflatten(0, (-1, self.scored_segments))
+
+    def _features(self, clip):
+        """``[B*T', D]``."""
         # T from the constructor: the temporal modules were built for it.
         segments = self.num_segments
         channels = self.frame_channels
@@ -162,9 +181,30 @@ class TSN(nn.Module):
                 f"a clip of this model is [B, {segments}, {channels}, H, W] or "
                 f"[B, {segments * channels}, H, W], not {list(clip.shape)}"
             )
-        frames = self.preprocess(clip.reshape(-1, self.frame_channels, *clip.shape[-2:]))
-        scores = self.head(self.dropout(self.backbone(frames)))
-        return self.consensus(scores.unflatten(0, (-1, self.scored_segments)))
+        frames = clip.reshape(-1, channels, *clip.shape[-2:])
+        return self.backbone(self.preprocess(frames))
+
+    @property
+    def is_framewise(self):
+        """Whether each segment is processed on its own, as in a plain TSN."""
+        spec = self.spec
+        return spec["module"] == "tsn" and not spec["non_local"] and not spec["temporal_pool"]
+
+    def segment_scores(self, segments):
+        """Class scores of single segments; the scores of a clip are the mean over its segments.
+
+        Args:
+            segments: ``[N, L*C, H, W]``, uint8 or normalised.
+
+        Returns:
+            ``[N, num_class]``.
+
+        Raises:
+            ValueError: the model mixes segments (``is_framewise``).
+        """
+        if not self.is_framewise:
+            raise ValueError(f"a {self.spec['module']} has no scores of single segments")
+        return self.head(self.dropout(self.backbone(self.preprocess(segments))))
 
     def preprocess(self, frames):
         """The input of the backbone.

@@ -16,9 +16,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 
 from ops.checkpoints import load_model
 from ops.checkpoints.class_order import class_names_of
@@ -31,8 +33,10 @@ from ops.data.loader import ShardSampler, VideoLoader, make_loader
 from ops.data.preflight import check_class_names
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.guess_template import guess_template
+from ops.data.readers.stream import FrameStream, open_stream
 from ops.data.readers.templates import EXAMPLES
 from ops.data.sampling import SAMPLINGS
+from ops.data.windows import Window, WindowCollector
 from ops.distributed import choose_device
 from ops.inference import iterate_scores
 from ops.models import TSN, fuse_batch_norm
@@ -44,10 +48,17 @@ from ops.scores.protocol import (
     default_sampling,
     published_result,
 )
+from ops.scores.spans import ENTER, STAY, Span, merge_spans
+from ops.utils.amp import autocast
 from ops.utils.errors import UserError
 from ops.utils.text import counted
 
 DEFAULT_TIMEOUT = 300  # longest wait for a data-loading worker, seconds
+DEFAULT_WINDOW = 2.5  # seconds
+DEFAULT_STEP = 0.5  # seconds
+WINDOW_BATCH = 4  # windows that go through the network at once
+_TOLERANCE = 1e-3  # seconds; less than any frame lasts
+_CENTER_CROPS = {1: 0, 3: 2, 5: 4, 10: 8}  # where the center is among so many crops
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,7 @@ class Prediction:
         """Float64 ``[classes]``: softmax, or sigmoid of a multi-label network."""
         if self.views is None:
             return None
-        if self.average == "softmax":
-            return view_sum(self.views, of_softmax=True) / len(self.views)
-        return to_probabilities(self.logits, self.multi_label)
+        return average_views(self.views, self.average, self.multi_label)
 
     def best_labels(self, k: int = 5, threshold: float = 0.0) -> list[int]:
         """The labels of the most probable classes.
@@ -145,6 +154,42 @@ def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
     if not multi_label:
         return softmax(logits)
     return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+
+
+def average_views(views: np.ndarray, average: str, multi_label: bool) -> np.ndarray:
+    """The class probabilities of a video.
+
+    Args:
+        views: logits ``[views, classes]``.
+        average: what is averaged over the views, "logits" or "softmax".
+        multi_label: as of `to_probabilities`.
+
+    Returns:
+        Float64 ``[classes]``.
+    """
+    if average == "softmax":
+        return view_sum(views, of_softmax=True) / len(views)
+    return to_probabilities(view_sum(views, of_softmax=False) / len(views), multi_label)
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """What a network predicts for a window of a long video.
+
+    Attributes:
+        index: number of the window, from 0.
+        start, end: seconds.
+        logits: mean over the crops, float64 ``[classes]``.
+        probabilities: float64 ``[classes]``.
+        picture: a frame in its middle, uint8 ``[S, S, 3]``; None for flow.
+    """
+
+    index: int
+    start: float
+    end: float
+    logits: np.ndarray
+    probabilities: np.ndarray
+    picture: np.ndarray | None
 
 
 class Predictor:
@@ -272,7 +317,8 @@ class Predictor:
             fuse_batch_norm(model)
         if channels_last:
             model.to_channels_last()
-        self._dataset([])  # an invalid protocol is found now, not at the first video
+        # An invalid protocol is found now, not at the first video.
+        self._transform = self._dataset([]).transform
 
     def __call__(self, path: str | os.PathLike) -> Prediction:
         """Predict one video file or folder of frames.
@@ -312,6 +358,166 @@ class Predictor:
         results = self._predict([names[index] for index in readable], workers, timeout)
         for index in range(len(names)):
             yield errors[index] if index in errors else next(results)
+
+    def windows(
+        self,
+        path: str | os.PathLike,
+        window: float = DEFAULT_WINDOW,
+        step: float = DEFAULT_STEP,
+        *,
+        fps: float | None = None,
+        batch_size: int = WINDOW_BATCH,
+    ) -> Iterator["WindowScores"]:
+        """Predict overlapping windows of a video of any length.
+
+        Each frame is decoded once, and memory does not grow with the video. A clip of a window is
+        the middle of each of T equal parts of it, by the times of the frames. The sampling of the
+        protocol does not matter, its crops and average do.
+
+        Args:
+            path: a video file or a folder of frames.
+            window: length of a window, in seconds.
+            step: from the start of a window to that of the next one, in seconds.
+            fps: frames per second of a folder of frames; None: 25.
+            batch_size: windows that go through the network at once.
+
+        Yields:
+            Windows in order. A video that is shorter than a window is one window.
+
+        Raises:
+            UserError: ``window`` or ``step`` is not positive.
+            UnreadableVideo: the video cannot be read.
+        """
+        if not (window > 0 and step > 0):
+            raise UserError(f"--window {window:g} --step {step:g}: both must be positive")
+        reason = _why_impossible(os.fspath(path))
+        if reason:
+            raise UnreadableVideo(repr(path), reason)
+        with self._stream(path, fps) as stream:
+            cut = self._cut(stream, window, step)
+            first = next(cut)
+            if first.end > window - _TOLERANCE:
+                yield from self._score_windows(chain([first], cut), batch_size)
+                return
+        # The video is shorter than a window: its clip is taken from the whole of it.
+        with self._stream(path, fps) as stream:
+            yield from self._score_windows(self._cut(stream, first.end, first.end), batch_size)
+
+    def timeline(
+        self,
+        path: str | os.PathLike,
+        window: float = DEFAULT_WINDOW,
+        step: float = DEFAULT_STEP,
+        *,
+        enter: float = ENTER,
+        stay: float = STAY,
+        fps: float | None = None,
+        batch_size: int = WINDOW_BATCH,
+    ) -> Iterator[Span]:
+        """The spans of a video in which one class is seen.
+
+        Args:
+            path, window, step, fps, batch_size: as of `windows`.
+            enter, stay: probabilities at which a span begins and continues (`merge_spans`).
+
+        Yields:
+            Spans, in the order in which they end.
+
+        Raises:
+            UserError, UnreadableVideo: as of `windows` and `merge_spans`.
+        """
+        windows = self.windows(path, window, step, fps=fps, batch_size=batch_size)
+        for span in merge_spans(windows, enter, stay, self.multi_label):
+            yield replace(span, name=class_name(self.class_names, span.label))
+
+    def _stream(self, path: str | os.PathLike, fps: float | None) -> FrameStream:
+        template = self.image_tmpl
+        modality = self.model.modality
+        if template is None and os.path.isdir(path):
+            template = infer_template(os.fspath(path), modality)
+        template = template or EXAMPLES[modality]
+        return open_stream(path, image_tmpl=template, rate=fps, modality=modality)
+
+    def _cut(self, stream: FrameStream, window: float, step: float) -> Iterator[Window]:
+        """The windows of a stream, in seconds; of each frame that they need, its crops are kept."""
+        collector = WindowCollector(
+            window,
+            step,
+            self.model.num_segments,
+            self.model.frames_per_segment,
+            self._crops,
+            lambda frame: frame.time,
+        )
+        return collector.windows(stream, lambda: stream.end)
+
+    def _crops(self, image: np.ndarray) -> torch.Tensor:
+        """The test crops of a frame: uint8 ``[H, W, C]`` -> ``[crops, C, S, S]``."""
+        frame = self._transform.scale(image[None])
+        return self._transform.crops(frame, torch.zeros((1, 1), dtype=torch.int64))[:, 0]
+
+    def _score_windows(
+        self, windows: Iterable[Window], batch_size: int
+    ) -> Iterator["WindowScores"]:
+        batch = []
+        for window in windows:
+            batch.append(window)
+            if len(batch) == batch_size:
+                yield from self._score_batch(batch)
+                batch = []
+        if batch:
+            yield from self._score_batch(batch)
+
+    def _score_batch(self, windows: list[Window]) -> Iterator["WindowScores"]:
+        with torch.inference_mode(), autocast(self.device, self.amp):
+            if self.model.is_framewise:
+                scores = self._score_segments(windows)
+            else:
+                scores = self._score_clips(windows)
+        views = scores.numpy()
+        if not np.isfinite(views).all():
+            raise UserError("scores are not finite: the checkpoint is damaged")
+        for window, of_window in zip(windows, views, strict=True):
+            yield WindowScores(
+                window.index,
+                window.start,
+                window.end,
+                view_sum(of_window, of_softmax=False) / len(of_window),
+                average_views(of_window, self.protocol.average, self.multi_label),
+                self._picture(window),
+            )
+
+    def _score_clips(self, windows: list[Window]) -> torch.Tensor:
+        """Logits float32 ``[B, crops, classes]``."""
+        clips = []
+        for window in windows:
+            segments = [torch.cat(segment.frames, 1) for segment in window.segments]
+            clips.append(torch.stack(segments, 1))  # [crops, T, L*C, S, S]
+        scores = self.model(torch.cat(clips).to(self.device))
+        return scores.float().cpu().unflatten(0, (len(windows), -1))
+
+    def _score_segments(self, windows: list[Window]) -> torch.Tensor:
+        """The same for a network without a temporal module: each segment is computed once."""
+        segments = {id(own): own for window in windows for own in window.segments}
+        fresh = [segment for segment in segments.values() if segment.scores is None]
+        if fresh:
+            pixels = torch.cat([torch.cat(segment.frames, 1) for segment in fresh])
+            scores = self.model.segment_scores(pixels.to(self.device)).float().cpu()
+            for segment, own in zip(fresh, scores.unflatten(0, (len(fresh), -1)), strict=True):
+                segment.scores = own
+        means = [
+            torch.stack([segment.scores for segment in window.segments]).mean(0)
+            for window in windows
+        ]
+        return torch.stack(means)
+
+    def _picture(self, window: Window) -> np.ndarray | None:
+        """The center crop of a frame in the middle of a window, uint8 ``[S, S, 3]``."""
+        frames = window.segments[len(window.segments) // 2].frames
+        crops = frames[len(frames) // 2]
+        if crops.shape[1] != 3:
+            return None
+        center = _CENTER_CROPS[self.protocol.crops]
+        return crops[center].permute(1, 2, 0).numpy()
 
     def _predict(self, names: list[str], workers: int, timeout: float) -> Iterator[Prediction]:
         if not names:

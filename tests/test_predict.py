@@ -1,6 +1,12 @@
 import json
+import os
 import pickle
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -10,6 +16,10 @@ from helpers.models import randomize_norms, small_model
 from helpers.videos import encode, textured_frames
 
 from ops.checkpoints import save_checkpoint
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.open import open_reader
+from ops.data.readers.stream import open_stream
+from ops.data.sampling import frame_indices
 from ops.predict import Predictor, to_probabilities
 from ops.utils.errors import UserError
 
@@ -201,3 +211,163 @@ def test_scores_that_are_not_finite_are_an_error(root, tmp_path):
     model = small_model("tsn", input_size=32)
     torch.nn.init.constant_(model.head.bias, float("nan"))
     assert "finite" in Predictor(model, "cpu")(root / "v0.mp4").error
+
+
+def naive_logits(predictor, path, window, step):
+    """Logits of each window, from frames that are read one window at a time."""
+    model = predictor.model
+    T, L = model.num_segments, model.frames_per_segment
+    with open_stream(path, image_tmpl="img_{:05d}.jpg") as stream:
+        times = np.array([frame.time for frame in stream])
+        end = stream.end
+    transform = predictor.protocol.dataset(model, [], "", "pyav").transform
+    logits = []
+    start = 0.0
+    with open_reader(path, image_tmpl="img_{:05d}.jpg") as reader:
+        while not logits or start + window / 2 <= end + 1e-6:
+            targets = start + (np.arange(T) + 0.5) * window / T
+            middle = np.searchsorted(times, targets + 1e-6, side="right") - 1
+            indices = frame_indices(np.maximum(0, middle - (L - 1) // 2), L, len(times))
+            wanted, picks = np.unique(indices, return_inverse=True)
+            frames = transform.scale(reader.get(wanted))
+            views = transform.crops(frames, torch.from_numpy(picks.reshape(T, L)))
+            with torch.inference_mode():
+                logits.append(model(views).mean(0).numpy())
+            start = len(logits) * step
+    return np.stack(logits)
+
+
+@pytest.mark.parametrize(
+    "module, options",
+    [
+        ("tsn", {}),
+        ("tsn", {"crops": 3, "full_res": True}),
+        ("tsm", {"crops": 10}),
+        ("tdn", {}),
+        ("tam", {}),
+    ],
+)
+@pytest.mark.parametrize("name", ["constant.mp4", "variable.mp4", "no_index.avi"])
+def test_windows_equal_naive_ones(tmp_path, module, options, name):
+    rng = np.random.default_rng(0)
+    path = tmp_path / name
+    if name == "variable.mp4":
+        pts = np.cumsum(rng.integers(200, 4000, 90)).tolist()
+        encode(path, textured_frames(90), pts=pts, bframes=0)
+    else:
+        encode(path, textured_frames(90), codec="libx264" if ".mp4" in name else "mpeg4")
+    predictor = Predictor(checkpoint(tmp_path, module), "cpu", **options)
+    windows = list(predictor.windows(path, 0.8, 0.3, batch_size=3))
+    expected = naive_logits(predictor, path, 0.8, 0.3)
+    found = np.stack([window.logits for window in windows])
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    for window in windows:
+        assert window.probabilities.sum() == pytest.approx(1)
+        assert window.picture.shape == 2 * (predictor.protocol.crop_size,) + (3,)
+
+
+def test_segments_of_a_tsn_are_computed_once(tmp_path):
+    encode(tmp_path / "v.mp4", textured_frames(300))
+    predictor = Predictor(small_model("tsn", num_segments=8, input_size=32), "cpu")
+    computed = []
+    plain = predictor.model.segment_scores
+    predictor.model.segment_scores = lambda pixels: computed.append(len(pixels)) or plain(pixels)
+    windows = list(predictor.windows(tmp_path / "v.mp4", 64 / 30, 16 / 30))
+    assert len(windows) > 14
+    assert sum(computed) <= 300 / 8 + 1
+
+
+def test_a_video_shorter_than_a_window_is_one_window(root, tmp_path):
+    predictor = Predictor(checkpoint(tmp_path), "cpu")
+    windows = list(predictor.windows(root / "v0.mp4", 60))
+    assert len(windows) == 1 and windows[0].end == pytest.approx(10 / 30, abs=0.01)
+    assert np.allclose(windows[0].logits, predictor(root / "v0.mp4").logits, rtol=1e-5)
+
+
+def test_timeline_names_what_is_seen_when(tmp_path):
+    """A network that tells bright from dark."""
+    model = small_model("tsn", num_class=2, input_size=32)
+    for parameter in model.backbone.parameters():
+        torch.nn.init.constant_(parameter, 1e-2)
+    frames = np.zeros((120, 64, 64, 3), np.uint8)
+    frames[45:90] = 250
+    encode(tmp_path / "v.mp4", frames)
+    predictor = Predictor(model, "cpu", class_names=["dark", "bright"])
+    windows = list(predictor.windows(tmp_path / "v.mp4", 0.5, 0.1))
+    clips = torch.from_numpy(frames[[0, 60]][:, :32, :32]).permute(0, 3, 1, 2)
+    clips = clips[:, None].expand(-1, 4, -1, -1, -1)
+    level = model.features(clips).mean((1, 2)).tolist()
+    with torch.no_grad():
+        model.head.weight[0] = 0
+        model.head.weight[1] = 40 / (level[1] - level[0]) / 512
+        model.head.bias[1] = -40 * (level[0] + level[1]) / 2 / (level[1] - level[0])
+    spans = list(predictor.timeline(tmp_path / "v.mp4", 0.5, 0.1))
+    assert [span.name for span in spans] == ["dark", "bright", "dark"]
+    assert spans[0].start == 0 and spans[-1].end == pytest.approx(4.0, abs=0.01)
+    for span, end in zip(spans, (1.5, 3.0), strict=False):
+        assert span.end == pytest.approx(end, abs=0.15)
+        assert span.probability > 0.8
+    assert len(windows) > 30
+
+
+def test_timeline_of_what_is_no_video_raises(tmp_path):
+    predictor = Predictor(checkpoint(tmp_path), "cpu")
+    for path in (tmp_path / "gone.mp4", "bad\udcff.mp4", tmp_path):
+        with pytest.raises(UnreadableVideo):
+            list(predictor.timeline(path))
+    with pytest.raises(UserError):
+        list(predictor.timeline(tmp_path / "v.mp4", window=0))
+
+
+MEMORY = """
+import sys
+from fractions import Fraction
+import av, numpy as np
+sys.path.insert(0, "tests")
+from helpers.models import small_model
+from ops.data.readers.base import UnreadableVideo
+from ops.data.readers.open import open_reader
+from ops.data.readers.stream import open_stream
+from ops.data.sampling import frame_indices
+from ops.predict import Predictor
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+
+predictor = Predictor(small_model("tsm", num_segments=2, input_size=32), "cpu")
+first = last = 0
+for window in predictor.windows(sys.argv[1], 4.0, 3.0, batch_size=8):
+    last = window.end
+    if window.index == 100:
+        first = resident()
+print(first, resident(), last)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
+    path = tmp_path / "two_hours.mp4"
+    small = textured_frames(40, 32, 32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=2, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for index in range(2 * 2 * 3600):
+            frame = av.VideoFrame.from_ndarray(small[index % 40], format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 2)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    program = tmp_path / "program.py"
+    program.write_text(MEMORY)
+    run = subprocess.run(
+        [sys.executable, program, path],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode == 0, run.stderr
+    first, final, last = map(float, run.stdout.split())
+    assert last == pytest.approx(7200, abs=2)
+    assert final - first < 40, f"{first} -> {final} MB"
