@@ -87,7 +87,7 @@ def test_tsms_commands():
     assert training("something RGB --shift --dense_sample --non_local").output_dir.endswith(
         "_nl_dense"
     )
-    args = for_test("kinetics --weights a --sample dense-10 --full_res")
+    args = for_test("kinetics --weights a.pth --sample dense-10 --full_res")
     assert (args.models[0].test_sampling, args.clips) == ("dense", 10)
     args = for_test(TSM_README_TEST)
     assert [
@@ -127,7 +127,7 @@ def test_one_network_may_have_commas_in_its_paths():
     args = for_test("x --weights a.pth --root_path /data,old --test_list l,1.txt")
     assert (args.models[0].root_path, args.models[0].val_list) == ("/data,old", "l,1.txt")
     args = for_test(
-        "x --weights a,b --root_path /rgb,/flow --image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18"
+        "x --weights a.pth,b.pth --root_path /rgb,/flow --image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18"
     )
     assert [(m.root_path, m.archs) for m in args.models] == [
         ("/rgb", "resnet18"),
@@ -140,14 +140,14 @@ def test_one_network_may_have_commas_in_its_paths():
     [
         ("x", "--weights is missing"),
         ("x RGB list.txt", "RGB list.txt: "),
-        ("x --weights a --resume_path b", "--resume_path b and --weights a"),
-        ("x --weights a --tin --module tsm", "tin, tsm"),
-        ("x --weights a --random_crops 4", "--random_crops 4"),
+        ("x --weights a.pth --resume_path b", "--resume_path b and --weights a.pth"),
+        ("x --weights a.pth --tin --module tsm", "tin, tsm"),
+        ("x --weights a.pth --random_crops 4", "--random_crops 4"),
         ("x RGB list.txt w --weights v", "then no --modality"),
-        ("x --weights a,b --coeff 1,2,3", "--coeff: 3 values for 2"),
-        ("x --weights a --sample dense-10 --clips 3", "--sample sets"),
-        ("x --weights a --test_segments 8,16", "--test_segments: 2 values for 1"),
-        ("x --weights a --clips 3 --clip_index 3", "last is 2"),
+        ("x --weights a.pth,b.pth --coeff 1,2,3", "--coeff: 3 values for 2"),
+        ("x --weights a.pth --sample dense-10 --clips 3", "--sample sets"),
+        ("x --weights a.pth --test_segments 8,16", "--test_segments: 2 values for 1"),
+        ("x --weights a.pth --clips 3 --clip_index 3", "last is 2"),
     ],
 )
 def test_test_flags_that_do_not_go_together(text, message):
@@ -281,10 +281,10 @@ def test_tins_test_command():
     assert (model.test_segments, model.test_crops, model.test_sampling) == (8, 3, "center+random")
     assert (args.clips, args.batch_size, args.crop_size, args.module) == (5, 8, 256, "tin")
     assert all(flag in args.notes[0] for flag in ("--resume_path", "--temporal_clips", "--gd"))
-    args = for_test("x RGB --resume_path a --temporal_clips 1")
+    args = for_test("x RGB --resume_path a.pth --temporal_clips 1")
     assert (args.models[0].test_sampling, args.clips) == ("center", None)
-    args = for_test("x --weights a --pretrain imagenet --num_clips 10 --crop_fusion_type avg")
-    assert "--pretrain" in args.notes[0] and for_test("x --weights a").notes == []
+    args = for_test("x --weights a.pth --pretrain imagenet --num_clips 10 --crop_fusion_type avg")
+    assert "--pretrain" in args.notes[0] and for_test("x --weights a.pth").notes == []
 
 
 def test_flags_of_the_originals_are_not_in_the_help():

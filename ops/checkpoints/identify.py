@@ -11,7 +11,8 @@ from ops.backbones.input_channels import first_conv
 from ops.backbones.modalities import MODALITIES
 from ops.checkpoints.layouts import LAYOUTS, recognise, to_ours
 from ops.checkpoints.manifest import published_entry, published_spec
-from ops.checkpoints.torch_file import find_weights, read_checkpoint, weight_file
+from ops.checkpoints.names import resolve_weights
+from ops.checkpoints.torch_file import find_weights, read_checkpoint
 from ops.data.class_names import check_names
 from ops.temporal import DEEP, MODULES
 from ops.utils.errors import UserError
@@ -94,7 +95,8 @@ def read_weights(source, weights_key=None, *, use_records=True):
     """Read and identify a weight file.
 
     Args:
-        source: path of a checkpoint or of a run's folder, or a state dict or checkpoint dict already in memory.
+        source: path of a checkpoint or of a run's folder, name of a published file, or a state dict
+            or checkpoint dict already in memory.
         weights_key: which of several sets of weights in the file to take (``ops.checkpoints.torch_file.find_weights``).
         use_records: whether what the user has recorded of the file counts.
 
@@ -106,7 +108,7 @@ def read_weights(source, weights_key=None, *, use_records=True):
     """
     is_path = isinstance(source, (str, Path))
     if is_path:
-        source = weight_file(source)
+        source = resolve_weights(source)
     name = str(source) if is_path else "state dict"
     content = read_checkpoint(source) if is_path else source
     found = find_weights(content, name, weights_key)

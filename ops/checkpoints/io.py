@@ -90,8 +90,9 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
     """A ready network in eval mode from any known file or state dict.
 
     Args:
-        source: path of a checkpoint or of a run's folder (its best.pth), or a state dict (name -> tensor) or checkpoint dict
-            already in memory, or the :class:`ops.checkpoints.identify.WeightFile` of one.
+        source: path of a checkpoint or of a run's folder (its best.pth), or name of a published file
+            (``tsm_r50_8f_k400``), or a state dict (name -> tensor) or checkpoint dict already in
+            memory, or the :class:`ops.checkpoints.identify.WeightFile` of one.
         num_segments: T; wins over the file's. A published file does not contain T (its name, or a record of
             tools/weights.py, may); else 8 is assumed, and reported.
         weights_key: which of several sets of weights in the file to take, such as "state_dict_ema".
@@ -101,7 +102,8 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
 
     Returns:
         The network, in float64 if the file is, else float32. ``model.report`` is the printed line, ``model.class_names``
-        the file's class names or None, ``model.average`` what the authors of such files average over the views of a
+        its class names (of a published file, those of its authors) or None, ``model.average``
+        what the authors of such files average over the views of a
         video (None: as the temporal module's), ``model.layout`` its layout,
         ``model.published`` its entry of the manifest or None.
 
@@ -137,7 +139,7 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
     if file.published:
         parts.append(f"recorded as {file.published['id']}")
     model.report = f"{file.name}: {'; '.join([*parts, filled])}"
-    model.class_names = file.class_names
+    model.class_names = class_names_of(file)
     model.layout = file.layout
     model.average = file.average
     model.published = file.published

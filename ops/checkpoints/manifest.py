@@ -11,8 +11,9 @@ from pathlib import Path
 from ops.utils.errors import UserError
 from ops.utils.files import read_regular, sha256
 
-MANIFEST = Path(__file__).resolve().parents[2] / "pretrained" / "manifest.json"
-RECORDS = MANIFEST.with_name("sha256.json")
+FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
+MANIFEST = FOLDER / "manifest.json"
+RECORDS = FOLDER / "sha256.json"
 
 
 def read_manifest() -> list[dict]:
@@ -79,18 +80,37 @@ def has_hash(entry: dict, digest: str) -> bool:
 
 
 def published_entry(path: str | Path) -> dict | None:
-    """The manifest entry of a weight file, by its content.
+    """The manifest entry of a weight file.
+
+    It is known by its hash, whatever its name. A file in ``pretrained/`` without a published or
+    recorded hash is known by its name.
 
     Args:
         path: an existing file.
 
     Returns:
-        The entry, or None for a file that is neither in the manifest nor recorded.
+        The entry, or None for a file that is not known.
 
     Raises:
-        UserError: the records, or the file, cannot be read.
+        UserError: the records, or the file, cannot be read; or the file has the name of an entry,
+            in ``pretrained/``, but another hash.
     """
-    return entry_of_hash(sha256(path), read_records())
+    path = Path(path)
+    digest, records = sha256(path), read_records()
+    entry = entry_of_hash(digest, records)
+    if entry is not None or path.absolute().parent.resolve() != FOLDER.resolve():
+        return entry
+    entry = next((entry for entry in read_manifest() if entry["file"] == path.name), None)
+    if entry is None:
+        return None
+    record = records.get(path.name)
+    expected = record["sha256"] if record else entry["sha256"]
+    if expected is not None:
+        raise UserError(
+            f"{path}: is not {entry['id']}: its sha256 is {digest}, not {expected}; remove it and "
+            f"fetch it again: python tools/weights.py get {entry['id']}"
+        )
+    return entry
 
 
 def published_spec(entry: dict) -> dict:

@@ -65,29 +65,6 @@ def _empty_dict(*args):
     return {}
 
 
-def weight_file(path):
-    """The file that a path given as weights means: of a run's folder its best.pth.
-
-    Args:
-        path: a file, or the folder of a training run.
-
-    Returns:
-        The path of a file; one that does not exist is returned as it is, for the reader to refuse.
-
-    Raises:
-        UserError: a folder without a best.pth.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    best = path / "best.pth"
-    if best.is_file():
-        return best
-    others = sorted(other.name for other in path.glob("*.pth*"))
-    hint = f"; it contains {', '.join(others[:3])}" if others else ""
-    raise UserError(f"{path}: a folder without best.pth; give the checkpoint file itself{hint}")
-
-
 def read_checkpoint(path):
     """Everything that a checkpoint file contains, on the CPU; no code of the file is run.
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 from ops.backbones.modalities import MODALITIES
+from ops.checkpoints.names import resolve_weights
 from ops.cli import legacy
 from ops.cli.common_args import (
     WEIGHTS_KEY_HELP,
@@ -327,9 +328,7 @@ def testing_arguments(description, crops, argv=None):
 
 def _flags_per_network(args):
     """A namespace for each network of ``--weights``, with the flags that are its own."""
-    from ops.checkpoints.torch_file import weight_file  # imports torch
-
-    weights = [str(weight_file(path)) for path in split_paths(args.weights)]
+    weights = [str(resolve_weights(path)) for path in split_paths(args.weights)]
     values_of = {"weights": weights, "coeff": args.coeff or [1.0]}
     for name in PER_NETWORK:
         values_of[name] = getattr(args, name) or [None]

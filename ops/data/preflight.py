@@ -6,6 +6,7 @@ from itertools import zip_longest
 import numpy as np
 
 from ops.data.datasets import KNOWN, Dataset
+from ops.data.label_orders import plain_name
 from ops.data.lists import VideoList, check_files, explain_missing, read_list, resolve
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.open import open_reader
@@ -160,7 +161,11 @@ def check_class_names(
     if known is None or names is None:
         return
     pairs = enumerate(zip_longest(known, names, fillvalue="nothing"))
-    wrong = [f"{label}: {mine!r} / {theirs!r}" for label, (mine, theirs) in pairs if mine != theirs]
+    wrong = [
+        f"{label}: {mine!r} / {theirs!r}"
+        for label, (mine, theirs) in pairs
+        if plain_name(mine) != plain_name(theirs)
+    ]
     if wrong:
         raise UserError(
             f"{weights}: its class names differ from {file} at {len(wrong)} labels ({', '.join(wrong[:5])}); give "

@@ -203,8 +203,10 @@ def _check_classes(
 ) -> list[str] | None:
     """The class names of the dataset, None if they are not specified."""
     names = load_class_names(data)
-    check_class_names(model.class_names, names, own.weights, data.class_names)
-    if model.class_names is None and not quiet:
+    # The authors of published files may spell their classes differently, so only the order counts.
+    own_names = model.class_names if model.layout == "ours" else None
+    check_class_names(own_names, names, own.weights, data.class_names)
+    if own_names is None and not quiet:
         warning = order_warning(
             own.weights, model.layout, data.name, names, data.class_names, model.published
         )

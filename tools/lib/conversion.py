@@ -13,8 +13,9 @@ from ops.checkpoints import describe, export_state_dict, load_model
 from ops.checkpoints.identify import WeightFile, read_weights
 from ops.checkpoints.io import checkpoint_content
 from ops.checkpoints.layouts import LAYOUTS, layout_name, to_ours
+from ops.checkpoints.names import resolve_weights
 from ops.checkpoints.safetensors_file import SUFFIX, write_safetensors
-from ops.checkpoints.torch_file import find_weights, read_checkpoint, weight_file
+from ops.checkpoints.torch_file import find_weights, read_checkpoint
 from ops.data.class_names import read_class_names
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
@@ -90,7 +91,7 @@ def load_source(
     Raises:
         UserError: a file cannot be read, or its weights do not fit a known network.
     """
-    path = weight_file(path)
+    path = resolve_weights(path)
     file = read_weights(path, weights_key)
     model = load_model(file, quiet=True, **given)
     if class_names:
