@@ -54,8 +54,8 @@ def test_something_v1(tmp_path, something, capsys, monkeypatch):
     )
     printed = capsys.readouterr().out
     assert (
-        "train           3 videos (3 folders of frames), 1 missing: data/something/train_videofolder.txt"
-        in printed
+        "train           3 videos (3 folders of frames), 1 missing: "
+        "data/something/train_videofolder.txt" in printed
     )
     assert "174 classes with 0 to 1 videos, median 0\n" in printed
     assert "warning: 171 classes without videos: Holding 001, Holding 002," in printed
@@ -69,7 +69,7 @@ def test_something_v1(tmp_path, something, capsys, monkeypatch):
 
 
 def test_lists_of_test_splits(tmp_path, something):
-    """Label 0 where none is told, for the servers that score them."""
+    """Label 0 where the file has none, for the servers that score them."""
     (something / "something-something-v1-test.csv").write_text(f"21\n22;{PAIRS[87]}\n")
     root = touch(tmp_path / "root", "11.webm", "5.webm", "21.webm", "22.webm")
     args = ["--root_path", root, "--out", tmp_path / "out", "--test"]
@@ -271,7 +271,10 @@ def test_ucf101_of_fewer_classes_takes_the_flag_that_is_suggested(tmp_path, caps
 
 def test_kinetics_videos_in_parts(tmp_path):
     """As TAM's online lists: any number of parts, files by id and padded times."""
-    train = 'abseiling,-3B32lodo2M,59,69,train\n"petting animal (not cat)",a b,0,10,train\nzumba,gone,7,17,train\n'
+    train = (
+        'abseiling,-3B32lodo2M,59,69,train\n"petting animal (not cat)",a b,0,10,train\n'
+        "zumba,gone,7,17,train\n"
+    )
     folder = kinetics(tmp_path, train, "zumba,__x,1,11,val\n")
     root = touch(
         tmp_path / "root",
@@ -301,13 +304,14 @@ def test_kinetics_videos_in_parts(tmp_path):
 
 
 def test_kinetics_frames_in_class_folders(tmp_path):
-    """As TSM's lists: folders id_start below the class, whose name has no blanks, brackets or quotes there."""
+    """As in TSM's lists: folders id_start in folders of classes, without blanks and brackets."""
     train = '"skiing (not slalom)",a,59,69,train\nskiing crosscountry,b,3,13,train\n'
     folder = kinetics(
         tmp_path,
         train,
         "massaging person's head,c,1,11,\n",
-        kinetics_label_map__txt="zumba\nskiing crosscountry\n\nskiing (not slalom)\nmassaging person's head\n",
+        kinetics_label_map__txt="zumba\nskiing crosscountry\n\nskiing (not slalom)\n"
+        "massaging person's head\n",
     )
     root = tmp_path / "root"
     for name in ("skiing_not_slalom/a_59", "skiing_crosscountry/b_3", "massaging_persons_head/c_1"):

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from lib.arguments import parse_size
 from lib.video_frames import (
     FrameStream,
     check_picture_names,
     folder_frames,
-    parse_size,
     scaled,
     write_picture,
 )

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from lib.video_jobs import Job, add_flags, atomic_folder, find_jobs, run
+from lib.arguments import add_video_flags
+from lib.video_jobs import Job, atomic_folder, find_jobs, run
 from ops.utils.errors import UserError
 
 
 def find(*flags, **kwargs):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_flags(parser, "results")
+    add_video_flags(parser, "results")
     return find_jobs(parser.parse_intermixed_args(list(map(str, flags))), **kwargs)
 
 

@@ -21,16 +21,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import command_parser
-from lib.optical_flow import METHODS, extract_flow, flow_method
-from lib.video_frames import check_picture_names, parse_size
-from lib.video_jobs import add_flags, find_jobs, run
-from ops.data.readers.templates import count_places, file_namer
-from ops.utils.errors import UserError, run_cli
+from lib.arguments import add_video_flags, command_parser, parse_size
+from ops.utils.errors import run_cli
+
+METHODS = ("tvl1", "dis", "farneback")
 
 
 def main() -> None:
     args = parser().parse_intermixed_args()
+    from lib.optical_flow import check_arguments, extract_flow, flow_method  # not for --help
+    from lib.video_jobs import find_jobs, run
+    from ops.data.readers.templates import file_namer
+
     check_arguments(args)
     flow_method(args.method)  # reports a missing package once, and not in each process
     jobs = find_jobs(args, frames_tmpl=args.frames)
@@ -50,27 +52,9 @@ def main() -> None:
     sys.exit(run("extract_flow", args.out, jobs, work, arguments, args.processes))
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Raises UserError for invalid templates, or a bound that is not positive."""
-    places = count_places(args.image_tmpl, "Flow")
-    check_picture_names(args.image_tmpl, args.quality)
-    for template in (args.frames, args.rgb_tmpl):
-        if template:
-            count_places(template)
-            check_picture_names(template, args.quality)
-    if args.bound <= 0:
-        raise UserError(f"--bound {args.bound} is not above 0; give a number of pixels like 20")
-    if args.rgb_tmpl and places == 1:
-        flow_names = file_namer(args.image_tmpl, "", "Flow")(1)
-        if file_namer(args.rgb_tmpl, "")(1) == flow_names:
-            raise UserError(
-                f"--rgb_tmpl and --image_tmpl are both {args.rgb_tmpl}; give another --rgb_tmpl"
-            )
-
-
 def parser() -> argparse.ArgumentParser:
     top = command_parser(__doc__)
-    add_flags(top, "folders of flow")
+    add_video_flags(top, "folders of flow")
     top.add_argument(
         "--frames",
         metavar="NAME",

@@ -18,15 +18,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import command_parser
-from lib.video_frames import check_picture_names, extract_frames, parse_size
-from lib.video_jobs import add_flags, find_jobs, run
-from ops.data.readers.templates import count_places
+from lib.arguments import add_video_flags, command_parser, parse_size
 from ops.utils.errors import UserError, run_cli
 
 
 def main() -> None:
     args = parser().parse_intermixed_args()
+    from lib.video_frames import check_picture_names, extract_frames  # not needed for --help
+    from lib.video_jobs import find_jobs, run
+    from ops.data.readers.templates import count_places
+
     count_places(args.image_tmpl)
     check_picture_names(args.image_tmpl, args.quality)
     if args.start < 0:
@@ -44,7 +45,7 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     top = command_parser(__doc__)
-    add_flags(top, "folders of frames")
+    add_video_flags(top, "folders of frames")
     top.add_argument(
         "--image_tmpl",
         "--template",

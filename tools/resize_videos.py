@@ -19,10 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import command_parser
-from lib.video_encoding import resize
-from lib.video_frames import parse_size
-from lib.video_jobs import add_flags, find_jobs, run
+from lib.arguments import add_video_flags, command_parser, parse_size
 from ops.utils.errors import UserError, run_cli
 
 
@@ -32,6 +29,9 @@ def main() -> None:
         raise UserError(f"--gop {args.gop} is too small; give 1 or more")
     if not 0 <= args.crf <= 51:
         raise UserError(f"--crf {args.crf} is not in 0 to 51; give a number like 21")
+    from lib.video_encoding import resize  # not needed for --help
+    from lib.video_jobs import find_jobs, run
+
     arguments = {"size": args.size, "gop": args.gop, "crf": args.crf}
     jobs = find_jobs(args, result_suffix=".mp4")
     work = partial(resize, **arguments)
@@ -40,7 +40,7 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     top = command_parser(__doc__)
-    add_flags(top, "new videos")
+    add_video_flags(top, "new videos")
     top.add_argument(
         "--size",
         type=parse_size,

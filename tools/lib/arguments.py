@@ -1,6 +1,14 @@
-"""The argument parser that the commands in tools/ start from."""
+"""What the argument parsers of the commands in tools/ share.
+
+It imports nothing that takes time, so that --help answers at once.
+"""
 
 import argparse
+import os
+import re
+from pathlib import Path
+
+SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:
@@ -17,3 +25,50 @@ def command_parser(description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_video_flags(parser: argparse.ArgumentParser, result: str) -> None:
+    """Add the arguments that select videos.
+
+    Args:
+        parser: to be used with ``parse_intermixed_args``, since SRC can be left out.
+        result: what OUT will contain, for ``--help``.
+    """
+    parser.add_argument(
+        "src",
+        nargs="?",
+        type=Path,
+        metavar="SRC",
+        help="folder of videos, searched with all folders in it, or one video",
+    )
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help=f"folder for the {result}; created if missing"
+    )
+    parser.add_argument(
+        "--list",
+        metavar="FILE",
+        help="take the videos of a list, in the format of main.py, instead of SRC",
+    )
+    parser.add_argument(
+        "--root_path",
+        default="",
+        metavar="DIR",
+        help="folder that the paths of the list are relative to (default: the current folder)",
+    )
+    parser.add_argument(
+        "-j",
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="number of processes (default: one per core)",
+    )
+
+
+def parse_size(text: str) -> str:
+    """A flag's size in the form that ``lib.video_frames.scaled`` takes: "0", "256" or "340x256"."""
+    if not SIZE.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; give the short side (256), WIDTHxHEIGHT (340x256) or 0"
+        )
+    return text

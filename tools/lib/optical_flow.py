@@ -3,6 +3,7 @@
 OpenCV is imported when it is used, since --help and other commands do not need it.
 """
 
+import argparse
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,13 +12,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from lib.video_frames import FrameStream, folder_frames, write_picture
+from lib.video_frames import FrameStream, check_picture_names, folder_frames, write_picture
 from lib.video_jobs import Job, atomic_folder
 from ops.data.readers.base import UnreadableVideo
-from ops.data.readers.templates import file_namer
+from ops.data.readers.templates import count_places, file_namer
 from ops.utils.errors import UserError
 
-METHODS = ("tvl1", "dis", "farneback")
 # Two uint8 pictures [H, W] -> motion from the first to the second in pixels to the right and down,
 # float32 [H, W, 2].
 Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -29,6 +29,24 @@ MIN_POINTS = 50
 MIN_INLIERS = 25
 MAX_FEATURES = 1000  # per frame, of each kind
 NO_POINTS = np.empty((0, 2, 2), np.float32)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises UserError for invalid templates, or a bound that is not positive."""
+    places = count_places(args.image_tmpl, "Flow")
+    check_picture_names(args.image_tmpl, args.quality)
+    for template in (args.frames, args.rgb_tmpl):
+        if template:
+            count_places(template)
+            check_picture_names(template, args.quality)
+    if args.bound <= 0:
+        raise UserError(f"--bound {args.bound} is not above 0; give a number of pixels like 20")
+    if args.rgb_tmpl and places == 1:
+        flow_names = file_namer(args.image_tmpl, "", "Flow")(1)
+        if file_namer(args.rgb_tmpl, "")(1) == flow_names:
+            raise UserError(
+                f"--rgb_tmpl and --image_tmpl are both {args.rgb_tmpl}; give another --rgb_tmpl"
+            )
 
 
 def extract_flow(
@@ -47,7 +65,7 @@ def extract_flow(
 
     Args:
         job: the source and the folder to write.
-        method: one of ``METHODS``.
+        method: "tvl1", "dis" or "farneback".
         warp: whether to remove the motion of the camera.
         bound: largest motion in pixels.
         image_tmpl: names of the pictures of flow.
@@ -139,7 +157,7 @@ def flow_method(method: str) -> Flow:
     """The function that estimates flow by a method.
 
     Args:
-        method: one of ``METHODS``.
+        method: "tvl1", "dis" or "farneback".
 
     Raises:
         UserError: OpenCV is not installed or does not have the method.

@@ -155,7 +155,7 @@ def _start(work: Callable[[Any], Any]) -> tuple[Connection, BaseProcess]:
     """Start a process; its first message says that it is ready."""
     context = multiprocessing.get_context("spawn")
     own_end, other_end = context.Pipe()
-    process = context.Process(target=_serve, args=(other_end, work), daemon=True)
+    process = context.Process(target=serve, args=(other_end, work), daemon=True)
     # An exception in the middle of a start would leave the process with half of what it needs.
     with deferred_interrupt():
         # The resource tracker starts with the first process, and would reset the signal mask below.
@@ -182,7 +182,7 @@ def _blocked_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def _serve(connection: Connection, work: Callable[[Any], Any]) -> None:
+def serve(connection: Connection, work: Callable[[Any], Any]) -> None:
     """What a process does: work on jobs until the pipe is closed or the parent has ended."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     connection.send("ready")

@@ -1,8 +1,6 @@
 """Frames of videos in order, their sizes, and picture files: for the commands that write frames."""
 
-import argparse
 import os
-import re
 from collections.abc import Iterator
 
 import av
@@ -22,17 +20,7 @@ from ops.data.readers.templates import file_namer
 from ops.utils.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
 # frames per second of a file that does not contain its rate
-
-
-def parse_size(text: str) -> str:
-    """A flag's size in the form that ``scaled`` takes: "0", "256" or "340x256"."""
-    if not SIZE.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size; give the short side (256), WIDTHxHEIGHT (340x256) or 0"
-        )
-    return text
 
 
 def scaled(size: str, width: int, height: int, step: int = 1) -> tuple[int, int]:

@@ -52,48 +52,10 @@ class Job(NamedTuple):
     target: str
 
 
-def add_flags(parser: argparse.ArgumentParser, result: str) -> None:
-    """Add the arguments that select videos.
-
-    Args:
-        parser: to be used with ``parse_intermixed_args``, since SRC can be left out.
-        result: what OUT will contain, for ``--help``.
-    """
-    parser.add_argument(
-        "src",
-        nargs="?",
-        type=Path,
-        metavar="SRC",
-        help="folder of videos, searched with all folders in it, or one video",
-    )
-    parser.add_argument(
-        "out", type=Path, metavar="OUT", help=f"folder for the {result}; created if missing"
-    )
-    parser.add_argument(
-        "--list",
-        metavar="FILE",
-        help="take the videos of a list, in the format of main.py, instead of SRC",
-    )
-    parser.add_argument(
-        "--root_path",
-        default="",
-        metavar="DIR",
-        help="folder that the paths of the list are relative to (default: the current folder)",
-    )
-    parser.add_argument(
-        "-j",
-        "--processes",
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="number of processes (default: one per core)",
-    )
-
-
 def find_jobs(
     args: argparse.Namespace, result_suffix: str = "", frames_tmpl: str | None = None
 ) -> list[Job]:
-    """The videos that the arguments of ``add_flags`` select.
+    """The videos that the arguments of ``lib.arguments.add_video_flags`` select.
 
     Args:
         args: the arguments.
