@@ -1,12 +1,12 @@
-"""From list records to clips: the data sets, which read, sample, crop and flip, all in the call.
+"""From list records to clips: the datasets, which read, sample, crop and flip.
 
-A key is ``(epoch, index)``: what a sample looks like is a pure function of ``(seed, epoch, record)`` whatever worker
-makes it.
+A key is ``(epoch, index)``. What a sample looks like is a pure function of ``(seed, epoch,
+record)``, whichever worker makes it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,12 +27,21 @@ from ops.data.transforms import TRAIN_SCALES, TestTransform, TrainTransform
 from ops.utils.errors import UserError
 
 Key = tuple[int, int]
+
+_FLIP_PROBABILITY = 0.5
 _CHANNELS = 3
-_USUAL_ASPECT = 16 / 9
+_USUAL_ASPECT = 16 / 9  # of stored frames, for an estimate of their size
+_IDLE = -1  # in VideoDataset.reading: the worker reads nothing
 
 
 class Sample(NamedTuple):
-    """A clip uint8 ``[T, L*C, H, W]``, its label (bool ``[num_class]`` of a multi-label list) and its place in the list."""
+    """A training clip.
+
+    Attributes:
+        clip: uint8 ``[T, L*C, H, W]``.
+        label: an integer; of a multi-label list bool ``[num_class]``.
+        index: position of the video in the list.
+    """
 
     clip: torch.Tensor
     label: int | np.ndarray
@@ -40,8 +49,13 @@ class Sample(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """The distinct frames of a video's clips, scaled, uint8 ``[n, H, W, C]``, the frame of each place of each clip, int64
-    ``[clips, T, L]`` in ``[0, n)``, and the place in the list. TestTransform.crops makes views of them, on any device."""
+    """The scaled frames of a video's test clips; TestTransform.crops makes views of them.
+
+    Attributes:
+        frames: the distinct frames, uint8 ``[n, H, W, C]``.
+        picks: the frame of each place of each clip, int64 ``[clips, T, L]`` in ``[0, n)``.
+        index: position of the video in the list.
+    """
 
     frames: torch.Tensor
     picks: torch.Tensor
@@ -49,7 +63,14 @@ class Frames(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A record whose video cannot be read: place in the list, id and line there, and the reader's reason."""
+    """A video that cannot be read.
+
+    Attributes:
+        index: its position in the list.
+        id: its path as listed.
+        line: its line in the list.
+        reason: the reader's reason, one line.
+    """
 
     index: int
     id: str
@@ -57,11 +78,13 @@ class Failure(NamedTuple):
     reason: str
 
 
-class _VideoDataset(Dataset, ABC):
-    """What training and testing share: one record read by one reader, opened and closed in the call, in the worker.
+class VideoDataset(Dataset, ABC):
+    """What training and testing share: one reader per item, opened and closed in the worker.
 
-    ``reading``: which place of the list each loader process is at, int64 ``[workers]`` in shared memory, -1: at none; None
-    without such processes. ``item_bytes``: the size of a sample; of a test, whose frames keep their aspect ratio, an estimate.
+    Attributes:
+        reading: position in the list that each data-loading worker is reading, int64 ``[workers]``
+            in shared memory, -1 if none; None without workers.
+        item_bytes: size of an item; for tests, whose frames keep their aspect ratio, an estimate.
     """
 
     reading: torch.Tensor | None = None
@@ -74,21 +97,35 @@ class _VideoDataset(Dataset, ABC):
         num_segments: int,
         frames_per_segment: int,
         image_tmpl: str,
-        decoder: str,
-        seed: int,
-        modality: str,
         sampling: str,
-        compat: bool,
-        dense_stride: int | None,
+        decoder: str = "pyav",
+        seed: int = 0,
+        modality: str = "RGB",
+        compat: bool = False,
+        dense_stride: int | None = None,
     ) -> None:
+        """Create a dataset.
+
+        Args:
+            video_list: the videos.
+            num_segments: T.
+            frames_per_segment: L.
+            image_tmpl: template of the names in a folder of frames.
+            sampling: key of ``sampling.SAMPLINGS``.
+            decoder: key of ``readers.open.DECODERS``.
+            seed: of everything random.
+            modality: "RGB", "Flow" or "RGBDiff" (whose differences the model computes).
+            compat: treat short videos as the originals do (``--sampling_compat``).
+            dense_stride: distance of the frames of dense sampling; None: 64 // T.
+        """
         self.video_list = video_list
         self.num_segments = num_segments
         self.frames_per_segment = frames_per_segment
         self.image_tmpl = image_tmpl
+        self.sampling = sampling
         self.decoder = decoder
         self.seed = seed
         self.modality = modality
-        self.sampling = sampling
         self.compat = compat
         self.dense_stride = dense_stride
 
@@ -96,100 +133,103 @@ class _VideoDataset(Dataset, ABC):
         return len(self.video_list)
 
     def __getitem__(self, key: Key) -> Sample | Frames | Failure:
-        """The sample of ``(epoch, index)``, or a Failure if the video is unreadable. Any other error names the line of
-        the list: UserError stays one, the rest becomes RuntimeError."""
+        """The item of ``(epoch, index)``, or a Failure if the video cannot be read.
+
+        Raises:
+            UserError: a flag does not fit the video. The message names the line of the list.
+            RuntimeError: any other error, with the line of the list.
+        """
         epoch, index = key
         record = self.video_list[index]
-        self._is_at(index)
+        place = f"{self.video_list.path}:{record.line}: {record.id}"
+        self._set_reading(index)
         try:
             return self.sample(epoch, index, record)
         except UnreadableVideo as error:
             return Failure(index, record.id, record.line, error.reason)
         except UserError as error:
-            raise UserError(f"{self.video_list.path}:{record.line}: {record.id}: {error}") from None
+            raise UserError(f"{place}: {error}") from None
         except Exception as error:
-            raise RuntimeError(
-                f"{self.video_list.path}:{record.line}: {record.id}: {type(error).__name__}: {error}"
-            ) from error
-        finally:  # which a process that is killed does not come to
-            self._is_at(-1)
+            raise RuntimeError(f"{place}: {type(error).__name__}: {error}") from error
+        finally:  # not reached by a worker that is killed: the video stays noted
+            self._set_reading(_IDLE)
 
-    def _is_at(self, index: int) -> None:
+    def _set_reading(self, index: int) -> None:
         worker = get_worker_info()
         if worker and self.reading is not None:
             self.reading[worker.id] = index
 
     @abstractmethod
-    def sample(self, epoch: int, index: int, record: Record) -> Sample | Frames: ...
+    def sample(self, epoch: int, index: int, record: Record) -> Sample | Frames:
+        """Make the item of a record."""
 
     def read(
         self, record: Record, choose: Callable[[int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``choose`` maps the number of frames of the video to offsets int64 ``[..., T]``. Returns the distinct frames
-        needed, uint8 ``[n, H, W, C]``, and the frame of each place of the clips, int64 ``[..., T, L]`` in ``[0, n)``."""
-        path = resolve(record.path)
+        """Read the frames of some clips of a video.
+
+        Args:
+            record: the video.
+            choose: maps its number of frames to the offsets of the segments, int64 ``[..., T]``.
+
+        Returns:
+            The distinct frames, uint8 ``[n, H, W, C]``, and the frame of each place of the clips,
+            int64 ``[..., T, L]`` in ``[0, n)``.
+        """
         with open_reader(
-            path,
+            resolve(record.path),
             image_tmpl=self.image_tmpl,
             num_frames=record.num_frames,
             decoder=self.decoder,
             modality=self.modality,
         ) as reader:
-            indices = frame_indices(choose(len(reader)), self.frames_per_segment, len(reader))
-            wanted, picks = np.unique(indices, return_inverse=True)
-            return reader.get(wanted), picks.reshape(indices.shape)
+            offsets = choose(len(reader))
+            indices = frame_indices(offsets, self.frames_per_segment, len(reader))
+            distinct, picks = np.unique(indices, return_inverse=True)
+            return reader.get(distinct), picks.reshape(indices.shape)
 
 
-class TrainDataset(_VideoDataset):
-    """Training clips: random offsets, MultiScaleCrop, and a flip of half of the clips with their labels.
-
-    ``modality`` is "RGB", "Flow" or "RGBDiff" (whose differences the model takes); ``sampling`` is a key of
-    ``sampling.samplings_for_training()`` (``dense_stride``: for those of a window). ``flip_map`` (int64
-    ``[num_class]``) is the label after a flip, or -1 for a class that must not be flipped, whatever the modality; None
-    flips nothing. Of several labels each follows it. Sample: clip uint8 ``[T, L*C, crop_size, crop_size]`` and the label
-    after the flip. Raises UserError if the sampling cannot give T frames.
-    """
+class TrainDataset(VideoDataset):
+    """Training clips: random offsets, MultiScaleCrop, and a flip of half of the clips."""
 
     def __init__(
         self,
         video_list: VideoList,
         *,
-        num_segments: int,
-        frames_per_segment: int,
-        image_tmpl: str,
         crop_size: int,
         flip_map: np.ndarray | None,
-        decoder: str = "pyav",
-        seed: int = 0,
-        modality: str = "RGB",
         sampling: str = "uniform",
-        compat: bool = False,
-        dense_stride: int | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(
-            video_list,
-            num_segments=num_segments,
-            frames_per_segment=frames_per_segment,
-            image_tmpl=image_tmpl,
-            decoder=decoder,
-            seed=seed,
-            modality=modality,
-            sampling=sampling,
-            compat=compat,
-            dense_stride=dense_stride,
-        )
-        check_train_sampling(sampling, num_segments, dense_stride)
-        self.transform = TrainTransform(crop_size, TRAIN_SCALES[modality], flow=modality == "Flow")
+        """Create a training dataset.
+
+        Args:
+            video_list: the videos.
+            crop_size: side of the clips.
+            flip_map: the label of each class after a flip, int64 ``[num_class]``; -1: a class that
+                must not be flipped. Each of several labels is mapped. None: flip nothing.
+            sampling: key of ``sampling.samplings_for_training()``.
+            **common: arguments of VideoDataset.
+
+        Raises:
+            UserError: the sampling cannot give T frames.
+        """
+        super().__init__(video_list, sampling=sampling, **common)
+        check_train_sampling(sampling, self.num_segments, self.dense_stride)
+        is_flow = self.modality == "Flow"
+        self.transform = TrainTransform(crop_size, TRAIN_SCALES[self.modality], flow=is_flow)
         self.flip_map = flip_map
-        self.item_bytes = num_segments * frames_per_segment * crop_size**2 * _CHANNELS
+        frames = self.num_segments * self.frames_per_segment
+        self.item_bytes = frames * crop_size**2 * _CHANNELS
 
     def sample(self, epoch: int, index: int, record: Record) -> Sample:
+        # The order of the draws fixes what a seed means: flip, offsets, crop.
         rng = clip_rng(self.seed, epoch, f"{record.id}:{record.line}", 0)
-        flip = bool(rng.random() < 0.5)
+        flip = bool(rng.random() < _FLIP_PROBABILITY)
         labels = np.array(record.label)
         if self.flip_map is None or self.flip_map[labels].min() < 0:
             flip = False
-        elif flip:
+        if flip:
             labels = self.flip_map[labels]
 
         def choose(n: int) -> np.ndarray:
@@ -203,61 +243,61 @@ class TrainDataset(_VideoDataset):
             )
 
         frames, picks = self.read(record, choose)
-        several = labels.ndim == 1
-        label = (
-            np.isin(np.arange(self.video_list.labels.shape[1]), labels) if several else int(labels)
-        )
-        return Sample(self.transform(frames, picks, rng, flip), label, index)
+        clip = self.transform(frames, picks, rng, flip)
+        return Sample(clip, self._encode(labels), index)
+
+    def _encode(self, labels: np.ndarray) -> int | np.ndarray:
+        if labels.ndim == 0:
+            return int(labels)
+        num_class = self.video_list.labels.shape[1]
+        return np.isin(np.arange(num_class), labels)
 
 
-class TestDataset(_VideoDataset):
-    """Clips number ``clips`` of every video, out of the ``num_clips`` that the test has in all (None: what is usual for the
-    sampling), as the rule ``sampling`` takes them. The epoch of a key plays no part.
+class TestDataset(VideoDataset):
+    """Test clips of every video. The epoch of a key has no effect.
 
-    A frame that several clips need is decoded, scaled and sent once. The crops are cut where the network is:
-    ``transform.crops(frames, picks[k])`` are the views of clip k. Raises UserError if the sampling has no such clips.
+    A frame that several clips need is decoded, scaled and sent once. The crops are cut on the
+    model's device: ``transform.crops(frames, picks[k])`` are the views of clip k.
     """
 
-    __test__ = False  # not a test case, whatever its name begins with
+    __test__ = False  # not a test case for pytest
 
     def __init__(
         self,
         video_list: VideoList,
         *,
-        num_segments: int,
-        frames_per_segment: int,
-        image_tmpl: str,
         scale_size: int,
         crop_size: int,
         crops: int = 1,
         sampling: str = "center",
         clips: Sequence[int] = (0,),
         num_clips: int | None = None,
-        decoder: str = "pyav",
-        seed: int = 0,
-        modality: str = "RGB",
-        compat: bool = False,
-        dense_stride: int | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(
-            video_list,
-            num_segments=num_segments,
-            frames_per_segment=frames_per_segment,
-            image_tmpl=image_tmpl,
-            decoder=decoder,
-            seed=seed,
-            modality=modality,
-            sampling=sampling,
-            compat=compat,
-            dense_stride=dense_stride,
-        )
+        """Create a test dataset.
+
+        Args:
+            video_list: the videos.
+            scale_size: short side of the scaled frames; 0: keep the stored size.
+            crop_size: side of a crop.
+            crops: 1, 3, 5 or 10.
+            sampling: key of ``sampling.samplings_for_tests()``.
+            clips: the numbers of the clips to read.
+            num_clips: how many clips the whole test has; None: the usual number of the sampling.
+            **common: arguments of VideoDataset.
+
+        Raises:
+            UserError: the sampling has no such clips.
+        """
+        super().__init__(video_list, sampling=sampling, **common)
         self.num_clips = check_test_sampling(
-            sampling, num_segments, clips=clips, num_clips=num_clips, stride=dense_stride
+            sampling, self.num_segments, clips=clips, num_clips=num_clips, stride=self.dense_stride
         )
         self.clips = tuple(clips)
-        self.transform = TestTransform(scale_size, crop_size, crops, flow=modality == "Flow")
+        is_flow = self.modality == "Flow"
+        self.transform = TestTransform(scale_size, crop_size, crops, flow=is_flow)
         side = scale_size or crop_size
-        frames = len(self.clips) * num_segments * frames_per_segment
+        frames = len(self.clips) * self.num_segments * self.frames_per_segment
         self.item_bytes = int(frames * side**2 * _USUAL_ASPECT * _CHANNELS)
 
     def sample(self, epoch: int, index: int, record: Record) -> Frames:

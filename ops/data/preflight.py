@@ -1,4 +1,4 @@
-"""From a data set to what a front works on: a list checked against the disk, class names checked against a checkpoint."""
+"""Checks before a run: the lists against the disk, the class names against a checkpoint."""
 
 import os
 from itertools import zip_longest
@@ -7,25 +7,36 @@ import numpy as np
 
 from ops.data.datasets import KNOWN, Dataset
 from ops.data.label_orders import plain_name
-from ops.data.lists import VideoList, check_files, explain_missing, read_list, resolve
+from ops.data.lists import Record, VideoList, check_files, explain_missing, read_list, resolve
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.open import open_reader
 from ops.utils.errors import UserError
 
+_TRIED_VIDEOS = 16  # of each list
+_MAX_NAMED = 5  # labels in a message
+
 
 def read_checked(
-    dataset: Dataset, field: str, *, stop: bool = True, remedy: str = ""
+    dataset: Dataset, field: str, *, stop: bool = True, alternative: str = ""
 ) -> tuple[VideoList, int]:
-    """The list that a data set names (field: "train_list" or "val_list") and how many of its videos are not on disk.
+    """Read a list of a dataset and check that its videos exist.
 
-    Raises UserError if the list is not given or not sound, which for "val_list" includes a video
-    listed twice; if a video is missing and ``stop`` is set (``remedy`` says what else the user may
-    do about it); and if all are missing. The list
-    returned still holds the missing ones.
+    Args:
+        dataset: the dataset.
+        field: "train_list" or "val_list".
+        stop: a missing video is an error.
+        alternative: what else the user can do about it, for the message.
+
+    Returns:
+        The list, with the missing videos in it, and their number.
+
+    Raises:
+        UserError: the list is missing or invalid (of a "val_list", also a video that is listed
+            twice); a video is missing and ``stop`` is set; or all videos are missing.
     """
     path = getattr(dataset, field)
     if path is None:
-        raise UserError(f"data set {dataset.name!r} has no list of this kind; give --{field}")
+        raise UserError(f"dataset {dataset.name!r} has no list of this kind; give --{field}")
     if not os.path.exists(path):
         raise UserError(
             f"{path}: no such file; put it there, give another --{field}, or make it with python "
@@ -40,96 +51,124 @@ def read_checked(
     )
     missing = check_files(videos)
     if missing and (stop or len(missing) == len(videos)):
-        first = missing[0]
-        if reason := explain_missing(first):
-            raise UserError(f"{path}:{first.line}: {reason}")
-        raise UserError(
-            f"{path}:{first.line}: {first.path} does not exist ({len(missing)} of {len(videos)} videos are "
-            f"missing); mend the list or --root_path"
-            + (f", or {remedy}" if remedy and stop else "")
-        )
+        raise _missing_error(videos, missing, alternative if stop else "")
     return videos, len(missing)
 
 
 def _list_kind(dataset: Dataset) -> str:
     """The arguments of tools/make_lists.py that make the lists of a dataset."""
-    return f"{dataset.name} ANNOTATIONS" if dataset.name in KNOWN else "folder VIDEOS"
+    if dataset.name in KNOWN:
+        return f"{dataset.name} ANNOTATIONS"
+    return "folder VIDEOS"
+
+
+def _missing_error(videos: VideoList, missing: list[Record], alternative: str) -> UserError:
+    first = missing[0]
+    place = f"{videos.path}:{first.line}"
+    if reason := explain_missing(first):
+        return UserError(f"{place}: {reason}")
+    hint = f", or {alternative}" if alternative else ""
+    return UserError(
+        f"{place}: {first.path} does not exist ({len(missing)} of {len(videos)} videos are "
+        f"missing); correct the list or --root_path{hint}"
+    )
 
 
 def training_lists(
     dataset: Dataset, modality: str, *, evaluate: bool, skip_missing: bool, decoder: str | None
 ) -> tuple[dict[str, VideoList], list[str]]:
-    """The lists of a training run, "train" (unless ``evaluate``) and "val", and what is strange about them, a line each.
+    """Read and check the lists of a training run.
 
-    ``decoder``: to try a few videos with (None: none are tried), so that a wrong flag is found before an epoch is lost.
-    Raises UserError as read_checked does, for a video with two labels, and where no video tried can be read.
+    Args:
+        dataset: the dataset.
+        modality: "RGB", "Flow" or "RGBDiff".
+        evaluate: only the validation list is needed.
+        skip_missing: training skips missing videos.
+        decoder: decoder to try a few videos with, so that a wrong flag is found before an epoch is
+            lost; None: try none.
+
+    Returns:
+        The lists "train" (unless ``evaluate``) and "val", and warnings.
+
+    Raises:
+        UserError: as read_checked does; a video has two labels; or no tried video can be read.
     """
-    lists, warnings = {}, []
+    lists = {}
+    warnings = []
     if not evaluate:
         lists["train"], missing = read_checked(
             dataset,
             "train_list",
             stop=not skip_missing,
-            remedy="train without them: --missing skip",
+            alternative="train without them: --missing skip",
         )
         if missing:
             warnings.append(
-                f"{missing} of {len(lists['train'])} training videos are not on disk and will be skipped"
+                f"{missing} of {len(lists['train'])} training videos are not on disk and will be "
+                f"skipped"
             )
-        labels = lists["train"].labels
-        used = (
-            labels.any(axis=0)
-            if labels.ndim == 2
-            else np.bincount(labels, minlength=dataset.num_class)
-        )
-        absent = np.flatnonzero(used == 0)
-        if absent.size:
-            some = ", ".join(map(str, absent[:5])) + ", ..." * (absent.size > 5)
-            warnings.append(
-                f"{absent.size} of {dataset.num_class} classes have no training video (labels {some})"
-            )
+        warnings += _warn_of_unused_classes(lists["train"], dataset.num_class)
     lists["val"], _ = read_checked(dataset, "val_list")
-    if not evaluate and (shared := _check_pair(lists["train"], lists["val"])):
-        warnings.append(shared)
+    if not evaluate:
+        warnings += _warn_of_shared_videos(lists["train"], lists["val"])
     if decoder:
         for videos in lists.values():
-            warnings += [
-                f"{failure} (1 of {_TRIED} videos tried)"
-                for failure in _try(videos, dataset, modality, decoder)
-            ]
+            for failure in _try_videos(videos, dataset, modality, decoder):
+                warnings.append(f"{failure} (1 of {_TRIED_VIDEOS} videos tried)")
     return lists, warnings
 
 
-_TRIED = 16  # videos of a list, at its start
+def _warn_of_unused_classes(videos: VideoList, num_class: int) -> list[str]:
+    if videos.labels.ndim == 2:
+        videos_per_class = videos.labels.sum(axis=0)
+    else:
+        videos_per_class = np.bincount(videos.labels, minlength=num_class)
+    unused = np.flatnonzero(videos_per_class == 0).tolist()
+    if not unused:
+        return []
+    labels = ", ".join(map(str, unused[:_MAX_NAMED]))
+    if len(unused) > _MAX_NAMED:
+        labels += ", ..."
+    return [f"{len(unused)} of {num_class} classes have no training video (labels {labels})"]
 
 
-def _check_pair(train: VideoList, val: VideoList) -> str | None:
-    """A warning if videos of ``val`` are in ``train`` as well. Raises UserError, naming both lines, for a video that one list
-    has twice with different labels. No file is looked at."""
-    first, shared = {}, []
+def _warn_of_shared_videos(train: VideoList, val: VideoList) -> list[str]:
+    """A warning if videos are in both lists. No file is looked at.
+
+    Raises:
+        UserError: a list contains a video twice with different labels.
+    """
+    first: dict[str, tuple[VideoList, Record]] = {}
+    shared = []
     for videos in (train, val):
         for record in videos:
-            owner, other = first.setdefault(record.path, (videos, record))
-            if owner is not videos:
-                shared.append(
-                    f"{videos.path}:{record.line}: {record.id} is also at {owner.path}:{other.line}"
-                )
+            other_list, other = first.setdefault(record.path, (videos, record))
+            place = f"{videos.path}:{record.line}"
+            if other_list is not videos:
+                shared.append(f"{place}: {record.id} is also at {other_list.path}:{other.line}")
             elif other.label != record.label:
                 raise UserError(
-                    f"{videos.path}:{record.line}: {record.id} has another label on line {other.line}; mend it"
+                    f"{place}: {record.id} has another label on line {other.line}; correct it"
                 )
-    return (
-        f"{len(shared)} of {len(val)} validation videos are trained on ({shared[0]})"
-        if shared
-        else None
-    )
+    if not shared:
+        return []
+    return [f"{len(shared)} of {len(val)} validation videos are trained on ({shared[0]})"]
 
 
-def _try(videos: VideoList, dataset: Dataset, modality: str, decoder: str) -> list[str]:
-    """Read the first and last frame of a few videos spread over the list, as the loader will; returns the failures. Raises
-    UserError if all fail: then it is a flag that is wrong, and not the videos."""
-    failures, picks = [], np.unique(np.linspace(0, len(videos) - 1, _TRIED).astype(int))
-    for record in map(videos.__getitem__, picks):
+def _try_videos(videos: VideoList, dataset: Dataset, modality: str, decoder: str) -> list[str]:
+    """Read the first and last frame of a few videos spread over the list, as the loader will.
+
+    Returns:
+        The failures.
+
+    Raises:
+        UserError: all videos fail, so that a flag is wrong and not the videos.
+    """
+    indices = np.unique(np.linspace(0, len(videos) - 1, _TRIED_VIDEOS).astype(int))
+    failures = []
+    for index in indices:
+        record = videos[index]
+        place = f"{videos.path}:{record.line}: {record.id}"
         try:
             with open_reader(
                 resolve(record.path),
@@ -140,13 +179,13 @@ def _try(videos: VideoList, dataset: Dataset, modality: str, decoder: str) -> li
             ) as reader:
                 reader.get([0, len(reader) - 1])
         except UnreadableVideo as error:
-            failures.append(f"{videos.path}:{record.line}: {record.id}: {error.reason}")
+            failures.append(f"{place}: {error.reason}")
         except UserError as error:
-            raise UserError(f"{videos.path}:{record.line}: {record.id}: {error}") from None
-    if len(failures) == len(picks):
+            raise UserError(f"{place}: {error}") from None
+    if len(failures) == len(indices):
         raise UserError(
-            f"{failures[0]}; none of {len(picks)} videos tried can be read: correct --image_tmpl or --decoder, and "
-            "see tools/check_videos.py"
+            f"{failures[0]}; none of {len(indices)} videos tried can be read: correct --image_tmpl "
+            f"or --decoder, and see tools/check_videos.py"
         )
     return failures
 
@@ -154,9 +193,16 @@ def _try(videos: VideoList, dataset: Dataset, modality: str, decoder: str) -> li
 def check_class_names(
     known: list[str] | None, names: list[str] | None, weights: str, file: str | None
 ) -> None:
-    """Compare the class names that a checkpoint carries with those of the data set, where both are there.
+    """Compare the class names in a checkpoint with those of the dataset, if both exist.
 
-    Raises UserError with the first differences: labels in another order would score as chance.
+    Args:
+        known: class names in the checkpoint.
+        names: class names of the dataset.
+        weights: path of the checkpoint, for the message.
+        file: file of the dataset's class names, for the message.
+
+    Raises:
+        UserError: they differ. With labels in another order, the accuracy would be chance.
     """
     if known is None or names is None:
         return
@@ -168,6 +214,6 @@ def check_class_names(
     ]
     if wrong:
         raise UserError(
-            f"{weights}: its class names differ from {file} at {len(wrong)} labels ({', '.join(wrong[:5])}); give "
-            f"the --class_names that it was trained with"
+            f"{weights}: its class names differ from {file} at {len(wrong)} labels "
+            f"({', '.join(wrong[:_MAX_NAMED])}); give the --class_names that it was trained with"
         )

@@ -107,7 +107,7 @@ def prepare(
         data,
         "val_list",
         stop=args.on_error == "stop",
-        remedy="count them as wrong: --on-error count-wrong",
+        alternative="count them as wrong: --on-error count-wrong",
     )
     if args.max_num:
         videos = videos.head(args.max_num)
