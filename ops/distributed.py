@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
-from ops.utils.errors import UserError
-from ops.utils.signals import Stopped, ignore_signals
+from ops.utils.errors import Stopped, UserError
+from ops.utils.signals import ignore_signals
 from ops.utils.text import counted
 
 # The longest wait in a collective. Launchers end a job of which a process has died (torchrun, srun

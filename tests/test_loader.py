@@ -123,9 +123,9 @@ def test_errors_name_the_line(root, tmp_path, workers):
     dataset = TestDataset(videos, **{**TEST, "scale_size": 0, "crop_size": 64})
     with pytest.raises(UserError) as error:
         list(make_loader(dataset, ShardSampler(2), None, workers=workers))
-    assert str(error.value) == (
-        f"{videos.path}:1: v0.mp4: a 64x64 crop does not fit into a 64x48 picture; give a larger --scale_size"
-    )
+    message = str(error.value)
+    assert message.startswith(f"{videos.path}:1: v0.mp4: ") and "\n" not in message
+    assert "64x64" in message and "64x48" in message and "--scale_size" in message
     dataset = TestDataset(videos, **TEST)
     dataset.transform = Broken()
     with pytest.raises(RuntimeError, match="ZeroDivisionError") as error:
@@ -305,7 +305,7 @@ class Deadly:
     ("transform", "message"),
     [
         (Deadly(), "a data-loading worker ended: DataLoader worker .*; .* give a smaller -j"),
-        (Deadly(60), "are silent: .*1 seconds; .*--timeout"),
+        (Deadly(60), "1 seconds; .*--timeout"),
     ],
 )
 def test_dead_and_silent_workers_are_one_line(root, tmp_path, transform, message):
@@ -343,13 +343,14 @@ def test_memory_of_workers_stays_flat(root, tmp_path):
     sizes = []
     for epoch in range(8):
         epoch_of(loader, epoch)
-        sizes.append(resident(loader._iterator._workers[0].pid))
+        (worker,) = multiprocessing.active_children()
+        sizes.append(resident(worker.pid))
     # Measured after the first two epochs, in which buffers and caches fill: a leak of one clip an item would be 7 MB.
     assert sizes[-1] - sizes[1] < 4 * 2**20, sizes
 
 
 START_LOADER = """
-import pathlib, signal, sys, time
+import multiprocessing, pathlib, signal, sys, time
 sys.path.insert(0, "tests")
 from helpers.launch import ROOT, is_running, wait_until
 from helpers.datasets import TRAIN, make_root, videos_of
@@ -375,7 +376,7 @@ def main():
         dataset.transform = Slow()
     with loader.make_loader(dataset, loader.ShardSampler(7), 1, workers=2) as batches:
         for _ in batches:
-            print(*[worker.pid for worker in batches._iterator._workers], flush=True)
+            print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
             if sys.argv[4] == "wait":
                 time.sleep(600)
             raise UserError("enough")

@@ -8,7 +8,8 @@ import sys
 import pytest
 from helpers.launch import ROOT
 
-from ops.utils.signals import Stopped, StopRequest, deferred_interrupt
+from ops.utils.errors import Stopped
+from ops.utils.signals import StopRequest, defer_interrupt
 
 TWICE = """
 import time
@@ -23,10 +24,10 @@ with StopRequest() as request:
 # Python ignores what the hooks around fork raise: a Ctrl-C that arrives in one of them is lost.
 DURING_FORK = """
 import os, signal, sys, time
-from ops.utils.signals import deferred_interrupt
+from ops.utils.signals import defer_interrupt
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
 try:
-    with deferred_interrupt():
+    with defer_interrupt():
         if not os.fork():
             os._exit(0)
         print("forked", flush=True)
@@ -71,9 +72,9 @@ def test_an_interrupt_during_a_fork_is_not_lost():
     assert run.stdout == "forked\ninterrupted\n" and run.stderr == ""
 
 
-def test_a_deferred_interrupt_goes_to_the_handler_before():
+def test_a_defer_interrupt_goes_to_the_handler_before():
     with StopRequest() as request:
-        with deferred_interrupt():
+        with defer_interrupt():
             os.kill(os.getpid(), signal.SIGINT)
             assert request.number == 0
         assert request.number == signal.SIGINT

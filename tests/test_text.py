@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from ops.utils.text import _EscapingStream, counted, escape_controls, printable
+from ops.utils.text import EscapingStream, counted, escape_controls, printable
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +47,7 @@ def test_printable_values_are_short_and_on_one_line():
 
 def test_a_progress_bar_passes_through():
     plain, escaping = io.StringIO(), io.StringIO()
-    for file in (plain, _EscapingStream(escaping)):
+    for file in (plain, EscapingStream(escaping)):
         for position in (0, 1):
             bar = tqdm(total=3, file=file, position=position, mininterval=0, miniters=1, ncols=30)
             bar.format_dict["elapsed"] = 0

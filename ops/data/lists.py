@@ -3,16 +3,16 @@
 A list is a UTF-8 text file with one video per line, in one of two forms, recognized line by line::
 
     path/to/video.mp4 17            video label              (frames are counted by the decoder)
-    path/to/folder 142 17           folder num_frames label  (a folder of frames, as for TSN and TSM)
+    path/to/folder 142 17           folder num_frames label  (a folder of frames, as for TSM)
 
 * A line that contains a tab is separated by tabs; any other line by spaces.
 * Paths may contain spaces. Separated by spaces, the last field is the label, and the field before
   it is ``num_frames`` if it is an integer: ``my video.mp4 3`` has two columns, ``a b 12 3`` is 12
   frames of the folder ``a b``. A two-column path that ends in an integer (``take 12``) needs tabs.
 * In a multi-label list the label may be several, joined by commas: ``path/to/video.mp4 3,17``.
-* Segments of a video (``video start end label``) are not supported: separated by spaces, such a line
-  already means ``end`` frames of the folder ``video start``, and scores are stored by video. Cut
-  each segment into a file of its own.
+* Segments of a video (``video start end label``) are not supported: separated by spaces, such a
+  line already means ``end`` frames of the folder ``video start``, and scores are stored by video.
+  Cut each segment into a file of its own.
 * Blank lines, Windows line ends and a byte order mark are allowed.
 """
 

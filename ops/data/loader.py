@@ -1,7 +1,8 @@
-"""From data sets to batches of clips: samplers and the loader.
+"""From datasets to batches of clips: samplers and the loader.
 
-A key is ``(epoch, index)``: the samplers yield such pairs, so that workers that live for many epochs need no shared
-state, and what a sample looks like is a pure function of ``(seed, epoch, record)`` whatever worker makes it.
+Samplers yield keys ``(epoch, index)``. So workers that live for many epochs need no shared state,
+and what a sample looks like is a pure function of ``(seed, epoch, record)``, whichever worker makes
+it.
 """
 
 import contextlib
@@ -21,20 +22,32 @@ from ops.data.sampling import clip_rng
 from ops.data.sharing import Plan, plan_sharing, to_arrays, to_tensors
 from ops.utils.errors import UserError
 from ops.utils.machine import SHARED_MEMORY, check_open_files
-from ops.utils.signals import deferred_interrupt, start_worker, unwatched_children
+from ops.utils.signals import defer_interrupt, start_worker, unwatched_children
 from ops.utils.text import counted
 
 # Forked workers share the lists and the libraries of the run, and inherit how it handles signals.
-# (From Python 3.14 on Linux would start them afresh: 700 MB each.)
+# Python 3.14's default on Linux starts new processes, which take 700 MB each.
 START_METHOD = "fork" if sys.platform == "linux" else None
-_CLOSE_SECONDS = 3  # until a worker that does not end by itself is killed
+_CLOSE_SECONDS = 3  # after which a worker that does not end by itself is killed
 _OPEN_FILES = 100  # of a run without workers: libraries, logs, score files
-_OPEN_FILES_PER_WORKER = 16  # pipes to and from it, and the batches that are under way
+_OPEN_FILES_PER_WORKER = 16  # pipes to and from it, and the batches that are being sent
+
+# The messages of torch's loader, which has no exception types of its own.
+_TORCH_DIED = "DataLoader worker (pid"
+_TORCH_TIMED_OUT = "DataLoader timed out"
+_TORCH_SHARED_MEMORY = "shared memory"
+_BUS_ERROR = "Bus error"
 
 
 class Batch(NamedTuple):
-    """Training clips uint8 ``[B, ...]`` (None if no video could be read), labels int64 ``[B]`` (bool ``[B, num_class]`` of a
-    multi-label list), indices int64 ``[B]``, and the videos that could not be read, which are not among the B."""
+    """A batch of B training clips.
+
+    Attributes:
+        clips: uint8 ``[B, ...]``; None if no video could be read.
+        labels: int64 ``[B]``; of a multi-label list bool ``[B, num_class]``.
+        indices: positions in the list, int64 ``[B]``.
+        failures: the videos that could not be read; they are not among the B.
+    """
 
     clips: torch.Tensor | None
     labels: torch.Tensor
@@ -46,31 +59,34 @@ def collate(
     items: list[Sample | Failure],
     stack: Callable[[list[torch.Tensor]], torch.Tensor] = default_collate,
 ) -> Batch:
-    """Stack the samples that could be read and keep the failures apart.
+    """Stack the samples that could be read and separate the failures.
 
     Args:
-        items: what a dataset gave; all of its samples have one shape.
-        stack: makes one tensor of several. torch's function places it in shared memory, in a worker.
+        items: from a dataset; all of its samples have one shape.
+        stack: makes one tensor of several. In a worker, torch's function places it in shared
+            memory.
     """
     samples = [item for item in items if isinstance(item, Sample)]
-    return Batch(
-        clips=stack([sample.clip for sample in samples]) if samples else None,
-        labels=torch.from_numpy(
-            np.array([sample.label for sample in samples], None if samples else np.int64)
-        ),
-        indices=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
-        failures=[item for item in items if isinstance(item, Failure)],
-    )
+    failures = [item for item in items if isinstance(item, Failure)]
+    indices = torch.tensor([sample.index for sample in samples], dtype=torch.int64)
+    if not samples:
+        return Batch(None, torch.empty(0, dtype=torch.int64), indices, failures)
+    clips = stack([sample.clip for sample in samples])
+    labels = torch.from_numpy(np.array([sample.label for sample in samples]))
+    return Batch(clips, labels, indices, failures)
 
 
-def _alone(item: Frames | Failure) -> Frames | Failure:
+def _keep_item(item: Frames | Failure) -> Frames | Failure:
+    """The collate function of a loader without batches."""
     return item
 
 
 class TrainSampler(Sampler[Key]):
-    """Keys of one process in one epoch: each epoch a new order, a pure function of (seed, epoch), of which the
-    incomplete last step is dropped. A step is ``accumulate`` batches of ``batch_size`` videos in each process. Raises
-    UserError if there is no whole step."""
+    """Keys of one process in one epoch.
+
+    Each epoch has a new order, a pure function of (seed, epoch), of which the incomplete last step
+    is dropped. A step is ``accumulate`` batches of ``batch_size`` videos in each process.
+    """
 
     def __init__(
         self,
@@ -82,36 +98,60 @@ class TrainSampler(Sampler[Key]):
         world_size: int = 1,
         seed: int = 0,
     ) -> None:
+        """Create a sampler.
+
+        Args:
+            n: number of videos.
+            batch_size: videos per batch and process.
+            accumulate: batches per step.
+            rank, world_size: of this process, and the number of processes.
+            seed: of the order.
+
+        Raises:
+            UserError: there is no whole step.
+        """
         needed = world_size * batch_size * accumulate
         if n < needed:
             processes = counted(world_size, "process", "processes")
             raise UserError(
                 f"{n} training videos are fewer than one step needs ({processes} x "
-                f"{counted(batch_size, 'video')} x {accumulate} accumulated = {needed}); lower --batch-size or --accumulate"
+                f"{counted(batch_size, 'video')} x {accumulate} accumulated = {needed}); lower "
+                f"--batch-size or --accumulate"
             )
         self.n = n
         self.world_size = world_size
         self.used = n - n % needed
         self.rank = rank
         self.seed = seed
-        self.epoch = self.start = 0
+        self.epoch = 0
+        self.start = 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose an epoch, and how many of its keys are left out because they have been used (of this process)."""
-        self.epoch, self.start = epoch, start
+        """Choose an epoch.
+
+        Args:
+            epoch: from 0.
+            start: how many keys of this process to skip, because they have been used.
+        """
+        self.epoch = epoch
+        self.start = start
 
     def __len__(self) -> int:
         return self.used // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
         order = clip_rng(self.seed, self.epoch, "order", 0).permutation(self.n)
-        for index in order[: self.used][self.rank :: self.world_size][self.start :]:
+        of_this_process = order[: self.used][self.rank :: self.world_size]
+        for index in of_this_process[self.start :]:
             yield self.epoch, int(index)
 
 
 class ShardSampler(Sampler[Key]):
-    """Keys of one process for a pass over all videos: every ``world_size``-th in list order, without padding, so that
-    each video is seen exactly once by all processes together."""
+    """Keys of one process for a pass over all videos, in list order.
+
+    It takes every ``world_size``-th video, without padding: all processes together see each video
+    exactly once.
+    """
 
     def __init__(self, n: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.indices = range(rank, n, world_size)
@@ -124,14 +164,19 @@ class ShardSampler(Sampler[Key]):
 
 
 class QueueSampler(Sampler[Key]):
-    """Keys of a pass over ``indices`` that any number of processes share: each takes the next one when it has room for it,
-    so that nobody waits for a slow video of another.
+    """Keys of a pass that any number of processes share; a sampler serves one pass.
 
-    take: a function without arguments that counts from 0 for all processes together (``World.counter``).
-    A sampler serves one pass.
+    Each process takes the next video when it can use one, so that none waits for a slow video of
+    another.
     """
 
     def __init__(self, indices: np.ndarray, take: Callable[[], int]) -> None:
+        """Create a sampler.
+
+        Args:
+            indices: positions in the list.
+            take: counts from 0 for all processes together (``World.counter``).
+        """
         self.indices = indices
         self.take = take
 
@@ -141,44 +186,61 @@ class QueueSampler(Sampler[Key]):
 
 
 class LoaderError(UserError):
-    """A data-loading worker died or hangs. The message names what was being read, which need not be bad."""
+    """A data-loading worker died or hangs. The message names the videos that were being read."""
 
 
 @contextlib.contextmanager
 def loader_errors(loader: DataLoader) -> Iterator[None]:
-    """Context in which torch's errors for dead and silent workers of a loader become LoaderErrors.
+    """Context in which torch's errors for dead and silent workers become LoaderErrors.
 
-    torch raises them in the main thread, wherever it is just then: so the whole loop over a loader
-    belongs into this context.
+    torch raises them in the main thread, wherever it is at that moment. So the whole loop over a
+    loader belongs in this context.
     """
     try:
         yield
     except (ConnectionResetError, EOFError):
-        # The worker was killed while it handed over a batch, and torch saw it alive a moment later.
-        raise LoaderError(
-            f"a data-loading worker ended: DataLoader worker lost its connection; if memory ran out, give a "
-            f"smaller -j; {_being_read(loader.dataset)}"
-        ) from None
+        # The worker was killed while it sent a batch, and torch had seen it alive before.
+        message = (
+            "a data-loading worker ended: DataLoader worker lost its connection; if memory ran "
+            "out, give a smaller -j"
+        )
+        raise LoaderError(f"{message}; {_being_read(loader.dataset)}") from None
     except RuntimeError as error:
-        text = str(error).strip().partition("\n")[0].rstrip(". ")
-        if "Bus error" in text or "shared memory" in str(error):
-            message = (
-                f"a data-loading worker ended: {text}; {SHARED_MEMORY} is full: enlarge it (docker run "
-                f"--shm-size=1g), or give a smaller -j"
-            )
-        elif text.startswith("DataLoader worker (pid"):
-            message = f"a data-loading worker ended: {text}; if memory ran out, give a smaller -j"
-        elif text.startswith("DataLoader timed out"):
-            message = f"the data-loading workers are silent: {text}; check the disk, or wait longer with --timeout"
-        else:
+        message = _explain(str(error))
+        if message is None:
             raise
         raise LoaderError(f"{message}; {_being_read(loader.dataset)}") from None
 
 
+def _explain(torch_message: str) -> str | None:
+    """What a message of torch's loader means; None for any other error."""
+    text = torch_message.strip().partition("\n")[0].rstrip(". ")
+    if _BUS_ERROR in text or _TORCH_SHARED_MEMORY in torch_message:
+        return (
+            f"a data-loading worker ended: {text}; {SHARED_MEMORY} is full: enlarge it (docker run "
+            f"--shm-size=1g), or give a smaller -j"
+        )
+    if text.startswith(_TORCH_DIED):
+        return f"a data-loading worker ended: {text}; if memory ran out, give a smaller -j"
+    if text.startswith(_TORCH_TIMED_OUT):
+        return (
+            f"the data-loading workers do not respond: {text}; check the disk, or wait longer with "
+            f"--timeout"
+        )
+    return None
+
+
 def _being_read(dataset: TrainDataset | TestDataset) -> str:
-    videos, rows = dataset.video_list, [] if dataset.reading is None else dataset.reading.tolist()
-    names = [f"{videos.path}:{videos[row].line}: {videos[row].id}" for row in rows if row >= 0]
-    return f"being read: {', '.join(names)}" if names else "nothing was being read"
+    """The videos that workers were reading, for a message."""
+    indices = [] if dataset.reading is None else dataset.reading.tolist()
+    names = []
+    for index in indices:
+        if index >= 0:
+            record = dataset.video_list[index]
+            names.append(f"{dataset.video_list.path}:{record.line}: {record.id}")
+    if not names:
+        return "nothing was being read"
+    return f"being read: {', '.join(names)}"
 
 
 class VideoLoader(DataLoader):
@@ -195,18 +257,19 @@ class VideoLoader(DataLoader):
     plan: Plan = Plan(0)
 
     def check_worker_number_rationality(self) -> None:
-        """Does not warn about more workers than cores, as torch does when workers start.
+        """Do not warn of more workers than cores, as torch does when workers start.
 
-        The default follows the cores; a user who gives ``-j``, as the recipes do, has chosen.
+        The default number follows the cores, and ``-j`` is a choice of the user.
         """
 
     def __iter__(self) -> Iterator[Batch | Frames | Failure]:
         starts = self.num_workers > 0 and self._iterator is None
-        with deferred_interrupt() if starts else contextlib.nullcontext():
+        with defer_interrupt() if starts else contextlib.nullcontext():
             batches = super().__iter__()
         if starts:
-            # Where an exception's frames hold the loader, the garbage collector closes the queues to the workers before
-            # torch can tell these to stop, and it waits for 5 s. So something that is not garbage holds them as well.
+            # If the frames of an exception hold the loader, the garbage collector closes the queues
+            # before torch can stop the workers, which then takes 5 s. So something that is not
+            # garbage holds the iterator as well.
             weakref.finalize(self, [batches].clear)
         try:
             with loader_errors(self):
@@ -214,10 +277,8 @@ class VideoLoader(DataLoader):
                     yield self._received(item)
         except LoaderError:
             raise
-        except UserError as error:  # torch wraps the text in the worker's traceback
-            raise UserError(
-                str(error).strip().rpartition("\n")[2].partition("UserError: ")[2] or str(error)
-            ) from None
+        except UserError as error:
+            raise UserError(_without_traceback(str(error))) from None
 
     def _received(self, item: Batch | Frames | Failure) -> Batch | Frames | Failure:
         if not self.plan.in_pipes:
@@ -225,9 +286,9 @@ class VideoLoader(DataLoader):
         return to_tensors(item)
 
     def close(self) -> None:
-        """End the workers. One that does not react within seconds is killed.
+        """End the workers; one that does not end within seconds is killed.
 
-        Without this they end with the process, where torch reports those that are killed as errors.
+        Otherwise they end with the process, where torch reports killed ones as errors.
         """
         iterator, self._iterator = self._iterator, None
         if iterator is None:
@@ -252,6 +313,12 @@ class VideoLoader(DataLoader):
         self.close()
 
 
+def _without_traceback(message: str) -> str:
+    """The text of a UserError that torch has wrapped in the traceback of a worker."""
+    last_line = message.strip().rpartition("\n")[2]
+    return last_line.partition("UserError: ")[2] or message
+
+
 def make_loader(
     dataset: TrainDataset | TestDataset,
     sampler: Sampler[Key],
@@ -262,34 +329,37 @@ def make_loader(
     timeout: float = 0,
     in_order: bool = True,
 ) -> VideoLoader:
-    """A loader of a dataset. The global random state of torch is not touched.
+    """Create the loader of a dataset. It does not use torch's global random state.
 
     The workers live until the loader is closed, each on one thread (torch sets that).
 
     Args:
-        dataset: what is read.
+        dataset: the dataset.
         sampler: the keys, in order.
-        batch_size: items per :class:`Batch`; None: what the dataset gives, one by one.
+        batch_size: items per `Batch`; None: items of the dataset, one by one.
         workers: data-loading workers; fewer are used where ``/dev/shm`` is too small (``plan``).
-        pin_memory: give batches in page-locked memory (not those that travel in pipes).
-        timeout: longest wait for a worker in seconds, 0 for no limit.
-        in_order: False gives what is ready first.
+        pin_memory: return batches in page-locked memory (not those that travel through pipes).
+        timeout: longest wait for a worker in seconds; 0: no limit.
+        in_order: False: return first what is ready first.
 
     Raises:
-        UserError: more files would be open than the system allows. Iterating raises it, too, and
-            :class:`LoaderError` if a worker dies or times out.
+        UserError: more files would be open than the system allows. Iterating raises it as well,
+            and LoaderError if a worker dies or times out.
     """
     plan = plan_sharing(dataset, batch_size, workers)
     workers = plan.workers
     check_open_files(_OPEN_FILES + _OPEN_FILES_PER_WORKER * workers, f"-j {workers}")
-    dataset.reading = torch.full((workers,), -1).share_memory_() if workers else None
-    collate_fn = collate
+    dataset.reading = None
+    if workers:
+        dataset.reading = torch.full((workers,), -1).share_memory_()
     if batch_size is None:
-        collate_fn = _alone
+        collate_fn = _keep_item
     elif plan.in_pipes:
         collate_fn = partial(collate, stack=torch.stack)
+    else:
+        collate_fn = collate
     if plan.in_pipes:
-        collate_fn = partial(_sent_as_arrays, collate_fn)
+        collate_fn = partial(_collate_to_arrays, collate_fn)
     loader = VideoLoader(
         dataset,
         batch_size=batch_size,
@@ -309,5 +379,5 @@ def make_loader(
     return loader
 
 
-def _sent_as_arrays(collate_fn: Callable, items: object) -> Batch | Frames | Failure:
+def _collate_to_arrays(collate_fn: Callable, items: object) -> Batch | Frames | Failure:
     return to_arrays(collate_fn(items))

@@ -1,8 +1,9 @@
 """How data-loading workers send batches to the process that uses them.
 
 torch keeps the tensors that processes exchange in ``/dev/shm``, whatever its sharing strategy.
-Containers often give it 64 MB, which a single batch can fill, and the worker that fills it is killed
-(SIGBUS). If there is too little of it, fewer batches are read ahead, or batches go through pipes.
+Containers often give it 64 MB, which a single batch can fill, and the worker that fills it is
+killed (SIGBUS). If there is too little of it, fewer batches are read ahead, or batches go through
+pipes.
 """
 
 from typing import NamedTuple

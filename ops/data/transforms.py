@@ -126,9 +126,9 @@ def crop_offsets_test(
 
 
 def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """``(width, height)`` after scaling the short side (TSM GroupScale: the long one is rounded down).
+    """``(width, height)`` after scaling the short side; 0 keeps the size.
 
-    A ``short_side`` of 0 keeps the size.
+    The long side is rounded down (TSM GroupScale).
     """
     if short_side == 0:
         return width, height
@@ -146,7 +146,7 @@ def to_frames(frames: np.ndarray) -> torch.Tensor:
 
 
 def resize(frames: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """Resize uint8 ``[n, C, H, W]``, antialiased bilinear; frames of that size are returned as is."""
+    """Resize uint8 ``[n, C, H, W]``, antialiased bilinear; frames of that size are not copied."""
     if frames.shape[-2:] == (height, width):
         return frames
     return F.resize(

@@ -25,9 +25,8 @@ from ops.temporal import MODULES, option_names
 from ops.testing import journal
 from ops.testing.run import TestRun, read_source, score
 from ops.utils import locks
-from ops.utils.errors import UserError
+from ops.utils.errors import UserError, repeatable
 from ops.utils.files import sha256
-from ops.utils.signals import repeatable
 from ops.utils.text import counted
 
 

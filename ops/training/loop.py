@@ -22,8 +22,8 @@ from ops.training.meters import Meters, advice
 from ops.training.optim import load_optimizer_state
 from ops.training.run_dir import rotate
 from ops.training.run_metadata import current_options
-from ops.utils.errors import UserError
-from ops.utils.signals import INTERRUPTED, STATUS, Stopped, StopRequest
+from ops.utils.errors import INTERRUPTED_STATUS, STOPPED_STATUS, Stopped, UserError
+from ops.utils.signals import StopRequest
 from ops.utils.text import counted, printable
 
 
@@ -204,7 +204,7 @@ def fit(
                 return Stopped(
                     f"{what} in epoch {epoch + 1}; continue with --resume auto (saved after step {step} of "
                     f"{steps} in {folder}/last.pth)",
-                    INTERRUPTED if by_user else STATUS,
+                    INTERRUPTED_STATUS if by_user else STOPPED_STATUS,
                 )
 
             train_loader.sampler.set_epoch(epoch, first * accumulate * train_loader.batch_size)

@@ -7,8 +7,8 @@ import pkgutil
 def deferred(reference, *args, **kwargs):
     """A stand-in for a function or a class, which is imported when it is called.
 
-    The tables of backbones and temporal modules use it: ``--help`` reads their names and options, and
-    must not wait for torch.
+    The tables of backbones and temporal modules use it: ``--help`` reads their names and options,
+    and must not wait for torch.
 
     Args:
         reference: ``package.module:name``.

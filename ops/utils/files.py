@@ -1,5 +1,7 @@
-"""Atomic file writes: after a crash or a kill the old file or the new one is there, whole, and never a part. Reading regular
-files only. Digests."""
+"""Atomic writes, reading of regular files only, digests.
+
+After a crash or a kill, the old or the new file exists as a whole, never a part of it.
+"""
 
 import contextlib
 import errno
@@ -16,8 +18,8 @@ from typing import IO, BinaryIO, Literal
 
 from ops.utils.errors import UserError
 
-# What is read at once: more than any list or table of scores has, and less than memory.
-_MOST_BYTES = 2**30
+# The largest file read at once: more than any list or table of scores, and less than memory.
+_MAX_BYTES = 2**30
 # NAME.HOST-PID-RANDOM.tmp: the host and the process show whether it is still being written. Earlier
 # versions wrote NAME.RANDOM.tmp.
 _TEMPORARY = re.compile(r".*\.((?P<host>[\w-]+)-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp")
@@ -27,19 +29,28 @@ _ABANDONED_SECONDS = 24 * 3600
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[IO]:
-    """Open a temporary file beside ``path`` and rename it to ``path`` once the block ends without an exception.
+    """Write a temporary file beside ``path``, and rename it to ``path`` when the block ends.
 
-    ``mode`` is ``"wb"`` or ``"w"`` (UTF-8, ``\\n``). The data are on the disk (fsync) before the name is; the folder is
-    synced after it. An exception in the block, ``KeyboardInterrupt`` included, removes the temporary file and leaves
-    ``path`` as it was. Raises ``ValueError`` for another mode and ``OSError``, which names ``path``, when it cannot be written.
+    The data are on the disk (fsync) before the file is renamed, and the folder is synced after it.
+    An exception in the block, ``KeyboardInterrupt`` included, removes the temporary file and leaves
+    ``path`` as it was.
+
+    Args:
+        path: the file; a link stays, and the file that it points to is replaced.
+        mode: ``"wb"``, or ``"w"`` for text in UTF-8 with ``\\n``.
+
+    Raises:
+        ValueError: another mode.
+        OSError: the file cannot be written; ``filename`` is ``path``.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"mode must be 'wb' or 'w', not {mode!r}")
-    # A link stays a link: it is the file behind it that is replaced.
     target = os.path.realpath(path)
-    # Not tempfile.mkstemp: its files are readable by their owner only, and the rename would keep that.
+    # Not tempfile.mkstemp: its files are readable by their owner only, also after the rename.
     temporary = f"{target}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+    text = {}
+    if mode == "w":
+        text = {"encoding": "utf-8", "newline": "\n"}
     try:
         with open(temporary, mode.replace("w", "x"), **text) as file:
             yield file
@@ -49,14 +60,11 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if (
-            isinstance(error, OSError)
-            and error.errno
-            and (error.filename is None or error.filename == temporary)
-        ):
+        is_about_temporary = isinstance(error, OSError) and error.filename in (None, temporary)
+        if is_about_temporary and error.errno:
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
-    # Some network file systems cannot sync a folder; the rename has been made by then.
+    # Some network file systems cannot sync a folder; the file has been renamed by then.
     with contextlib.suppress(OSError):
         folder = os.open(os.path.dirname(target), os.O_RDONLY)
         try:
@@ -66,11 +74,11 @@ def atomic_write(path: str | Path, mode: Literal["wb", "w"] = "wb") -> Iterator[
 
 
 def check_regular(path: str | os.PathLike) -> None:
-    """Check that a path leads to a regular file, also by way of links.
+    """Check that a path is a regular file, or a link to one.
 
     Raises:
-        OSError: there is none, or it is something else: opening a FIFO waits for a writer, and
-            ``/dev/zero`` has no end. ``strerror`` says what is wrong in a few words.
+        OSError: it does not exist, or is something else: opening a FIFO waits for a writer, and
+            ``/dev/zero`` has no end. ``strerror`` is the reason in a few words.
     """
     _check_kind(os.stat(path), path)
 
@@ -83,13 +91,13 @@ def _check_kind(status: os.stat_result, path: str | os.PathLike) -> None:
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """Open a file that a user or a stranger names, for reading bytes.
+    """Open a file whose path comes from a user or from a file, for reading bytes.
 
     Raises:
         OSError: as `check_regular` does, or the file cannot be opened.
     """
     check_regular(path)
-    # Not to block, should it have become a FIFO in the meantime.
+    # Do not block if it has become a FIFO in the meantime.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags), "rb")
     try:
@@ -100,30 +108,30 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     return file
 
 
-def read_regular(path: str | os.PathLike, most: int = _MOST_BYTES) -> bytes:
-    """The content of a file that a user or a stranger names.
+def read_regular(path: str | os.PathLike, max_bytes: int = _MAX_BYTES) -> bytes:
+    """Read a file whose path comes from a user or from a file.
 
     Args:
         path: a regular file, or a link to one.
-        most: the bytes that the file may have.
+        max_bytes: the largest size.
 
     Raises:
         OSError: as `open_regular` does, or the file is larger.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > most:
+        if size > max_bytes:
             raise OSError(errno.EINVAL, f"too large: {size} bytes", os.fspath(path))
         return file.read()
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file's name, without its folder, is one that :func:`atomic_write` gives before it renames the file."""
+    """Whether a file name, without folder, is that of a temporary file of `atomic_write`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_stale_temporaries(folder: str | Path) -> None:
-    """Remove the temporary files of :func:`atomic_write` that killed processes left in a folder.
+    """Remove the temporary files of `atomic_write` that killed processes left in a folder.
 
     A file of this machine is stale if its process is gone. One of another machine, or of an earlier
     version, whose name contains no process, is stale if nothing was written to it for a day. Files
@@ -146,12 +154,12 @@ def remove_stale_temporaries(folder: str | Path) -> None:
 
 
 def _host() -> str:
-    """The name of this machine, in letters that any file system takes."""
+    """The name of this machine, in letters that every file system allows."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())[:32] or "host"
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a process of this machine exists; True where that is not known."""
+    """Whether a process of this machine exists; True where that cannot be determined."""
     if os.name != "posix":
         return True  # os.kill would end the process on Windows
     try:
@@ -164,7 +172,11 @@ def _is_running(pid: int) -> bool:
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal. Raises ``UserError`` if it cannot be read."""
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     total = hashlib.sha256()
     try:
         with open_regular(path) as file:

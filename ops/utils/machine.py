@@ -1,4 +1,4 @@
-"""What this machine allows a run to use: cores, open files, shared memory."""
+"""What a run may use on this machine: cores, open files, shared memory."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from ops.utils.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the memory that processes share
-_MAX_DEFAULT_WORKERS = 8  # of each process; more seldom helps, and costs memory
+_MAX_DEFAULT_WORKERS = 8  # per process; more rarely helps, and costs memory
 
 
 def available_cores() -> int:
@@ -35,7 +35,7 @@ def default_workers() -> int:
 
 
 def free_shared_memory() -> int | None:
-    """Free bytes of ``/dev/shm``, or None on platforms that do without it.
+    """Free bytes of ``/dev/shm``, or None on platforms without it.
 
     Raises:
         OSError: the folder is missing or cannot be written.
@@ -47,11 +47,11 @@ def free_shared_memory() -> int | None:
 
 
 def check_open_files(needed: int, flag: str) -> None:
-    """Make sure that this process may open so many files, by raising its own limit if it may.
+    """Check that this process may open so many files; raise its own limit if necessary.
 
     Args:
         needed: number of files.
-        flag: the option that makes so many necessary, for the message.
+        flag: the option that needs them, for the message.
 
     Raises:
         UserError: the limit of the system is lower.
@@ -68,6 +68,6 @@ def check_open_files(needed: int, flag: str) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
         return
     raise UserError(
-        f"{flag} needs about {needed} open files, but ulimit -n allows {hard}; raise that limit, or "
-        f"give a smaller {flag.split()[0]}"
+        f"{flag} needs about {needed} open files, but ulimit -n allows {hard}; raise that limit, "
+        f"or give a smaller {flag.split()[0]}"
     )

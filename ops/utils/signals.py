@@ -1,6 +1,7 @@
 """Signals that ask a run to stop: Ctrl-C, and those of Slurm, spot machines and ``kill``.
 
-A training saves its state before it ends. Its data-loading workers leave the decision to it.
+A training run saves its state before it ends. Its data-loading workers ignore the signals and end
+with the run.
 """
 
 import contextlib
@@ -12,9 +13,6 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 from types import FrameType
 
-STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command may be tried again
-INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
-
 
 def _existing(*names: str) -> tuple[signal.Signals, ...]:
     """Those of these signals that this platform has (Windows has no SIGUSR1)."""
@@ -22,23 +20,11 @@ def _existing(*names: str) -> tuple[signal.Signals, ...]:
 
 
 SIGNALS = _existing("SIGINT", "SIGTERM", "SIGUSR1")
-_WORKER_GRACE = 60  # seconds in which a signalled worker still serves the run that is being saved
-
-
-class Stopped(Exception):
-    """The work was asked to stop, and can be continued from the state that is on the disk.
-
-    Attributes:
-        status: exit status of the process.
-    """
-
-    def __init__(self, message: str, status: int = STATUS) -> None:
-        super().__init__(message)
-        self.status = status
+_WORKER_GRACE_SECONDS = 60  # in which a signalled worker still serves the run that saves its state
 
 
 class StopRequest:
-    """Context in which ``SIGNALS`` are noted instead of ending the process.
+    """Context in which ``SIGNALS`` are recorded instead of ending the process.
 
     A second signal ends the process at once.
 
@@ -73,11 +59,11 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def deferred_interrupt() -> Iterator[None]:
-    """Context in which Ctrl-C is noted, and acted on when the context ends.
+def defer_interrupt() -> Iterator[None]:
+    """Context that delays Ctrl-C until the context ends.
 
     For the start of processes: Python ignores exceptions in the hooks that it runs around ``fork``,
-    ``KeyboardInterrupt`` included, so that a Ctrl-C would be lost there.
+    ``KeyboardInterrupt`` included: a Ctrl-C would be lost there.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -99,23 +85,10 @@ def deferred_interrupt() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def repeatable() -> Iterator[None]:
-    """Context of work that the same command continues: Ctrl-C ends it with a line that says so.
-
-    Raises:
-        Stopped: in place of ``KeyboardInterrupt``.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped("interrupted; continue with the same command", INTERRUPTED) from None
-
-
-@contextlib.contextmanager
 def unwatched_children() -> Iterator[None]:
     """Context in which child processes may end in any way.
 
-    Outside of it, torch raises an exception in the main thread when a data-loading worker is killed.
+    Outside it, torch raises an exception in the main thread when a data-loading worker is killed.
     """
     if not hasattr(signal, "SIGCHLD") or (
         threading.current_thread() is not threading.main_thread()
@@ -144,8 +117,8 @@ def kill_children() -> None:
 def ignore_signals() -> None:
     """Ignore the signals from now on.
 
-    For one of several processes whose run is saved and ends: launchers send SIGTERM to the others as
-    soon as one has ended, and it must not change their status.
+    For one of several processes whose run is saved and ends: launchers send SIGTERM to the others
+    as soon as one has ended, and it must not change their status.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -161,7 +134,7 @@ def start_worker(_: int = 0) -> None:
         if number == signal.SIGINT or not hasattr(signal, "alarm"):
             signal.signal(number, signal.SIG_IGN)
         else:
-            signal.signal(number, lambda *_: signal.alarm(_WORKER_GRACE))
+            signal.signal(number, lambda *_: signal.alarm(_WORKER_GRACE_SECONDS))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

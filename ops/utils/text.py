@@ -1,4 +1,4 @@
-"""Text for messages: values and names made safe for a terminal and a log, numbers with their nouns."""
+"""Text for messages: values made safe for a terminal and a log, numbers with their nouns."""
 
 import io
 import re
@@ -13,12 +13,12 @@ _NOT_PLAIN = re.compile(f"[^{_PLAIN}]")
 # Control, format (bidirectional overrides, zero-width characters), lone surrogates, separators of
 # lines and paragraphs. Letters of any script, also unassigned and private ones, stay.
 _ESCAPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-# What tqdm moves the cursor with.
+# tqdm moves the cursor with these.
 _PROGRESS_MOVE = re.compile(r"(?:\n|\x1b\[A)*")
 
 
 def printable(value: object) -> str:
-    """A value out of a file, on one line, short and printable, for a message."""
+    """A value from a file, short and printable on one line, for a message."""
     if isinstance(value, str):
         return repr(value[:_LONGEST])[1:-1]
     try:
@@ -31,7 +31,7 @@ def escape_controls(text: str) -> str:
     r"""The text with control and format characters written as escapes, ``\x1b`` or ``\u202e``.
 
     Such characters of a file's name or of a video's id could otherwise clear the screen, forge
-    lines, or reverse what is read. Line feeds and tabs stay.
+    lines, or reverse the text. Line feeds and tabs stay.
     """
     return _NOT_PLAIN.sub(_escape, text)
 
@@ -43,8 +43,8 @@ def _escape(match: re.Match[str]) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-class _EscapingStream:
-    """A text stream through which control characters pass as escapes; everything else is the stream's."""
+class EscapingStream:
+    """A text stream that escapes control characters; all other attributes are the stream's."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -74,11 +74,11 @@ def protect_output() -> None:
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None or isinstance(stream, _EscapingStream):
+        if stream is None or isinstance(stream, EscapingStream):
             continue
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, _EscapingStream(stream))
+        setattr(sys, name, EscapingStream(stream))
 
 
 def counted(count: int, singular: str, plural: str | None = None) -> str:

@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from lib.motion_videos import CLASSES, SPLITS, encode, photo, render
 from lib.sturdy_pool import Lost, run_jobs
-from ops.utils.errors import UserError
+from ops.utils.errors import UserError, repeatable
 from ops.utils.files import atomic_write, read_regular
-from ops.utils.signals import repeatable
 
 
 class Recipe(NamedTuple):

@@ -16,10 +16,9 @@ from lib.sturdy_pool import Lost, run_jobs
 from lib.video_jobs import ANY_LABEL, Job, clean_up
 from ops.data.lists import Record, VideoList, check_files, read_list, resolve
 from ops.data.readers.shards import INDEX, shard_name
-from ops.utils.errors import UserError
+from ops.utils.errors import UserError, repeatable
 from ops.utils.files import atomic_write
 from ops.utils.locks import exclusive_lock
-from ops.utils.signals import repeatable
 
 FORMAT_VERSION = 1
 SHARD_NAME = re.compile(r"shard-[0-9]{6}\.tar")

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from ops.utils.errors import UserError
-from ops.utils.signals import deferred_interrupt
+from ops.utils.signals import defer_interrupt
 
 POLL_SECONDS = 0.5  # between checks of the time limit
 
@@ -157,7 +157,7 @@ def _start(work: Callable[[Any], Any]) -> tuple[Connection, BaseProcess]:
     own_end, other_end = context.Pipe()
     process = context.Process(target=serve, args=(other_end, work), daemon=True)
     # An exception in the middle of a start would leave the process with half of what it needs.
-    with deferred_interrupt():
+    with defer_interrupt():
         # The resource tracker starts with the first process, and would reset the signal mask below.
         resource_tracker.ensure_running()
         with _blocked_interrupt():

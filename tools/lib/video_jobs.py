@@ -30,10 +30,9 @@ from lib.video_search import is_ignored, is_video_name
 from ops.data.lists import read_list, resolve
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.templates import file_namer
-from ops.utils.errors import UserError
+from ops.utils.errors import UserError, repeatable
 from ops.utils.files import atomic_write, is_temporary, read_regular
 from ops.utils.locks import exclusive_lock
-from ops.utils.signals import repeatable
 from ops.utils.text import counted
 
 RESERVED = re.compile(r"failures\.csv|\.lock|\.\w+\.json")  # the command's own files in OUT

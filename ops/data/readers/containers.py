@@ -1,7 +1,7 @@
 """Opening video files with FFmpeg, which is allowed to open nothing but the file itself.
 
-FFmpeg chooses a demuxer by the content of a file, whatever its name. Playlists (HLS, DASH, ffconcat,
-SDP, ...) name other files and addresses, which it would read in their place.
+FFmpeg chooses a demuxer by the content of a file, whatever its name. Playlists (HLS, DASH,
+ffconcat, SDP, ...) name other files and addresses, which it would read in their place.
 """
 
 from contextlib import suppress

@@ -175,7 +175,7 @@ class PyAVReader(Reader):
             raise UnreadableVideo(self.path, f"frame {index} cannot be decoded{self._error}")
 
     def _identity(self, index: int) -> int:
-        """What identifies a frame while decoding: its pts, or its number in a file without index."""
+        """What identifies a frame while decoding: its pts; in a file without index its number."""
         if self._index is None:
             return index
         times = self._index.display_pts
@@ -275,7 +275,7 @@ class PyAVReader(Reader):
         codec = self._decoder.name
         if family not in _INDEXED_CONTAINERS or codec not in _INDEXED_CODECS:
             return None
-        # Two packets may be the fields of one interlaced frame. PyAV before 18.1 does not report it.
+        # Two packets may be the fields of one interlaced frame; PyAV reports it from 18.1 on.
         field_order = getattr(self._decoder, "field_order", _PROGRESSIVE)
         if codec == "h264" and field_order != _PROGRESSIVE:
             return None
@@ -289,7 +289,7 @@ class PyAVReader(Reader):
         return index
 
     def _has_display_times(self, index: PacketIndex) -> bool:
-        """Whether the order of the packets' times is the one in which the decoder outputs frames."""
+        """Whether the order of the packets' times is that in which the decoder outputs frames."""
         if not self._decoder.has_b_frames:
             return True
         stretches = suspect_stretches(index)

@@ -11,8 +11,8 @@ the index, and a shard is only named by its number: neither can name another fil
 
 The first line of the index is JSON, ``{"version": 1, "shards": [[bytes, sha256], ...]}``. Each
 further line is an entry: id, ``video`` or ``folder``, number of the shard, offset and size in it,
-and CRC-32 in hexadecimal. Fields are separated by tabs, lines are sorted by the bytes of the id. The
-entry of a folder locates its JSON, whose ``files`` lists name, offset (from the block after the
+and CRC-32 in hexadecimal. Fields are separated by tabs, lines are sorted by the bytes of the id.
+The entry of a folder locates its JSON, whose ``files`` lists name, offset (from the block after the
 JSON), size and CRC-32 of each file.
 """
 
