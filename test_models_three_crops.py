@@ -1,14 +1,16 @@
-"""Score the videos of a list, three crops each (or 1, 5, 10), one clip at a time or all in one run.
+"""Score the videos of a list, three crops each (or 1, 5, 10), one clip or all clips per run.
 
     for clip in 0 1 2 3 4 5 6 7 8 9; do
-        python test_models_three_crops.py kinetics --archs=resnet50 --weights best.pth --test_segments=8 --test_crops=3 \\
-            --batch_size=16 --full_res --gpus 0 --output_dir scores/kinetics -j 4 --clip_index $clip
+        python test_models_three_crops.py kinetics --archs=resnet50 --weights best.pth \\
+            --test_segments=8 --test_crops=3 --batch_size=16 --full_res --gpus 0 \\
+            --output_dir scores/kinetics -j 4 --clip_index $clip
     done
     python pkl_to_results.py --num_clips 10 --test_crops 3 --output_dir scores/kinetics
 
 With --clips 10 in place of the loop, one run scores the same ten clips and decodes each video once.
 
-Writes OUTPUT_DIR/{clip_index}_crop{k}.pkl, a list in list order of [float32 logits (1, classes), label].
+It writes OUTPUT_DIR/{clip_index}_crop{k}.pkl, a list in list order of
+[float32 logits (1, classes), label].
 """
 
 from ops.cli.test_args import testing_arguments

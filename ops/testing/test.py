@@ -9,19 +9,17 @@ from pathlib import Path
 from ops import distributed
 from ops.checkpoints import load_model
 from ops.checkpoints.class_order import order_warning
-from ops.checkpoints.manifest import published_sampling
-from ops.data.clips import TestDataset
 from ops.data.datasets import Dataset, load_class_names, resolve
-from ops.data.lists import VideoList
 from ops.data.preflight import check_class_names, read_checked
 from ops.data.readers.templates import choose_template
 from ops.data.sampling import SAMPLINGS
 from ops.models import TSN
 from ops.scores import fusion, metrics
 from ops.scores.metadata import FILE_NAME, ScoreMetadata, check_same, read_metadata
+from ops.scores.protocol import choose_protocol, default_average, default_sampling
 from ops.scores.source import ScoreSource
 from ops.scores.submission import write_submission
-from ops.temporal import MODULES, option_names
+from ops.temporal import option_names
 from ops.testing import journal
 from ops.testing.run import TestRun, read_source, score
 from ops.utils import locks
@@ -110,9 +108,20 @@ def prepare(
     )
     if args.max_num:
         videos = videos.head(args.max_num)
-    entry = MODULES[model.spec["module"]]
-    sampling = own.test_sampling or default_sampling(model, entry, data)
-    dataset = _make_dataset(args, own, model, data, videos, sampling)
+    protocol = choose_protocol(
+        model,
+        sampling=own.test_sampling or default_sampling(model, data.name, data.test_sampling),
+        average=args.average or default_average(model, data.multi_label),
+        crops=own.test_crops,
+        clips=args.clips,
+        clip_index=args.clip_index,
+        full_res=args.full_res,
+        scale_size=args.scale_size,
+        crop_size=args.crop_size,
+        seed=args.seed,
+        compat=args.sampling_compat,
+    )
+    dataset = protocol.dataset(model, videos, data.image_tmpl, args.decoder)
     metadata = ScoreMetadata(
         protocol={
             "dataset": data.name,
@@ -121,15 +130,15 @@ def prepare(
             "num_class": model.num_class,
             "num_segments": model.num_segments,
             "frames_per_segment": model.frames_per_segment,
-            "sampling": sampling,
-            "sampling_compat": args.sampling_compat,
-            "clips": dataset.num_clips if SAMPLINGS[sampling].uses_window else None,
-            "crops": own.test_crops,
-            "crop_size": dataset.transform.crop_size,
-            "scale_size": _scale_size(args, model),
-            "seed": args.seed,
+            "sampling": protocol.sampling,
+            "sampling_compat": protocol.compat,
+            "clips": dataset.num_clips if SAMPLINGS[protocol.sampling].uses_window else None,
+            "crops": protocol.crops,
+            "crop_size": protocol.crop_size,
+            "scale_size": protocol.scale_size,
+            "seed": protocol.seed,
             "amp": args.amp,
-            "average": args.average or default_average(model, entry, data),
+            "average": protocol.average,
         },
         weights=weights_metadata(own.weights, weights_key=own.weights_key, **options),
         files={
@@ -214,55 +223,6 @@ def _check_classes(
     return names
 
 
-def _scale_size(args: argparse.Namespace, model: TSN) -> int:
-    return args.scale_size or model.scale_size
-
-
-def _crop_size(args: argparse.Namespace, model: TSN) -> int:
-    if args.crop_size:
-        return args.crop_size
-    if args.full_res:
-        return _scale_size(args, model)
-    return model.input_size
-
-
-def _make_dataset(
-    args: argparse.Namespace,
-    own: argparse.Namespace,
-    model: TSN,
-    data: Dataset,
-    videos: VideoList,
-    sampling: str,
-) -> TestDataset:
-    scale_size = _scale_size(args, model)
-    crop_size = _crop_size(args, model)
-    if crop_size > scale_size:
-        raise UserError(
-            f"--crop_size {crop_size}: larger than the short side of a scaled frame; "
-            f"give --scale_size {crop_size} or more"
-        )
-    if args.clip_index is None:
-        clips = range(SAMPLINGS[sampling].clips_per_run(args.clips))
-    else:
-        clips = [args.clip_index]
-    return TestDataset(
-        videos,
-        num_segments=model.num_segments,
-        frames_per_segment=model.frames_per_segment,
-        image_tmpl=data.image_tmpl,
-        decoder=args.decoder,
-        clips=clips,
-        num_clips=args.clips,
-        crops=own.test_crops,
-        scale_size=scale_size,
-        crop_size=crop_size,
-        sampling=sampling,
-        seed=args.seed,
-        modality=model.modality,
-        compat=args.sampling_compat,
-    )
-
-
 def weights_metadata(path: str, **options: object) -> dict:
     """The entry of ``scores.json`` that identifies a network.
 
@@ -275,30 +235,6 @@ def weights_metadata(path: str, **options: object) -> dict:
     if given:
         metadata["options"] = given
     return metadata
-
-
-def default_sampling(model: TSN, entry, data: Dataset) -> str:
-    """The sampling of the published results of the network, else that of the module's authors.
-
-    Args:
-        model: the network.
-        entry: the entry of its temporal module.
-        data: the dataset.
-    """
-    if model.published and model.published["dataset"] == data.name:
-        sampling = published_sampling(model.published)
-        if sampling:
-            return sampling
-    if data.test_sampling == "random":
-        return entry.kinetics_sampling
-    return data.test_sampling
-
-
-def default_average(model: TSN, entry, data: Dataset) -> str:
-    """What the authors of the network average over the views of a video."""
-    if data.multi_label:
-        return "logits"
-    return model.average or entry.average
 
 
 def print_published(entry: dict) -> None:
