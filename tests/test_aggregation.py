@@ -1,4 +1,4 @@
-"""ops/scores/aggregation.py against the formulas of pyActionRecog/utils/video_funcs.py, written as loops over lists."""
+"""ops/scores/aggregation.py against the formulas of pyActionRecog/utils/video_funcs.py as loops."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_against_loops(frames, crops, classes, seed, crop_agg):
 
 
 def test_many_windows_pass_the_fifteen():
-    # 80 frames: 80 windows of one frame, of which a fourth, 20, are averaged; 13 of 8 frames, of which all are.
+    # 80 frames: of 80 windows of one frame a fourth, 20, are averaged; of 13 of 8 frames all.
     score = scores(frames=80)
     np.testing.assert_allclose(sliding_window(score), windows_of(score), atol=1e-12)
     assert not np.allclose(sliding_window(score), sliding_window(score, least=30))
@@ -91,7 +91,7 @@ def test_by_hand():
     assert mean(score).tolist() == [2, 1.5] and mean(score, "max").tolist() == [4, 2.5]
     assert top_k(score, 1).tolist() == [3, 2] and top_k(score, 1, "max").tolist() == [6, 4]
     assert top_k(score, 9).tolist() == mean(score).tolist()  # k above F: all frames
-    # Spans 1 and 2 and more: windows [2, 4], [6, 1] -> mean [4, 2.5]; [6, 4] (span 2 begins at 0 alone) and so on.
+    # Span 1: windows [2, 4], [6, 1] -> mean [4, 2.5]. Span 2 begins at 0 only: [6, 4]. And so on.
     assert sliding_window(score).tolist() == pytest.approx([(4 + 4 * 6) / 5, (2.5 + 4 * 4) / 5])
 
 

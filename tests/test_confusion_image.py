@@ -43,6 +43,6 @@ def test_any_name_can_be_drawn():
     assert max(image.size) < 2500
 
 
-def test_the_same_bytes_again():
+def test_same_tests_give_the_same_bytes():
     confusion = np.arange(16).reshape(4, 4)
     assert confusion_png(confusion, list("abcd")) == confusion_png(confusion, list("abcd"))

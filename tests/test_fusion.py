@@ -35,9 +35,7 @@ def views():
         Aggregation(frame_agg="topk:1"),
     ],
 )
-def test_a_video_that_could_not_be_read_is_wrong_whatever_its_other_clips_say(
-    tmp_path, views, rule
-):
+def test_video_that_could_not_be_read_counts_as_wrong(tmp_path, views, rule):
     logits, labels = views[0].copy(), views[1]
     logits += 100 * np.eye(CLASSES, dtype=np.float32)[labels][:, None, None]
     logits[3, 2] = -np.eye(CLASSES)[
@@ -126,7 +124,7 @@ def test_join_by_position_where_ids_are_missing():
         (source("x"), source("y", classes=4), "y: 4 classes, but x has 3"),
     ],
 )
-def test_sources_that_cannot_be_joined(first, second, message):
+def test_sources_that_do_not_match_raise(first, second, message):
     with pytest.raises(UserError, match=message) as caught:
         join([first, second])
     assert "\n" not in str(caught.value)
@@ -141,13 +139,13 @@ def test_softmax_of_sources_that_are_logits():
         to_probabilities([shares, shares])
 
 
-def test_scales_that_differ_are_named():
+def test_different_scales_warn():
     logits, shares = source("x", probabilities=False), source("y")
     assert check_scales([logits, logits]) is None and check_scales([shares]) is None
     assert check_scales([logits, shares]).startswith("y contains probabilities and x logits")
 
 
-def test_ids_that_are_needed():
+def test_missing_ids_raise():
     assert need_ids([source("x", "abc")]) == ["a", "b", "c"]
     with pytest.raises(UserError, match="--csv_file: x "):
         need_ids([source("x")])

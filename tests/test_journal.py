@@ -41,8 +41,8 @@ def test_round_trip(tmp_path):
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cut=st.integers(0, 150))
-def test_what_a_kill_leaves(tmp_path, cut):
-    """Every length to which a log can be cut: the records before it are kept, and nothing else is believed."""
+def test_truncated_log(tmp_path, cut):
+    """A log cut at any length: the records before the cut are kept, and nothing else."""
     (tmp_path / "0.log").unlink(missing_ok=True)
     data = fill(tmp_path).read_bytes()
     assert len(data) == 20 + 24 + 20 + 24 + 20 + 16
@@ -58,7 +58,7 @@ def test_what_a_kill_leaves(tmp_path, cut):
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(place=st.integers(0, 123), value=st.integers(1, 255), garbage=st.binary(max_size=40))
-def test_damage_is_seen(tmp_path, place, value, garbage):
+def test_damaged_log(tmp_path, place, value, garbage):
     folder = tmp_path / "damaged"
     folder.mkdir(exist_ok=True)
     (folder / "0.log").unlink(missing_ok=True)
@@ -70,15 +70,15 @@ def test_damage_is_seen(tmp_path, place, value, garbage):
     assert set(kept) == set(range(6)) - set(done.missing().tolist())
 
 
-def test_logs_of_another_test_are_refused(tmp_path):
+def test_logs_of_another_test_raise(tmp_path):
     fill(tmp_path)
     for videos, values in ((4, 6), (6, 7)):
         with pytest.raises(UserError, match=r"0\.log: "):
             Journal(tmp_path, videos, values)
 
 
-def test_a_full_disk(tmp_path, monkeypatch):
-    """A disk that takes half a record and then no more: one line, and what was written before is there."""
+def test_full_disk(tmp_path, monkeypatch):
+    """A disk that is full after half a record: one error, and earlier records are kept."""
     with JournalWriter(tmp_path, 0) as log:
         log.add(0, np.ones(6, np.float32))
         write, room = os.write, [30]

@@ -1,4 +1,4 @@
-"""ops/scores/metadata.py: what a score directory says of itself, both ways."""
+"""ops/scores/metadata.py: metadata of a score directory, written and read."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def test_round_trip(tmp_path, ids, names, several, data):
     check_same("x", loaded, metadata, clips=True)
 
 
-def test_one_video_a_line(tmp_path):
+def test_one_video_per_line(tmp_path):
     assert read_metadata(tmp_path) is None
     describe(tmp_path, [3, 0], ["a b", "é/1"])
     text = (tmp_path / "scores.json").read_text("utf-8")
@@ -111,7 +111,7 @@ def test_failures_as_a_table(tmp_path):
         ),
     ],
 )
-def test_wrong_content_is_one_line(tmp_path, change, message):
+def test_invalid_content_raises(tmp_path, change, message):
     describe(tmp_path, [1, 2])
     content = json.loads((tmp_path / "scores.json").read_text())
     (tmp_path / "scores.json").write_text(json.dumps({**content, **change}))
@@ -123,7 +123,7 @@ def test_wrong_content_is_one_line(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "{}", '{"format": 1}', "[" * 10**5, "\xff"])
-def test_what_is_no_description(tmp_path, text):
+def test_invalid_files_raise(tmp_path, text):
     (tmp_path / "scores.json").write_bytes(text.encode("latin1"))
     with pytest.raises(UserError, match=r"scores\.json: ") as error:
         read_metadata(tmp_path)

@@ -1,4 +1,4 @@
-"""ops/scores/npz_file.py: TSN's files of Python 2 and of numpy 1, the plain form, and files that lie."""
+"""ops/scores/npz_file.py: files of TSN (Python 2, numpy 1), the plain form, and invalid files."""
 
 import io
 import os
@@ -52,7 +52,7 @@ def archive(path, compression=zipfile.ZIP_STORED, **members):
 
 
 def python2_array(array):
-    """cPickle of Python 2, protocol 2, of a numpy 1 array: names in clear text, data in 'str' opcodes."""
+    """A numpy 1 array as cPickle of Python 2 writes it, protocol 2: data are 'str' opcodes."""
 
     def text(value):
         return (
@@ -119,7 +119,7 @@ def test_files_of_tsn(tmp_path, write):
         )
 
 
-def test_files_of_caffe_are_of_25_frames_and_10_crops(tmp_path):
+def test_files_of_caffe(tmp_path):
     scores = [np.full((25, 10, 101), row, np.float32) for row in range(3)]
     assert same(load_npz(python2_npz(tmp_path / "x.npz", scores, [5, 0, 100])), scores, [5, 0, 100])
 
@@ -203,7 +203,7 @@ def test_files_of_tsn_pytorch_have_labels_that_are_tensors(tmp_path):
         (np.full((2, 1, 1, 3), np.inf, "f4"), [0, 1], None, UserError),
     ],
 )
-def test_what_cannot_be_read_back_is_not_written(tmp_path, scores, labels, ids, error):
+def test_invalid_scores_raise_and_nothing_is_written(tmp_path, scores, labels, ids, error):
     with pytest.raises(error):
         save_npz(tmp_path / "a.npz", scores, labels, ids)
     assert os.listdir(tmp_path) == []
@@ -362,7 +362,7 @@ def test_code_is_not_run(tmp_path):
     assert (tmp_path / "made").exists()
 
 
-def test_missing_and_no_zip_file(tmp_path):
+def test_missing_file_and_other_files(tmp_path):
     assert refusal(tmp_path / "none.npz") == "cannot be read (No such file or directory)"
     (tmp_path / "a.npz").write_bytes(b"hello")
     assert refusal(tmp_path / "a.npz") == "is not an .npz file, or is damaged (BadZipFile)"
@@ -379,7 +379,7 @@ def peak(path):
         tracemalloc.stop()
 
 
-def test_zip_bombs_and_lengths_that_lie_do_not_take_memory(tmp_path):
+def test_zip_bombs_and_invalid_lengths_take_no_memory(tmp_path):
     path = tmp_path / "a.npz"
     bomb = npy("<f4", (25, 1000, 1, 1000), b"\0" * 10**8)
     archive(path, zipfile.ZIP_DEFLATED, scores=bomb, labels=[0] * 25)

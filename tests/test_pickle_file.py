@@ -36,7 +36,7 @@ def refusal(path):
     return message.removeprefix(f"{path}: ")
 
 
-def test_round_trip_and_the_originals_reader(tmp_path):
+def test_round_trip_and_pickle_load(tmp_path):
     logits, labels = random_scores()
     path = score_path(tmp_path / "made" / "here", 9, 2)
     assert path.name == "9_crop2.pkl"
@@ -53,7 +53,7 @@ def test_round_trip_and_the_originals_reader(tmp_path):
 
 
 @pytest.mark.parametrize("videos", [1, 7, 3000])  # 3000 videos are many frames of the pickle
-def test_written_with_names_that_both_numpys_know(tmp_path, videos):
+def test_file_has_names_of_numpy_1_and_2(tmp_path, videos):
     save_scores(tmp_path / "0_crop0.pkl", *random_scores(videos))
     data = (tmp_path / "0_crop0.pkl").read_bytes()
     assert b"numpy._core" not in data and data.count(b"numpy.core.multiarray") == 1
@@ -89,7 +89,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         (np.array([[0, 0], [0, np.nan]], np.float32), np.zeros(2, int), UserError),
     ],
 )
-def test_what_cannot_be_read_back_is_not_written(tmp_path, logits, labels, error):
+def test_invalid_scores_raise_and_nothing_is_written(tmp_path, logits, labels, error):
     with pytest.raises(error):
         save_scores(tmp_path / "0_crop0.pkl", logits, labels)
     assert os.listdir(tmp_path) == []
@@ -214,7 +214,7 @@ def test_missing_empty_truncated_and_garbage(tmp_path):
     assert "damaged" in refusal(path)
 
 
-def test_a_small_file_cannot_ask_for_large_scores(tmp_path):
+def test_small_file_with_large_scores_raises(tmp_path):
     rows = [
         [np.zeros((1, 10_000), np.float32), 0]
     ] * 30_000  # one array, 30 000 times: 1.2 GB of scores
@@ -245,7 +245,7 @@ def test_damaged_files_give_user_errors_only(tmp_path, protocol, data):
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.sets(st.integers(0, 299), min_size=1), min_size=1, max_size=5))
-def test_several_labels_a_video(tmp_path, labels):
+def test_several_labels_per_video(tmp_path, labels):
     hot = as_array([sorted(own) for own in labels], 300)
     logits = random_scores(len(labels), 300)[0]
     save_scores(tmp_path / "0_crop0.pkl", logits, hot)
@@ -277,7 +277,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) * 1024 / logit
 
 
 def test_scores_are_in_memory_once_while_they_are_read(tmp_path):
-    """Peak memory of a process that reads 40,000 videos x 400 classes (64 MB), over what it had before."""
+    """Growth of the peak memory of a process that reads 40,000 videos x 400 classes (64 MB)."""
     rng = np.random.default_rng(0)
     save_scores(
         tmp_path / "0_crop0.pkl",

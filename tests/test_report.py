@@ -173,7 +173,7 @@ def test_predictions_csv(tmp_path):
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=4))
-def test_any_text_comes_back_from_the_csv(tmp_path_factory, texts):
+def test_csv_round_trip_of_any_text(tmp_path_factory, texts):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     texts += ["=1+1", "+x", "-x", "@x", 'a"b', "a,b;c", " blank ", "a\rb", "a\r\nb", "a\nb"]
     count = len(texts)
@@ -229,19 +229,20 @@ def test_two_tests_are_compared(tmp_path, multi_label):
 
 
 def test_clips_and_crops(tmp_path):
-    def told(grid):
+    def words_of(grid):
         write_report(tmp_path, [made(accuracy_by_view=grid)])
         return words(sections_of(tmp_path)["Clips and crops"])
 
     assert (
-        "Prec@1 is 50.0 percent with one clip of one crop, 53.0 with 2 clips of one crop, 52.0 with one clip of 3 crops, "
-        "and 55.0 with all 6 views." in told(np.array([[50.0, 51, 52], [53, 54, 55]]))
+        "Prec@1 is 50.0 percent with one clip of one crop, 53.0 with 2 clips of one crop, "
+        "52.0 with one clip of 3 crops, and 55.0 with all 6 views."
+        in words_of(np.array([[50.0, 51, 52], [53, 54, 55]]))
     )
-    assert "50.0 percent with one clip of one crop, and 60.0 with all 2 views" in told(
+    assert "50.0 percent with one clip of one crop, and 60.0 with all 2 views" in words_of(
         np.array([[50.0, 60]])
     )
-    assert "one view of each video" in told(np.array([[50.0]]))
-    assert "not known" in told(None)
+    assert "one view of each video" in words_of(np.array([[50.0]]))
+    assert "not known" in words_of(None)
 
 
 EXTREMES = {
@@ -311,7 +312,7 @@ def test_no_text_becomes_markup(tmp_path):
     assert json.loads(heat.attrib["data-names"]) == tested.class_names
 
 
-def test_the_page_asks_nothing_of_a_network(tmp_path):
+def test_page_loads_nothing_from_a_network(tmp_path):
     write_report(tmp_path, [made(accuracy_by_view=np.ones((2, 3)))])
     page = page_of(tmp_path)
     for element in page.iter():
@@ -325,13 +326,11 @@ def test_the_page_asks_nothing_of_a_network(tmp_path):
     )
     script = re.search("<script>(.*)</script>", text, re.DOTALL)[1]
     known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert (
-        policy
-        == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{known}'"
-    )
+    sources = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == f"{sources}; script-src 'sha256-{known}'"
 
 
-def test_figures_have_words_and_no_rules_for_the_page(tmp_path):
+def test_figures_have_labels_and_no_style_rules(tmp_path):
     write_report(tmp_path, [made(accuracy_by_view=np.array([[50.0, 51, 52], [53, 54, 55]]))])
     page, svg = page_of(tmp_path), "{http://www.w3.org/2000/svg}"
     figures = list(page.iter(f"{svg}svg"))
@@ -355,7 +354,7 @@ def test_figures_have_words_and_no_rules_for_the_page(tmp_path):
     )  # named by their content, so they are the same
 
 
-def test_the_same_bytes_again(tmp_path):
+def test_same_tests_give_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         write_report(tmp_path / folder, [made(accuracy_by_view=np.array([[50.0, 51]]))])
     for name in os.listdir(tmp_path / "a"):
@@ -383,7 +382,7 @@ def test_frames_of_the_videos(tmp_path):
     assert f"{told} {tmp_path}." in words(page_of(tmp_path / "out"))
 
 
-def test_what_cannot_be_reported(tmp_path):
+def test_invalid_input_raises(tmp_path):
     with pytest.raises(ValueError, match="no test"):
         write_report(tmp_path, [])
     for wrong in (

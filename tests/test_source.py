@@ -28,7 +28,7 @@ def views():
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory, views):
-    """The same scores as a directory and as an .npz file, both with ids: {"directory": path, "npz": path}."""
+    """The same scores as a directory and as an .npz file, both with ids."""
     folder = tmp_path_factory.mktemp("scores")
     logits, labels = views
     write_views(folder / "d", logits, labels, IDS)
@@ -102,7 +102,7 @@ def test_a_part_of_the_grid_and_each_view(views, stored):
     assert np.array_equal(seen[1][2], views[0][:, 1, 0]) and np.array_equal(seen[1][3], views[1])
 
 
-def test_the_line_of_videos_of_different_lengths(tmp_path):
+def test_protocol_line_of_videos_of_different_lengths(tmp_path):
     rows = np.empty((2, 2), object)
     rows[0], rows[1] = (np.zeros((1, 2, 3)), 0), (np.zeros((25, 2, 3)), 1)
     np.savez(tmp_path / "a.npz", scores=rows)
@@ -112,7 +112,7 @@ def test_the_line_of_videos_of_different_lengths(tmp_path):
     )
 
 
-def test_the_description_must_be_of_the_same_test(tmp_path, views):
+def test_metadata_of_other_videos_raise(tmp_path, views):
     write_views(tmp_path, *views, ids=IDS)
     describe(tmp_path, np.roll(views[1], 1), IDS, num_class=CLASSES)
     with pytest.raises(
@@ -124,7 +124,7 @@ def test_the_description_must_be_of_the_same_test(tmp_path, views):
         load_source(str(tmp_path), Aggregation())
 
 
-def test_what_is_an_npz_file(tmp_path):
+def test_is_npz(tmp_path):
     (tmp_path / "d.npz").mkdir()
     assert (
         is_npz("x/rgb.npz")
@@ -134,7 +134,7 @@ def test_what_is_an_npz_file(tmp_path):
     )
 
 
-def test_grid_of_files(tmp_path):
+def test_find_views(tmp_path):
     with pytest.raises(UserError, match="no such directory"):
         find_views(tmp_path / "none")
     (tmp_path / "protocol.json").write_text("{}")
@@ -158,7 +158,7 @@ def test_grid_of_files(tmp_path):
         find_views(tmp_path, num_crops=4)
 
 
-def test_an_absurd_name_does_not_take_forever(tmp_path):
+def test_huge_numbers_in_a_file_name(tmp_path):
     score_path(tmp_path, 10**8, 10**6).write_text("")
     with pytest.raises(UserError, match=r"score files are missing: 0_crop0\.pkl, 0_crop1\.pkl"):
         find_views(tmp_path)

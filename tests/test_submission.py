@@ -69,14 +69,14 @@ def test_no_warning_where_every_video_was_read(tmp_path):
         (["c", "c"], NAMES, "the id c "),
     ],
 )
-def test_what_the_file_cannot_hold(tmp_path, ids, names, message):
+def test_invalid_texts_raise(tmp_path, ids, names, message):
     with pytest.raises(UserError, match=message) as caught:
         write_submission(tmp_path / "x.csv", ids, SCORES, class_names=names, dataset="jester")
     assert str(caught.value).startswith(f"{tmp_path / 'x.csv'}: ") and "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_unwritable_path_raises(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "x.csv", tmp_path):
         with pytest.raises(UserError, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""Tests that are stopped, killed, crowded and lied to: what they leave is what an undisturbed one leaves, or one clear line."""
+"""Interrupted, killed and concurrent tests leave the files of an undisturbed one, or one error."""
 
 import os
 import pickle
@@ -20,7 +20,7 @@ from ops.scores.metadata import read_metadata
 from ops.testing import journal, run
 from ops.testing.journal import Journal
 
-FRONT = "test_models_three_crops"
+SCRIPT = "test_models_three_crops"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def flags(tmp_path_factory):
 
 
 def files_of(folder):
-    """What a finished test leaves: {name: content}; the bytes of everything but what names the folder itself."""
+    """The files of a finished test: {name: content}."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
@@ -60,18 +60,18 @@ def files_of(folder):
 def whole(flags, tmp_path_factory):
     """The directory of a test that nothing disturbed."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert call(FRONT, *flags, "-j", 0, "--output_dir", out) == 0
+    assert call(SCRIPT, *flags, "-j", 0, "--output_dir", out) == 0
     assert len(files_of(out)) == 14 and read_metadata(out).read == 10
     return out
 
 
 @pytest.mark.slow
-def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
+def test_resume_after_ten_kills(flags, whole, tmp_path):
     out = tmp_path / "out"
     arguments = [*flags, "-j", 1, "--output_dir", out]
     draw, hit = random.Random(0), 0
     while hit < 10:
-        process = start_command(FRONT, *arguments)
+        process = start_command(SCRIPT, *arguments)
         time.sleep(draw.uniform(0.05, 1.5))
         hit += process.is_alive()
         process.kill()
@@ -81,7 +81,7 @@ def test_killed_ten_times_at_random_moments(flags, whole, tmp_path):
                 whole
             )  # the test was through before it could be killed
             shutil.rmtree(out)
-    process = start_command(FRONT, *arguments)
+    process = start_command(SCRIPT, *arguments)
     process.join(120)
     assert process.exitcode == 0 and files_of(out) == files_of(whole)
 
@@ -99,30 +99,30 @@ def test_stopped_while_the_files_are_written(flags, whole, tmp_path, monkeypatch
     # The header of the run is the first thing that write_metadata writes.
     calls = iter([real, dies] if moment == "write_metadata" else [dies])
     monkeypatch.setattr(place, moment, lambda *args: next(calls)(*args))
-    assert call(FRONT, *flags, "-j", 0, "--output_dir", out) == 130
+    assert call(SCRIPT, *flags, "-j", 0, "--output_dir", out) == 130
     monkeypatch.undo()
     monkeypatch.setattr(run, "score_missing", lambda *_: pytest.fail("scored again"))
-    assert call(FRONT, *flags, "-j", 0, "--output_dir", out) == 0
+    assert call(SCRIPT, *flags, "-j", 0, "--output_dir", out) == 0
     assert files_of(out) == files_of(whole)
 
 
-def test_a_part_is_not_scored_again(flags, whole, tmp_path, capsys):
-    """The second half of the videos is not there during the first run, which stops at the first of them."""
+def test_finished_videos_are_not_scored_again(flags, whole, tmp_path, capsys):
+    """The first run stops at the fourth video; the second run scores the others."""
     out, data = tmp_path / "out", tmp_path / "data"
     shutil.copytree(flags[2], data)
     here = [str(flag).replace(str(flags[2]), str(data)) for flag in flags]
     here[here.index("count-wrong")] = "stop"
-    assert "val.txt:5: " in refused(capsys, FRONT, *here, "-j", 0, "--output_dir", out)
+    assert "val.txt:5: " in refused(capsys, SCRIPT, *here, "-j", 0, "--output_dir", out)
     assert Journal(out / "unfinished", 12, 12 * 8).missing().tolist() == list(range(3, 12))
     assert "clips [0, 1, 2, 3] -> [3]" in refused(
-        capsys, FRONT, *here, "-j", 0, "--output_dir", out, "--clip_index", 3
+        capsys, SCRIPT, *here, "-j", 0, "--output_dir", out, "--clip_index", 3
     )
     assert "crops 3 -> 1" in refused(
-        capsys, FRONT, *here, "-j", 0, "--output_dir", out, "--test_crops", 1
+        capsys, SCRIPT, *here, "-j", 0, "--output_dir", out, "--test_crops", 1
     )
     here[here.index("stop")] = "count-wrong"
     capsys.readouterr()
-    assert call(FRONT, *here, "-j", 0, "--output_dir", out) == 0
+    assert call(SCRIPT, *here, "-j", 0, "--output_dir", out) == 0
     assert "scoring 12 videos, 3 of them scored before" in capsys.readouterr().out
     assert {name: text for name, text in files_of(out).items() if name.endswith("pkl")} == {
         name: text for name, text in files_of(whole).items() if name.endswith("pkl")
@@ -130,10 +130,10 @@ def test_a_part_is_not_scored_again(flags, whole, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
+def test_one_process_resumes_what_two_began(flags, whole, tmp_path):
     """Two ranks are stopped by SIGKILL, one process ends what they began."""
     out = tmp_path / "out"
-    run_command_ranks(tmp_path, FRONT, *flags, "-j", 0, "--output_dir", out)
+    run_command_ranks(tmp_path, SCRIPT, *flags, "-j", 0, "--output_dir", out)
     assert files_of(out) == files_of(whole)
     logs, finished = tmp_path / "half", []
     shutil.copytree(out, logs, ignore=shutil.ignore_patterns("*.pkl", "failures.csv"))
@@ -149,28 +149,28 @@ def test_two_processes_share_the_work_and_go_on_alone(flags, whole, tmp_path):
                 ]
                 log.add(row, np.concatenate(views))
                 finished.append(row)
-    assert call(FRONT, *flags, "-j", 0, "--output_dir", logs) == 0
+    assert call(SCRIPT, *flags, "-j", 0, "--output_dir", logs) == 0
     assert {name: text for name, text in files_of(logs).items() if name.endswith("pkl")} == {
         name: text for name, text in files_of(whole).items() if name.endswith("pkl")
     }
 
 
 @pytest.mark.slow
-def test_a_second_test_in_the_same_directory_is_refused(flags, whole, tmp_path, capsys):
+def test_second_test_in_the_same_directory_raises(flags, whole, tmp_path, capsys):
     out = tmp_path / "out"
-    first = start_command(FRONT, *flags, "-j", 1, "--output_dir", out)
+    first = start_command(SCRIPT, *flags, "-j", 1, "--output_dir", out)
     while not list(out.glob("unfinished/*.log")):
         assert first.is_alive()
         time.sleep(0.01)
     assert "another test is writing there" in refused(
-        capsys, FRONT, *flags, "-j", 0, "--output_dir", out
+        capsys, SCRIPT, *flags, "-j", 0, "--output_dir", out
     )
     first.join(120)
     assert first.exitcode == 0 and files_of(out) == files_of(whole)
 
 
 class Killer:
-    """A transform whose seventh picture is fatal to the worker that meets it, as a broken decoder would be."""
+    """A transform that kills the worker at the seventh image, as a broken decoder would."""
 
     def __init__(self, transform, flag):
         self.transform, self.flag = transform, flag
@@ -186,7 +186,7 @@ class Killer:
         return self.transform.scale(frames)
 
 
-def test_a_worker_that_dies_is_one_line_and_nothing_is_lost(
+def test_killed_worker_is_one_error_and_scores_are_kept(
     flags, whole, tmp_path, capsys, monkeypatch
 ):
     out, real = tmp_path / "out", run.make_loader
@@ -197,18 +197,18 @@ def test_a_worker_that_dies_is_one_line_and_nothing_is_lost(
         return real(dataset, *args, **options)
 
     monkeypatch.setattr(run, "make_loader", make_loader)
-    line = refused(capsys, FRONT, *flags, "-j", 1, "--output_dir", out)
+    line = refused(capsys, SCRIPT, *flags, "-j", 1, "--output_dir", out)
     assert "a data-loading worker ended" in line and "start the same command again" in line
     assert re.search("being read: .*[.]txt:", line)
     capsys.readouterr()
-    assert call(FRONT, *flags, "-j", 1, "--output_dir", out) == 0
+    assert call(SCRIPT, *flags, "-j", 1, "--output_dir", out) == 0
     assert re.search(
         "scoring 12 videos, [1-9][0-9]? of them scored before", capsys.readouterr().out
     )
     assert files_of(out) == files_of(whole)
 
 
-def test_a_full_disk_while_the_files_are_written(flags, whole, tmp_path, capsys, monkeypatch):
+def test_full_disk_while_score_files_are_written(flags, whole, tmp_path, capsys, monkeypatch):
     """The disk takes the logs, but not the score files."""
     out, real = tmp_path / "out", os.fsync
 
@@ -221,11 +221,11 @@ def test_a_full_disk_while_the_files_are_written(flags, whole, tmp_path, capsys,
         real(file)
 
     monkeypatch.setattr(os, "fsync", full)
-    line = refused(capsys, FRONT, *flags, "-j", 0, "--output_dir", out)
+    line = refused(capsys, SCRIPT, *flags, "-j", 0, "--output_dir", out)
     assert "No space left on device" in line and "start the same command again" in line
     assert not list(out.glob("*.pkl")) and not list(out.glob("*.tmp"))
     monkeypatch.undo()
-    assert call(FRONT, *flags, "-j", 0, "--output_dir", out) == 0
+    assert call(SCRIPT, *flags, "-j", 0, "--output_dir", out) == 0
     assert files_of(out) == files_of(whole)
 
 
@@ -234,29 +234,29 @@ class Evil:
         return os.system, ("touch evil-was-here",)
 
 
-def test_hostile_files_in_the_directory(flags, whole, tmp_path, capsys, monkeypatch):
+def test_files_with_code_in_the_directory(flags, whole, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     shutil.copytree(whole, out)
     (out / "3_crop1.pkl").write_bytes(pickle.dumps([[np.zeros((1, 8), np.float32), Evil()]]))
     arguments = [str(flag) for flag in flags]
-    for command in ((FRONT, *arguments, "-j", 0, "--output_dir", out), ("pkl_to_results", out)):
+    for command in ((SCRIPT, *arguments, "-j", 0, "--output_dir", out), ("pkl_to_results", out)):
         assert "3_crop1.pkl: contains code (" in refused(capsys, *command)
     shutil.rmtree(out)
     (out / "unfinished").mkdir(parents=True)
     shutil.copy(whole / "scores.json", out / "unfinished")
     (out / "unfinished" / "0.log").write_bytes(pickle.dumps(Evil()) * 50)
-    assert call(FRONT, *arguments, "-j", 0, "--output_dir", out) == 0
+    assert call(SCRIPT, *arguments, "-j", 0, "--output_dir", out) == 0
     assert files_of(out) == files_of(whole) and not (tmp_path / "evil-was-here").exists()
 
 
-def test_scores_that_are_not_finite_stop_the_test(flags, tmp_path, capsys):
+def test_scores_that_are_not_finite_raise(flags, tmp_path, capsys):
     model = TSN(8, 4, arch="resnet18", module="tsm", input_size=32)
     torch.nn.init.constant_(model.head.bias, float("inf"))
     save_checkpoint(tmp_path / "broken.pth", model)
     line = refused(
         capsys,
-        FRONT,
+        SCRIPT,
         *flags,
         "--weights",
         tmp_path / "broken.pth",

@@ -40,7 +40,7 @@ def read(path):
         return pickle.load(file)
 
 
-def test_center_crop_writes_the_originals_file(data, weights, tmp_path, capsys):
+def test_center_crop_writes_the_file_of_tdn(data, weights, tmp_path, capsys):
     assert (
         call(
             "test_models_center_crop",
@@ -400,7 +400,9 @@ def test_all_clips_of_one_run_are_those_of_one_run_each(
             logits_of(tmp_path / "fast" / name), logits_of(tmp_path / "all" / name), atol=1e-4
         )
     capsys.readouterr()
-    assert call("pkl_to_results", tmp_path / "all") == 0  # averages logits, too, without being told
+    assert (
+        call("pkl_to_results", tmp_path / "all") == 0
+    )  # averages logits, too, as scores.json specifies
     assert last_accuracy(capsys.readouterr().out) == last_accuracy(out)
 
 
@@ -517,7 +519,7 @@ def test_saved_scores_have_an_entry_per_segment(data, networks, tmp_path, capsys
     assert np.array_equal(np.load(tmp_path / "t.npz")["scores"], saved["scores"])
 
 
-def test_networks_that_do_not_go_together(data, networks, tmp_path, capsys):
+def test_networks_that_do_not_match_raise(data, networks, tmp_path, capsys):
     def error(*flags):
         return refused(
             capsys,
@@ -600,5 +602,5 @@ def test_weights_by_key_and_by_folder(data, tmp_path, capsys):
     assert "weights trained_state_dict (not state_dict" in capsys.readouterr().out
     folders = [read(tmp_path / name / "0_crop0.pkl") for name in "ab"]
     assert not np.array_equal(folders[0][0][0], folders[1][0][0])
-    # The other weights of the same file are another network: their scores are not those that are there.
+    # The other weights of the same file are another network, with other scores.
     assert "weights_key" in refused(capsys, *command, "--weights", run)

@@ -37,20 +37,21 @@ def write_report(
 
     studied = [(tested, analyze(tested)) for tested in tests]
     fusion = (fused, analyze(fused)) if fused else None
+    main_test = fusion or studied[0]
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         tables.write_results(out / "results.json", studied, fusion)
-        tables.write_per_class(out / "per_class.csv", *(fusion or studied[0]))
-        tables.write_predictions(out / "predictions.csv", *(fusion or studied[0]))
-        shown, found = fusion or studied[0]
-        if shown.multi_label:
+        tables.write_per_class(out / "per_class.csv", *main_test)
+        tables.write_predictions(out / "predictions.csv", *main_test)
+        tested, analysis = main_test
+        if tested.multi_label:
             (out / "confusion.csv").unlink(missing_ok=True)
             (out / "confusion.png").unlink(missing_ok=True)
         else:
-            tables.write_confusion(out / "confusion.csv", shown, found)
-            names = [shown.class_name(label) for label in range(shown.classes)]
-            picture = confusion_image.confusion_png(confusion.confusion_of(shown, found), names)
+            tables.write_confusion(out / "confusion.csv", tested, analysis)
+            names = [tested.class_name(label) for label in range(tested.classes)]
+            picture = confusion_image.confusion_png(confusion.confusion_of(tested, analysis), names)
             with atomic_write(out / "confusion.png") as file:
                 file.write(picture)
         page.write_page(out / "report.html", studied, fusion)

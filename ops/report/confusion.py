@@ -39,10 +39,10 @@ class Group(NamedTuple):
     inside: int
 
 
-def confusion_of(tested: TestResult, found: Analysis) -> np.ndarray:
+def confusion_of(tested: TestResult, analysis: Analysis) -> np.ndarray:
     """Counts int64 ``[classes, classes]``, one row per true class, of the readable videos."""
     read = tested.read
-    return confusion_matrix(found.best[read, 0], tested.labels[read], tested.classes)
+    return confusion_matrix(analysis.best[read, 0], tested.labels[read], tested.classes)
 
 
 def pairs(confusion: np.ndarray, most: int) -> list[Pair]:

@@ -23,7 +23,7 @@ def write_page(
 
     Args:
         path: the file.
-        tests: each test with its findings.
+        tests: each test with its analysis.
         fused: the fusion of several tests. The sections about classes and videos are about it, or
             about the first test without one.
     """
@@ -58,16 +58,16 @@ def write_page(
 
 
 def _sections(shown, everything, main_test) -> list[Section]:
-    _, tested, found = main_test
+    _, tested, analysis = main_test
     others = [test for test in everything if test is not main_test]
     parts = [
         sections.headline(everything),
         sections.views(shown),
-        sections.classes(tested, found),
+        sections.classes(tested, analysis),
     ]
     if not tested.multi_label:
-        parts.append(sections.confusions(tested, found))
-    parts.append(videos.mistakes(tested, found))
+        parts.append(sections.confusions(tested, analysis))
+    parts.append(videos.mistakes(tested, analysis))
     parts.append(sections.calibration([*others, main_test]))
     if len(shown) == 2:
         parts.append(videos.comparison(*shown))

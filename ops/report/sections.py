@@ -36,13 +36,13 @@ def headline(tests: Sequence[NamedTest]) -> Section:
     """The metrics of each test with its protocol."""
     keys = list(tests[0][2].metrics)
     rows = []
-    for title, tested, found in tests:
+    for title, tested, analysis in tests:
         rows.append(
             {
                 "title": title,
                 "name": "" if tested.name == title else tested.name,
                 "protocol": tested.protocol_line,
-                "numbers": [*(found.metrics[key] for key in keys), found.calibration.error],
+                "numbers": [*(analysis.metrics[key] for key in keys), analysis.calibration.error],
                 "videos": len(tested.scores),
                 "failed": int((~tested.read).sum()),
             }
@@ -91,13 +91,13 @@ def _views_in_words(grid: np.ndarray) -> str:
     return ", ".join(words)
 
 
-def classes(tested: TestResult, found: Analysis) -> Section:
+def classes(tested: TestResult, analysis: Analysis) -> Section:
     """The best and the worst classes, or all where there are few."""
     metric = "average precision"
-    scores = found.precision
+    scores = analysis.precision
     if not tested.multi_label:
         metric = "Prec@1"
-        scores = class_accuracy(tested, found.right)
+        scores = class_accuracy(tested, analysis.right)
     videos = tested.videos_of_class
 
     def rows_of(order, count=None):
@@ -128,11 +128,11 @@ def classes(tested: TestResult, found: Analysis) -> Section:
     return Section("Classes", "classes.html", content)
 
 
-def confusions(tested: TestResult, found: Analysis) -> Section:
+def confusions(tested: TestResult, analysis: Analysis) -> Section:
     """The confusion matrix, the pairs and the groups of classes with the most errors."""
     content = {"classes": tested.classes}
     if tested.classes > 1:
-        content |= _confusions(tested, confusion_of(tested, found))
+        content |= _confusions(tested, confusion_of(tested, analysis))
     return Section("Confusions", "confusions.html", content)
 
 
@@ -196,13 +196,13 @@ def calibration(tests: Sequence[NamedTest]) -> Section:
     shown = [test for test in shown if test[2].calibration.error is not None]
     if not shown:
         return Section("Calibration", "calibration.html", {})
-    title, tested, found = shown[-1]
-    curve = found.calibration
+    title, tested, analysis = shown[-1]
+    curve = analysis.calibration
     caption = (
         f"{title}: expected calibration error {curve.error:.1f} percent; "
         f"on average the predictions are {_confidence_in_words(curve)}."
     )
-    curves = [(name, test_found.calibration) for name, _, test_found in shown]
+    curves = [(name, of_test.calibration) for name, _, of_test in shown]
     content = {
         "title": title,
         "multi_label": tested.multi_label,

@@ -40,18 +40,18 @@ def write_results(
         file.write("\n")
 
 
-def _result(tested: TestResult, found: Analysis) -> dict:
+def _result(tested: TestResult, analysis: Analysis) -> dict:
     return {
         "name": tested.name,
         "protocol": tested.protocol_line,
-        "metrics": found.metrics,
-        "expected_calibration_error": found.calibration.error,
+        "metrics": analysis.metrics,
+        "expected_calibration_error": analysis.calibration.error,
         "videos": len(tested.scores),
         "failed": int((~tested.read).sum()),
     }
 
 
-def write_per_class(path: Path, tested: TestResult, found: Analysis) -> None:
+def write_per_class(path: Path, tested: TestResult, analysis: Analysis) -> None:
     """Write ``per_class.csv``, atomically: one line per class, in label order.
 
     An undefined percentage is empty: recall, F1, top1 and top5 of a class without videos, precision
@@ -60,18 +60,20 @@ def write_per_class(path: Path, tested: TestResult, found: Analysis) -> None:
     with atomic_write(path, "w") as file:
         writer = _writer(file)
         if tested.multi_label:
-            _write_positives(writer, tested, found)
+            _write_positives(writer, tested, analysis)
         else:
-            _write_classes(writer, tested, found)
+            _write_classes(writer, tested, analysis)
 
 
-def _write_positives(writer, tested: TestResult, found: Analysis) -> None:
+def _write_positives(writer, tested: TestResult, analysis: Analysis) -> None:
     writer.writerow(["label", "class name", "positives", "AP %"])
     for label, positives in enumerate(tested.videos_of_class.tolist()):
-        writer.writerow([label, _name(tested, label), positives, _percent(found.precision[label])])
+        writer.writerow(
+            [label, _name(tested, label), positives, _percent(analysis.precision[label])]
+        )
 
 
-def _write_classes(writer, tested: TestResult, found: Analysis) -> None:
+def _write_classes(writer, tested: TestResult, analysis: Analysis) -> None:
     writer.writerow(
         [
             "label",
@@ -89,12 +91,12 @@ def _write_classes(writer, tested: TestResult, found: Analysis) -> None:
             "its videos",
         ]
     )
-    confusion = confusion_of(tested, found)
+    confusion = confusion_of(tested, analysis)
     videos = tested.videos_of_class
     correct = np.diagonal(confusion).tolist()
     predicted = confusion.sum(axis=0).tolist()
     precision, recall, f1 = precision_recall_f1(confusion, videos)
-    top1, top5 = (class_accuracy(tested, found.rank <= min(k, tested.classes)) for k in (1, 5))
+    top1, top5 = (class_accuracy(tested, analysis.rank <= min(k, tested.classes)) for k in (1, 5))
     np.fill_diagonal(confusion, 0)
     for label, wrong in enumerate(confusion.argmax(axis=1).tolist()):
         count = int(confusion[label, wrong])
@@ -118,14 +120,14 @@ def _write_classes(writer, tested: TestResult, found: Analysis) -> None:
         )
 
 
-def write_confusion(path: Path, tested: TestResult, found: Analysis) -> None:
+def write_confusion(path: Path, tested: TestResult, analysis: Analysis) -> None:
     """Write ``confusion.csv``, atomically: one line per true class, one column per predicted class.
 
-    Both are in label order. The last column counts the videos that could not be read, so that a line
-    sums to the videos of its class. The header has the names of the classes, or their labels without
-    class names.
+    Both are in label order. The last column counts the videos that could not be read, so that a
+    line sums to the videos of its class. The header has the names of the classes, or their labels
+    without class names.
     """
-    confusion = confusion_of(tested, found)
+    confusion = confusion_of(tested, analysis)
     not_read = np.bincount(tested.labels[~tested.read], minlength=tested.classes).tolist()
     columns = tested.class_names or list(range(tested.classes))
     with atomic_write(path, "w") as file:
@@ -135,26 +137,26 @@ def write_confusion(path: Path, tested: TestResult, found: Analysis) -> None:
             writer.writerow([label, _name(tested, label), *counts, not_read[label]])
 
 
-def write_predictions(path: Path, tested: TestResult, found: Analysis) -> None:
+def write_predictions(path: Path, tested: TestResult, analysis: Analysis) -> None:
     """Write ``predictions.csv``, atomically: one line per video, in the order of the test.
 
-    Several labels are joined by ``;``. ``rank of the truth`` is 1 for a right answer, and the best of
-    several labels counts. A video that could not be read has neither rank nor predictions. Without
-    ids, ``video`` is the number of the video in the test, from 1.
+    Several labels are joined by ``;``. ``rank of the truth`` is 1 for a right answer, and the best
+    of several labels counts. A video that could not be read has neither rank nor predictions.
+    Without ids, ``video`` is the number of the video in the test, from 1.
     """
     columns = [
         f"top{place} {what}"
-        for place in range(1, found.best.shape[1] + 1)
+        for place in range(1, analysis.best.shape[1] + 1)
         for what in ("label", "name", "probability")
     ]
     with atomic_write(path, "w") as file:
         writer = _writer(file)
         writer.writerow(["video", "label", "label name", *columns, "rank of the truth"])
         for row in range(len(tested.scores)):
-            writer.writerow(_predictions_of(tested, found, row, len(columns)))
+            writer.writerow(_predictions_of(tested, analysis, row, len(columns)))
 
 
-def _predictions_of(tested: TestResult, found: Analysis, row: int, columns: int) -> list:
+def _predictions_of(tested: TestResult, analysis: Analysis, row: int, columns: int) -> list:
     """A line of ``predictions.csv``, with ``columns`` values for the best classes."""
     labels = of_row(tested.labels, row)
     if not tested.multi_label:
@@ -163,12 +165,12 @@ def _predictions_of(tested: TestResult, found: Analysis, row: int, columns: int)
     if tested.class_names:
         names = _joined(_name(tested, label) for label in labels)
     video = tested.ids[row] if tested.ids else row + 1
-    rank = int(found.rank[row])
+    rank = int(analysis.rank[row])
     if rank > tested.classes:  # not read
         return [video, _joined(labels), names, *[""] * columns, ""]
     best = []
     for label, probability in zip(
-        found.best[row].tolist(), found.probability[row].tolist(), strict=True
+        analysis.best[row].tolist(), analysis.probability[row].tolist(), strict=True
     ):
         best += [label, _name(tested, label), round(probability, 6)]
     return [video, _joined(labels), names, *best, rank]

@@ -26,15 +26,15 @@ class _Fact(NamedTuple):
     probability: float | None = None
 
 
-def mistakes(tested: TestResult, found: Analysis) -> Section:
+def mistakes(tested: TestResult, analysis: Analysis) -> Section:
     """The videos with the most confident wrong answers, each with a frame."""
-    wrong = np.flatnonzero(~found.right & tested.read)
-    order = np.argsort(-found.probability[wrong, 0], kind="stable")
+    wrong = np.flatnonzero(~analysis.right & tested.read)
+    order = np.argsort(-analysis.probability[wrong, 0], kind="stable")
     rows = wrong[order][:_MISTAKES].tolist()
     facts = [
         [
-            _prediction("predicted", tested, found, row),
-            _truth(tested, row)._replace(probability=found.truth[row]),
+            _prediction("predicted", tested, analysis, row),
+            _truth(tested, row)._replace(probability=analysis.truth[row]),
         ]
         for row in rows
     ]
@@ -46,12 +46,12 @@ def comparison(first: NamedTest, second: NamedTest) -> Section:
     """What only one of two tests gets right."""
     one, tested, before = first
     two, _, after = second
-    found = changes(tested, before, after)
-    chance = f"{100 * found.p:.1f} %"
-    if found.p < 0.001:
+    compared = changes(tested, before, after)
+    chance = f"{100 * compared.p:.1f} %"
+    if compared.p < 0.001:
         chance = "less than 0.1 %"
     changed = []
-    for title, rows in ((two, found.won), (one, found.lost)):
+    for title, rows in ((two, compared.won), (one, compared.lost)):
         if len(rows):
             shown = rows[:_CHANGED].tolist()
             facts = [
@@ -63,14 +63,14 @@ def comparison(first: NamedTest, second: NamedTest) -> Section:
     content = {
         "one": one,
         "two": two,
-        "both": found.both,
-        "first": found.first,
-        "second": found.second,
-        "neither": found.neither,
+        "both": compared.both,
+        "first": compared.first,
+        "second": compared.second,
+        "neither": compared.neither,
         "chance": chance,
         "multi_label": tested.multi_label,
         "metric": "average precision" if tested.multi_label else "Prec@1",
-        "gains": _gains(tested, found.gain, two),
+        "gains": _gains(tested, compared.gain, two),
         "changed": changed,
     }
     return Section("What changed", "comparison.html", content)
@@ -99,11 +99,11 @@ def _gains(tested: TestResult, gain: np.ndarray, two: str) -> list[dict]:
     ]
 
 
-def _prediction(title: str, tested: TestResult, found: Analysis, row: int) -> _Fact:
+def _prediction(title: str, tested: TestResult, analysis: Analysis, row: int) -> _Fact:
     if not tested.read[row]:
         return _Fact(title, [], "not read")
-    name = tested.class_name(found.best[row, 0])
-    return _Fact(title, [name], probability=found.probability[row, 0])
+    name = tested.class_name(analysis.best[row, 0])
+    return _Fact(title, [name], probability=analysis.probability[row, 0])
 
 
 def _truth(tested: TestResult, row: int) -> _Fact:

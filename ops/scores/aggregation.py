@@ -1,10 +1,10 @@
 """Aggregate the scores of a video's frames (or clips) and crops to one score, as TSN does.
 
 The functions follow pyActionRecog/utils/video_funcs.py of temporal-segment-networks. ``scores`` are
-numbers ``[..., F, crops, classes]`` with F frames or clips; leading axes, such as one of videos, are
-kept. Results are float64 ``[..., classes]``, and arguments are never changed. With ``normalize`` the
-result goes through a softmax over classes. All raise ``ValueError`` for scores without a frame or a
-crop.
+numbers ``[..., F, crops, classes]`` with F frames or clips; leading axes, such as one of videos,
+are kept. Results are float64 ``[..., classes]``, and arguments are never changed. With
+``normalize`` the result goes through a softmax over classes. All raise ``ValueError`` for scores
+without a frame or a crop.
 """
 
 import math

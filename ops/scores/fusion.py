@@ -1,4 +1,4 @@
-"""Fuse several sources of scores: match their videos, and take the weighted mean of their scores."""
+"""Fuse several sources of scores: match their videos, take the weighted mean of their scores."""
 
 from collections.abc import Sequence
 

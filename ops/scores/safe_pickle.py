@@ -57,7 +57,7 @@ class PickledArray:
         self.fortran = fortran
 
     def __setstate__(self, state):
-        # numpy writes (version, shape, dtype, Fortran order, data); old versions leave out the first.
+        # (version, shape, dtype, Fortran order, data); old numpy leaves out the version.
         self.shape, self.dtype, self.fortran, self.raw = state[-4:]
 
     def objects(self) -> list:

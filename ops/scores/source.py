@@ -87,7 +87,7 @@ class Aggregation(NamedTuple):
 
     @property
     def crops(self) -> str:
-        """The aggregation over crops. TSN takes their maximum with sliding windows, else the mean."""
+        """The aggregation over crops; as in TSN, the default is "max" with sliding windows."""
         if self.crop_agg:
             return self.crop_agg
         return "max" if self.frame_agg == "window" else "mean"

@@ -1,4 +1,4 @@
-"""The journal of a running test: the scores of each video are on the disk as soon as it is finished.
+"""The journal of a running test, which keeps the scores of each finished video on the disk.
 
 An interrupted test resumes from it. ``OUTPUT_DIR/unfinished/`` contains ``scores.json``
 (``ops/scores/metadata.py``), which describes the test, and log files, one for each process that
@@ -8,9 +8,9 @@ worked on it, named by an increasing number. A log file is a sequence of records
     content
 
 The content is the logits of all views of a video (float32, tag ``SCOR``), or the reason why it
-cannot be read (UTF-8, padded with blanks to a multiple of 4, tag ``FAIL``). A process that is killed
-leaves at most one broken record, the last one of its log file. It is ignored, and the video is
-scored again.
+cannot be read (UTF-8, padded with blanks to a multiple of 4, tag ``FAIL``). A killed process leaves
+at most one broken record, the last one of its log file. It is ignored, and the video is scored
+again.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _NOT_SCORED = -1
 
 
 class JournalWriter:
-    """The log file of this process. A record survives the process once ``add`` or ``fail`` returns."""
+    """The log file of this process. A record survives it once ``add`` or ``fail`` returns."""
 
     def __init__(self, folder: str | Path, number: int) -> None:
         """Create a log file.

@@ -1,8 +1,8 @@
 """One test, from its first video to its score files.
 
 Missing videos are scored into a journal, then the journal becomes score files. A test that is
-interrupted at any moment resumes when it is started again, and leaves the same files as one that was
-never interrupted. Afterwards ``OUTPUT_DIR`` contains ``{clip}_crop{crop}.pkl``
+interrupted at any moment resumes when it is started again, and leaves the same files as one that
+was never interrupted. Afterwards ``OUTPUT_DIR`` contains ``{clip}_crop{crop}.pkl``
 (``ops/scores/pickle_file.py``), ``scores.json`` (``ops/scores/metadata.py``) and ``failures.csv``;
 while the test runs, it contains ``unfinished/`` (``ops/testing/journal.py``).
 """

@@ -1,4 +1,4 @@
-"""The work of both test scripts: score networks on their lists, write the scores, print accuracies."""
+"""The work of both test scripts: score networks on their lists and print accuracies."""
 
 import argparse
 import contextlib

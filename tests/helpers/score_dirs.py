@@ -36,7 +36,7 @@ def describe(directory, labels, ids=None, **changes):
 
 
 def write_views(directory, logits, labels, ids=None, **protocol):
-    """Write the score files of logits ``[V, clips, crops, classes]``, and ``scores.json`` if asked for."""
+    """Write score files of logits ``[V, clips, crops, classes]``; ``scores.json`` if needed."""
     for clip in range(logits.shape[1]):
         for crop in range(logits.shape[2]):
             save_scores(score_path(directory, clip, crop), logits[:, clip, crop], labels)
