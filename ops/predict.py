@@ -367,7 +367,7 @@ class Predictor:
         *,
         fps: float | None = None,
         batch_size: int = WINDOW_BATCH,
-    ) -> Iterator["WindowScores"]:
+    ) -> Iterator[WindowScores]:
         """Predict overlapping windows of a video of any length.
 
         Each frame is decoded once, and memory does not grow with the video. A clip of a window is
@@ -393,14 +393,14 @@ class Predictor:
         reason = _why_impossible(os.fspath(path))
         if reason:
             raise UnreadableVideo(repr(path), reason)
-        with self._stream(path, fps) as stream:
+        with self.stream(path, fps) as stream:
             cut = self._cut(stream, window, step)
             first = next(cut)
             if first.end > window - _TOLERANCE:
                 yield from self._score_windows(chain([first], cut), batch_size)
                 return
         # The video is shorter than a window: its clip is taken from the whole of it.
-        with self._stream(path, fps) as stream:
+        with self.stream(path, fps) as stream:
             yield from self._score_windows(self._cut(stream, first.end, first.end), batch_size)
 
     def timeline(
@@ -427,10 +427,25 @@ class Predictor:
             UserError, UnreadableVideo: as of `windows` and `merge_spans`.
         """
         windows = self.windows(path, window, step, fps=fps, batch_size=batch_size)
+        return self.spans(windows, enter, stay)
+
+    def spans(
+        self, windows: Iterable[WindowScores], enter: float = ENTER, stay: float = STAY
+    ) -> Iterator[Span]:
+        """The spans of windows, as of `timeline`."""
         for span in merge_spans(windows, enter, stay, self.multi_label):
             yield replace(span, name=class_name(self.class_names, span.label))
 
-    def _stream(self, path: str | os.PathLike, fps: float | None) -> FrameStream:
+    def stream(self, path: str | os.PathLike, fps: float | None = None) -> FrameStream:
+        """The frames of a video, in order, as `windows` reads them.
+
+        Args:
+            path: a video file or a folder of frames.
+            fps: frames per second of a folder of frames; None: 25.
+
+        Raises:
+            UnreadableVideo: the video cannot be read.
+        """
         template = self.image_tmpl
         modality = self.model.modality
         if template is None and os.path.isdir(path):
@@ -455,9 +470,7 @@ class Predictor:
         frame = self._transform.scale(image[None])
         return self._transform.crops(frame, torch.zeros((1, 1), dtype=torch.int64))[:, 0]
 
-    def _score_windows(
-        self, windows: Iterable[Window], batch_size: int
-    ) -> Iterator["WindowScores"]:
+    def _score_windows(self, windows: Iterable[Window], batch_size: int) -> Iterator[WindowScores]:
         batch = []
         for window in windows:
             batch.append(window)
@@ -467,7 +480,7 @@ class Predictor:
         if batch:
             yield from self._score_batch(batch)
 
-    def _score_batch(self, windows: list[Window]) -> Iterator["WindowScores"]:
+    def _score_batch(self, windows: list[Window]) -> Iterator[WindowScores]:
         with torch.inference_mode(), autocast(self.device, self.amp):
             if self.model.is_framewise:
                 scores = self._score_segments(windows)

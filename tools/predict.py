@@ -4,6 +4,8 @@
     python tools/predict.py videos/ more.mp4 list.txt frames/clip_7 --weights best.pth \\
         --json out.jsonl --csv out.csv
     find videos -name '*.mp4' | python tools/predict.py - --weights best.pth
+    python tools/predict.py long.mp4 --weights best.pth --timeline --window 2.5 --step 0.5 \\
+        --srt long.srt --jsonl long.jsonl --html long.html --video long_labelled.mp4
 
 Inputs are video files, folders of frames, folders that are searched for both, lists (.txt, .csv,
 .tsv, .lst, .list) with one path per line, glob patterns in quotes, and - for a list on standard
@@ -14,6 +16,10 @@ is the published one with the fewest views, or that of the test scripts for the 
 
 --json writes one object per video, in order: path, top (name, label, probability), probabilities,
 logits (mean over the views), protocol, seconds, error. - writes it to standard output.
+
+--timeline predicts windows of a long video, which is decoded once, in bounded memory. A span of a
+class begins where its probability reaches --enter and continues while it is at least --stay. Its
+JSON lines have path, start, end (seconds), name, label, probability, error.
 
 Exit status: 0; 1 if some videos could not be read, which are named; 2 after an error. Ctrl-C keeps
 what was written.
@@ -26,18 +32,33 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.arguments import command_parser
-from ops.cli.types import fraction, positive_int, segments, workers
+from ops.cli.types import positive_float, positive_int, probability, segments, workers
 from ops.data.readers.open import DECODERS
 from ops.data.sampling import samplings_for_tests
-from ops.utils.errors import run_cli
+from ops.utils.errors import UserError, run_cli
 from ops.utils.machine import default_workers
 
 
 def main() -> None:
     args = parser().parse_intermixed_args()
-    from lib.predict_command import predict_videos  # torch is not needed for --help
+    check_timeline_flags(args)
+    # Imported here because --help does not need torch.
+    if args.timeline:
+        from lib.timeline_command import write_timelines
+
+        sys.exit(write_timelines(args))
+    from lib.predict_command import predict_videos
 
     sys.exit(predict_videos(args))
+
+
+def check_timeline_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that have no effect without --timeline."""
+    if args.timeline:
+        return
+    for name in TIMELINE_FLAGS:
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name} is for --timeline; give --timeline too")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add_model(top.add_argument_group("model"))
     add_protocol(top.add_argument_group("protocol"))
     add_output(top.add_argument_group("output"))
+    add_timeline(top.add_argument_group("timeline of a long video"))
     add_machine(top.add_argument_group("machine"))
     return top
 
@@ -120,7 +142,7 @@ def add_output(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--threshold",
-        type=fraction,
+        type=probability,
         default=0.0,
         metavar="P",
         help="only classes of at least this probability, for multi-label networks (default: 0)",
@@ -128,6 +150,53 @@ def add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--json", "--jsonl", metavar="FILE", help="also write JSON lines")
     group.add_argument("--csv", metavar="FILE", help="also write a table, one line per class")
     group.add_argument("--quiet", action="store_true", help="do not print the classes")
+
+
+TIMELINE_FLAGS = ("window", "step", "enter", "stay", "fps", "srt", "vtt", "html", "video")
+
+
+def add_timeline(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--timeline", action="store_true", help="predict overlapping windows of each video"
+    )
+    group.add_argument(
+        "--window",
+        type=positive_float,
+        metavar="SECONDS",
+        help="length of a window (default: 2.5)",
+    )
+    group.add_argument(
+        "--step",
+        type=positive_float,
+        metavar="SECONDS",
+        help="from the start of a window to that of the next one (default: 0.5)",
+    )
+    group.add_argument(
+        "--enter",
+        type=probability,
+        metavar="P",
+        help="probability at which a span of a class begins (default: 0.5)",
+    )
+    group.add_argument(
+        "--stay",
+        type=probability,
+        metavar="P",
+        help="probability above which it continues, at most --enter (default: 0.3)",
+    )
+    group.add_argument(
+        "--fps",
+        type=positive_float,
+        metavar="N",
+        help="frames per second of a folder of frames (default: 25)",
+    )
+    group.add_argument("--srt", metavar="FILE", help="also write SubRip subtitles")
+    group.add_argument("--vtt", metavar="FILE", help="also write WebVTT subtitles")
+    group.add_argument("--html", metavar="FILE", help="also write a page with thumbnails")
+    group.add_argument(
+        "--video",
+        metavar="FILE",
+        help="also write the video with the classes on it: .mp4, .mov or .mkv",
+    )
 
 
 def add_machine(group: argparse._ArgumentGroup) -> None:

@@ -66,6 +66,14 @@ def fraction(text):
     return value
 
 
+def probability(text):
+    """A number in [0, 1]."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not in [0, 1]")
+    return value
+
+
 def positive_float(text):
     """A number above 0."""
     value = float(text)

@@ -40,16 +40,21 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
     )
 
 
-def predict_videos(args: argparse.Namespace) -> int:
-    """Predict the videos that the flags name; returns the exit status."""
-    predictor = build_predictor(args)
-    note(predictor.model.report if hasattr(predictor.model, "report") else "")
+def describe(predictor: Predictor) -> None:
+    """Print what was loaded, and how videos are scored, to standard error."""
+    note(getattr(predictor.model, "report", ""))
     note(f"protocol: {predictor.description}")
     if predictor.class_names is None:
         note(
             "the checkpoint has no class names: label numbers are printed; "
             "give names with --class_names FILE"
         )
+
+
+def predict_videos(args: argparse.Namespace) -> int:
+    """Predict the videos that the flags name; returns the exit status."""
+    predictor = build_predictor(args)
+    describe(predictor)
     videos = find_inputs(args.videos, predictor.model.modality)
     failed = 0
     start = time.perf_counter()

@@ -83,6 +83,9 @@ class VideoStream(FrameStream):
 
     They are the frames of `PyAVReader`, pixel for pixel, except that damaged frames which FFmpeg
     cannot decode are left out, where the reader refuses them.
+
+    Attributes:
+        start: time of the first frame in the file, in seconds, once it has been read.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -106,6 +109,8 @@ class VideoStream(FrameStream):
         self._stream.codec_context.thread_count = 1
         self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE
         self._reformatter = VideoReformatter()
+        self._start: Fraction | None = None
+        self._last_time = 0.0
 
     def _why_unusable(self) -> str | None:
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
@@ -118,7 +123,6 @@ class VideoStream(FrameStream):
         self._container.close()
 
     def __iter__(self) -> Iterator[StreamedFrame]:
-        first = None
         size = None
         try:
             for frame in self._decode():
@@ -133,8 +137,9 @@ class VideoStream(FrameStream):
                 time = self.end  # where the file has no time for this frame
                 if frame.pts is not None:
                     seconds = frame.pts * self._stream.time_base
-                    first = seconds if first is None else first
-                    time = float(seconds - first)
+                    if self._start is None:
+                        self._start = seconds
+                    time = float(seconds - self._start)
                 time = max(time, self._last_time)
                 yield self._streamed(frame, time)
         except av.FFmpegError as error:
@@ -142,7 +147,9 @@ class VideoStream(FrameStream):
         if self.count == 0:
             raise UnreadableVideo(self.path, "no frame can be decoded")
 
-    _last_time = 0.0
+    @property
+    def start(self) -> Fraction:
+        return self._start or Fraction(0)
 
     def _streamed(self, frame: av.VideoFrame, time: float) -> StreamedFrame:
         streamed = StreamedFrame(self.count, time, lambda: self._to_image(frame))

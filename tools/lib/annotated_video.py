@@ -1,0 +1,168 @@
+"""Writes a video again with the names of the classes that are seen on its frames."""
+
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+
+import av
+import numpy as np
+from av.container import InputContainer, OutputContainer
+from PIL import Image, ImageDraw, ImageFont
+
+from ops.data.readers.containers import open_container
+from ops.data.readers.stream import FrameStream, VideoStream
+from ops.scores.spans import Span
+from ops.utils.errors import UserError
+from ops.utils.files import atomic_write
+
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_TIME_BASE = Fraction(1, 90000)  # a multiple of the usual frame rates
+_X264_OPTIONS = {"preset": "fast", "crf": "20"}
+_BAND = 0.1  # height of the band with the text, as a share of the frame
+_LEAST_BAND = 14  # pixels
+_DARKNESS = 0.35  # what is left of the light under the text
+_TEXT = 0.62  # height of the text, as a share of the band
+_MOST_NAMES = 3  # of classes at a time
+
+
+def check_format(path: str) -> str:
+    """FFmpeg's name of the container that the suffix of a file stands for.
+
+    Raises:
+        UserError: another suffix.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise UserError(f"--video {path}: the name must end with {', '.join(FORMATS)}")
+    return FORMATS[suffix]
+
+
+def write_annotated(path: str, stream: FrameStream, spans: Sequence[Span]) -> None:
+    """Write a video with a band at the bottom that names the classes, atomically.
+
+    Frames keep their times. They are turned as displayed, and lose a row or a column where their
+    size is odd. Audio is copied without decoding it.
+
+    Args:
+        path: the file, which ends with .mp4, .mov or .mkv.
+        stream: the frames; of a video file, its audio too.
+        spans: in order of time.
+
+    Raises:
+        UnreadableVideo: as the stream does.
+        UserError: the container cannot store the audio.
+    """
+    kind = check_format(path)
+    with atomic_write(path) as file, av.open(file, "w", format=kind) as output:
+        video = output.add_stream("libx264", rate=stream.rate, options=_X264_OPTIONS)
+        video.codec_context.time_base = _TIME_BASE
+        video.pix_fmt = "yuv420p"
+        audio = None
+        if isinstance(stream, VideoStream):
+            audio = _Audio(stream, output, path)
+        for frame in stream:
+            image = frame.image()
+            image = np.ascontiguousarray(image[: len(image) & ~1, : image.shape[1] & ~1])
+            if frame.index == 0:
+                video.height, video.width = image.shape[:2]
+            _label(image, [span for span in spans if span.start <= frame.time < span.end])
+            if audio:
+                audio.copy_until(frame.time)
+            _encode(output, video, image, frame.time)
+        output.mux(video.encode(None))
+        if audio:
+            audio.copy_until(float("inf"))
+            audio.close()
+
+
+def _encode(output: OutputContainer, video: av.VideoStream, image: np.ndarray, time: float) -> None:
+    picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+    picture.pts = round(time / _TIME_BASE)
+    picture.time_base = _TIME_BASE
+    output.mux(video.encode(picture))
+
+
+class _Audio:
+    """The audio packets of a file, copied into another one beside the frames."""
+
+    def __init__(self, stream: VideoStream, output: OutputContainer, path: str) -> None:
+        self._video = stream
+        self._output = output
+        self._path = path
+        self._input: InputContainer = open_container(stream.path)
+        self._packets: Iterator[av.Packet] = iter(())
+        source = self._input.streams.best("audio")
+        if source is None:
+            return
+        try:
+            self._target = output.add_stream_from_template(source)
+        except (av.FFmpegError, ValueError) as error:
+            raise self._unfit(source.codec_context.name) from error
+        self._packets = self._input.demux(source)
+        self._codec = source.codec_context.name
+        self._following: av.Packet | None = None
+
+    def _unfit(self, codec: str) -> UserError:
+        return UserError(f"--video {self._path}: cannot store {codec} audio; give a name.mkv")
+
+    def close(self) -> None:
+        self._input.close()
+
+    def copy_until(self, time: float) -> None:
+        """Copy the packets that begin at most at a time, in seconds since the first frame."""
+        while True:
+            packet = self._next_packet()
+            if packet is None:
+                return
+            if float(packet.pts * packet.time_base) > time:
+                self._following = packet
+                return
+            packet.stream = self._target
+            try:
+                self._output.mux(packet)
+            except av.FFmpegError as error:
+                raise self._unfit(self._codec) from error
+
+    def _next_packet(self) -> av.Packet | None:
+        """The next packet, with times since the first frame."""
+        kept = getattr(self, "_following", None)
+        if kept is not None:
+            self._following = None
+            return kept
+        for packet in self._packets:
+            if not packet.size or packet.pts is None or packet.dts is None:
+                continue
+            shift = round(self._video.start / packet.time_base)
+            packet.pts -= shift
+            packet.dts -= shift
+            if packet.dts >= 0:
+                return packet
+        return None
+
+
+def _label(image: np.ndarray, spans: Sequence[Span]) -> None:
+    """Write the classes onto a frame, uint8 ``[H, W, 3]``, in place."""
+    if not spans:
+        return
+    text = ",  ".join(
+        f"{span.name}  {100 * span.probability:.0f} %" for span in spans[:_MOST_NAMES]
+    )
+    height, width = image.shape[:2]
+    mask = _text_mask(text, width, min(height, max(_LEAST_BAND, round(_BAND * height))))
+    band = image[height - len(mask) :]
+    dark = band * _DARKNESS
+    band[:] = dark + (255 - dark) * mask[..., None]
+
+
+@lru_cache(maxsize=16)
+def _text_mask(text: str, width: int, height: int) -> np.ndarray:
+    """White text on black, float32 ``[height, width]`` in [0, 1]; small enough for the width."""
+    size = max(8, round(_TEXT * height))
+    font = ImageFont.load_default(size)
+    while size > 8 and font.getlength(text) > width - height:
+        size -= 1
+        font = ImageFont.load_default(size)
+    image = Image.new("L", (width, height))
+    ImageDraw.Draw(image).text((height // 2, height / 2), text, 255, font, anchor="lm")
+    return np.asarray(image, np.float32) / 255
