@@ -18,7 +18,11 @@ PLACES = {"flow_{}_{:05d}.jpg": 2, "{:06d}.jpg": 1, "{:06d}.png": 1, "{:06d}-{}_
 
 
 def moving(count, speed, side=96, seed=0):
-    """uint8 ``[count, side, side, 3]``: a smooth texture that moves by ``speed``, pixels a frame to the right and down."""
+    """A smooth texture that moves by ``speed``, in pixels per frame to the right and down.
+
+    Returns:
+        uint8 ``[count, side, side, 3]``.
+    """
     rng = np.random.default_rng(seed)
     plane = cv2.GaussianBlur(
         rng.uniform(0, 255, (side + 64, side + 64)).astype(np.float32), (0, 0), 2
@@ -66,23 +70,23 @@ def video(tmp_path_factory):
         (0.1, 128),
     ],
 )
-def test_bytes_are_those_of_dense_flow(value, byte):
+def test_quantization_equals_dense_flow(value, byte):
     assert quantize(np.full((1, 1), value, np.float64), 20).item() == byte
 
 
-def test_bound():
+def test_motion_beyond_the_bound_is_clipped():
     assert quantize(np.float32([[-5, 0, 2.5, 5]]), 5).tolist() == [[0, 128, 191, 255]]
 
 
 @pytest.mark.parametrize("method, worst", [("tvl1", 0.1), ("dis", 0.15), ("farneback", 0.5)])
-def test_methods_find_the_motion(method, worst):
+def test_methods_estimate_the_motion(method, worst):
     before, after = moving(2, (3, -2))[..., 0]
     flow = flow_method(method)(before, after)
     assert flow.shape == (96, 96, 2) and flow.dtype == np.float32
     assert np.abs(np.median(flow[16:-16, 16:-16], (0, 1)) - (3, -2)).max() < worst
 
 
-def test_warped_flow_is_that_of_what_moves_by_itself():
+def test_warped_flow_removes_the_motion_of_the_camera():
     background, blob = moving(2, (4, 2), side=160), moving(2, (0, 0), side=40, seed=5)
     background[0, 60:100, 60:100], background[1, 60:100, 60:100] = (
         blob[0],
@@ -105,7 +109,7 @@ def test_warped_flow_is_that_of_what_moves_by_itself():
     )
 
 
-def test_nothing_to_match_leaves_the_flow():
+def test_warped_flow_without_points_is_the_plain_flow():
     flat = np.full((64, 64), 90, np.uint8)
     assert np.abs(warped_flow(flow_method("dis"), flat, flat)).max() < 0.01
 
@@ -143,7 +147,7 @@ def test_no_motion_is_128(template, tmp_path):
     assert flow.shape == (2, 64, 96, 2) and (flow == 128).all()
 
 
-def test_folders_of_frames_give_nearly_the_flow_of_the_video(video, tmp_path):
+def test_flow_of_frames_is_close_to_that_of_the_video(video, tmp_path):
     assert (
         call("extract_frames", video, tmp_path / "frames", "--image_tmpl", "{:05d}.png", "-j", 1)
         == 0
@@ -170,7 +174,7 @@ def test_folders_of_frames_give_nearly_the_flow_of_the_video(video, tmp_path):
     )
 
 
-def test_a_single_frame_has_no_flow(tmp_path):
+def test_single_frame_fails(tmp_path):
     (tmp_path / "src").mkdir()
     encode(tmp_path / "src" / "v.mp4", textured_frames(1))
     assert call("extract_flow", tmp_path / "src", tmp_path / "out", "--method", "dis", "-j", 1) == 1
@@ -193,13 +197,13 @@ def test_a_single_frame_has_no_flow(tmp_path):
         (["--quality", 0], "--quality 0 is not"),
     ],
 )
-def test_refused(flags, words, video, tmp_path, capsys):
+def test_invalid_arguments_are_refused(flags, words, video, tmp_path, capsys):
     assert words in refused(
         capsys, "extract_flow", video, tmp_path / "out", "--method", "dis", *flags
     )
 
 
-def test_a_name_that_is_no_number_is_refused_for_names_with_it(tmp_path, capsys):
+def test_folder_name_that_is_not_a_number_is_refused(tmp_path, capsys):
     (tmp_path / "src").mkdir()
     encode(tmp_path / "src" / "seven.mp4", textured_frames(2))
     assert "the folder is called 'seven'" in refused(
@@ -214,7 +218,7 @@ def test_a_name_that_is_no_number_is_refused_for_names_with_it(tmp_path, capsys)
     )
 
 
-def test_a_missing_package_is_named(video, tmp_path, capsys, monkeypatch):
+def test_missing_package_is_named(video, tmp_path, capsys, monkeypatch):
     monkeypatch.delattr(cv2, "optflow")
     line = refused(capsys, "extract_flow", video, tmp_path / "out")
     assert line.endswith("pip install opencv-contrib-python-headless") and "tvl1" in line
@@ -231,7 +235,7 @@ PICTURES = 19 * 3  # of each of eight
 
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
-    """Eight names of one video, whose flow takes half a second or so in all, and the whole result."""
+    """Eight names of one video, whose flow takes about half a second in all, and the result."""
     folder = tmp_path_factory.mktemp("eight")
     path = encode(folder / "v.mp4", moving(20, (2, -1), side=160))
     (folder / "src" / "c").mkdir(parents=True)

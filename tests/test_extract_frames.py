@@ -39,7 +39,7 @@ def videos(tmp_path_factory):
     return folder
 
 
-def test_frames_are_those_of_the_videos(videos, tmp_path):
+def test_frames_equal_those_of_the_videos(videos, tmp_path):
     out = tmp_path / "out"
     assert call("extract_frames", videos, out, "-j", 2, "--quality", 95) == 0
     for path in filter(Path.is_file, videos.rglob("*")):
@@ -61,7 +61,7 @@ def test_frames_are_those_of_the_videos(videos, tmp_path):
     }
 
 
-def test_flags(videos, tmp_path):
+def test_size_names_start_and_quality(videos, tmp_path):
     """PNG keeps every value; a list, another size, other names."""
     args = ["extract_frames", "--template", "{:06d}.png", "-j", 1]
     assert call(*args, videos / "a", tmp_path / "png") == 0
@@ -84,7 +84,7 @@ def test_flags(videos, tmp_path):
         assert reader.get([0]).shape == (1, 26, 34, 3)
 
 
-def test_names_that_count_from_0_are_read_back(videos, tmp_path):
+def test_frames_numbered_from_0_are_read_back(videos, tmp_path):
     template = "img_{zero:05d}.png"
     assert (
         call("extract_frames", "--image_tmpl", template, "-j", 1, videos / "a", tmp_path / "out")
@@ -115,7 +115,7 @@ def test_names_that_count_from_0_are_read_back(videos, tmp_path):
         )
 
 
-def test_broken_videos_are_named_and_tried_again(videos, tmp_path, capfd):
+def test_broken_videos_are_listed_and_retried(videos, tmp_path, capfd):
     src, out = tmp_path / "src", tmp_path / "out"
     src.mkdir()
     whole = (videos / "a" / "v.mp4").read_bytes()
@@ -165,7 +165,7 @@ def test_broken_videos_are_named_and_tried_again(videos, tmp_path, capfd):
         (["-j", 0], "-j 0 is too small"),
     ],
 )
-def test_refused(flags, words, videos, tmp_path, capsys):
+def test_invalid_arguments_are_refused(flags, words, videos, tmp_path, capsys):
     assert words in refused(capsys, "extract_frames", videos, tmp_path / "out", *flags)
     assert not (tmp_path / "out").exists()
 
@@ -210,7 +210,7 @@ def test_killed_runs_are_completed(longer, tmp_path, capfd):
     assert contents(out) == contents(longer / "whole") and not list(out.glob("c/.*"))
 
 
-def test_interrupted(longer, tmp_path):
+def test_interrupted_run_ends_with_one_line(longer, tmp_path):
     out = tmp_path / "out"
     process = start_tool("extract_frames", longer / "src", out, "-j", 2, start_new_session=True)
     wait_until(lambda: pictures(out) > 20)
@@ -221,8 +221,8 @@ def test_interrupted(longer, tmp_path):
     assert not list(out.rglob("*.tmp"))
 
 
-def test_no_room(longer, tmp_path):
-    """A limit of 2 KiB a file stands for a full disk: the run ends, and goes on once there is room."""
+def test_full_disk_ends_the_run(longer, tmp_path):
+    """A limit of 2 KiB per file replaces a full disk: the run ends, and later completes."""
     limited = subprocess.run(
         [
             "bash",

@@ -1,4 +1,4 @@
-"""Every command of docs/original_commands.md is run as a dry run, as the page says it is to be typed."""
+"""Every command of docs/original_commands.md as a dry run, as the page says to type it."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ PROGRAMS = ("main", "test_models_center_crop", "test_models_three_crops", "pkl_t
 
 
 def rows():
-    """(original command, command to type) of each row; the latter is the former where the page says "the same"."""
+    """(original command, command to type) of each row; both are equal for "the same"."""
     found = []
     for line in (ROOT / "docs" / "original_commands.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
@@ -41,7 +41,7 @@ def test_every_system_has_commands():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder of lists, of frame folders that nobody reads, and of checkpoints, made when first asked for."""
+    """A folder of a list, of frame folders that are not read, and of checkpoints, made on use."""
     folder = tmp_path_factory.mktemp("files")
     for name in "abc":
         (folder / name).mkdir()

@@ -54,7 +54,7 @@ def times(path):
     ],
 )
 @pytest.mark.parametrize("size", ["0", "64"])
-def test_each_frame_is_one_frame(name, frames, kwargs, size, tmp_path):
+def test_each_frame_becomes_one_frame(name, frames, kwargs, size, tmp_path):
     (tmp_path / "src").mkdir()
     source = encode(tmp_path / "src" / name, frames, **kwargs)
     result = tmp_path / "v.mp4"
@@ -97,7 +97,7 @@ def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path):
     assert np.abs(got.astype(float) - truth).mean() < 3
 
 
-def test_keyframes_sizes_and_the_shape_shown(tmp_path):
+def test_keyframes_sizes_and_displayed_shape(tmp_path):
     (tmp_path / "src").mkdir()
     source = encode(tmp_path / "src" / "v.mp4", FRAMES, gop=1)
     assert (
@@ -132,13 +132,13 @@ def test_keyframes_sizes_and_the_shape_shown(tmp_path):
         (["--size", "big"], "not a size"),
     ],
 )
-def test_refused(flags, words, tmp_path, capsys):
+def test_invalid_arguments_are_refused(flags, words, tmp_path, capsys):
     (tmp_path / "src").mkdir()
     encode(tmp_path / "src" / "v.mp4", FRAMES[:2])
     assert words in refused(capsys, "resize_videos", tmp_path / "src", tmp_path / "out", *flags)
 
 
-def test_a_truncated_source_leaves_nothing(tmp_path):
+def test_truncated_source_leaves_no_result(tmp_path):
     (tmp_path / "src").mkdir()
     source = encode(tmp_path / "src" / "v.mp4", FRAMES, container_options={"movflags": "faststart"})
     source.write_bytes(source.read_bytes()[: -source.stat().st_size // 3])

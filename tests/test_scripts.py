@@ -1,7 +1,7 @@
 """The scripts of the published tables.
 
-Their arguments are dry-run in this process, and the commands that the shell starts are compared with
-what ``tools/lib/recipe_scripts.py`` reads.
+Their arguments are dry-run in this process, and the commands that the shell starts are compared
+with what ``tools/lib/recipe_scripts.py`` reads.
 """
 
 import os
@@ -35,7 +35,7 @@ T_IN_WEIGHTS = ("tam", "tin")  # trained and tested with one T, that of the name
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory):
-    """Flags of three videos that exist and are not read, by whether they are flow (frame folders)."""
+    """Whether videos are flow (in frame folders) -> flags of three videos that are not read."""
     folder = tmp_path_factory.mktemp("lists")
     for name in "abc":
         (folder / f"{name}.mp4").write_bytes(b"never read")
@@ -113,14 +113,14 @@ def value_of(command, flag, default=None):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_gives_its_batch_and_the_published_number(script):
+def test_comment_gives_batch_and_published_number(script):
     comment = comment_of(script)
     assert "effective batch" in comment
     assert "Expected: Prec@1" in comment or "No number is published" in comment
 
 
 @pytest.mark.parametrize("script", RECIPES)
-def test_the_shell_starts_what_is_read_here(script):
+def test_shell_starts_the_commands_that_are_read(script):
     data = read_script(ROOT / "scripts" / script)
     run = run_dir_of(script)
     (training,) = commands(script, "train", "--seed", "my seed")
@@ -276,7 +276,7 @@ def test_pretrain_in_the_environment_names_the_weights():
     ("script", "modes"),
     [("tsm/sthv1_r50_8f.sh", "train, test or test1"), ("tam/sthv1_r50_8f.sh", "train or test")],
 )
-def test_an_unknown_mode_is_refused(script, modes, args):
+def test_unknown_mode_is_refused(script, modes, args):
     run = run_script(script, *args)
     assert run.returncode == 2
     (line,) = run.stderr.splitlines()

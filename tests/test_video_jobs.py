@@ -94,7 +94,7 @@ def test_list(tmp_path):
         find("--list", tmp_path / "list.txt", "--root_path", root, tmp_path / "out")
 
 
-def test_one_video_is_a_source(tmp_path):
+def test_source_can_be_one_video(tmp_path):
     src = touch(tmp_path / "src", "a/v.mp4", "a/w.mp4")
     jobs = find(src / "a/v.mp4", src / "out")
     assert jobs == [Job(str(src / "a/v.mp4"), str(src / "out/v"))]
@@ -210,14 +210,14 @@ def test_run_completes_an_earlier_one(start, tmp_path, capfd):
         start(size=3)
 
 
-def test_results_of_something_else_are_left_alone(start, tmp_path):
+def test_results_of_other_programs_are_kept(start, tmp_path):
     touch(tmp_path / "out", "2/img_00001.jpg")
     with pytest.raises(UserError, match=r"out/2 exists and was not made by this command"):
         start("c/1.mp4", "2.mp4")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["2"]
 
 
-def test_a_process_that_dies_is_one_failed_video(start, tmp_path):
+def test_death_of_a_process_fails_one_video(start, tmp_path):
     assert start("1.mp4", "killed.mp4", "3.mp4", "4.mp4", "5.mp4") == 1
     out = tmp_path / "out"
     assert (out / "failures.csv").read_text().splitlines()[1:] == [
@@ -233,7 +233,7 @@ def test_a_process_that_dies_is_one_failed_video(start, tmp_path):
     ]
 
 
-def test_a_full_disk_ends_the_run_and_a_long_name_does_not(start, tmp_path):
+def test_full_disk_ends_the_run_and_a_long_name_does_not(start, tmp_path):
     with pytest.raises(
         UserError,
         match=r"/out: No space left on device; .*/out must be writable",
