@@ -222,7 +222,7 @@ def test_numbers_of_the_readmes(name, frames, crops, clips, top1, top5):
 
 
 def test_scripts_expect_the_same_numbers():
-    """The comment of a script names each number of the entry with its module, network and dataset."""
+    """The comment of a script names each number of the entry of its network and dataset."""
     checked = 0
     for entry in ENTRIES:
         if entry["system"] not in ("tsm", "tdn", "tam") or entry["module"] == "tsn":

@@ -1,11 +1,13 @@
+import hashlib
 import json
 
 import pytest
 import torch
+from helpers.file_server import file_server
 from helpers.launch import call, refused
 from helpers.models import saved
 
-from ops.checkpoints import export_state_dict, save_checkpoint
+from ops.checkpoints import export_state_dict, manifest, save_checkpoint
 from ops.checkpoints.manifest import read_manifest
 from ops.models import TSN
 from ops.utils.files import sha256
@@ -249,3 +251,69 @@ def test_record_refuses(tmp_path, capsys):
             "tdn_r50_8f_sthv1", "--records", records
         )
         assert records.read_text() == text
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A server of one file, and a manifest of three entries in place of the project's."""
+    with file_server(b"weights") as served:
+        digest = hashlib.sha256(b"weights").hexdigest()
+        entries = [
+            {**row_of("tsm_r50_8f_k400"), "url": [served.url], "sha256": digest[:8]},
+            {**row_of("tsm_r50_8f_sthv1"), "url": [f"{served.url}2"], "sha256": None},
+            row_of("tdn_r50_8f_sthv1"),
+        ]
+        path = tmp_path / "manifest.json"
+        path.write_text(json.dumps({"files": entries, "unsupported": []}))
+        monkeypatch.setattr(manifest, "MANIFEST", path)
+        monkeypatch.setattr(manifest, "FOLDER", tmp_path / "pretrained")
+        yield served
+
+
+def test_get(published, tmp_path, capsys):
+    path = tmp_path / "pretrained" / row_of("tsm_r50_8f_k400")["file"]
+    for outcome in ("downloaded", "exists"):
+        assert weights("get", "tsm_r50_8f_k400") == 0
+        assert f"tsm_r50_8f_k400: {path} ({outcome})" in capsys.readouterr().out
+    assert path.read_bytes() == b"weights" and len(published.requests) == 1
+
+
+def test_get_all(published, tmp_path, capsys):
+    assert weights("get", "--all", "--system", "tsm") == 0
+    assert len(published.requests) == 2
+    files = {row_of(name)["file"] for name in ("tsm_r50_8f_k400", "tsm_r50_8f_sthv1")}
+    assert {path.name for path in (tmp_path / "pretrained").iterdir()} == files | {"sha256.json"}
+    error = refused(capsys, "weights", "get", "--all", "--dataset", "something")
+    assert "2 files" in error and "1 have to be downloaded by hand" in error
+
+
+def test_a_file_of_a_shared_drive_is_explained(published, tmp_path, capsys):
+    assert weights("get", "tdn_r50_8f_sthv1") == 2
+    printed = capsys.readouterr().out
+    entry = row_of("tdn_r50_8f_sthv1")
+    target = tmp_path / "pretrained" / entry["file"]
+    assert entry["page"] in printed and entry["take"] in printed and str(target) in printed
+    target.parent.mkdir()
+    target.write_bytes(b"put there by hand")
+    assert weights("get", "tdn_r50_8f_sthv1") == 0
+
+
+def test_get_goes_through_all_files_before_it_fails(published, capsys):
+    published.status = 404
+    assert weights("get", "tsm_r50_8f_k400", "tsm_r50_8f_sthv1") == 2
+    printed = capsys.readouterr()
+    assert printed.out.count("404") == 2 and "2 could not be downloaded" in printed.err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["tsm_r50_8f_k400", "--all"], ["--system", "tsm"], ["tsm_r50_8f_k400", "--system", "tsm"]],
+)
+def test_get_needs_names_or_all(flags, capsys):
+    assert "--all" in refused(capsys, "weights", "get", *flags)
+
+
+def test_get_suggests_the_nearest_name(published, capsys):
+    error = refused(capsys, "weights", "get", "tsm_r50_8f_k400", "tsm_r50_8f_k40")
+    assert "tsm_r50_8f_k40:" in error and "tsm_r50_8f_k400" in error
+    assert published.requests == []

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from ops.utils.errors import UserError
-from ops.utils.files import read_regular, sha256
+from ops.utils.files import atomic_write, read_regular, sha256
 
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
 MANIFEST = FOLDER / "manifest.json"
@@ -55,6 +55,29 @@ def read_records(path: Path | None = None) -> dict[str, dict]:
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         pass
     raise UserError(f"{path}: not a file that tools/weights.py wrote; move it away")
+
+
+def write_record(path: Path, file_name: str, entry_id: str, digest: str) -> None:
+    """Record the hash of a file; records of other files stay.
+
+    Args:
+        path: the file of records.
+        file_name: name of the weight file, without its folder.
+        entry_id: id of its entry in the manifest.
+        digest: its SHA-256, in hexadecimal.
+
+    Raises:
+        UserError: the file of records is not one that ``tools/weights.py`` wrote.
+        OSError: it cannot be written.
+    """
+    from ops.utils.locks import waiting_lock  # a slow import, which reading does not need
+
+    with waiting_lock(path.with_name(f".{path.name}.lock"), f"{path}: waiting for another process"):
+        records = read_records(path)
+        records[file_name] = {"id": entry_id, "sha256": digest}
+        with atomic_write(path, "w") as file:
+            json.dump(records, file, indent=1, sort_keys=True)
+            file.write("\n")
 
 
 def entry_of_hash(digest: str, records: dict[str, dict]) -> dict | None:

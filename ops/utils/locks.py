@@ -1,6 +1,7 @@
-"""An exclusive lock on a directory, held by one process among all machines that share its disk."""
+"""Exclusive locks, held by one process among all machines that share a disk."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,8 +53,39 @@ def exclusive_lock(directory: str | Path, what: str, flag: str) -> Iterator[None
         lock.release()
 
 
-def _acquire(path: Path) -> FileLock:
+@contextlib.contextmanager
+def waiting_lock(path: str | Path, message: str) -> Iterator[None]:
+    """Hold the exclusive lock of a file, which exists while the context lasts.
+
+    The operating system releases the lock of a killed process. A disk without locks refuses nobody.
+
+    Args:
+        path: the file; its folder exists.
+        message: printed on standard error if another process holds the lock and is waited for.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
+    path = Path(path)
+    try:
+        lock = _acquire(path)
+    except Timeout:
+        print(message, file=sys.stderr, flush=True)
+        lock = _acquire(path, timeout=-1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def _acquire(path: Path, timeout: float = 0) -> FileLock:
     """The acquired lock, or one that is not held where the disk has no locks.
+
+    Args:
+        path: the file of the lock.
+        timeout: seconds to wait; -1 waits for as long as it takes.
 
     Raises:
         Timeout: another process holds it.
@@ -61,7 +93,7 @@ def _acquire(path: Path) -> FileLock:
     """
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=timeout)
     except Timeout:
         raise
     except OSError as error:

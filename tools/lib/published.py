@@ -1,6 +1,5 @@
 """Identification of published weight files, for tools/weights.py."""
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +8,9 @@ from lib.measure import table
 from ops.checkpoints import load_model
 from ops.checkpoints.identify import facts_of_name, read_weights
 from ops.checkpoints.layouts import layout_name
-from ops.checkpoints.manifest import entry_of_hash, read_manifest, read_records
+from ops.checkpoints.manifest import entry_of_hash, read_manifest, read_records, write_record
 from ops.utils.errors import UserError
-from ops.utils.files import atomic_write, sha256
+from ops.utils.files import sha256
 from ops.utils.text import counted
 
 HEADER = (
@@ -45,18 +44,6 @@ class FileFacts(NamedTuple):
     spec: dict
     dataset: str | None
     dense: bool | None
-
-
-def find_entries(fields: dict[str, str]) -> list[dict]:
-    """The entries of the manifest with these values. Raises UserError if there are none."""
-    entries = [
-        entry
-        for entry in read_manifest()
-        if all(entry[name] == value for name, value in fields.items())
-    ]
-    if not entries:
-        raise UserError("no published file is known with all of these; leave a flag out")
-    return entries
 
 
 def check_files(paths: list[Path], records_path: Path) -> None:
@@ -176,9 +163,7 @@ def record(path: Path, entry_id: str, records_path: Path, force: bool) -> None:
             f"sha256 {old['sha256']}); --force replaces it"
         )
     try:
-        with atomic_write(records_path, "w") as file:
-            json.dump({**records, path.name: new}, file, indent=1, sort_keys=True)
-            file.write("\n")
+        write_record(records_path, path.name, entry_id, new["sha256"])
     except OSError as error:
         raise UserError(f"{records_path}: cannot be written ({error.strerror})") from None
     print(f"{path.name} is {entry_id}: sha256 {new['sha256']}, written to {records_path}")
