@@ -7,7 +7,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.datasets import make_motion
-from helpers.launch import ROOT, call, is_running, refused, start_command
+from helpers.launch import ROOT, call, free_port, is_running, refused, start_command
 
 from ops.training import loop
 from ops.training.run_dir import damage
@@ -82,6 +81,14 @@ def flags(tmp_path_factory):
     ]
 
 
+@pytest.fixture(scope="module")
+def whole(flags, tmp_path_factory):
+    """The directory of a run of ``flags`` that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert call("main", *flags, "-j", 0, "--output_dir", out) == 0
+    return out
+
+
 def state_of(out):
     """What a finished run has learned, and what it says of it but for times."""
     last = torch.load(out / "last.pth", weights_only=True)
@@ -135,10 +142,9 @@ def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_and_stops(flags, tmp_path, number):
+def test_a_signal_saves_and_stops(flags, whole, tmp_path, number):
     """To the whole job, as Slurm and the terminal send it: data-loading workers get it too."""
     command = [*flags, "-j", 1]
-    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     out = tmp_path / "out"
     process = start_command("main", *command, "--output_dir", out, log=tmp_path / "log")
     while not (out / "log.txt").exists() or "[2/6]" not in (out / "log.txt").read_text():
@@ -162,7 +168,7 @@ def test_a_signal_saves_and_stops(flags, tmp_path, number):
     )
     assert "Traceback" not in text and not any(map(is_running, children))
     assert call("main", *command, "--output_dir", out) == 0
-    check_same(out, tmp_path / "whole")
+    check_same(out, whole)
 
 
 def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
@@ -190,12 +196,6 @@ def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
     assert "was saved within an epoch by 1 process, not 2" in (tmp_path / "two0").read_text()
     assert call("main", *command, "--output_dir", tmp_path / "out") == 0
     check_same(tmp_path / "out", tmp_path / "whole")
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def ranks(command, out, port, log):
@@ -313,9 +313,8 @@ def test_torchrun_starts_a_dead_rank_again(flags, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["cut", "flipped", "empty"])
-def test_a_damaged_checkpoint_is_passed_over(flags, tmp_path, capsys, kind):
+def test_a_damaged_checkpoint_is_passed_over(flags, whole, tmp_path, capsys, kind):
     command = [*flags, "-j", 0]
-    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     out = tmp_path / "out"
     assert call("main", *command, "--output_dir", out) == 0
     newest = bytearray((out / "last.pth").read_bytes())
@@ -331,7 +330,7 @@ def test_a_damaged_checkpoint_is_passed_over(flags, tmp_path, capsys, kind):
         f"warning: {out}/last.pth: damaged" in said
         and f"resumed {out}/last.1.pth after epoch 1" in said
     )
-    check_same(out, tmp_path / "whole")
+    check_same(out, whole)
     for path in out.glob("last*.pth"):
         path.write_bytes(b"")
     assert "all 2 checkpoints are damaged" in refused(capsys, "main", *command, "--output_dir", out)
@@ -362,10 +361,9 @@ def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("size", [200, 10**7])
-def test_a_full_disk(flags, tmp_path, capsys, size):
+def test_a_full_disk(flags, whole, tmp_path, capsys, size):
     """No file may have more than ``size`` bytes: the options do not fit, or only the checkpoint. With room it goes on."""
     command, out = [*flags, "-j", 0], tmp_path / "out"
-    assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
     assert call("main", *command, "--output_dir", out, "--epochs", 1) == 0
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -377,4 +375,4 @@ def test_a_full_disk(flags, tmp_path, capsys, size):
     assert f"/out/{name}: File too large; " in line
     assert damage(out / "last.pth") is None and not list(out.glob("*.tmp"))
     assert call("main", *command, "--output_dir", out) == 0
-    check_same(out, tmp_path / "whole")
+    check_same(out, whole)
