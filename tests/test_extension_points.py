@@ -1,10 +1,12 @@
 """New entries of the public tables: temporal module, backbone, sampling rule, loss."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from helpers.datasets import make_motion
-from helpers.launch import call
+from helpers.launch import call, launch
 from torch import nn
 from torch.nn import functional as F
 
@@ -303,3 +305,21 @@ def test_a_new_module_and_backbone_train_by_the_command(tiny, mine, tmp_path):
     assert load_model(out / "best.pth", quiet=True).spec["window"] == 1
     assert "adamw" in (out / "log.txt").read_text()
     assert call("main", "motion", "RGB", *data, *flags, "--resume", "auto") == 0
+
+
+# Runs pytest with a plugin from tests/helpers.
+WITH_SIXTH_MODULE = """
+import sys, pytest
+sys.path.insert(0, "tests")
+sys.exit(pytest.main(["-q", "-p", "helpers.sixth_module", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+def test_no_test_fails_with_a_sixth_module():
+    """Those that are parametrized by the table of modules, loop over it, or list its names."""
+    files = [f"tests/test_{name}.py" for name in ("temporal", "optim", "models")]
+    tests = "sixth or every_parameter or supports or cannot_be"
+    run = launch("-c", WITH_SIXTH_MODULE, *files, "-k", tests)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", run.stdout)[1]) > 20

@@ -342,20 +342,23 @@ def norms(model):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_partial_bn_trains_the_first_norm_only(module):
+def test_partial_bn_trains_the_first_norm_and_those_of_modules(module):
+    """The entry of a module says whether partial BN freezes its BatchNorms, too."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    plain = small_model(module="tsn").named_modules()
+    of_the_backbone = {name for name, layer in plain if isinstance(layer, kinds)}
     model = randomize_norms(small_model(module=module, partial_bn=True)).train()
-    first, *later = norms(model)
-    assert first is model.backbone.bn1 and len(later) >= 19
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
+    before = {name: layer.running_mean.clone() for name, layer in layers.items()}
     model(pixels(model)).sum().backward()
-    for name, value in model.named_buffers():
-        trained = (
-            name.startswith("backbone.bn1.") or ".kernel_bn." in name or ".gate_bn." in name
-        )  # TAM's own, of vectors
-        assert torch.equal(value, buffers[name]) != trained, name
-    assert first.weight.grad is not None and all(
-        bn.weight.grad is None and bn.bias.grad is None for bn in later
-    )
+    assert len(of_the_backbone) == 20 and of_the_backbone <= layers.keys()
+    for name, layer in layers.items():
+        trained = name == "backbone.bn1"
+        if name not in of_the_backbone:
+            trained = not MODULES[module].partial_bn_freezes
+        assert torch.equal(layer.running_mean, before[name]) != trained, name
+        assert (layer.weight.grad is not None) == trained, name
+        assert (layer.bias.grad is not None) == trained, name
 
 
 def test_partial_bn_leaves_non_local_blocks_alone():

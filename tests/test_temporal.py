@@ -151,7 +151,7 @@ def test_videos_are_not_mixed():
         ({"module": "tin", "arch": "BNInception"}, "--module tin .* works with tsn, tsm$"),
         (
             {"module": "tdn", "modality": "Flow"},
-            "--module tdn takes RGB only; for Flow use --module tsn, tsm, tam or tin",
+            "--module tdn takes RGB only; for Flow use --module tsn, tsm, tam",
         ),
         (
             {"module": "tsn", "arch": "BNInception", "non_local": True},
