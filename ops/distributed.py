@@ -279,8 +279,8 @@ def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
     """The device of a process.
 
     Args:
-        name: such as "cpu" or "cuda:1"; None chooses the GPU of the local rank, or the CPU on a
-            machine without GPUs.
+        name: such as "cpu", "cuda:1" or "mps"; None chooses the GPU of the local rank, or the CPU
+            on a machine without NVIDIA GPUs.
         local_rank: number of the process on its machine.
 
     Raises:
@@ -299,6 +299,8 @@ def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
                 f"device {device} does not exist: this machine has {counted(available, 'GPU')}"
             )
         torch.cuda.set_device(device)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device mps does not exist: it needs a Mac with an Apple GPU")
     return device
 
 

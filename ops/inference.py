@@ -1,4 +1,7 @@
-"""Score every video of a loader: crops on the device, several clips a batch, reading and computing at the same time."""
+"""Inference on every video of a loader.
+
+Crops are cut on the device, several clips form a batch, and reading and computing overlap.
+"""
 
 import contextlib
 import time
@@ -17,9 +20,19 @@ from ops.utils.amp import autocast
 from ops.utils.errors import UserError
 from ops.utils.text import counted
 
+DATA_BOUND = 0.5  # share of the time spent waiting for data from which on reading is the bottleneck
+# Texts in the errors of CPUs and of Apple's GPUs, which raise no OutOfMemoryError.
+OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+
 
 class Pace(NamedTuple):
-    """How a pass went in this process: videos scored, seconds in all, and seconds spent waiting for the loader."""
+    """The speed of a pass in this process.
+
+    Attributes:
+        videos: number of videos scored.
+        seconds: in all.
+        waited: seconds spent waiting for the loader.
+    """
 
     videos: int
     seconds: float
@@ -27,11 +40,16 @@ class Pace(NamedTuple):
 
     @property
     def text(self):
-        share = self.waited / max(self.seconds, 1e-9)
-        bound = "data: more -j or a faster disk would help" if share > 0.5 else "the model"
+        """One line for the log."""
+        seconds = max(self.seconds, 1e-9)
+        waiting = self.waited / seconds
+        bottleneck = "the model"
+        if waiting > DATA_BOUND:
+            bottleneck = "data: more -j or a faster disk would help"
         return (
-            f"{counted(self.videos, 'video')} in {self.seconds:.1f} s, {self.videos / max(self.seconds, 1e-9):.2f} videos/s; "
-            f"{share:.0%} of it waiting for data, bound by {bound}"
+            f"{counted(self.videos, 'video')} in {self.seconds:.1f} s, "
+            f"{self.videos / seconds:.2f} videos/s; {waiting:.0%} of it waiting for data, bound by "
+            f"{bottleneck}"
         )
 
 
@@ -51,22 +69,38 @@ def score_views(
     stop=None,
     keep_segments=False,
 ):
-    """Send the views of all videos of a loader through the network, and hand over each video as it is finished.
+    """Compute the logits of all views of the videos of a loader.
 
-    model: a TSN in eval mode (with consensus "identity", the mean of the segments' scores is taken); loader: of a
-    ``TestDataset``, batch_size None; done: called with (index, logits float32 ``[clips*crops, classes]``) of each video;
-    failed: with each Failure; batch_size: clips that go through the network at once, with all their crops; view_batch: at most
-    so many views at once (None: no limit; either is halved when the device runs out of memory); total: videos of all
-    processes, for the bar; stop: asked before each video, ends the pass if it says so;
-    keep_segments: of a network with consensus "identity", done gets ``[clips*crops, 1 + T,
-    classes]``, the mean over the T segments before the scores of each.
+    With batch_size 1 the logits of a clip depend on the clip only, not on the clips and videos
+    beside it: neither on the number of processes nor on what an earlier run has scored. Larger
+    batches may be computed by other kernels, whose sums round differently.
 
-    With batch_size 1 the logits of a clip depend on nothing but the clip: not on the clips and videos beside it, so neither
-    on the number of processes nor on what an earlier run has done. Larger batches may be computed by other kernels, whose
-    sums round differently. Returns the :class:`Pace`. Raises UserError if one view does not fit into memory.
+    Args:
+        model: a TSN in eval mode. With consensus "identity" the mean of the segments' scores is
+            taken.
+        loader: of a ``TestDataset``, with batch_size None.
+        world: the processes, see ``ops.distributed``.
+        done: called with (index, logits float32 ``[clips*crops, classes]``) of each video.
+        failed: called with each Failure.
+        amp: mixed precision, "none", "bf16" or "fp16".
+        batch_size: clips that go through the network at once, with all their crops.
+        view_batch: at most so many views at once; None: no limit. It is halved when the device runs
+            out of memory.
+        desc: of the progress bar.
+        total: videos of all processes, for the bar.
+        stop: called before each video; a true result ends the pass.
+        keep_segments: for a network with consensus "identity": done gets ``[clips*crops, 1 + T,
+            classes]``, the mean over the T segments before the scores of each.
+
+    Returns:
+        :class:`Pace`.
+
+    Raises:
+        UserError: a single view does not fit into memory.
     """
     network = _Bounded(model, view_batch, world.device, amp, keep_segments)
-    started, waited = time.perf_counter(), 0.0
+    started = time.perf_counter()
+    waited = 0.0
     items = iter(loader)
     bar = tqdm(
         desc=desc,
@@ -88,10 +122,10 @@ def score_views(
                 failed(item)
             else:
                 work.add(item)
-            share = waited / (time.perf_counter() - started)
+            waiting = waited / (time.perf_counter() - started)
+            bottleneck = "data" if waiting > DATA_BOUND else "model"
             bar.set_postfix_str(
-                f"{work.text}, bound by {'data' if share > 0.5 else 'model'} ({share:.0%} waiting)",
-                refresh=False,
+                f"{work.text}, bound by {bottleneck} ({waiting:.0%} waiting)", refresh=False
             )
             bar.update(world.size)  # the other processes are about as far
         work.finish()
@@ -144,127 +178,174 @@ def iterate_scores(
 
 
 class _Work:
-    """Clips on their way through the network. While the device computes a batch, the next is cut and the last is looked at."""
+    """The clips on their way through the network.
+
+    While the device computes a batch, the next one is cut and the results of the last are handled.
+
+    Args:
+        network: a :class:`_Bounded`.
+        dataset: its transform cuts the crops.
+        device: of the network.
+        batch_size: clips of a batch.
+        done: called with (index, logits) of each video.
+    """
 
     def __init__(self, network, dataset, device, batch_size, done):
-        self.network, self.dataset, self.device, self.batch_size, self.done = (
-            network,
-            dataset,
-            device,
-            batch_size,
-            done,
-        )
-        # What waits for a batch: (index, logits of the video's clips so far, how many these will be), and the crops of each.
-        self.clips, self.views = [], []
-        self.copies = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.flying = []  # on the device: logits on their way back, and their clips
-        self.videos, self.hits = 0, [0, 0]
+        self.network = network
+        self.dataset = dataset
+        self.device = device
+        self.batch_size = batch_size
+        self.done = done
+        # Of the next batch: (index, logits of the video's clips so far, number of its clips), and
+        # the crops of each clip.
+        self.clips = []
+        self.views = []
+        # On the device: logits on their way back, and their clips.
+        self.launched = []
+        self.copy_stream = None
+        if device.type == "cuda":
+            self.copy_stream = torch.cuda.Stream(device)
+        self.videos = 0
+        self.top1_hits = 0
+        self.top5_hits = 0
 
     @property
     def text(self):
         """Accuracy so far."""
-        top1, top5 = (100 * hits / max(1, self.videos) for hits in self.hits)
+        videos = max(1, self.videos)
+        top1 = 100 * self.top1_hits / videos
+        top5 = 100 * self.top5_hits / videos
         return f"Prec@1 {top1:.1f} Prec@5 {top5:.1f}"
 
     def add(self, item):
-        """A video as the data set gives it."""
-        frames, logits = self.send(item.frames), []
+        """A video as the dataset gives it."""
+        frames = self.send(item.frames)
+        logits = []
         for picks in self.send(item.picks):
             self.clips.append((item.index, logits, len(item.picks)))
             self.views.append(self.dataset.transform.crops(frames, picks))
             if len(self.views) == self.batch_size:
                 self.launch()
-                if len(self.flying) > 1:
-                    self.land()
+                if len(self.launched) > 1:
+                    self.collect()
 
     def send(self, values):
-        """A tensor of the loader on the device. A GPU copies it while it computes what was launched before."""
-        if not self.copies:
+        """A tensor of the loader on the device. A GPU copies it while it computes earlier batches."""
+        if not self.copy_stream:
             return values.to(self.device)
-        computing = torch.cuda.current_stream()
-        with torch.cuda.stream(self.copies):
+        compute_stream = torch.cuda.current_stream()
+        with torch.cuda.stream(self.copy_stream):
             sent = values.to(self.device, non_blocking=True)
-        computing.wait_stream(self.copies)
-        sent.record_stream(
-            computing
-        )  # its memory must not be used for the next copy while it is being read
+        compute_stream.wait_stream(self.copy_stream)
+        # Its memory must not be used for the next copy while it is being read.
+        sent.record_stream(compute_stream)
         return sent
 
     def launch(self):
-        self.flying.append((_Arrival(self.network(torch.cat(self.views))), self.clips))
-        self.clips, self.views = [], []
+        """Start the next batch."""
+        result = _Result(self.network(torch.cat(self.views)))
+        self.launched.append((result, self.clips))
+        self.clips = []
+        self.views = []
 
-    def land(self):
-        arrival, clips = self.flying.pop(0)
-        for (index, logits, count), own in zip(
-            clips, arrival.wait().tensor_split(len(clips)), strict=True
-        ):
+    def collect(self):
+        """Wait for the oldest batch, and hand over the videos that it completes."""
+        result, clips = self.launched.pop(0)
+        logits_of_clips = result.wait().tensor_split(len(clips))
+        for (index, logits, count), own in zip(clips, logits_of_clips, strict=True):
             logits.append(own)
             if len(logits) == count:
-                self.score(index, torch.cat(logits).numpy())
+                self.finish_video(index, torch.cat(logits).numpy())
 
-    def score(self, index, scores):
-        logits = scores if scores.ndim == 2 else scores[:, 0]
+    def finish_video(self, index, scores):
+        """Hand over the scores of a video and count whether they are right."""
+        logits = scores
+        if scores.ndim == 3:
+            logits = scores[:, 0]  # the mean, before the scores of each segment
         best = np.argsort(-logits.mean(0), kind="stable")[:5]
-        true = one_hot(self.dataset.video_list.labels[index : index + 1], logits.shape[1])[0, best]
+        labels = self.dataset.video_list.labels[index : index + 1]
+        is_true = one_hot(labels, logits.shape[1])[0, best]
         self.videos += 1
-        self.hits = [self.hits[0] + int(true[0]), self.hits[1] + int(true.any())]
+        self.top1_hits += int(is_true[0])
+        self.top5_hits += int(is_true.any())
         self.done(index, scores)
 
     def finish(self):
-        """Wait for all that is on its way."""
+        """Compute what is left, and wait for all batches."""
         if self.views:
             self.launch()
-        while self.flying:
-            self.land()
+        while self.launched:
+            self.collect()
 
 
 class _Bounded:
-    """The network on at most ``limit`` views at once; the limit falls when memory runs out."""
+    """The network on at most ``limit`` views at once; the limit is halved when memory runs out.
+
+    Args:
+        model: a TSN in eval mode.
+        limit: number of views, or None.
+        device: of the model.
+        amp: "none", "bf16" or "fp16".
+        keep_segments: see :func:`score_views`.
+    """
 
     def __init__(self, model, limit, device, amp, keep_segments):
-        self.model, self.limit, self.device, self.amp = model, limit, device, amp
+        self.model = model
+        self.limit = limit
+        self.device = device
+        self.amp = amp
         self.keep_segments = keep_segments
 
     def __call__(self, views):
         """uint8 ``[V, T, L*C, H, W]`` -> float32 ``[V, classes]`` or ``[V, 1 + T, classes]``."""
         while True:
             try:
-                return torch.cat(
-                    [self.part(part) for part in views.split(self.limit or len(views))]
-                )
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not isinstance(
-                    error, torch.OutOfMemoryError
-                ) and "can't allocate memory" not in str(error):
+                parts = views.split(self.limit or len(views))
+                return torch.cat([self.score(part) for part in parts])
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
                     raise
-            # Outside the handler: its traceback holds the tensors that filled the memory.
-            tried = min(self.limit or len(views), len(views))
-            if tried == 1:
-                raise UserError(
-                    f"{self.device} has too little memory for a single view; try --amp bf16, or another device"
-                )
-            self.limit = tried // 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            tqdm.write(
-                f"warning: {tried} views at once do not fit into the memory of {self.device}; now {self.limit}"
-            )
+            # Not inside the handler: its traceback holds the tensors that filled the memory.
+            self.lower_limit(len(views))
 
-    def part(self, views):
+    def lower_limit(self, views):
+        """Halve the limit. Raises UserError if a single view did not fit."""
+        tried = min(self.limit or views, views)
+        if tried == 1:
+            raise UserError(
+                f"{self.device} has too little memory for a single view; try --amp bf16, or "
+                f"another device"
+            )
+        self.limit = tried // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        tqdm.write(
+            f"warning: {tried} views at once do not fit into the memory of {self.device}; "
+            f"now {self.limit}"
+        )
+
+    def score(self, views):
+        """The logits of views, which must fit into memory."""
         with autocast(self.device, self.amp):
             scores = self.model(views)
             if self.keep_segments:
                 # The mean as the network itself would take it, so that it is the same to the last
                 # bit.
                 scores = torch.cat([CONSENSUS["avg"](scores).unsqueeze(1), scores], 1)
-        if self.keep_segments:
-            return scores.float()
-        return scores.float().mean(1) if scores.dim() == 3 else scores.float()
+        scores = scores.float()
+        if scores.dim() == 3 and not self.keep_segments:
+            scores = scores.mean(1)
+        return scores
 
 
-class _Arrival:
-    """A tensor on its way to the CPU; on a GPU nobody waits for it before its values are wanted."""
+def _is_out_of_memory(error):
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+class _Result:
+    """A tensor on its way to the CPU. A GPU copies it while the CPU prepares the next batch."""
 
     def __init__(self, values):
         self.event = None
@@ -276,14 +357,20 @@ class _Arrival:
             self.event.record()
 
     def wait(self):
+        """The tensor on the CPU."""
         if self.event:
             self.event.synchronize()
         return self.values.cpu()
 
 
 class Scored(NamedTuple):
-    """Scores of a list: logits float32 ``[videos, views, classes]`` in list order, labels int64 ``[videos]`` or bool
-    ``[videos, classes]``, failures."""
+    """Scores of a list.
+
+    Attributes:
+        logits: float32 ``[videos, views, classes]`` in list order.
+        labels: int64 ``[videos]`` or bool ``[videos, classes]``.
+        failures: of videos that could not be read.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
@@ -291,19 +378,39 @@ class Scored(NamedTuple):
 
 
 def score_videos(model, loader, world, *, stop=None, **options):
-    """The :class:`Scored` of all videos of ``loader.dataset``, gathered from all processes, the same on each.
+    """The scores of all videos of a loader, gathered from all processes.
 
-    options: of :func:`score_views`; stop: a function without arguments: once it gives anything but 0 to one process, all end
-    soon, and the result is None. An unreadable video gets scores that rank its own class last. Raises UserError if none
-    can be read, RuntimeError if a video was not scored exactly once.
+    An unreadable video gets scores that rank its own class last.
+
+    Args:
+        model: a TSN in eval mode.
+        loader: of a ``TestDataset``, with batch_size None.
+        world: the processes, see ``ops.distributed``.
+        stop: called without arguments; once it returns a true value in one process, all stop soon.
+        **options: of :func:`score_views`.
+
+    Returns:
+        :class:`Scored`, the same in all processes; None if they stopped.
+
+    Raises:
+        UserError: no video can be read.
+        RuntimeError: a video was not scored exactly once.
     """
-    indices, rows, failures = [], [], []
+    indices = []
+    logits = []
+    failures = []
 
-    def done(index, logits):
+    def done(index, own):
         indices.append(index)
-        rows.append(logits)
+        logits.append(own)
 
-    stopped = world.flag("stop scoring")
+    stop_all = None
+    if stop:
+        flag = world.flag("stop scoring")
+
+        def stop_all():
+            return flag(bool(stop()))
+
     score_views(
         model,
         loader,
@@ -312,36 +419,38 @@ def score_videos(model, loader, world, *, stop=None, **options):
         failures.append,
         total=len(loader.dataset),
         **options,
-        stop=stop and (lambda: stopped(bool(stop()))),
+        stop=stop_all,
     )
     if world.max(int(bool(stop and stop()))) != [0]:
         return None
-    parts = world.gather((indices, np.stack(rows) if rows else None, failures))
+    own = None
+    if logits:
+        own = np.stack(logits)
+    parts = world.gather((indices, own, failures))
     return _assemble(parts, loader.dataset.video_list.labels)
 
 
 def _assemble(parts, labels):
-    """The parts of all processes in list order."""
-    failures = sorted(
-        (failure for part in parts for failure in part[2]), key=lambda failure: failure.index
-    )
-    seen = np.zeros(len(labels), np.int64)
-    example = next((part[1] for part in parts if part[1] is not None), None)
-    if example is None:
+    """The :class:`Scored` of the parts (indices, logits, failures) of all processes."""
+    failures = [failure for _, _, own in parts for failure in own]
+    failures.sort(key=lambda failure: failure.index)
+    parts = [(indices, own) for indices, own, _ in parts if indices]
+    if not parts:
         raise UserError(
-            f"none of {len(labels)} videos could be read; the first: {failures[0].id}: {failures[0].reason}"
+            f"none of {len(labels)} videos could be read; the first: {failures[0].id}: "
+            f"{failures[0].reason}"
         )
-    logits = np.zeros((len(labels), *example.shape[1:]), np.float32)
-    for indices, rows, _ in parts:
-        if indices:
-            logits[indices] = rows
-            np.add.at(seen, indices, 1)
+    times_scored = np.zeros(len(labels), np.int64)
+    logits = np.zeros((len(labels), *parts[0][1].shape[1:]), np.float32)
+    for indices, own in parts:
+        logits[indices] = own
+        np.add.at(times_scored, indices, 1)
     unread = [failure.index for failure in failures]
     for view in range(logits.shape[1]):
         mark_unread(logits[:, view], labels, unread)
-    np.add.at(seen, unread, 1)
-    if (seen != 1).any():
+    np.add.at(times_scored, unread, 1)
+    if (times_scored != 1).any():
         raise RuntimeError(
-            f"{(seen != 1).sum()} of {len(labels)} videos were not scored exactly once"
+            f"{(times_scored != 1).sum()} of {len(labels)} videos were not scored exactly once"
         )
     return Scored(logits, labels, failures)

@@ -52,8 +52,11 @@ def test_alone_every_function_is_the_identity():
     assert not torch.distributed.is_initialized()
 
 
-@pytest.mark.parametrize("device", ["warp", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused(device):
+MISSING_MPS = [] if torch.backends.mps.is_available() else ["mps"]
+
+
+@pytest.mark.parametrize("device", ["warp", "cuda:99", *MISSING_MPS])
+def test_a_device_that_does_not_exist_is_refused(device):
     with pytest.raises(UserError, match=device), distributed.start(device):
         pass
 

@@ -519,7 +519,7 @@ def test_adaptive_and_interlaced_networks_train(data, tmp_path, capsys, module):
         "--test_segments",
         4,
     )
-    assert f"holds a {module} of 2 segments" in line
+    assert f"{module} of 2 segments" in line
 
 
 def run_tiny(data, *flags):

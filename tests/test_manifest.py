@@ -14,7 +14,7 @@ from helpers.models import saved, small_model
 from ops.backbones import BACKBONES
 from ops.backbones.modalities import MODALITIES
 from ops.checkpoints import export_state_dict, load_model, manifest, tune
-from ops.checkpoints.identify import facts_of_name
+from ops.checkpoints.file_names import spec_of_name
 from ops.checkpoints.layouts import LAYOUTS
 from ops.checkpoints.manifest import (
     entry_of_hash,
@@ -189,11 +189,11 @@ def test_datasets_whose_classes_have_several_orders():
 
 @pytest.mark.parametrize(
     "entry",
-    [entry for entry in ENTRIES if facts_of_name(entry["file"])],
+    [entry for entry in ENTRIES if spec_of_name(entry["file"])],
     ids=lambda entry: entry["file"],
 )
 def test_facts_in_the_names_of_files_agree_with_their_entries(entry):
-    facts = facts_of_name(entry["file"])
+    facts = spec_of_name(entry["file"])
     for fact in ("module", "arch", "dataset"):
         assert facts[fact] == entry[fact]
     assert facts.get("num_segments") == entry["T"]

@@ -1,7 +1,8 @@
-"""BN-Inception (Ioffe & Szegedy, ICML 2015, arXiv 1502.03167) as the Caffe release of TSN trained it, with slots.
+"""BN-Inception (Ioffe & Szegedy, ICML 2015, arXiv 1502.03167) with slots for temporal modules.
 
-Follows ``bn_inception`` of tsn-pytorch's model zoo, key by key: all layers are children of the network under the names of
-the Caffe prototxt (``inception_3a_double_3x3_1``, ``inception_3a_double_3x3_1_bn``). A block is therefore not a module
+It is the network of TSN's Caffe release and follows ``bn_inception`` of tsn-pytorch's model zoo, key
+by key: all layers are children of the network under the names of the Caffe prototxt
+(``inception_3a_double_3x3_1``, ``inception_3a_double_3x3_1_bn``). A block is therefore not a module
 around its layers; its slot is a module beside them, ``slot_3a``, which holds an ``nn.Identity``
 while it is empty::
 
@@ -10,7 +11,8 @@ while it is empty::
                        ├─ double_3x3_reduce ── double_3x3_1 ── double_3x3_2 ┤
                        └─ pool ── pool_proj ────────────────────────────────┘
 
-``3c`` and ``4e`` halve the map: no 1x1, stride 2 in the last convs, and a max-pool without a projection.
+``3c`` and ``4e`` halve the map: no 1x1, stride 2 in the last convs, and a max-pool without a
+projection.
 """
 
 import torch

@@ -1,6 +1,7 @@
-"""torchvision's MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) with slots for temporal modules.
+"""torchvision's MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) with slots.
 
-Parameter names are torchvision's own. A residual block has two slots, each an ``nn.Identity`` while it is empty::
+Parameter names are torchvision's own. A residual block has two slots for temporal modules, each an
+``nn.Identity`` while it is empty::
 
     x ── before_conv1 ── conv (expand, depthwise, project) ── before_sum ── (+)
      └────────────────────────────── identity ───────────────────────────────┘
@@ -38,7 +39,10 @@ class InvertedResidual(tv.InvertedResidual):
 
 
 class MobileNetV2(tv.MobileNetV2):
-    """torchvision's MobileNetV2 without its classifier: ``[N, C, H, W]`` to features ``[N, 1280]``."""
+    """torchvision's MobileNetV2 without its classifier.
+
+    ``[N, C, H, W]`` to features ``[N, 1280]``.
+    """
 
     pixels = IMAGENET
     first_conv = "features.0.0"

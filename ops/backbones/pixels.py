@@ -4,7 +4,14 @@ from typing import NamedTuple
 
 
 class Pixels(NamedTuple):
-    """uint8 values ``v`` of a frame become ``(v / scale - mean) / std``, channel by channel, in the given order of colours."""
+    """uint8 values ``v`` of a frame become ``(v / scale - mean) / std``.
+
+    Attributes:
+        mean: of each channel.
+        std: of each channel.
+        scale: 255 for pixels from 0 to 1, 1 for pixels from 0 to 255.
+        order: of the channels, "RGB", "BGR" or "flow".
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -12,8 +19,13 @@ class Pixels(NamedTuple):
     order: str = "RGB"
 
     def of_flow(self):
-        """The same for the x and y of optical flow, where no motion is the middle of the range (TSM ops/models.py)."""
-        middle = 128.0 if self.scale == 1.0 else 0.5
+        """The same for optical flow, where the middle of the range is no motion.
+
+        Source: TSM ops/models.py.
+        """
+        middle = 0.5
+        if self.scale == 1.0:
+            middle = 128.0
         return Pixels((middle,), (sum(self.std) / len(self.std),), self.scale, "flow")
 
 

@@ -54,7 +54,7 @@ def load_pretrained(backbone, arch, source):
 
 
 def fetch(arch):
-    """Download torchvision's ImageNet weights of a backbone, unless they are on this machine already.
+    """Download torchvision's ImageNet weights of a backbone, unless this machine has them.
 
     For one process per machine to call before the others load them, or each would download the
     file.
@@ -69,7 +69,7 @@ def fetch(arch):
 
 
 def _imagenet(arch):
-    """torchvision's state dict, from its file in ``pretrained/``, the cache of torch or a download."""
+    """torchvision's state dict: its file in ``pretrained/``, the cache of torch, or a download."""
     name = BACKBONES[arch].torchvision_name
     if name is None:
         own_name = f"{first_conv(arch)}.weight"

@@ -80,7 +80,10 @@ class PlainStem(nn.Module):
 
 
 class ResNet(tv.ResNet):
-    """torchvision's ResNet without its classifier: ``[N, C, H, W]`` to features ``[N, feature_dim]``."""
+    """torchvision's ResNet without its classifier.
+
+    ``[N, C, H, W]`` to features ``[N, feature_dim]``.
+    """
 
     pixels = IMAGENET
     first_conv = "conv1"

@@ -2,11 +2,19 @@
 
 import importlib
 
-__all__ = ["describe", "export_state_dict", "fill", "load_model", "save_checkpoint", "tune"]
+_MODULES = {
+    "describe": "ops.checkpoints.io",
+    "export_state_dict": "ops.checkpoints.io",
+    "fill": "ops.checkpoints.io",
+    "load_model": "ops.checkpoints.io",
+    "save_checkpoint": "ops.checkpoints.io",
+    "tune": "ops.checkpoints.tuning",
+}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name):
-    """Import ``ops.checkpoints.io`` for its functions when they are first used, as it needs torch."""
-    if name not in __all__:
+    """Import a function when it is first used, as it needs torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("ops.checkpoints.io"), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,6 +1,6 @@
 """Whether the labels of a list are in the order that published weights were trained with.
 
-Published files contain no class names; ``pretrained/manifest.json`` knows the order of their
+Published files contain no class names; ``pretrained/manifest.json`` contains the order of their
 labels.
 """
 
@@ -80,7 +80,7 @@ def order_warning(
     file, count = next(iter(moved.items()))
     return (
         f"{weights}: published weights of this kind number their classes as {FOLDER / file} does, "
-        f"but {names_file} has another order ({count} of {len(names)} labels differ), so that scores "
+        f"but {names_file} has another order ({count} of {len(names)} labels differ), so the scores "
         f"would be at chance; {_fix(dataset, file)}"
     )
 

@@ -1,20 +1,11 @@
-"""Save, load, fine-tune from and export checkpoints.
-
-These are files of this project, and every published layout that ``ops.checkpoints.layouts`` knows.
-"""
-
-from collections import Counter
-from typing import NamedTuple
+"""Save, load and export checkpoints: files of this project, and of every layout in ``LAYOUTS``."""
 
 import torch
 
-from ops.backbones import slot_prefixes
-from ops.backbones.input_channels import spread_channels
 from ops.backbones.resnet import ResNet
 from ops.checkpoints.class_order import class_names_of
 from ops.checkpoints.identify import WeightFile, read_weights
 from ops.checkpoints.layouts import LAYOUTS, from_ours, layout_name
-from ops.data.label_orders import LABEL_ORDERS, plain_name
 from ops.models import TSN
 from ops.temporal import MODULES
 from ops.temporal.non_local import NonLocal
@@ -24,7 +15,8 @@ from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 from ops.utils.text import counted, printable
 
-FORMAT = 1  # raised when a reader of today could no longer understand the file
+FORMAT = 1  # to be raised when an older version could no longer read the file
+DEFAULT_SEGMENTS = 8
 
 
 def save_checkpoint(
@@ -87,57 +79,58 @@ def checkpoint_content(model, *, class_names=None, recipe=None, **facts):
 
 
 def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **overrides):
-    """A ready network in eval mode from any known file or state dict.
+    """A network with the weights of a file or state dict, in eval mode.
 
     Args:
-        source: path of a checkpoint or of a run's folder (its best.pth), or name of a published file
-            (``tsm_r50_8f_k400``), or a state dict (name -> tensor) or checkpoint dict already in
-            memory, or the :class:`ops.checkpoints.identify.WeightFile` of one.
-        num_segments: T; wins over the file's. A published file does not contain T (its name, or a record of
-            tools/weights.py, may); else 8 is assumed, and reported.
+        source: path of a checkpoint or of a run's folder (its best.pth), name of a published file
+            (``tsm_r50_8f_k400``), a state dict (name -> tensor) or checkpoint dict already in
+            memory, or a :class:`ops.checkpoints.identify.WeightFile`.
+        num_segments: T; takes precedence over the file's. The weights of a published file do not
+            contain T; its name, or a record of tools/weights.py, may. Else 8 is assumed and
+            reported.
         weights_key: which of several sets of weights in the file to take, such as "state_dict_ema".
         quiet: do not print the report.
-        overrides: arguments of :class:`ops.models.TSN`, which win over the file's; None is not given. A num_class other
-            than the file's gives a new head.
+        overrides: arguments of :class:`ops.models.TSN`, which take precedence over the file's; None
+            is not given. A num_class other than the file's gives a new head.
 
     Returns:
-        The network, in float64 if the file is, else float32. ``model.report`` is the printed line, ``model.class_names``
-        its class names (of a published file, those of its authors) or None, ``model.average``
-        what the authors of such files average over the views of a
-        video (None: as the temporal module's), ``model.layout`` its layout,
-        ``model.published`` its entry of the manifest or None.
+        The network, in float64 if the file is, else float32. ``model.report`` is the printed line,
+        ``model.class_names`` its class names (of a published file, those of its authors) or None,
+        ``model.average`` what the authors of such files average over the views of a video (None:
+        the same as for the temporal module), ``model.layout`` its layout, ``model.published`` its
+        entry of the manifest or None.
 
     Raises:
-        UserError: the layout is unknown, the file's name contradicts its weights, the temporal module of a bare state
-            dict is not given, or any weight is missing, unexpected or of another shape.
+        UserError: the layout is unknown, the file's name contradicts its weights, the temporal
+            module of a bare state dict is not given, or any weight is missing, unexpected or of
+            another shape.
     """
-    file = source if isinstance(source, WeightFile) else read_weights(source, weights_key)
+    file = source
+    if not isinstance(source, WeightFile):
+        file = read_weights(source, weights_key)
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if num_segments is not None:
         overrides["num_segments"] = num_segments
     spec = _complete_spec(file, overrides)
-    assumed = [
-        f"{key} {value}"
-        for key, value in spec.items()
-        if key not in file.spec and key not in overrides
-    ]
     try:
         model = TSN(**spec)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = printable(str(error))
         raise UserError(
-            f"{file.name}: its model needs an option this version does not know ({reason})"
+            f"{file.name}: its model needs an option that this version does not have ({reason})"
         ) from None
     if any(value.dtype == torch.float64 for value in file.state.values()):
         model.double()
     filled = fill(model, file.state, file.name, file.spec["num_class"])
     parts = [f"layout: {layout_name(file.layout)}, {describe(model.spec)}"]
+    assumed = [
+        f"{key} {value}"
+        for key, value in spec.items()
+        if key not in file.spec and key not in overrides
+    ]
     if assumed:
         parts.append(f"assumed {', '.join(assumed)} (not in the file)")
-    if file.note:
-        parts.append(file.note)
-    if file.published:
-        parts.append(f"recorded as {file.published['id']}")
+    parts += notes(file)
     model.report = f"{file.name}: {'; '.join([*parts, filled])}"
     model.class_names = class_names_of(file)
     model.layout = file.layout
@@ -148,35 +141,45 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
     return model.eval()
 
 
-def _complete_spec(file, overrides):
-    """Arguments of TSN: what a :class:`WeightFile` contains, overrides, and defaults for the rest.
+def notes(file):
+    """Parts of a report: which of several sets of weights was taken, and the record of a file."""
+    parts = []
+    if file.note:
+        parts.append(file.note)
+    if file.published:
+        parts.append(f"recorded as {file.published['id']}")
+    return parts
 
-    Raises UserError where a default would be a guess between networks whose weights look alike.
+
+def _complete_spec(file, overrides):
+    """Arguments of TSN: those of a :class:`WeightFile`, overrides, and defaults for the rest.
+
+    Raises UserError if networks with the same weights differ, so that a default would be a guess.
     """
     spec = {**file.spec, **overrides}
-    held = file.spec.get("module")
-    if "module" not in spec:
-        if file.layout == "ours":
-            raise UserError(
-                f"{file.name}: a state dict without the options of its model, which may be a tsn or a tsm; give --module"
-            )
-        spec["module"] = "tsn"
-    if held and spec["module"] != held:  # options of another module are of no use
-        dropped = set(MODULES[held].options) - overrides.keys()
+    file_module = file.spec.get("module")
+    if "module" not in spec and file.layout == "ours":
+        raise UserError(
+            f"{file.name}: a state dict without the options of its model, which may be a tsn or a "
+            f"tsm; give --module"
+        )
+    spec.setdefault("module", "tsn")
+    if file_module and spec["module"] != file_module:
+        # The options of the file's module do not apply to another one.
+        dropped = MODULES[file_module].options.keys() - overrides.keys()
         spec = {key: value for key, value in spec.items() if key not in dropped}
     entry = MODULES.get(spec["module"])
-    if (
-        entry
-        and entry.infer_options
-        and spec["module"] == held
-        and spec.get("num_segments") != file.spec["num_segments"]
-    ):
-        raise UserError(
-            f"{file.name}: holds a {held} of {file.spec['num_segments']} segments, and their number is "
-            f"in the shapes of its weights: it cannot be used with {spec['num_segments']}"
-        )
-    spec.setdefault("num_segments", 8)
-    for name, value in entry.defaults().items() if entry else ():
+    if entry is None:
+        return spec  # TSN refuses it, with the names of all modules
+    if entry.infer_options and spec["module"] == file_module:
+        segments = file.spec["num_segments"]
+        if spec["num_segments"] != segments:
+            raise UserError(
+                f"{file.name}: a {file_module} of {segments} segments, a number that the shapes of "
+                f"its weights depend on; it cannot be used with {spec['num_segments']}"
+            )
+    spec.setdefault("num_segments", DEFAULT_SEGMENTS)
+    for name, value in entry.defaults().items():
         spec.setdefault(name, value)
     return spec
 
@@ -191,222 +194,106 @@ def describe(spec):
     option_words = entry.describe(options)
     if option_words:
         words.append(option_words)
-    words += [
-        word
-        for word, key in (("non-local", "non_local"), ("temporal pool", "temporal_pool"))
-        if spec.get(key)
-    ]
-    return ", ".join([*words, counted(spec["num_segments"], "segment")])
+    if spec.get("non_local"):
+        words.append("non-local")
+    if spec.get("temporal_pool"):
+        words.append("temporal pool")
+    words.append(counted(spec["num_segments"], "segment"))
+    return ", ".join(words)
 
 
 def fill(model, state, name, file_classes=None):
-    """Load a state dict with our names into a model, strictly, and return the report.
+    """Load a state dict with the names of this project into a model, strictly.
 
-    The head is left new if file_classes differs from the model's class count. Raises UserError naming the first keys that
-    are missing, unexpected or of another shape.
+    Args:
+        model: a TSN.
+        state: name -> tensor.
+        name: of the file, for messages.
+        file_classes: its number of classes. If it is not the model's, the head stays new.
+
+    Returns:
+        the report, ``loaded 318, head new (400 -> 174), unexpected 0, missing 0``.
+
+    Raises:
+        UserError: weights are missing, unexpected or of another shape.
     """
     own = model.state_dict()
+    count = len(state)
     head = ""
     if file_classes is not None and file_classes != model.num_class:
-        state = {key: value for key, value in state.items() if not key.startswith("head.")}
-        state.update((key, value) for key, value in own.items() if key.startswith("head."))
         head = f"head new ({file_classes} -> {model.num_class}), "
+        state = {key: value for key, value in state.items() if not is_head(key)}
+        count = len(state)
+        state.update((key, value) for key, value in own.items() if is_head(key))
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     shapes = [key for key in own if key in state and state[key].shape != own[key].shape]
-    for problem, keys in (
-        ("missing", missing),
-        ("unexpected", unexpected),
-        ("of another shape", shapes),
-    ):
-        if keys:
-            raise UserError(
-                f"{name}: {len(keys)} weights {problem} for this {model.spec['module']} {model.spec['arch']} "
-                f"({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            )
+    _check_none(missing, "missing", model, name)
+    _check_none(unexpected, "unexpected", model, name)
+    _check_none(shapes, "of another shape", model, name)
     model.load_state_dict({**own, **state})
-    loaded = len(state) - (2 if head else 0)
-    return f"loaded {loaded}, {head}unexpected 0, missing 0"
+    return f"loaded {count}, {head}unexpected 0, missing 0"
 
 
-class Tuned(NamedTuple):
-    """What :func:`tune` did: a line for the user, and whether no row of the head is new."""
-
-    report: str
-    head_kept: bool
+def is_head(key):
+    """Whether a weight is of the classifier."""
+    return key.startswith("head.")
 
 
-def tune(model, source, *, dataset, class_names, weights_key=None, dry_run=False):
-    """Fill a model, in place, from a checkpoint of another task or another temporal module, for fine-tuning.
-
-    The head is taken over if the file's classes are known to be the model's: by their names (of a published file, those of
-    its authors), or where one side has none by the name of the dataset. Of other classes, the rows whose names both sides
-    have are taken over. A first conv of another modality starts from the mean over its channels. What only one of the two
-    has, or has in another shape, may belong to a temporal module or a non-local block: it stays new, or is not used.
-
-    Args:
-        model: a TSN; for a dry run it may be on the meta device.
-        source: as :func:`load_model` takes it.
-        dataset: name of the dataset to be trained on.
-        class_names: its class names in label order, or None.
-        weights_key: as :func:`load_model` takes it.
-        dry_run: only find out what would be loaded.
-
-    Returns:
-        :class:`Tuned`.
-
-    Raises:
-        UserError: the file cannot be used, or its backbone is another one.
-    """
-    file = source if isinstance(source, WeightFile) else read_weights(source, weights_key)
-    own = model.state_dict()
-    in_slots = tuple(f"backbone.{prefix}" for prefix in slot_prefixes(model.backbone))
-    # A temporal module of another T, as TAM has it in its shapes, starts anew.
-    state = {
-        key: value
-        for key, value in file.state.items()
-        if not (key.startswith(in_slots) and key in own and own[key].shape != value.shape)
-    }
-    first = f"backbone.{model.backbone.first_conv}.weight"
-    spread = ""
-    if first in state and state[first].shape[1] != own[first].shape[1]:
-        spread = (
-            f", first conv {state[first].shape[1]} -> {own[first].shape[1]} channels by their mean"
-        )
-        state[first] = spread_channels(state[first], own[first].shape[1])
-    head = _tuned_head(model, file, dataset, class_names)
-    state = {key: value for key, value in state.items() if not key.startswith("head.")}
-    new = [
-        key
-        for key in own
-        if key not in state
-        and not key.startswith("head.")
-        and not key.endswith("num_batches_tracked")
-    ]
-    unused = [key for key in state if key not in own]
-    wrong = [key for key in new + unused if not key.startswith(in_slots)]
-    wrong += [key for key in own if key in state and state[key].shape != own[key].shape]
-    if wrong:
-        hint = ""
-        if file.spec["arch"] != model.spec["arch"]:
-            hint = f"; give --arch {file.spec['arch']}"
-        raise UserError(
-            f"--tune_from {file.name}: holds a {file.spec.get('module', 'network')} {file.spec['arch']}, whose backbone "
-            f"does not fit a {model.spec['arch']} ({wrong[0]} is missing, unknown or of another shape){hint}"
-        )
-    taken = {key: value for key, value in state.items() if key in own}
-    if not dry_run:
-        model.load_state_dict({**own, **taken})
-        with torch.no_grad():
-            for name, values in head.rows.items():
-                model.get_parameter(name)[head.labels] = values.to(own[name].dtype)
-    count = len(taken) + len(head.rows)
-    kind = f"{file.spec.get('module', 'module not in the file')} {file.spec['arch']}"
-    if "num_segments" in file.spec:
-        kind += f", {counted(file.spec['num_segments'], 'segment')}"
-    parts = [f"layout: {layout_name(file.layout)}, {kind}"]
-    if file.note:
-        parts.append(file.note)
-    if file.published:
-        parts.append(f"recorded as {file.published['id']}")
-    parts.append(f"loaded {count}, {head.text}, new {len(new)}, not used {len(unused)}{spread}")
-    return Tuned(f"{file.name}: {'; '.join(parts)}", len(head.labels) == model.num_class)
-
-
-class _Head(NamedTuple):
-    """Rows of a classifier to be taken over: their labels in the model, the values by parameter name, a text for the user."""
-
-    labels: list[int]
-    rows: dict[str, torch.Tensor]
-    text: str
-
-
-def _tuned_head(model, file, dataset, class_names):
-    """The :class:`_Head` that a model takes over from a :class:`WeightFile`."""
-    own = model.state_dict()
-    parameters = {key: file.state[key] for key in ("head.weight", "head.bias") if key in file.state}
-    fits = len(parameters) == 2 and all(
-        value.shape[1:] == own[key].shape[1:] for key, value in parameters.items()
+def _check_none(keys, problem, model, name):
+    """Raise UserError with the first keys, unless there are none."""
+    if not keys:
+        return
+    first = ", ".join(keys[:3])
+    if len(keys) > 3:
+        first += ", ..."
+    raise UserError(
+        f"{name}: {len(keys)} weights {problem} for this {model.spec['module']} "
+        f"{model.spec['arch']} ({first})"
     )
-    of_file, classes = file.spec["num_class"], model.num_class
-    pairs, reason = _label_pairs(file, dataset, class_names, classes) if fits else ([], "")
-    if not pairs:
-        text = f"head new ({of_file} -> {classes})"
-        if of_file == classes and reason:
-            text += f": {reason}"
-        return _Head([], {}, text)
-    labels = [ours for _, ours in pairs]
-    theirs = [label for label, _ in pairs]
-    rows = {key: value[theirs] for key, value in parameters.items()}
-    if len(labels) < classes:
-        text = (
-            f"head of {len(labels)} of {classes} classes taken over by their names, the others new"
-        )
-    elif labels == theirs and of_file == classes:
-        text = "head taken over"
-    else:
-        text = f"head of all {classes} classes taken over by their names"
-    return _Head(labels, rows, text)
-
-
-def _label_pairs(file, dataset, class_names, classes):
-    """Which labels of a weight file and of a model mean the same class.
-
-    Returns:
-        (pairs of a label of the file and one of the model, the reason where there are none).
-    """
-    file_names = class_names_of(file)
-    if file_names and class_names:
-        # Published lists spell the same names differently; ours contain what was trained on.
-        normalize = str if file.class_names else plain_name
-        theirs, ours = (list(map(normalize, names)) for names in (file_names, class_names))
-        return _same_names(theirs, ours), "other classes"
-    if file.dataset is None:
-        return [], "the file does not tell its classes"
-    if file.dataset != dataset or file.spec["num_class"] != classes:
-        return [], "other classes"
-    if file.layout != "ours" and dataset in LABEL_ORDERS:
-        return [], f"lists of {dataset} have several orders of classes; give --class_names"
-    return [(label, label) for label in range(classes)], ""
-
-
-def _same_names(theirs, ours):
-    """Pairs (their label, our label) of the class names that each side has once, in our order; of equal lists, all."""
-    if theirs == ours:
-        return [(label, label) for label in range(len(ours))]
-    their_counts, our_counts = Counter(theirs), Counter(ours)
-    their_labels = {name: label for label, name in enumerate(theirs)}
-    return [
-        (their_labels[name], label)
-        for label, name in enumerate(ours)
-        if their_counts[name] == 1 and our_counts[name] == 1
-    ]
 
 
 def export_state_dict(model, layout):
-    """State dict of a model in a published layout, as that project's own loader expects it. Raises UserError."""
-    known = layout in LAYOUTS and LAYOUTS[layout].written
-    if not known or model.spec["module"] not in (
-        LAYOUTS[layout].modules or (model.spec["module"],)
-    ):
-        raise UserError(f"a {model.spec['module']} model cannot be written in the {layout} layout")
-    return from_ours(
-        model.state_dict(), layout, _wrapped(model) if LAYOUTS[layout].wrappers else ()
-    )
+    """The weights of a model in a published layout, as that project's own loader expects them.
+
+    Args:
+        model: a TSN.
+        layout: key of ``LAYOUTS``.
+
+    Returns:
+        a state dict.
+
+    Raises:
+        UserError: the layout is unknown, or does not have the temporal module of the model.
+    """
+    module = model.spec["module"]
+    entry = LAYOUTS.get(layout)
+    if entry is None or not entry.written or (entry.modules and module not in entry.modules):
+        raise UserError(f"a {module} model cannot be written in the {layout} layout")
+    wrapped = ()
+    if entry.wrappers:
+        wrapped = _wrapped(model)
+    return from_ours(model.state_dict(), layout, wrapped)
 
 
 def _wrapped(model):
-    """(prefix of our keys, wrapper's name in TSM), outer ones first: what TSM's files hold one level deeper."""
-    words = []
-    for name, guest in model.named_modules():
+    """The layers that TSM's files contain one level deeper, in a wrapper.
+
+    Returns:
+        pairs (prefix of our keys, name of the wrapper), outer ones first.
+    """
+    wrapped = []
+    for name, layer in model.named_modules():
         block, _, slot = name.rpartition(".")
-        if isinstance(guest, TemporalPool):
-            words.append(("backbone.layer2.", "net"))
-        elif isinstance(guest, NonLocal):
-            words.append((f"{block}.", "block"))
-        elif isinstance(guest, TemporalShift) and slot == "before_block":
-            words.append((f"{block}.", "net"))
-        elif isinstance(guest, TemporalShift):
-            conv = "conv1" if isinstance(model.backbone, ResNet) else "conv.0.0"
-            words.append((f"{block}.{conv}.", "net"))
-    return sorted(words, key=lambda word: word[0].count("."))
+        if isinstance(layer, TemporalPool):
+            wrapped.append(("backbone.layer2.", "net"))
+        elif isinstance(layer, NonLocal):
+            wrapped.append((f"{block}.", "block"))
+        elif isinstance(layer, TemporalShift) and slot == "before_block":
+            wrapped.append((f"{block}.", "net"))
+        elif isinstance(layer, TemporalShift):
+            conv = "conv.0.0"
+            if isinstance(model.backbone, ResNet):
+                conv = "conv1"
+            wrapped.append((f"{block}.{conv}.", "net"))
+    return sorted(wrapped, key=lambda pair: pair[0].count("."))

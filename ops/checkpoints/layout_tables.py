@@ -1,7 +1,7 @@
-"""The tables of ``ops.checkpoints.layouts``: how published state dicts name what we name otherwise.
+"""The tables of ``ops.checkpoints.layouts``: the names of published state dicts, and ours.
 
-A rule is a pair (theirs, ours) of key prefixes; ``{s}`` is a stage, ``{b}`` a block, ``{i}`` any number. The first rule that
-matches a key renames it.
+A rule is a pair (theirs, ours) of key prefixes; ``{s}`` is a stage, ``{b}`` a block, ``{i}`` any
+number. The first rule that matches a key renames it.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,19 @@ from dataclasses import dataclass
 class Layout:
     """One way of naming weights.
 
-    signature: a pattern that some key matches in this layout and in none above it; modules: the temporal modules that such
-    a file may hold, none: any; rules: (theirs, ours) prefixes; wrappers: parts of their keys that name a wrapper
-    around a layer, where we have none; unused: patterns of their entries that no forward pass reads, with the key of ours that
-    an export fills them from (None: zeros); conv_bias: their convs before a BatchNorm carry a bias; bias_free: ends of our
-    biases that they do not have, a BatchNorm following; written: whether an export to it is offered; prefix: what an export
-    puts before every key; average: what that project averages over the views of a video ("softmax"), None: what the
-    authors of the temporal module do.
+    Attributes:
+        signature: pattern that a key matches in this layout, and in none above it in the table.
+        modules: the temporal modules that such a file may have; empty: any.
+        rules: (theirs, ours) prefixes.
+        wrappers: parts of their keys that name a wrapper around a layer, where we have none.
+        unused: their entries that no forward pass reads, with the key of ours that an export fills
+            them from (None: zeros).
+        conv_bias: whether their convs before a BatchNorm have a bias.
+        bias_free: ends of the names of our biases that they do not have, as a BatchNorm follows.
+        written: whether an export to this layout is offered.
+        prefix: what an export puts before every key.
+        average: what that project averages over the views of a video ("softmax"); None: what the
+            authors of the temporal module do.
     """
 
     signature: str
@@ -32,7 +38,8 @@ class Layout:
     average: str | None = None
 
 
-# tonylins/pytorch-mobilenet-v2, whose blocks are flat lists, to torchvision, whose blocks are lists of conv, BN, ReLU.
+# tonylins/pytorch-mobilenet-v2, whose blocks are flat lists, to torchvision, whose blocks are
+# lists of conv, BN, ReLU.
 _TONYLINS = tuple(
     (f"features.{block}.conv.{theirs}.", f"features.{block}.conv.{ours}.")
     for block, layers in (
@@ -43,8 +50,14 @@ _TONYLINS = tuple(
 )
 
 
-def _guest(slot, pairs, stem="base_model.layer{s}.{b}."):
-    """Rules for a guest of each block: pairs (their name in a block, ours in the slot)."""
+def _inserted(slot, pairs, stem="base_model.layer{s}.{b}."):
+    """Rules for a module in a slot of each block.
+
+    Args:
+        slot: its name.
+        pairs: (their name in a block, ours in the slot).
+        stem: start of their keys.
+    """
     return tuple(
         (f"{stem}{theirs}.", f"backbone.layer{{s}}.{{b}}.{slot}.{ours}.") for theirs, ours in pairs
     )
@@ -52,7 +65,7 @@ def _guest(slot, pairs, stem="base_model.layer{s}.{b}."):
 
 _MM_BLOCK = "backbone.layer{s}.{b}."
 # mit-han-lab/temporal-shift-module: ops/non_local.py
-_NON_LOCAL = _guest(
+_NON_LOCAL = _inserted(
     "after_block",
     (
         ("nl.theta", "theta"),
@@ -79,7 +92,7 @@ _HEADS = (("new_fc.", "head."), ("base_model.fc.", "head."), ("base_model.classi
 
 
 def _under(prefix, rules):
-    """Rules for keys that have ``base_model.`` (theirs, or nothing) and ``backbone.`` (ours) in front."""
+    """Rules for keys that start with a prefix (theirs) and ``backbone.`` (ours)."""
     return tuple((prefix + theirs, "backbone." + ours) for theirs, ours in rules)
 
 
@@ -88,8 +101,8 @@ _MM_HEAD = (("cls_head.fc_cls.", "head."),)
 _MM_RESNET = (
     ("backbone.conv1.conv.", "backbone.conv1."),
     ("backbone.conv1.bn.", "backbone.bn1."),
-    *_guest("before_conv2", _TAM, stem=_MM_BLOCK),
-    *_guest(
+    *_inserted("before_conv2", _TAM, stem=_MM_BLOCK),
+    *_inserted(
         "before_conv1",
         (
             ("conv1.conv.net1.offset_net.conv", "offset_conv"),
@@ -99,7 +112,7 @@ _MM_RESNET = (
         ),
         stem=_MM_BLOCK,
     ),
-    *_guest(
+    *_inserted(
         "after_block",
         (
             ("non_local_block.theta.conv", "theta"),
@@ -121,29 +134,32 @@ _MM_RESNET = (
         )
     ),
 )
-_MM_MOBILENET = (
-    ("backbone.conv1.conv.", "backbone.features.0.0."),
-    ("backbone.conv1.bn.", "backbone.features.0.1."),
-    ("backbone.conv2.conv.", "backbone.features.18.0."),
-    ("backbone.conv2.bn.", "backbone.features.18.1."),
-    *(
-        (
-            f"backbone.layer{stage}.{block}.conv.{number}.{theirs}.",
-            f"backbone.features.{feature}.conv.{f'{number}.{part}' if number < last else last + part}.",
-        )
-        for feature, (stage, block) in enumerate(
-            (
-                (stage, block)
-                for stage, blocks in enumerate((1, 2, 3, 4, 3, 3, 1), 1)
-                for block in range(blocks)
-            ),
-            1,
-        )
-        for last in (1 if stage == 1 else 2,)
-        for number in range(last + 1)
-        for part, theirs in enumerate(("conv", "bn"))
-    ),
-)
+
+
+def _mm_mobilenet():
+    """Rules for MobileNetV2: there in seven layers, here in one list of 17 blocks."""
+    rules = [
+        ("backbone.conv1.conv.", "backbone.features.0.0."),
+        ("backbone.conv1.bn.", "backbone.features.0.1."),
+        ("backbone.conv2.conv.", "backbone.features.18.0."),
+        ("backbone.conv2.bn.", "backbone.features.18.1."),
+    ]
+    feature = 0
+    for layer, blocks in enumerate((1, 2, 3, 4, 3, 3, 1), 1):
+        last = 2  # number of the projection, which has no activation
+        if layer == 1:
+            last = 1
+        for block in range(blocks):
+            feature += 1
+            theirs = f"backbone.layer{layer}.{block}.conv"
+            ours = f"backbone.features.{feature}.conv"
+            for number in range(last):
+                rules.append((f"{theirs}.{number}.conv.", f"{ours}.{number}.0."))
+                rules.append((f"{theirs}.{number}.bn.", f"{ours}.{number}.1."))
+            rules.append((f"{theirs}.{last}.conv.", f"{ours}.{last}."))
+            rules.append((f"{theirs}.{last}.bn.", f"{ours}.{last + 1}."))
+    return tuple(rules)
+
 
 _MM_PIXELS = (("data_preprocessor.mean", None), ("data_preprocessor.std", None))  # in some files
 
@@ -151,7 +167,7 @@ LAYOUTS = {
     "mmaction2-mobilenetv2": Layout(
         r"backbone\.layer7\.0\.conv\.",
         ("tsn", "tsm"),
-        _MM_HEAD + _MM_MOBILENET,
+        _MM_HEAD + _mm_mobilenet(),
         wrappers=("net",),
         unused=_MM_PIXELS,
         written=False,
@@ -178,7 +194,7 @@ LAYOUTS = {
             ("base_model.conv1_5.0.", "backbone.stem.conv."),
             ("base_model.conv1_5.1.", "backbone.stem.bn."),
             ("base_model.resnext_layer1.", "backbone.stem.stage."),
-            *_guest(
+            *_inserted(
                 "before_conv2",
                 (
                     ("mse.conv1", "squeeze"),
@@ -210,8 +226,8 @@ LAYOUTS = {
         ("tam",),
         (
             *_HEADS,
-            *_guest("before_conv2", _TAM),
-            *_guest("before_conv2", _OLD_TAM),
+            *_inserted("before_conv2", _TAM),
+            *_inserted("before_conv2", _OLD_TAM),
             ("base_model.layer{s}.{b}.net.", "backbone.layer{s}.{b}."),
             ("base_model.", "backbone."),
         ),
@@ -223,7 +239,7 @@ LAYOUTS = {
         ("tin",),
         (
             *_HEADS,
-            *_guest(
+            *_inserted(
                 "before_conv1",
                 (
                     ("conv1.net1.biasnet.net.conv", "offset_conv"),
@@ -237,8 +253,9 @@ LAYOUTS = {
         ),
         prefix="module.",
     ),
-    # mit-han-lab/temporal-shift-module and yjxiong/tsn-pytorch: ops/models.py, models.py there. The first is the MobileNetV2
-    # of the former; in the second, a shifted layer is called net and a block with a non-local one beside it block.
+    # mit-han-lab/temporal-shift-module and yjxiong/tsn-pytorch: ops/models.py, models.py there.
+    # The first is the MobileNetV2 of the former; in the second, a shifted layer is called net, and
+    # a block with a non-local block beside it is called block.
     "tsm-mobilenetv2": Layout(
         r"base_model\.features\.2\.conv\.7\.",
         ("tsn", "tsm"),

@@ -1,6 +1,7 @@
-"""Translate state dicts between the names of published files and ours, by the tables of ``ops.checkpoints.layout_tables``.
+"""Translation of state dicts between the names of published files and those of this project.
 
-``module.`` (DataParallel), ``_orig_mod.`` (torch.compile) and ``model.`` (Lightning) are stripped before.
+It follows the tables of ``ops.checkpoints.layout_tables``. The prefixes ``module.`` (DataParallel),
+``_orig_mod.`` (torch.compile) and ``model.`` (Lightning) are stripped before.
 """
 
 import re
@@ -9,7 +10,9 @@ import torch
 
 from ops.checkpoints.layout_tables import LAYOUTS
 
-# A conv's bias before a BatchNorm is the same function as no bias and a smaller running mean: (conv bias, running mean).
+_WRAPPERS = re.compile(r"(module|_orig_mod|model|net|network)\.")
+# A conv's bias before a BatchNorm is the same function as no bias and a smaller running mean:
+# (conv bias, running mean).
 _FOLDS = (
     (re.compile(r"(.*\.)conv(\d)\.bias"), r"\g<1>bn\g<2>.running_mean"),
     (re.compile(r"(.*\.)downsample\.0\.bias"), r"\g<1>downsample.1.running_mean"),
@@ -20,10 +23,8 @@ _FOLDED_CONVS = re.compile(
 
 
 def strip_wrappers(state):
-    """State dict without the prefixes that DataParallel, torch.compile and Lightning put before every key."""
-    while state and (
-        match := re.match(r"(module|_orig_mod|model|net|network)\.", next(iter(state)))
-    ):
+    """A state dict without prefixes of DataParallel, torch.compile and Lightning on every key."""
+    while state and (match := _WRAPPERS.match(next(iter(state)))):
         prefix = match[0]
         if not all(key.startswith(prefix) for key in state):
             break
@@ -31,8 +32,15 @@ def strip_wrappers(state):
     return state
 
 
-def recognise(state):
-    """Name in ``LAYOUTS`` of a stripped state dict, or None."""
+def infer_layout(state):
+    """The layout of a stripped state dict.
+
+    Args:
+        state: name -> tensor.
+
+    Returns:
+        a key of ``LAYOUTS``, or None.
+    """
     for name, layout in LAYOUTS.items():
         if any(re.match(layout.signature, key) for key in state):
             return name
@@ -40,75 +48,55 @@ def recognise(state):
 
 
 def layout_name(name):
-    """What a layout is called in messages."""
-    return "this project" if name == "ours" else name
+    """The name of a layout in messages."""
+    if name == "ours":
+        return "this project"
+    return name
 
 
 def to_ours(state, name):
-    """Rename a stripped state dict from a layout to our names; biases before a BatchNorm are folded into its mean, and the
-    weights of 1x1x1 convolutions become those of 1x1 ones.
+    """Rename a stripped state dict from a layout to the names of this project.
 
-    Returns a new dict; keys that no rule knows keep their name, so that a strict load reports them.
+    Biases before a BatchNorm are folded into its mean, and the weights of 1x1x1 convolutions become
+    those of 1x1 ones.
+
+    Args:
+        state: name -> tensor.
+        name: key of ``LAYOUTS``.
+
+    Returns:
+        a new dict. Keys that no rule matches keep their name, so that a strict load reports them.
     """
     layout = LAYOUTS[name]
     unused = {key for key, _ in layout.unused}
-    out = {
-        _rename(_unwrap(key, layout), layout.rules): value if name == "ours" else _flat(value)
-        for key, value in state.items()
-        if key not in unused
-    }
+    out = {}
+    for key, value in state.items():
+        if key in unused:
+            continue
+        if name != "ours":
+            value = _flatten_1x1x1(value)
+        out[_rename(_unwrap(key, layout), layout.rules)] = value
     if layout.conv_bias:
-        for key in list(out):
-            mean = _folded_into(key)
-            if mean in out and out[mean].shape == out[key].shape:  # others are no bias and its mean
-                out[mean] = out[mean] - out.pop(key)
+        _fold_biases(out)
     for end in layout.bias_free:
-        for key in [key for key in out if key.endswith(end.replace(".bias", ".weight"))]:
-            out[key.replace(".weight", ".bias")] = out[key].new_zeros(out[key].shape[0])
+        _add_zero_biases(out, end)
     return out
 
 
-def from_ours(state, name, wrapped=()):
-    """The inverse of :func:`to_ours`: every entry the original's own loader expects, biases being zero.
-
-    wrapped: pairs (prefix of our keys, name of the wrapper): a layer that sits in a wrapper in this model, outer ones first.
-    """
-    layout = LAYOUTS[name]
-    backwards = [(ours, theirs) for theirs, ours in layout.rules]
-    wrapped = [(_rename(prefix, backwards), word) for prefix, word in wrapped]
-    out = {}
-    for key, value in state.items():
-        theirs = _rename(key, backwards)
-        if (
-            ".after_block." in key
-        ):  # 1x1 convolutions and BatchNorms of frames here, 1x1x1 ones there
-            value = value[..., None] if value.dim() == 4 else value
-        out[_wrap(theirs, wrapped)] = value
-    if layout.conv_bias:
-        for key, value in state.items():
-            if _FOLDED_CONVS.fullmatch(key):
-                out[_rename(key.replace(".weight", ".bias"), backwards)] = value.new_zeros(
-                    value.shape[0]
-                )
-    for theirs, ours in layout.unused:
-        out[theirs] = state[ours].clone() if ours else torch.zeros_like(state["backbone.bn1.bias"])
-    return {layout.prefix + key: value for key, value in out.items()}
+def _flatten_1x1x1(value):
+    """The weight of a 1x1x1 convolution as that of a 1x1 one."""
+    if value.dim() == 5 and value.shape[2:] == (1, 1, 1):
+        return value.flatten(3)
+    return value
 
 
-def _unwrap(key, layout):
-    return re.sub(rf"\.({'|'.join(layout.wrappers)})(?=\.)", "", key) if layout.wrappers else key
-
-
-def _wrap(key, wrapped):
-    """Put the wrappers' names into a key of theirs, the innermost first, so that the places of the outer ones stay."""
-    for prefix, word in reversed(wrapped):
-        if key.startswith(prefix) and not key.startswith(f"{prefix}nl."):
-            key = f"{prefix}{word}.{key.removeprefix(prefix)}"
-    return key
-
-
-def _flat(value):
-    return value.flatten(3) if value.dim() == 5 and value.shape[2:] == (1, 1, 1) else value
+def _fold_biases(state):
+    """Subtract the biases of convs from the running means of their BatchNorms, in place."""
+    for key in list(state):
+        mean = _folded_into(key)
+        # Others are not a bias and its mean.
+        if mean in state and state[mean].shape == state[key].shape:
+            state[mean] = state[mean] - state.pop(key)
 
 
 def _folded_into(key):
@@ -118,7 +106,67 @@ def _folded_into(key):
     return None
 
 
+def _add_zero_biases(state, end):
+    """Add the biases with this end of a name, which the layout does not have, in place."""
+    weight_end = end.replace(".bias", ".weight")
+    for key in [key for key in state if key.endswith(weight_end)]:
+        bias = key.replace(".weight", ".bias")
+        state[bias] = state[key].new_zeros(state[key].shape[0])
+
+
+def from_ours(state, name, wrapped=()):
+    """The inverse of :func:`to_ours`.
+
+    Args:
+        state: a state dict with the names of this project.
+        name: key of ``LAYOUTS``.
+        wrapped: pairs (prefix of our keys, name of the wrapper): layers of this model that are in a
+            wrapper there, outer ones first.
+
+    Returns:
+        every entry that the original's own loader expects; folded biases are zero.
+    """
+    layout = LAYOUTS[name]
+    backwards = [(ours, theirs) for theirs, ours in layout.rules]
+    wrapped = [(_rename(prefix, backwards), word) for prefix, word in wrapped]
+    out = {}
+    for key, value in state.items():
+        # The non-local block has 1x1x1 convolutions and 3D BatchNorms there.
+        if ".after_block." in key and value.dim() == 4:
+            value = value[..., None]
+        out[_wrap(_rename(key, backwards), wrapped)] = value
+    if layout.conv_bias:
+        for key, value in state.items():
+            if _FOLDED_CONVS.fullmatch(key):
+                bias = _rename(key.replace(".weight", ".bias"), backwards)
+                out[bias] = value.new_zeros(value.shape[0])
+    for theirs, ours in layout.unused:
+        if ours:
+            out[theirs] = state[ours].clone()
+        else:
+            out[theirs] = torch.zeros_like(state["backbone.bn1.bias"])
+    return {layout.prefix + key: value for key, value in out.items()}
+
+
+def _unwrap(key, layout):
+    if not layout.wrappers:
+        return key
+    return re.sub(rf"\.({'|'.join(layout.wrappers)})(?=\.)", "", key)
+
+
+def _wrap(key, wrapped):
+    """Put the wrappers' names into a key of theirs.
+
+    The innermost comes first, so that the prefixes of the outer ones still match.
+    """
+    for prefix, word in reversed(wrapped):
+        if key.startswith(prefix) and not key.startswith(f"{prefix}nl."):
+            key = f"{prefix}{word}.{key.removeprefix(prefix)}"
+    return key
+
+
 def _rename(key, rules):
+    """A key after the first rule that matches it."""
     for source, target in rules:
         pattern = re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(source))
         if match := re.match(pattern, key):

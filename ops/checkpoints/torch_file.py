@@ -15,8 +15,9 @@ from ops.utils.errors import UserError
 from ops.utils.files import open_regular
 from ops.utils.text import counted, printable
 
-# What training tools call the weights in their checkpoints, in the order of preference: ours and most others, then
-# MMAction2, DeepSpeed, BasicSR and single files. Averaged weights come last: they are taken if there are no others.
+# The names of the weights in the checkpoints of training tools, in the order of preference: ours and
+# most others, then MMAction2, DeepSpeed, BasicSR and single files. Averaged weights come last: they
+# are taken if there are no others.
 WEIGHT_KEYS = (
     "state_dict",
     "model_state",
@@ -33,7 +34,8 @@ WEIGHT_KEYS = (
     "ema",
     "params_ema",
 )
-# In a checkpoint of Lightning, and what its modules call the network beside a loss or metrics with tensors of their own.
+# A key in checkpoints of Lightning, and the usual names of the network in its modules, which may have
+# a loss or metrics with tensors beside it.
 _LIGHTNING = "pytorch-lightning_version"
 _LIGHTNING_NETWORKS = ("model.", "net.", "network.")
 _START = 512  # bytes of a file that show what it is
@@ -128,7 +130,9 @@ def _load(path, is_zip):
     # torch.load takes a placeholder only for a name that it does not know itself.
     placeholders = []
     for name in names:
-        kind = _empty_dict if name == "collections.defaultdict" else _Inert
+        kind = _Inert
+        if name == "collections.defaultdict":
+            kind = _empty_dict
         placeholders.append((kind, name))
     with torch.serialization.safe_globals(placeholders):
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -168,15 +172,19 @@ def _names_in_pickle(file):
 
 
 def _check_download(path, start):
-    """Raises UserError for what a download often leaves in place of the file. start: its first bytes."""
+    """Raise UserError for what a download often leaves in place of the file.
+
+    start: the first bytes of the file.
+    """
     if start.startswith(_LFS):
         raise UserError(
-            f"{path}: not a checkpoint but a Git LFS pointer to one; fetch the file itself with git lfs pull"
+            f"{path}: not a checkpoint but a Git LFS pointer to one; fetch the file itself with git "
+            f"lfs pull"
         )
     if _HTML.match(start):
         raise UserError(
-            f"{path}: not a checkpoint but a web page (HTML), as a download link that needs a browser gives; "
-            f"download the file itself"
+            f"{path}: not a checkpoint but a web page (HTML), as a download link that needs a browser "
+            f"gives; download the file itself"
         )
 
 
@@ -197,18 +205,17 @@ class Weights(NamedTuple):
 
     @property
     def note(self):
-        """What was chosen, for a report; empty where there was no choice."""
+        """The choice that was made, for a report; empty if there was none."""
         parts = []
         if self.others:
-            parts.append(
-                f"weights {self.key} (not {', '.join(self.others)}; --weights_key chooses)"
-            )
+            others = ", ".join(self.others)
+            parts.append(f"weights {self.key} (not {others}; --weights_key chooses)")
         if self.left_out:
             names = ", ".join(map(printable, self.left_out[:3]))
-            more = ", ..." if len(self.left_out) > 3 else ""
-            parts.append(
-                f"without {counted(len(self.left_out), 'tensor')} beside the network ({names}{more})"
-            )
+            if len(self.left_out) > 3:
+                names += ", ..."
+            count = counted(len(self.left_out), "tensor")
+            parts.append(f"without {count} beside the network ({names})")
         return "; ".join(parts)
 
 
@@ -218,8 +225,8 @@ def find_weights(content, source, weights_key=None):
     Args:
         content: what :func:`read_checkpoint` returns, or a state dict.
         source: name of the file, for errors.
-        weights_key: the key of the content to take; None takes the first of ``WEIGHT_KEYS``, else the tensors of the
-            content itself, else the only dictionary of tensors.
+        weights_key: the key of the content to take; None takes the first of ``WEIGHT_KEYS``, else
+            the tensors of the content itself, else the only dictionary of tensors.
 
     Returns:
         :class:`Weights`.
@@ -227,38 +234,50 @@ def find_weights(content, source, weights_key=None):
     Raises:
         UserError: there are no weights, none of this key, or several of unknown keys.
     """
+    if not isinstance(content, dict):
+        content = {}
     groups = {}
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if isinstance(key, str) and isinstance(value, dict) and (tensors := _tensors(value)):
-                groups[key] = tensors
-    known = [key for key in WEIGHT_KEYS if key in groups]
-    if weights_key is not None:
-        if weights_key not in groups:
-            has = f"it has {', '.join(map(printable, groups))}" if groups else "it has no such keys"
-            raise UserError(f"{source}: holds no weights under --weights_key {weights_key}; {has}")
-        chosen = weights_key
-    elif known:
-        chosen = known[0]
-    elif isinstance(content, dict) and _tensors(content):
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, dict) and _tensors(value):
+            groups[key] = _tensors(value)
+    chosen = _choose_weights(content, groups, source, weights_key)
+    if chosen is None:
         return Weights(_stripped(_tensors(content)), None, ())
-    elif len(groups) > 1:
-        raise UserError(
-            f"{source}: holds several sets of tensors ({', '.join(map(printable, groups))}); choose the weights with "
-            f"--weights_key NAME"
-        )
-    elif groups:
-        chosen = next(iter(groups))
-    else:
-        raise UserError(f"{source}: holds no weights (no dictionary of named tensors)")
     network = groups[chosen]
     if _LIGHTNING in content:
         network = _lightning_network(network)
     left_out = tuple(key for key in groups[chosen] if key not in network)
     state = _stripped(network)
-    # Other tensors, of a loss or a table, are no weights of this network: these have names in common.
-    same = [key for key in groups if key != chosen and _stripped(groups[key]).keys() & state.keys()]
-    return Weights(state, chosen, tuple(same), left_out)
+    # Other groups are weights of this network, too, if they have names in common. Else they are of a
+    # loss or a table.
+    others = tuple(
+        key for key in groups if key != chosen and _stripped(groups[key]).keys() & state.keys()
+    )
+    return Weights(state, chosen, others, left_out)
+
+
+def _choose_weights(content, groups, source, weights_key):
+    """The key of the weights in the groups of tensors of a content; None: the content itself."""
+    if weights_key is not None:
+        if weights_key in groups:
+            return weights_key
+        keys = "it has no such keys"
+        if groups:
+            keys = f"it has {', '.join(map(printable, groups))}"
+        raise UserError(f"{source}: holds no weights under --weights_key {weights_key}; {keys}")
+    for key in WEIGHT_KEYS:
+        if key in groups:
+            return key
+    if _tensors(content):
+        return None
+    if not groups:
+        raise UserError(f"{source}: holds no weights (no dictionary of named tensors)")
+    if len(groups) > 1:
+        raise UserError(
+            f"{source}: holds several sets of tensors ({', '.join(map(printable, groups))}); "
+            f"choose the weights with --weights_key NAME"
+        )
+    return next(iter(groups))
 
 
 def read_state_dict(path):
@@ -267,7 +286,7 @@ def read_state_dict(path):
 
 
 def _lightning_network(tensors):
-    """The tensors of the network in a LightningModule, or all where it has no attribute of a usual name."""
+    """The tensors of the network in a LightningModule; all, if it has no usual name."""
     for prefix in _LIGHTNING_NETWORKS:
         network = {key: value for key, value in tensors.items() if key.startswith(prefix)}
         if network:

@@ -11,7 +11,7 @@ import torch
 from helpers.hostile import HUGE, PLAIN, fuzz, takes_little
 
 from ops.backbones import BACKBONES
-from ops.checkpoints import export_state_dict, identify
+from ops.checkpoints import export_state_dict, infer
 from ops.checkpoints.identify import read_weights
 from ops.checkpoints.torch_file import read_checkpoint
 from ops.models import TSN
@@ -228,7 +228,9 @@ def test_what_a_checkpoint_says_of_itself(tmp_path):
         ("arch", None),
         ("dropout", []),
     ):
-        with pytest.raises(UserError, match=r"^state dict: (does not describe|the classes)"):
+        with pytest.raises(
+            UserError, match=r"^state dict: (does not describe|its number of classes)"
+        ):
             read_weights({**content, "model": {**told, key: value}})
     for change in (
         {"class_names": ["a"]},
@@ -253,9 +255,9 @@ def infer_resnet(shapes):
 def test_contents_of_checkpoints(tmp_path, monkeypatch):
     """Content of the wrong types, names and shapes, after torch has read it."""
     monkeypatch.setattr(
-        identify, "first_conv", cache(identify.first_conv)
+        infer, "first_conv", cache(infer.first_conv)
     )  # both build a network each time
-    monkeypatch.setattr(identify, "infer_arch", infer_resnet)
+    monkeypatch.setattr(infer, "infer_arch", infer_resnet)
     contents = []
     with torch.device("meta"):
         for module, layout in (

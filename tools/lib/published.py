@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from lib.measure import table
 from ops.checkpoints import load_model
-from ops.checkpoints.identify import facts_of_name, read_weights
+from ops.checkpoints.file_names import spec_of_name
+from ops.checkpoints.identify import read_weights
 from ops.checkpoints.layouts import layout_name
 from ops.checkpoints.manifest import entry_of_hash, read_manifest, read_records, write_record
 from ops.utils.errors import UserError
@@ -110,7 +111,7 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
     if not fitting:
         return False
     evidence = "weights"
-    if named or facts_of_name(path):
+    if named or spec_of_name(path):
         evidence = "weights and name"
     if len(fitting) == 1:
         print(f"fits {fitting[0]['id']}, by its {evidence}")
@@ -176,7 +177,7 @@ def read_facts(path: Path) -> FileFacts:
     load_model(file, quiet=True)
     dense = None
     for name in (path.name, path.resolve().parent.name):
-        if "num_segments" in facts_of_name(name):
+        if "num_segments" in spec_of_name(name):
             dense = "dense" in re.split(r"[_.]", name)
             break
     return FileFacts(file.layout, file.spec, file.dataset, dense)
