@@ -1,4 +1,4 @@
-"""Opening video files with FFmpeg, which is allowed to open nothing but the file itself.
+"""Open video files with FFmpeg, restricted to the file itself.
 
 FFmpeg chooses a demuxer by the content of a file, whatever its name. Playlists (HLS, DASH,
 ffconcat, SDP, ...) name other files and addresses, which it would read in their place.
@@ -11,72 +11,26 @@ import av
 from ops.data.readers.base import Opener, UnreadableVideo
 from ops.utils.files import open_regular
 
-# Formats of videos whose demuxers read one file only. Each of the names that FFmpeg gives a demuxer
+# Formats of videos whose demuxers read one file only. One of the names that FFmpeg gives a demuxer
 # ("mov,mp4,m4a,3gp,3g2,mj2") is enough.
-_FORMATS = (
-    # containers
-    "asf",
-    "asf_o",
-    "avi",
-    "cine",
-    "dhav",
-    "dv",
-    "flv",
-    "gxf",
-    "ivf",
-    "kux",
-    "live_flv",
-    "lmlm4",
-    "matroska",
-    "mov",
-    "mpeg",
-    "mpegts",
-    "mxf",
-    "nsv",
-    "nut",
-    "nuv",
-    "obu",
-    "ogg",
-    "pva",
-    "rm",
-    "ser",
-    "swf",
-    "ty",
-    "wtv",
-    "yuv4mpegpipe",
-    # raw streams
-    "av1",
-    "avs2",
-    "avs3",
-    "cavsvideo",
-    "dirac",
-    "dnxhd",
-    "evc",
-    "h261",
-    "h263",
-    "h264",
-    "hevc",
-    "ingenient",
-    "m4v",
-    "jpeg_pipe",
-    "mjpeg",
-    "mjpeg_2000",
-    "mpegvideo",
-    "vc1",
-    "vc1test",
-    "vvc",
-    # pictures
-    "apng",
-    "gif",
+_CONTAINERS = (
+    "asf asf_o avi cine dhav dv flv gxf ivf kux live_flv lmlm4 matroska mov mpeg mpegts mxf nsv "
+    "nut nuv obu ogg pva rm ser swf ty wtv yuv4mpegpipe"
 )
+_RAW_STREAMS = (
+    "av1 avs2 avs3 cavsvideo dirac dnxhd evc h261 h263 h264 hevc ingenient m4v jpeg_pipe mjpeg "
+    "mjpeg_2000 mpegvideo vc1 vc1test vvc"
+)
+_ANIMATIONS = "apng gif"
+_FORMATS = [*_CONTAINERS.split(), *_RAW_STREAMS.split(), *_ANIMATIONS.split()]
 _OPTIONS = {
     "format_whitelist": ",".join(_FORMATS),
-    "enable_drefs": "0",  # of mov: media in other files
+    "enable_drefs": "0",  # mov: no media from other files
 }
 _FILE_ONLY = "file"
 _NO_PROTOCOL = "none"
 
-# Where FFmpeg looks for what a file is (its PROBE_BUF_MAX).
+# How much of a file FFmpeg reads to determine its format (its PROBE_BUF_MAX).
 _PROBED_BYTES = 2**20
 _FIRST_BYTES = 2**12
 _PLAYLIST_STARTS = (
@@ -106,9 +60,13 @@ def open_container(path: str, opener: Opener | None = None) -> av.container.Inpu
         UnreadableVideo: a playlist, or another format that is no video file.
         av.FFmpegError: FFmpeg cannot open it.
     """
-    # "file:" because FFmpeg would take what stands before a colon in the name for a protocol.
-    source = f"file:{path}" if opener is None else opener()
-    protocol = _FILE_ONLY if opener is None else _NO_PROTOCOL
+    if opener is None:
+        # "file:" because FFmpeg would interpret what precedes a colon in the name as a protocol.
+        source = f"file:{path}"
+        protocol = _FILE_ONLY
+    else:
+        source = opener()
+        protocol = _NO_PROTOCOL
     try:
         return av.open(
             source,
@@ -116,7 +74,7 @@ def open_container(path: str, opener: Opener | None = None) -> av.container.Inpu
             container_options=_OPTIONS | {"protocol_whitelist": protocol},
         )
     except av.FFmpegError as error:
-        with suppress(OSError):  # a file that cannot be read: FFmpeg's error says so
+        with suppress(OSError):  # for a file that cannot be read, FFmpeg's error is better
             if is_playlist(path, opener):
                 raise UnreadableVideo(path, _PLAYLIST) from None
         if isinstance(error, av.ArgumentError):  # the format is not on the list
@@ -125,10 +83,10 @@ def open_container(path: str, opener: Opener | None = None) -> av.container.Inpu
 
 
 def is_playlist(path: str, opener: Opener | None = None) -> bool:
-    """Whether the content of a file can be taken for a text that names other files or addresses."""
+    """Whether FFmpeg may interpret a file as a text that names other files or addresses."""
     with open_regular(path) if opener is None else opener() as content:
         head = content.read(_FIRST_BYTES)
-        if b"\0" not in _without_id3(head):  # most formats have one there: 1 MB may be slow to get
+        if b"\0" not in _without_id3(head):  # most videos have one; reading 1 MB may be slow
             head += content.read(_PROBED_BYTES - _FIRST_BYTES)
     text = _without_id3(head).partition(b"\0")[0].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return text.startswith(_PLAYLIST_STARTS) or any(part in text for part in _PLAYLIST_PARTS)

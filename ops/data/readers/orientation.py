@@ -1,4 +1,4 @@
-"""How a video frame is shown: the quarter turns and mirroring of its display matrix."""
+"""How a video frame is displayed: quarter turns and mirroring, from its display matrix."""
 
 import struct
 from contextlib import suppress
@@ -14,7 +14,7 @@ _MATRIX = struct.Struct("=9i")  # row by row; see av_display_rotation_get in lib
 
 
 class Orientation(NamedTuple):
-    """What turns a decoded picture into the one shown: first transpose it, then mirror it.
+    """How to display a decoded frame: first transpose it, then mirror it.
 
     These are the orientations of ffmpeg's autorotate. An angle between them, which no camera
     writes, is rounded to the nearest quarter turn.
@@ -30,7 +30,7 @@ class Orientation(NamedTuple):
         return self.transposed ^ self.flipped_horizontally ^ self.flipped_vertically
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """The picture as shown: a view of `image`, ``[H, W, C]``."""
+        """The frame as displayed: a view of `image`, ``[H, W, C]``."""
         if self.transposed:
             image = image.transpose(1, 0, 2)
         if self.flipped_horizontally:
@@ -55,11 +55,11 @@ _UPRIGHT = Orientation()
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
-    """The orientation that the display matrix of a decoded frame asks for."""
+    """The orientation of a decoded frame, from its display matrix."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return _UPRIGHT
-    # A pixel in column p and row q is shown in column a * p + c * q and row b * p + d * q.
+    # A pixel in column p, row q is displayed in column a * p + c * q, row b * p + d * q.
     a, b, _, c, d, *_ = _MATRIX.unpack(bytes(data))
     if abs(b) > abs(a):
         return Orientation(True, c < 0, b < 0)
@@ -67,7 +67,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def probe_orientation(path: str, opener: Opener | None = None) -> tuple[Orientation, str]:
-    """The orientation of the first frame of a video, and the container that it is in.
+    """The orientation of the first frame of a video, and the container of the video.
 
     Args:
         path, opener: as of `open_container`.
