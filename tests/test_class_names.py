@@ -152,7 +152,7 @@ def test_flip_never_without_a_mirror_class():
 
 
 @given(st.lists(st.text("abclLeEfFtTrRiIgGhH _-", max_size=12), max_size=12))
-def test_flip_of_any_names(names):
+def test_flip_of_random_names(names):
     labels = flip_label_map(names)
     assert labels.shape == (len(names),) and labels.dtype == np.int64
     for label, to in enumerate(labels):
@@ -177,7 +177,7 @@ def test_only_sides_are_sides():
     assert flip_label_map(names).tolist() == [0, 1, 2, -1, 5, 4, -1, -1, -1, -1]
 
 
-def test_flip_twice_is_no_flip():
+def test_flip_twice_is_the_identity():
     rng = np.random.default_rng(0)
     words = ["left", "right", "clockwise", "anticlockwise", "up", "hand"]
     names = sorted({" ".join(rng.choice(words, size=3)) for _ in range(60)})

@@ -23,7 +23,7 @@ from ops.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """What make_root makes, and folders ``flow`` and ``000123`` of 12 frames of flow, named in two ways."""
+    """make_root, and folders ``flow`` and ``000123`` of 12 frames of flow, named in two ways."""
     root = make_root(tmp_path_factory.mktemp("data"))
     flow = textured_frames(12, 48, 64, seed=5)[..., :2]
     write_flow(root / "flow", flow)
@@ -139,7 +139,7 @@ def test_random_clips_depend_on_the_video_not_on_its_place(root, tmp_path):
         TestDataset(videos_of(root, tmp_path), **TEST, sampling="edges")
 
 
-def test_mp4_is_appended_where_the_list_leaves_it_out(root, tmp_path):
+def test_mp4_suffix_is_optional_in_lists(root, tmp_path):
     bare, full = (
         test_views(TestDataset(videos_of(root, tmp_path, line), **TEST))
         for line in ("v1 0", "v1.mp4 0")
@@ -217,7 +217,7 @@ def test_many_clips_of_one_read(root, tmp_path):
     ("line", "tmpl"), [("flow 12 0", "flow_{}_{:05d}.jpg"), ("123 24 0", "{:06d}-{}_{:05d}.jpg")]
 )
 def test_flow_of_a_list(root, tmp_path, flow, line, tmpl):
-    """The second form is that of Something-Something V1: the folder has six digits, the list counts x and y."""
+    """The second form is Something-Something V1's: six digits, and the list counts x and y."""
     videos = videos_of(root, tmp_path, line)
     frames = {
         "num_segments": 2,
@@ -249,7 +249,7 @@ def test_flow_of_a_list(root, tmp_path, flow, line, tmpl):
     assert flips == {False, True}
 
 
-def test_differences_are_taken_of_pictures_with_the_scales_of_flow(root, tmp_path):
+def test_rgbdiff_reads_images_with_the_scales_of_flow(root, tmp_path):
     videos = videos_of(root, tmp_path, "v3.mp4 2")
     rgb, diff = (
         TrainDataset(videos, **TRAIN, modality=modality) for modality in ("RGB", "RGBDiff")

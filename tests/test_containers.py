@@ -1,4 +1,4 @@
-"""ops/data/readers/containers.py: a video opens nothing but itself, and every format of videos can be read."""
+"""A video opens no other file, and all video formats can be read."""
 
 import contextlib
 import gc
@@ -54,7 +54,7 @@ PIX_FMTS = {"mjpeg": "yuvj420p", "gif": "rgb8", "apng": "rgb24"}
 
 
 def write_video(path, codec, muxer):
-    """FRAMES in a format, with the encoder's defaults; skips the test where the wheel has no such encoder."""
+    """FRAMES in a format, with the encoder's defaults; skips the test without such an encoder."""
     try:
         av.codec.Codec(codec, "w")
     except av.codec.codec.UnknownCodecError:
@@ -109,7 +109,8 @@ def listener():
 
 
 def hls(target):
-    return f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n".encode()
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n"
+    return f"{head}#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n".encode()
 
 
 def live_hls(target):
@@ -144,10 +145,10 @@ PLAYLISTS = [hls, live_hls, tagged_hls, ffconcat, dash, sdp]
 NAMES = ["v.mp4", "v.m3u8", "v.mpd", "v.sdp", "v.ts", "v.ffconcat"]
 
 
-def refused(open_video):
+def refused(open_video, *arguments, **options):
     start = time.perf_counter()
     with pytest.raises(UnreadableVideo) as caught:
-        open_video()
+        open_video(*arguments, **options)
     assert time.perf_counter() - start < 3
     assert "\n" not in str(caught.value)
     return caught.value.reason
@@ -171,7 +172,7 @@ def test_a_playlist_opens_nothing(tmp_path, listener, kind, decoder):
     for target in ("marker.ts", tmp_path / "marker.ts", f"http://{address}/a.ts", "v.m3u8"):
         for name in NAMES:
             (tmp_path / name).write_bytes(kind(target))
-            reason = refused(lambda: open_reader(tmp_path / name, image_tmpl="", decoder=decoder))  # noqa: B023
+            reason = refused(open_reader, tmp_path / name, image_tmpl="", decoder=decoder)
             assert "playlist" in reason
     assert not seen
 
@@ -201,9 +202,7 @@ def test_a_playlist_in_a_shard_set_opens_nothing(tmp_path, listener, decoder):
     with open_reader(shards / "good.mp4", image_tmpl="", decoder=decoder) as reader:
         assert len(reader) == len(FRAMES)
     for name in bad:
-        assert "playlist" in refused(
-            lambda: open_reader(shards / name, image_tmpl="", decoder=decoder)  # noqa: B023
-        )
+        assert "playlist" in refused(open_reader, shards / name, image_tmpl="", decoder=decoder)
     assert not seen
 
 
@@ -215,7 +214,7 @@ def test_names_that_are_protocols_or_patterns_open_nothing(tmp_path, monkeypatch
     for name in ("concat:a.ts|a.ts", "subfile,,start,0,end,0,,:a.ts", "data:a.ts"):
         with open(name, "wb") as file:
             file.write(b"no video\n" * 99)
-        refused(lambda: open_reader(name, image_tmpl="", decoder=decoder))  # noqa: B023
+        refused(open_reader, name, image_tmpl="", decoder=decoder)
 
 
 # Descriptors

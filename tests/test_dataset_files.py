@@ -65,7 +65,7 @@ image_tmpl = "{:06d}-{}_{:05d}.jpg"
     assert read_dataset_file(path)[0]["train_list"] == f"{tmp_path}/train.txt"
 
 
-def test_what_is_left_out(tmp_path):
+def test_defaults(tmp_path):
     assert read_dataset_file(write(tmp_path, "")) == (
         {"root_path": str(tmp_path), "flip": "names"},
         None,
@@ -173,7 +173,7 @@ def test_paths(tmp_path, monkeypatch):
         ("flip_pairs = [[0, 1_000_000]]", ":1: flip_pairs: label 1000000"),
     ],
 )
-def test_what_is_wrong(tmp_path, text, says):
+def test_invalid_files(tmp_path, text, says):
     assert said(tmp_path, text).startswith(says)
 
 

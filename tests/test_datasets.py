@@ -143,7 +143,7 @@ def test_unknown_name_with_lists_and_classes(tmp_path):
     assert load_class_names(named) == ["run", "walk"]
 
 
-def test_unknown_name_says_what_is_missing():
+def test_unknown_name_lists_the_missing_flags():
     with pytest.raises(UserError) as error:
         resolve("somethingV3")
     text = str(error.value)
@@ -169,7 +169,7 @@ def test_folder_with_one_dataset_file_stands_for_it(tmp_path, monkeypatch):
         resolve(str(folder))
 
 
-def test_path_that_is_no_dataset_says_what_is_there(tmp_path):
+def test_path_that_is_not_a_dataset(tmp_path):
     with pytest.raises(UserError, match=r"data/mine/mine.tml: no such file"):
         resolve("data/mine/mine.tml")
     with pytest.raises(UserError, match=f"{tmp_path}: no dataset file.*make_lists.py folder"):
@@ -296,7 +296,7 @@ def test_flip_without_names():
     assert (flip_map(resolve("kinetics", num_class=200), None) == np.arange(200)).all()
 
 
-def test_names_win_and_the_difference_is_told(tmp_path):
+def test_names_have_priority_and_the_difference_is_logged(tmp_path):
     names = [f"class {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(174)]
     names[86], names[87] = (
         "Pulling something from left to right",

@@ -33,7 +33,7 @@ def test_errors_for_users(capsys, error, status, shown):
     assert capsys.readouterr() == ("", shown)
 
 
-def test_an_interrupt_of_repeatable_work_says_how_to_continue(capsys):
+def test_interrupt_of_repeatable_work(capsys):
     def main():
         with repeatable():
             raise KeyboardInterrupt
@@ -93,9 +93,12 @@ def test_success_returns():
     assert run_cli(lambda: None) is None
 
 
-def test_a_reader_that_leaves_is_no_defect():
+def test_closed_pipe_is_not_a_defect():
     """As in ``... list | head -1``: much more than a pipe holds, of which one line is read."""
-    code = "from ops.utils.errors import run_cli; run_cli(lambda: [print('line') for _ in range(100_000)])"
+    code = (
+        "from ops.utils.errors import run_cli\n"
+        "run_cli(lambda: [print('line') for _ in range(100_000)])"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[1],

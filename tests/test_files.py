@@ -42,7 +42,7 @@ def test_writes_and_replaces(tmp_path, mode, content):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
+def test_exception_keeps_only_the_old_file(tmp_path, error):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     with pytest.raises(error), atomic_write(path) as file:
@@ -51,7 +51,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.bin"]
 
 
-def test_a_killed_process_leaves_the_old_file(tmp_path):
+def test_killed_process_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     code = """if True:
@@ -183,7 +183,7 @@ def test_regular_files_and_links_to_them_are_read(tmp_path):
         open_regular(tmp_path / "none")
 
 
-def test_a_file_larger_than_what_is_read_at_once(tmp_path):
+def test_too_large_file_is_not_read(tmp_path):
     with open(tmp_path / "sparse", "wb") as file:
         file.truncate(2**40)
     with pytest.raises(OSError, match="too large"):

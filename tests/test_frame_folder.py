@@ -73,7 +73,7 @@ def test_frames_of_16_bits_through_a_reader(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "zeros", "folder"])
-def test_a_frame_that_is_no_regular_file(tmp_path, kind):
+def test_frame_that_is_not_a_regular_file(tmp_path, kind):
     write_images(tmp_path / "video", 3)
     path = tmp_path / "video" / TMPL.format(2)
     path.unlink()
@@ -113,7 +113,7 @@ def test_a_bad_image_is_named(tmp_path, damage):
     assert "\n" not in str(caught.value) and caught.value.path == str(folder)
 
 
-def test_names_of_any_length_are_counted():
+def test_count_frames_with_very_long_names():
     """In the table of a shard set."""
     names = {"img_00001.jpg", f"img_{'9' * 5000}.jpg"}
     assert count_frames("folder", "img_{:05d}.jpg", names=names) == 1

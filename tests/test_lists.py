@@ -148,7 +148,7 @@ PATH = st.text(
     ),
     tabs=st.booleans(),
 )
-def test_what_is_written_is_read(tmp_path_factory, rows, tabs):
+def test_written_lists_are_read_back(tmp_path_factory, rows, tabs):
     if not tabs:  # separated by spaces, a two-column path must not end in an integer
         rows = [
             (path + "x" if count is None else path, count, label) for path, count, label in rows
@@ -176,7 +176,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
         )
 
 
-def test_resolve_appends_mp4_only_to_what_is_there(tmp_path):
+def test_resolve_appends_mp4_only_if_that_file_exists(tmp_path):
     (tmp_path / "a.mp4").touch()
     (tmp_path / "b").mkdir()
     (tmp_path / "b.mp4").touch()

@@ -161,7 +161,7 @@ class OneThread:
         return torch.tensor([torch.get_num_threads()])
 
 
-def test_more_workers_than_cores_are_no_warning(root, tmp_path):
+def test_more_workers_than_cores_do_not_warn(root, tmp_path):
     dataset = TestDataset(videos_of(root, tmp_path), **TEST)
     many = available_cores() + 1
     with (
@@ -178,7 +178,7 @@ def test_workers_run_on_one_thread(root, tmp_path):
     assert item.frames.tolist() == [1]
 
 
-def test_loading_leaves_the_global_random_states_alone(root, tmp_path):
+def test_loading_does_not_change_global_random_states(root, tmp_path):
     dataset = TrainDataset(videos_of(root, tmp_path), **TRAIN)
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     for workers in (0, 1):
@@ -345,7 +345,8 @@ def test_memory_of_workers_stays_flat(root, tmp_path):
         epoch_of(loader, epoch)
         (worker,) = multiprocessing.active_children()
         sizes.append(resident(worker.pid))
-    # Measured after the first two epochs, in which buffers and caches fill: a leak of one clip an item would be 7 MB.
+    # Measured after the first two epochs, in which buffers and caches fill: a leak of one clip per
+    # item would be 7 MB.
     assert sizes[-1] - sizes[1] < 4 * 2**20, sizes
 
 

@@ -50,7 +50,7 @@ def start(program, *args):
 
 @pytest.fixture
 def hold():
-    """A function that starts a process which has a folder to itself; none of them outlives the test."""
+    """A function that starts a process holding the lock; all end with the test."""
     started = []
 
     def begin(folder):

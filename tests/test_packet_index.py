@@ -1,4 +1,4 @@
-"""ops/data/readers/packet_index.py: which packets a frame needs, and where display order is unsure."""
+"""Which packets a frame needs, and where the display order is uncertain."""
 
 from fractions import Fraction
 

@@ -12,7 +12,8 @@ def units(*bodies, length_size=4):
     return b"".join(len(body).to_bytes(length_size, "big") + body for body in bodies)
 
 
-# A first byte 0x65 is a slice of an H.264 key picture, 0x41 of another, 6 is a message, 7 parameters, 9 and 10 delimiters.
+# A first byte 0x65 is a slice of an H.264 key picture, 0x41 of another; 6 is a message, 0x67 and
+# 0x68 are parameters, 9 and 10 delimiters.
 H264 = {
     "key": (units(b"\x65\x88\x80"), True),
     "message and slice": (units(b"\x06\x05\x01\x00\x80", b"\x41\x9a\x00"), True),
@@ -27,7 +28,8 @@ H264 = {
     "damaged": (b"\xff" * 50, True),
     "length zero": (bytes(50), True),
 }
-# The type of an HEVC unit is in bits 1 to 6 of its first byte: 0x26 is a key picture, 0x02 another, 0x4e a message.
+# The type of an HEVC unit is in bits 1 to 6 of its first byte: 0x26 is a key picture, 0x02 another
+# one, 0x4e a message.
 HEVC = {
     "key": (units(b"\x26\x01\xaf\x00"), True),
     "message and slice": (units(b"\x4e\x01\x05\x01\x80", b"\x02\x01\xd0\x00"), True),
@@ -83,7 +85,7 @@ def test_vp9_pictures(name):
     ("codec", "extradata"),
     [("h264", None), ("h264", b"\x00\x00\x00\x01\x67"), ("hevc", b"\x01"), ("libdav1d", b"\x81")],
 )
-def test_what_is_not_known_counts_as_a_picture(codec, extradata):
+def test_unknown_codecs_count_as_pictures(codec, extradata):
     assert picture_test(codec, extradata)(av.Packet(H264["message"][0]))
 
 

@@ -1,4 +1,4 @@
-"""The package on a platform without POSIX: what Windows lacks is removed, then everything is imported and used."""
+"""The package on a platform without POSIX: without what Windows lacks, it is imported and used."""
 
 import subprocess
 import sys

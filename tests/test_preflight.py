@@ -48,7 +48,7 @@ def test_a_list_that_does_not_exist_can_be_made(root, tmp_path):
             lists_of(replace(dataset, name=name))
 
 
-def test_what_is_strange_is_a_warning(root, tmp_path):
+def test_warnings(root, tmp_path):
     (root / "bad.mp4").write_bytes(b"not a video" * 50)
     dataset = dataset_of(
         root, tmp_path, "v0.mp4 0\nbad.mp4 0\ngone.mp4 0\nframes 20 2", "v0.mp4 0\nv5.mp4 2"
@@ -89,7 +89,7 @@ def test_validation_list_with_a_video_twice_is_refused(root, tmp_path):
         read_checked(dataset, "val_list")
 
 
-def test_list_of_segments_says_so(root, tmp_path):
+def test_list_of_segments_is_recognized(root, tmp_path):
     dataset = dataset_of(root, tmp_path, GOOD, "v5.mp4 2 6 1")
     with pytest.raises(UserError, match=r"val.txt:1: .*segments are not supported"):
         read_checked(dataset, "val_list")

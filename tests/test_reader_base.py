@@ -51,7 +51,7 @@ def test_a_video_of_extreme_shape_is_refused(tmp_path, decoder):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("kind", ["fifo", "zeros", "folder"])
-def test_a_video_that_is_no_regular_file(tmp_path, kind, decoder):
+def test_video_that_is_not_a_regular_file(tmp_path, kind, decoder):
     path = tmp_path / "v.mp4"
     if kind == "fifo":
         os.mkfifo(path)

@@ -1,4 +1,4 @@
-"""Every reader against a plain sequential decode, and against broken files, here and in loader workers."""
+"""Readers against a plain sequential decode and damaged files, here and in loader workers."""
 
 import pickle
 import re
@@ -173,14 +173,14 @@ def test_an_indexed_file_is_decoded_in_one_pass(video, name, kept, monkeypatch):
 
 @pytest.mark.parametrize("target", ["cut.mp4", "cut.mkv"])
 @pytest.mark.parametrize("name", ["h264_open_gop.mkv", "hevc_open_gop_pyramid.mp4"])
-def test_a_file_cut_where_pictures_lose_what_they_depend_on(video, tmp_path, name, target):
+def test_file_cut_where_pictures_lose_their_references(video, tmp_path, name, target):
     path = copy_from_key(video(name)[0], tmp_path / target, key=1)
     truth = decode_all(path)
     assert len(truth) == 48
     check(PyAVReader, path, truth, standard_samples(48))
 
 
-def test_textured_frames_are_told_apart(video):
+def test_textured_frames_are_distinguishable(video):
     _, truth = video("h264.mkv")
     source = textured_frames(FRAMES).astype(int)
     for i, frame in enumerate(truth):
@@ -195,7 +195,7 @@ def test_hidden_frames_do_not_count(tmp_path):
     check(PyAVReader, path, everything[20:45], standard_samples(25))
 
 
-def test_a_rotated_video_is_turned_as_the_file_says(video):
+def test_display_matrix_is_applied(video):
     _, upright = video("h264_fragments.mp4")
     for name, turns in (
         ("h264_rotated_90.mp4", 1),
@@ -210,7 +210,7 @@ def test_a_rotated_video_is_turned_as_the_file_says(video):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_indices_outside_and_none_at_all(video, decoder):
+def test_indices_out_of_range_and_empty(video, decoder):
     with DECODERS[decoder](video("h264.mp4")[0]) as reader:
         for indices in ([FRAMES], [0, -1], [3, 10**6]):
             with pytest.raises(IndexError, match=f"h264.mp4: frame -?[0-9]+ of {FRAMES}"):
@@ -218,7 +218,7 @@ def test_indices_outside_and_none_at_all(video, decoder):
         assert reader.get([]).shape == (0, 64, 96, 3)
 
 
-def test_names_that_ffmpeg_would_take_for_something_else(video, tmp_path, monkeypatch):
+def test_names_that_ffmpeg_would_interpret(video, tmp_path, monkeypatch):
     path, truth = video("h264.mp4")
     monkeypatch.chdir(tmp_path)
     for name in ("http:a.mp4", "%03d.mp4", "-i.mp4", "a b'c\u00e9.mp4"):
@@ -280,7 +280,7 @@ def test_times_in_decoding_order_after_a_sound_part(tmp_path):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_without_reordered_pictures_the_index_is_kept(codec, tmp_path):
+def test_file_without_reordered_pictures_is_indexed(codec, tmp_path):
     path = encode(tmp_path / "v.mp4", textured_frames(40), codec=codec, bframes=0)
     lost = copy_without_times(path, tmp_path / "lost.mp4")
     with PyAVReader(lost) as reader:
@@ -338,7 +338,7 @@ def make_bad(folder, kind, video):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_files_are_named_at_once(video, tmp_path, kind, decoder):
+def test_unreadable_files_are_named_at_once(video, tmp_path, kind, decoder):
     path = make_bad(tmp_path, kind, video)
     start = time.perf_counter()
     with pytest.raises(UnreadableVideo) as caught:
@@ -415,7 +415,7 @@ def each_alone(path, indices):
     return frames
 
 
-def check_company(path, samples):
+def check_independence(path, samples):
     """A frame is the same alone and with others."""
     with PyAVReader(path) as reader:
         alone = each_alone(path, range(len(reader)))
@@ -427,7 +427,7 @@ def check_company(path, samples):
 
 
 @pytest.mark.parametrize("kept", [3000, 2**20])
-def test_damage_looks_the_same_in_any_company(kept, monkeypatch):
+def test_damaged_frames_do_not_depend_on_other_requested_frames(kept, monkeypatch):
     monkeypatch.setattr(pyav, "KEPT_BYTES", kept)
     path = CASE_FILES / "damaged" / "noisy2.mp4"
     truth = decode_all(path)
@@ -457,30 +457,31 @@ DAMAGED = {  # arguments of encode
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", DAMAGED)
-def test_flipped_bits_look_the_same_in_any_company(name, seed, tmp_path):
+def test_frames_after_flipped_bits_do_not_depend_on_others(name, seed, tmp_path):
     path = encode(tmp_path / name, textured_frames(36), **DAMAGED[name])
     damaged = flip_bits(path, tmp_path / f"damaged_{name}", seed)
-    check_company(damaged, [range(36), range(1, 36, 4), range(10, 20)])
+    check_independence(damaged, [range(36), range(1, 36, 4), range(10, 20)])
 
 
-# Not with flipped bits: where a slice of HEVC ends early, FFmpeg leaves what was in the memory, without an error.
+# Not with flipped bits: where a slice of HEVC ends early, FFmpeg leaves old memory there, without
+# an error.
 @pytest.mark.parametrize("frame", [3, 16, 30])
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_a_lost_picture_looks_the_same_in_any_company(codec, frame, tmp_path):
+def test_frames_after_a_lost_picture_do_not_depend_on_others(codec, frame, tmp_path):
     path = encode(tmp_path / "v.mp4", textured_frames(36), codec=codec, bframes=3)
     damage_packet(path, frame)
-    check_company(path, [range(36), range(1, 36, 4), range(10, 20)])
+    check_independence(path, [range(36), range(1, 36, 4), range(10, 20)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGED)
-def test_any_damage_looks_the_same_in_any_company(name, tmp_path):
+def test_frames_after_any_damage_do_not_depend_on_others(name, tmp_path):
     path = encode(tmp_path / name, textured_frames(36), **DAMAGED[name])
     for seed in range(100, 130):
         damaged = flip_bits(path, tmp_path / f"damaged_{name}", seed, damages=1 + seed % 6)
         rng = np.random.default_rng(seed)
         sample = np.sort(rng.choice(36, 10, replace=False)).tolist()
-        check_company(damaged, [range(36), sample])
+        check_independence(damaged, [range(36), sample])
 
 
 @pytest.mark.parametrize("packets", [1, 14, 15, 16, 17, 18, 19, 40, 57])
@@ -508,7 +509,7 @@ def test_a_truncated_mp4_keeps_its_length_and_its_good_frames(tmp_path, packets)
 
 
 @pytest.mark.parametrize("name", ["h264.mkv", "vp9.webm", "mpeg4.avi"])
-def test_a_truncated_file_without_a_table_is_what_is_left_of_it(tmp_path, name):
+def test_truncated_file_without_an_index_table(tmp_path, name):
     path = encode(tmp_path / name, textured_frames(FRAMES), **{**CASES[name], "bframes": 0})
     truth = decode_all(path)
     whole = path.read_bytes()

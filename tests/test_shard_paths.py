@@ -1,4 +1,4 @@
-"""Videos in shard sets give what the files give: bit for bit, by any worker, from a disk or a URL."""
+"""Videos in shard sets have the frames of the files: bit for bit, from a disk or a URL."""
 
 import re
 import shutil
@@ -198,7 +198,7 @@ def test_flow(root, place, name, tmpl):
         open_reader(f"{place}/v0.mp4", image_tmpl=tmpl, modality="Flow")
 
 
-def test_missing_videos_and_pictures_are_named(made, tmp_path):
+def test_missing_videos_and_images_are_named(made, tmp_path):
     lines = [
         "v0.mp4 0",
         "gone.mp4 1",
@@ -230,7 +230,7 @@ def test_missing_videos_and_pictures_are_named(made, tmp_path):
         open_reader(f"{made}/frames", image_tmpl="picture_{:05d}.jpg")
 
 
-def test_the_index_alone_tells_what_is_there(made, tmp_path):
+def test_only_the_index_is_asked_for_existence(made, tmp_path):
     (tmp_path / "k.shards").mkdir()
     shutil.copy(made / "index.tsv", tmp_path / "k.shards")
     assert check_files(videos_of(tmp_path / "k.shards", tmp_path, *LINES)) == []
@@ -263,7 +263,8 @@ def test_a_missing_shard_stops_with_one_line(made, tmp_path, workers):
     with pytest.raises(UserError) as error:
         list(make_loader(TestDataset(videos, **TEST), ShardSampler(8), None, workers=workers))
     assert str(error.value) == (
-        f"{videos.path}:1: v0.mp4: file://{out}/shard-000000.tar: no such file; copy it there, or make "
+        f"{videos.path}:1: v0.mp4: file://{out}/shard-000000.tar: no such file; copy it there, "
+        "or make "
         "the set again with tools/make_shards.py"
     )
 
@@ -280,7 +281,7 @@ def test_a_missing_shard_stops_with_one_line(made, tmp_path, workers):
         ("/no/such/k.shards/v.mp4", "/no/such/k.shards/index.tsv: no such file"),
     ],
 )
-def test_what_is_no_shard_set_is_refused(path, said):
+def test_paths_that_are_not_shard_sets_are_refused(path, said):
     for ask in (exists, find):
         with pytest.raises(UserError, match=re.escape(said)) as error:
             ask(path)

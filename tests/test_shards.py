@@ -1,4 +1,4 @@
-"""Indexes that lie, and what is read of the shards."""
+"""Valid and invalid indexes of shard sets, and reading of shards."""
 
 import json
 import os
@@ -22,7 +22,10 @@ ROW = f"\tvideo\t0\t512\t500\t{CRC:08x}\n"
 
 
 def write_set(folder, rows, told=10240):
-    """A set of one shard, DATA, of which the index tells the size `told`; `rows` are text, or bytes for the whole index."""
+    """Write a set of one shard, DATA.
+
+    `told` is its size in the index; `rows` are text, or bytes for the whole index.
+    """
     folder.mkdir(exist_ok=True)
     (folder / shard_name(0)).write_bytes(DATA)
     header = {"version": 1, "shards": [[told, "0" * 64]]}
@@ -36,7 +39,7 @@ def part(offset, size, crc=None):
     return ByteRange(offset, size, zlib.crc32(DATA[offset : offset + size]) if crc is None else crc)
 
 
-def test_rows_and_bytes(tmp_path):
+def test_entries_and_bytes(tmp_path):
     names = sorted(
         [*(f"class {i % 7}/v{i}.mp4" for i in range(100)), "視频", "z\r"], key=str.encode
     )
@@ -75,7 +78,7 @@ def test_a_forked_process_opens_its_own_file_system(tmp_path, monkeypatch):
     assert shards.file_system() is ours
 
 
-def test_neighbours_are_one_read(tmp_path, monkeypatch):
+def test_neighbors_are_read_together(tmp_path, monkeypatch):
     shards, asked = ShardSet(write_set(tmp_path / "k.shards", "")), []
     files = shards.file_system()
     whole = type(files).cat_ranges
@@ -143,7 +146,7 @@ def test_malformed_headers(tmp_path, header):
 @pytest.mark.parametrize(
     "data", [b"", b"\n", b"\xff\n", b"[" * 10**6 + b"\n", b'{"version": 1, "shards": []}']
 )
-def test_what_is_no_index(tmp_path, data):
+def test_invalid_indexes(tmp_path, data):
     with pytest.raises(UserError, match=r"index\.tsv:1: not the index of a shard set"):
         ShardSet(write_set(tmp_path / "k.shards", data))
 
@@ -182,7 +185,7 @@ def table(files):
 
 
 @pytest.mark.parametrize("size", [10**12, 10**17])
-def test_a_size_that_lies_takes_no_memory(tmp_path, size):
+def test_wrong_size_takes_no_memory(tmp_path, size):
     text, folder = table([["f", 0, size, 0], *([f"g{i}", 0, 9000, 0] for i in range(10**5))])
     root = write_set(
         tmp_path / "k.shards", folder + f"v\tvideo\t0\t0\t{size}\t00000000\n", told=size
@@ -286,7 +289,7 @@ def test_errors_of_the_file_system_are_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "zeros"])
-def test_a_shard_that_is_no_regular_file(tmp_path, kind):
+def test_shard_that_is_not_a_regular_file(tmp_path, kind):
     root = write_set(tmp_path / "k.shards", "")
     shard = tmp_path / "k.shards" / "shard-000000.tar"
     shard.unlink()

@@ -85,7 +85,7 @@ def test_crop_sizes_near_the_wanted_one_become_it():
 
 
 @given(width=SIDE, height=SIDE, crop=st.integers(1, 300), seed=st.integers(0, 99))
-def test_every_crop_lies_inside(width, height, crop, seed):
+def test_every_crop_is_inside(width, height, crop, seed):
     for w, h in multi_scale_crop_sizes(width, height, crop):
         for x, y in crop_offsets(width, height, w, h):
             assert 0 <= x <= width - w and 0 <= y <= height - h and w > 0 and h > 0
@@ -243,7 +243,7 @@ def test_mirrored_flow_turns_the_sign_of_x():
 
 @pytest.mark.parametrize("L", [1, 5])
 def test_flow_clips(L):
-    """x, y, x, y, ...: the flip of a clip mirrors every channel and turns the even ones, as GroupRandomHorizontalFlip."""
+    """The flip of x, y, x, y, ... mirrors all channels and inverts the even ones (x)."""
     frames = pictures(3 * L, 80, 100, channels=2)
 
     def mirrored(clip):
@@ -280,7 +280,7 @@ def test_crops_that_do_not_fit():
         views_of(TestTransform(0, 64, 1), pictures(1, 50, 60), places(1, 1)[None])
 
 
-def test_tiny_pictures_still_train():
+def test_tiny_frames_can_be_trained_on():
     assert TrainTransform(16)(
         pictures(1, 1, 3), places(1, 1), np.random.default_rng(0), True
     ).shape == (1, 3, 16, 16)

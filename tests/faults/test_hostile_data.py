@@ -1,4 +1,4 @@
-"""Thousands of damaged lists, datasets, pictures and shard sets for each parser: read or refused."""
+"""Thousands of damaged lists, datasets, images and shard sets are read or refused."""
 
 import io
 import json
@@ -259,7 +259,7 @@ def pictures():
     return made
 
 
-def test_pictures(place):
+def test_images(place):
     whole = pictures()
 
     def make(draw):
