@@ -7,8 +7,8 @@
 The frames are the same as those that training and tests read from the video itself: decoded in
 order from the first one and rotated as the file's metadata require. A folder appears when all its
 frames are in it. The same command completes what an earlier run did not finish, and retries videos
-that failed. Videos that cannot be read as a whole are listed in OUT/failures.csv; the exit status is
-then 1.
+that failed. Videos that cannot be read as a whole are listed in OUT/failures.csv; the exit status
+is then 1.
 """
 
 import argparse

@@ -5,9 +5,9 @@
     python tools/make_lists.py kinetics annotations --root_path /data/k400 --out lists
     python tools/make_lists.py folder videos --val_share 0.2 --out lists
 
-For each video of the annotations, searches a video file or a folder of frames below the root, at any
-depth: videos may be in class folders or in several parts. A file gets a line `path label`, a folder
-a line `path num_frames label` with its frames counted. Missing videos are written to
+For each video of the annotations, searches a video file or a folder of frames below the root, at
+any depth: videos may be in class folders or in several parts. A file gets a line `path label`, a
+folder a line `path num_frames label` with its frames counted. Missing videos are written to
 missing_train.txt and missing_val.txt beside the list, one per line with the reason, and counted.
 Nothing is written before everything was read and checked.
 
@@ -26,9 +26,9 @@ Nothing is written before everything was read and checked.
 Without --out, lists and class names are written where main.py looks for those of the dataset.
 
 The labels must be those of the weights that are tested or fine-tuned: with another order the
-accuracy is at chance. Classes are numbered in alphabetical order (UCF101: as in classInd.txt), as in
-almost all published weights. --order official: as in MMAction2's weights of Something-Something V1
-and Jester; --order tsn: as in TSN's lists of HMDB51, where kick_ball is before kick and
+accuracy is at chance. Classes are numbered in alphabetical order (UCF101: as in classInd.txt), as
+in almost all published weights. --order official: as in MMAction2's weights of Something-Something
+V1 and Jester; --order tsn: as in TSN's lists of HMDB51, where kick_ball is before kick and
 sword_exercise before sword. --labels FILE: in the order of that file.
 """
 

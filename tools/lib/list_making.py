@@ -259,7 +259,8 @@ def _split_lists(args: argparse.Namespace, content: Content) -> dict[str, SplitL
             fix = "--missing skip" if entries else "--image_tmpl or --kind"
             raise UserError(
                 f"{dataset.root_path}: {len(missing)} of {len(videos)} videos of {split} are "
-                f"missing (first: {name}: {reason}); correct the folder of the videos, or give {fix}"
+                f"missing (first: {name}: {reason}); correct the folder of the videos, or give "
+                f"{fix}"
             )
         lists[split] = SplitList(_list_path(dataset, split), entries, missing)
     return lists

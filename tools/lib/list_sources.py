@@ -1,8 +1,8 @@
 """Reads the annotations that the authors of a dataset publish: the videos and labels of each split.
 
 Nothing but these files is read. Without another order, classes are numbered as by the original
-generators (TSM and TAM, tools/gen_label_*.py): Something-Something, Jester and HMDB51 in alphabetical
-order, UCF101 by classInd.txt, Kinetics by its label map or else in alphabetical order.
+generators (TSM and TAM, tools/gen_label_*.py): Something-Something, Jester and HMDB51 in
+alphabetical order, UCF101 by classInd.txt, Kinetics by its label map or else in alphabetical order.
 ops/data/label_orders.py has the other orders.
 
 To add a dataset, write a reader and add it to ``READERS`` and its files to ``FILES``.

@@ -1,7 +1,7 @@
 """Which options of a run are compared with its recipe, and what each difference means.
 
 An option of ``main.py`` that affects the result is compared: with the words of its entry in
-``CHECKS``, or with general ones.
+``SPECIFIC_CHECKS``, or with general ones.
 """
 
 from collections.abc import Callable
