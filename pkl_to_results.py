@@ -35,7 +35,9 @@ from ops.utils.errors import run_cli
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = results_arguments(__doc__, argv)
-    class_names = read_class_names(args.class_names) if args.class_names else None
+    class_names = None
+    if args.class_names:
+        class_names = read_class_names(args.class_names)
     sources, accuracies = load_sources(args)
     sources = join(sources)
     if args.softmax:
@@ -84,8 +86,10 @@ def load_sources(args: argparse.Namespace) -> tuple[list[ScoreSource], list[Accu
                 accuracy(clip, crop, scores, labels)
 
         source = load_source(name, aggregation, clips, args.test_crops, on_view)
-        label = "" if len(args.sources) == 1 else f"{name} (weight {weight:g}): "
-        print(f"{label}{source.protocol_line}")
+        if len(args.sources) > 1:
+            print(f"{name} (weight {weight:g}): {source.protocol_line}")
+        else:
+            print(source.protocol_line)
         sources.append(source)
         accuracies.append(accuracy)
     return sources, accuracies
@@ -101,21 +105,21 @@ def report(
     """Write the tables and the page of --report."""
     tests = []
     for source, accuracy in zip(sources, accuracies, strict=True):
-        files = source.metadata.files if source.metadata else None
-        tests.append(
-            TestResult(
-                source.name,
-                source.protocol_line,
-                source.scores,
-                source.labels,
-                source.ids,
-                class_names,
-                source.probabilities,
-                failed=source.failed,
-                accuracy_by_view=np.array(accuracy.top1) if accuracy.top1 else None,
-                files=files or None,
-            )
+        test = TestResult(
+            source.name,
+            source.protocol_line,
+            source.scores,
+            source.labels,
+            source.ids,
+            class_names,
+            source.probabilities,
+            failed=source.failed,
         )
+        if accuracy.top1:
+            test = test._replace(accuracy_by_view=np.array(accuracy.top1))
+        if source.metadata and source.metadata.files:
+            test = test._replace(files=source.metadata.files)
+        tests.append(test)
     fusion = None
     if len(tests) > 1:
         weights = " ".join(f"{weight:g}" for weight in args.score_weights)

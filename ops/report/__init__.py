@@ -31,7 +31,9 @@ def write_report(
         UserError: a file cannot be written.
         ValueError: no tests, no videos, or shapes that do not match.
     """
-    _check([*tests, *([fused] if fused else [])])
+    _check(tests)
+    if fused:
+        _check([tests[0], fused])
     # Imported here: matplotlib takes long to load, and a test without a report does not need it.
     from ops.report import confusion, confusion_image, page, tables
 
@@ -51,9 +53,10 @@ def write_report(
         else:
             tables.write_confusion(out / "confusion.csv", tested, analysis)
             names = [tested.class_name(label) for label in range(tested.classes)]
-            picture = confusion_image.confusion_png(confusion.confusion_of(tested, analysis), names)
+            counts = confusion.confusion_of(tested, analysis)
+            image = confusion_image.confusion_png(counts, names)
             with atomic_write(out / "confusion.png") as file:
-                file.write(picture)
+                file.write(image)
         page.write_page(out / "report.html", studied, fusion)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written ({error.strerror})") from None
@@ -64,13 +67,9 @@ def _check(tests: Sequence[TestResult]) -> None:
         raise ValueError("a report of no test")
     for tested in tests:
         shape = tested.scores.shape
-        expected = shape if tested.labels.dtype == bool else shape[:1]
-        if (
-            len(shape) != 2
-            or not all(shape)
-            or tested.labels.shape != expected
-            or shape != tests[0].scores.shape
-        ):
+        labels_shape = shape if tested.labels.dtype == bool else shape[:1]
+        is_valid = len(shape) == 2 and all(shape) and tested.labels.shape == labels_shape
+        if not is_valid or shape != tests[0].scores.shape:
             raise ValueError(f"{tested.name}: scores {shape} and labels {tested.labels.shape}")
         for name, values, count in (
             ("ids", tested.ids, shape[0]),

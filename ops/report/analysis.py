@@ -54,7 +54,9 @@ class TestResult(NamedTuple):
     @property
     def read(self) -> np.ndarray:
         """bool ``[V]``: the videos that could be read."""
-        return np.ones(len(self.scores), bool) if self.failed is None else ~self.failed
+        if self.failed is None:
+            return np.ones(len(self.scores), bool)
+        return ~self.failed
 
     @property
     def videos_of_class(self) -> np.ndarray:
@@ -64,11 +66,15 @@ class TestResult(NamedTuple):
         return np.bincount(self.labels, minlength=self.classes)
 
     def class_name(self, label: int) -> str:
-        return self.class_names[label] if self.class_names else f"class {label}"
+        if self.class_names:
+            return self.class_names[label]
+        return f"class {label}"
 
     def video(self, row: int) -> str:
         """The id of a video; without ids, its number in the scores, from 1."""
-        return self.ids[row] if self.ids else f"video {row + 1}"
+        if self.ids:
+            return self.ids[row]
+        return f"video {row + 1}"
 
 
 class Calibration(NamedTuple):
@@ -122,33 +128,45 @@ def analyze(tested: TestResult) -> Analysis:
         ValueError: as ``ops.scores.metrics.evaluate``.
     """
     metrics = evaluate(tested.scores, tested.labels, tested.failed)
-    count, width = len(tested.scores), min(BEST, tested.classes)
+    count = len(tested.scores)
+    width = min(BEST, tested.classes)
     best = np.empty((count, width), np.int64)
-    probability, rank, truth = np.empty((count, width)), np.empty(count, np.int64), np.empty(count)
-    read, bins = tested.read, np.zeros((3, BINS))
+    probability = np.empty((count, width))
+    rank = np.empty(count, np.int64)
+    truth = np.empty(count)
+    bins = np.zeros((3, BINS))
     for start in range(0, count, _ROWS):
         part = slice(start, start + _ROWS)
-        scores, labels = np.array(tested.scores[part], dtype=np.float64), tested.labels[part]
+        scores = np.array(tested.scores[part], dtype=np.float64)
+        labels = tested.labels[part]
+        read = tested.read[part]
         shares = _probabilities(scores, tested.probabilities, tested.multi_label)
         target = best_of(scores, labels)
         rank[part] = label_ranks(scores, target)
         truth[part] = np.take_along_axis(shares, target[:, None], 1)[:, 0]
-        rows = np.arange(len(scores))
-        for place in range(width):
-            best[part, place] = chosen = scores.argmax(axis=1)
-            probability[part, place] = shares[rows, chosen]
-            scores[rows, chosen] = -np.inf
+        best[part] = _best_classes(scores, width)
+        probability[part] = np.take_along_axis(shares, best[part], 1)
         if tested.multi_label:
-            bins += _bins(shares[read[part]], labels[read[part]])
+            bins += _bins(shares[read], labels[read])
         else:
-            bins += _bins(probability[part, 0][read[part]], (rank[part] == 1)[read[part]])
-    rank[~read] = tested.classes + 1
+            bins += _bins(probability[part, 0][read], rank[part][read] == 1)
+    rank[~tested.read] = tested.classes + 1
     precision = None
     if tested.multi_label:
-        precision = 100 * average_precision(
-            np.where(read, tested.scores.T, -np.inf), tested.labels.T
-        )
+        read_scores = np.where(tested.read, tested.scores.T, -np.inf)
+        precision = 100 * average_precision(read_scores, tested.labels.T)
     return Analysis(best, probability, rank, truth, precision, _calibration(bins), metrics)
+
+
+def _best_classes(scores: np.ndarray, count: int) -> np.ndarray:
+    """The best ``count`` classes of each row, int64; a sort of all classes would take longer."""
+    scores = scores.copy()
+    rows = np.arange(len(scores))
+    best = np.empty((len(scores), count), np.int64)
+    for place in range(count):
+        best[:, place] = scores.argmax(axis=1)
+        scores[rows, best[:, place]] = -np.inf
+    return best
 
 
 def class_accuracy(tested: TestResult, right: np.ndarray) -> np.ndarray:
@@ -189,5 +207,7 @@ def _calibration(bins: np.ndarray) -> Calibration:
     count, total = bins[0], bins[0].sum()
     with np.errstate(invalid="ignore"):
         confidence, accuracy = bins[1] / count, bins[2] / count
-    error = 100 * float(np.abs(bins[1] - bins[2]).sum() / total) if total else None
+    error = None
+    if total:
+        error = 100 * float(np.abs(bins[1] - bins[2]).sum() / total)
     return Calibration(count.astype(np.int64), confidence, accuracy, error)

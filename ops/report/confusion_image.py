@@ -20,6 +20,7 @@ from ops.report.markup import shorten
 from ops.utils.text import counted
 
 _FONT = "DejaVu Sans"  # part of matplotlib, so that the image is the same everywhere
+_LARGE = 12  # up to this number of classes, cells and their text are large
 _COUNTS = 30  # up to this number of classes, cells contain the number of videos
 _NAMES = 60  # up to this number of classes, the axes have names, else labels
 _NAME_COLUMNS = 40  # longer names are shortened
@@ -45,7 +46,7 @@ def confusion_png(confusion: np.ndarray, names: list[str]) -> bytes:
     classes = len(confusion)
     side = max(_SMALLEST_SIDE, classes * _cell_inches(classes))
     figure = Figure(figsize=(side, side))
-    # Names are outside of the axes: bbox_inches="tight" makes room for them.
+    # Names are outside of the axes: bbox_inches="tight" includes them.
     axes = figure.add_axes((0, 0, 1, 1))
     levels = heat.levels(confusion)
     colors = np.array([to_rgb(color) for color in heat.LIGHT])
@@ -69,7 +70,7 @@ def confusion_png(confusion: np.ndarray, names: list[str]) -> bytes:
 
 
 def _cell_inches(classes: int) -> float:
-    if classes <= 12:
+    if classes <= _LARGE:
         return 0.5
     if classes <= _COUNTS:
         return 0.33
@@ -79,7 +80,7 @@ def _cell_inches(classes: int) -> float:
 
 
 def _write_counts(axes, confusion: np.ndarray, levels: np.ndarray) -> None:
-    size = 9 if len(confusion) <= 12 else 6
+    size = 9 if len(confusion) <= _LARGE else 6
     for row, column in np.argwhere(confusion).tolist():
         axes.text(
             column,
@@ -93,12 +94,12 @@ def _write_counts(axes, confusion: np.ndarray, levels: np.ndarray) -> None:
 
 
 def _write_names(axes, names: list[str]) -> None:
-    shown = [_drawable(label, name) for label, name in enumerate(names)]
+    texts = [_drawable(label, name) for label, name in enumerate(names)]
     size = 9 if len(names) <= _COUNTS else 7
     places = range(len(names))
     # A dollar sign in a name does not start a formula.
-    axes.set_xticks(places, shown, rotation=90, size=size, parse_math=False)
-    axes.set_yticks(places, shown, size=size, parse_math=False)
+    axes.set_xticks(places, texts, rotation=90, size=size, parse_math=False)
+    axes.set_yticks(places, texts, size=size, parse_math=False)
 
 
 def _drawable(label: int, name: str) -> str:

@@ -25,6 +25,7 @@ _ROW_COLUMNS = 40  # columns of text of the name of a row
 _COLUMN_COLUMNS = 26  # columns of text of the name of a column
 _CELLS = 40_000  # cells with data for the pointer: those with the most videos
 _TICK_STEPS = (10, 20, 50, 100, 200, 500, 1000, 10**6)
+_EQUAL_CONTRAST = 0.179  # luminance at which black and white text have the same contrast
 _TICK_PIXELS = 40  # between two ticks, at least
 
 
@@ -126,7 +127,7 @@ def text_color(color: str) -> str:
     channels = np.frombuffer(bytes.fromhex(color[1:]), np.uint8) / 255
     red, green, blue = channels**2.2
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return "#000" if luminance > 0.179 else "#fff"
+    return "#000" if luminance > _EQUAL_CONTRAST else "#fff"
 
 
 def _text_pixels(names: list[str], most: int, size: int) -> float:

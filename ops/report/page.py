@@ -30,9 +30,9 @@ def write_page(
     titles = ["test"]
     if len(tests) > 1:
         titles = [f"test {number}" for number in range(1, len(tests) + 1)]
-    shown = [(title, *test) for title, test in zip(titles, tests, strict=True)]
-    everything = list(shown)
-    main_test = shown[0]
+    named_tests = [(title, *test) for title, test in zip(titles, tests, strict=True)]
+    everything = list(named_tests)
+    main_test = named_tests[0]
     title = f"{len(tests)} tests"
     if fused:
         main_test = ("fusion", *fused)
@@ -50,27 +50,27 @@ def write_page(
         title=title,
         name=name,
         note=note,
-        sections=_sections(shown, everything, main_test),
+        sections=_sections(named_tests, everything, main_test),
         **_head(),
     )
     with atomic_write(path, "w") as file:
         file.write(page)
 
 
-def _sections(shown, everything, main_test) -> list[Section]:
+def _sections(named_tests, everything, main_test) -> list[Section]:
     _, tested, analysis = main_test
     others = [test for test in everything if test is not main_test]
     parts = [
         sections.headline(everything),
-        sections.views(shown),
+        sections.views(named_tests),
         sections.classes(tested, analysis),
     ]
     if not tested.multi_label:
         parts.append(sections.confusions(tested, analysis))
     parts.append(videos.mistakes(tested, analysis))
     parts.append(sections.calibration([*others, main_test]))
-    if len(shown) == 2:
-        parts.append(videos.comparison(*shown))
+    if len(named_tests) == 2:
+        parts.append(videos.comparison(*named_tests))
     return parts
 
 

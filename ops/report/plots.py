@@ -51,9 +51,9 @@ def views_plot(grid: np.ndarray, alt: str) -> Markup:
         grid, unit, other = grid.T, "crops", "clip"
     figure, axes = _figure(4.6, 3.0)
     count = grid.shape[1]
-    shown = np.unique(np.linspace(0, count - 1, min(count, 4)).round().astype(int))
+    columns = np.unique(np.linspace(0, count - 1, min(count, 4)).round().astype(int))
     numbers = np.arange(1, len(grid) + 1)
-    for column, (color, marker, dash) in zip(shown, _LINES, strict=False):
+    for column, (color, marker, dash) in zip(columns, _LINES, strict=False):
         axes.plot(
             numbers,
             grid[:, column],

@@ -193,4 +193,6 @@ def _name(tested: TestResult, label: int) -> str:
 
 
 def _percent(value: float) -> float | str:
-    return round(float(value), 4) if np.isfinite(value) else ""
+    if not np.isfinite(value):
+        return ""
+    return round(float(value), 4)
