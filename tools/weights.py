@@ -21,8 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.arguments import command_parser
 from ops.checkpoints.manifest import RECORDS, read_manifest
-from ops.utils.errors import run_cli
-from ops.utils.signals import repeatable
+from ops.utils.errors import repeatable, run_cli
 
 FILTERS = ("system", "module", "dataset")
 
