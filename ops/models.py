@@ -190,21 +190,21 @@ class TSN(nn.Module):
         spec = self.spec
         return spec["module"] == "tsn" and not spec["non_local"] and not spec["temporal_pool"]
 
-    def segment_scores(self, segments):
-        """Class scores of single segments; the scores of a clip are the mean over its segments.
+    def segment_features(self, segments):
+        """Features of single segments of a model that does not mix them.
 
         Args:
             segments: ``[N, L*C, H, W]``, uint8 or normalised.
 
         Returns:
-            ``[N, num_class]``.
+            ``[N, D]``; ``head`` gives their class scores, whose mean is that of a clip.
 
         Raises:
             ValueError: the model mixes segments (``is_framewise``).
         """
         if not self.is_framewise:
-            raise ValueError(f"a {self.spec['module']} has no scores of single segments")
-        return self.head(self.dropout(self.backbone(self.preprocess(segments))))
+            raise ValueError(f"a {self.spec['module']} has no features of single segments")
+        return self.backbone(self.preprocess(segments))
 
     def preprocess(self, frames):
         """The input of the backbone.

@@ -13,10 +13,9 @@ bit for bit, because it takes the same way: list record, ``TestDataset``, loader
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -190,6 +189,24 @@ class WindowScores:
     logits: np.ndarray
     probabilities: np.ndarray
     picture: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class WindowFeatures:
+    """The features of a window of a long video.
+
+    Attributes:
+        index: number of the window, from 0.
+        start, end: in the unit of the windows, seconds or frames.
+        features: float32 ``[T', D]``.
+        times: when the middle frame of each of the T segments is displayed, in seconds.
+    """
+
+    index: int
+    start: float
+    end: float
+    features: np.ndarray
+    times: list[float]
 
 
 class Predictor:
@@ -388,20 +405,44 @@ class Predictor:
             UserError: ``window`` or ``step`` is not positive.
             UnreadableVideo: the video cannot be read.
         """
-        if not (window > 0 and step > 0):
-            raise UserError(f"--window {window:g} --step {step:g}: both must be positive")
-        reason = _why_impossible(os.fspath(path))
-        if reason:
-            raise UnreadableVideo(repr(path), reason)
-        with self.stream(path, fps) as stream:
-            cut = self._cut(stream, window, step)
-            first = next(cut)
-            if first.end > window - _TOLERANCE:
-                yield from self._score_windows(chain([first], cut), batch_size)
-                return
-        # The video is shorter than a window: its clip is taken from the whole of it.
-        with self.stream(path, fps) as stream:
-            yield from self._score_windows(self._cut(stream, first.end, first.end), batch_size)
+        windows = self._windows(path, window, step, "seconds", fps)
+        for batch in _batches(windows, batch_size):
+            yield from self._score_batch(batch)
+
+    def features(
+        self,
+        path: str | os.PathLike,
+        window: float,
+        step: float,
+        *,
+        unit: str = "seconds",
+        fps: float | None = None,
+        batch_size: int = WINDOW_BATCH,
+    ) -> Iterator[WindowFeatures]:
+        """Features of overlapping windows of a video of any length, as `windows` cuts them.
+
+        Args:
+            path, fps, batch_size: as of `windows`.
+            window: length of a window, in the unit.
+            step: from the start of a window to that of the next one, in the unit.
+            unit: "seconds" or "frames".
+
+        Yields:
+            Windows in order; their features are those of ``model.features``, the mean over the
+            crops.
+
+        Raises:
+            UserError, UnreadableVideo: as of `windows`.
+        """
+        for batch in _batches(self._windows(path, window, step, unit, fps), batch_size):
+            with torch.inference_mode(), autocast(self.device, self.amp):
+                if self.model.is_framewise:
+                    features = self._by_segment(batch, self.model.segment_features)
+                else:
+                    features = self._by_clip(batch, self.model.features)
+            for own, of_window in zip(batch, features.mean(1).numpy(), strict=True):
+                times = [segment.time for segment in own.segments]
+                yield WindowFeatures(own.index, own.start, own.end, of_window, times)
 
     def timeline(
         self,
@@ -453,39 +494,50 @@ class Predictor:
         template = template or EXAMPLES[modality]
         return open_stream(path, image_tmpl=template, rate=fps, modality=modality)
 
-    def _cut(self, stream: FrameStream, window: float, step: float) -> Iterator[Window]:
-        """The windows of a stream, in seconds; of each frame that they need, its crops are kept."""
+    def _windows(
+        self, path: str | os.PathLike, window: float, step: float, unit: str, fps: float | None
+    ) -> Iterator[Window]:
+        """The windows of a video; of each frame that they need, its crops are kept."""
+        if not (window > 0 and step > 0):
+            raise UserError(f"--window {window:g} --step {step:g}: both must be positive")
+        reason = _why_impossible(os.fspath(path))
+        if reason:
+            raise UnreadableVideo(repr(path), reason)
+        with self.stream(path, fps) as stream:
+            cut = self._cut(stream, window, step, unit)
+            first = next(cut)
+            if first.end > window - _TOLERANCE:
+                yield first
+                yield from cut
+                return
+        # The video is shorter than a window: its clip is taken from the whole of it.
+        with self.stream(path, fps) as stream:
+            yield from self._cut(stream, first.end, first.end, unit)
+
+    def _cut(self, stream: FrameStream, window: float, step: float, unit: str) -> Iterator[Window]:
         collector = WindowCollector(
             window,
             step,
             self.model.num_segments,
             self.model.frames_per_segment,
             self._crops,
-            lambda frame: frame.time,
+            (lambda frame: frame.time) if unit == "seconds" else (lambda frame: frame.index),
         )
-        return collector.windows(stream, lambda: stream.end)
+        return collector.windows(
+            stream, lambda: stream.end if unit == "seconds" else float(stream.count)
+        )
 
     def _crops(self, image: np.ndarray) -> torch.Tensor:
         """The test crops of a frame: uint8 ``[H, W, C]`` -> ``[crops, C, S, S]``."""
         frame = self._transform.scale(image[None])
         return self._transform.crops(frame, torch.zeros((1, 1), dtype=torch.int64))[:, 0]
 
-    def _score_windows(self, windows: Iterable[Window], batch_size: int) -> Iterator[WindowScores]:
-        batch = []
-        for window in windows:
-            batch.append(window)
-            if len(batch) == batch_size:
-                yield from self._score_batch(batch)
-                batch = []
-        if batch:
-            yield from self._score_batch(batch)
-
     def _score_batch(self, windows: list[Window]) -> Iterator[WindowScores]:
         with torch.inference_mode(), autocast(self.device, self.amp):
             if self.model.is_framewise:
-                scores = self._score_segments(windows)
+                scores = self._by_segment(windows, self._segment_scores).mean(2)
             else:
-                scores = self._score_clips(windows)
+                scores = self._by_clip(windows, self.model)
         views = scores.numpy()
         if not np.isfinite(views).all():
             raise UserError("scores are not finite: the checkpoint is damaged")
@@ -499,29 +551,37 @@ class Predictor:
                 self._picture(window),
             )
 
-    def _score_clips(self, windows: list[Window]) -> torch.Tensor:
-        """Logits float32 ``[B, crops, classes]``."""
+    def _segment_scores(self, segments: torch.Tensor) -> torch.Tensor:
+        return self.model.head(self.model.segment_features(segments))
+
+    def _by_clip(self, windows: list[Window], network: Callable) -> torch.Tensor:
+        """What a network gives for the clips of windows, float32 ``[B, crops, ...]``."""
         clips = []
         for window in windows:
             segments = [torch.cat(segment.frames, 1) for segment in window.segments]
             clips.append(torch.stack(segments, 1))  # [crops, T, L*C, S, S]
-        scores = self.model(torch.cat(clips).to(self.device))
-        return scores.float().cpu().unflatten(0, (len(windows), -1))
+        values = network(torch.cat(clips).to(self.device))
+        return values.float().cpu().unflatten(0, (len(windows), -1))
 
-    def _score_segments(self, windows: list[Window]) -> torch.Tensor:
-        """The same for a network without a temporal module: each segment is computed once."""
+    def _by_segment(self, windows: list[Window], network: Callable) -> torch.Tensor:
+        """What a network gives for each segment, which is computed once for all windows.
+
+        Returns:
+            Float32 ``[B, crops, T, ...]``.
+        """
         segments = {id(own): own for window in windows for own in window.segments}
-        fresh = [segment for segment in segments.values() if segment.scores is None]
+        fresh = [segment for segment in segments.values() if segment.computed is None]
         if fresh:
             pixels = torch.cat([torch.cat(segment.frames, 1) for segment in fresh])
-            scores = self.model.segment_scores(pixels.to(self.device)).float().cpu()
-            for segment, own in zip(fresh, scores.unflatten(0, (len(fresh), -1)), strict=True):
-                segment.scores = own
-        means = [
-            torch.stack([segment.scores for segment in window.segments]).mean(0)
-            for window in windows
-        ]
-        return torch.stack(means)
+            values = network(pixels.to(self.device)).float().cpu()
+            for segment, own in zip(fresh, values.unflatten(0, (len(fresh), -1)), strict=True):
+                segment.computed = own
+        return torch.stack(
+            [
+                torch.stack([segment.computed for segment in window.segments], 1)
+                for window in windows
+            ]
+        )
 
     def _picture(self, window: Window) -> np.ndarray | None:
         """The center crop of a frame in the middle of a window, uint8 ``[S, S, 3]``."""
@@ -626,7 +686,7 @@ class _Videos(TestDataset):
 
     infers_template = True
 
-    def read(self, record: Record, choose) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, record: Record, choose: Callable) -> tuple[np.ndarray, np.ndarray]:
         path = resolve(record.path)
         if self.infers_template and os.path.isdir(path):
             self.image_tmpl = infer_template(path, self.modality)
@@ -634,6 +694,17 @@ class _Videos(TestDataset):
             return super().read(record, choose)
         except UserError as error:
             raise UnreadableVideo(record.path, str(error)) from None
+
+
+def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    batch = []
+    for window in windows:
+        batch.append(window)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def infer_template(folder: str, modality: str) -> str:

@@ -422,3 +422,26 @@ def test_insert_keeps_what_the_backbone_has():
     assert len(after) > len(before) and all(
         torch.equal(after[key], value) for key, value in before.items()
     )
+
+
+@pytest.mark.parametrize("module", ["tsn", "tsm", "tdn"])
+def test_scores_are_the_classifier_of_the_features(module):
+    model = small_model(module)
+    clip = pixels(model)
+    with torch.no_grad():
+        features = model.features(clip)
+        assert features.shape == (2, 4, 512)
+        assert torch.allclose(model.head(features).mean(1), model(clip), atol=1e-5)
+    assert model.is_framewise == (module == "tsn")
+
+
+def test_features_of_single_segments():
+    model = small_model("tsn")
+    clip = pixels(model)
+    with torch.no_grad():
+        features = model.segment_features(clip.flatten(0, 1)).unflatten(0, (2, 4))
+        assert torch.allclose(features, model.features(clip), atol=1e-5)
+    assert small_model("tsn", temporal_pool=True).features(clip).shape == (2, 2, 512)
+    for other in (small_model("tsm"), small_model("tsn", temporal_pool=True)):
+        with pytest.raises(ValueError):
+            other.segment_features(clip.flatten(0, 1))

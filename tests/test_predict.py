@@ -271,8 +271,8 @@ def test_segments_of_a_tsn_are_computed_once(tmp_path):
     encode(tmp_path / "v.mp4", textured_frames(300))
     predictor = Predictor(small_model("tsn", num_segments=8, input_size=32), "cpu")
     computed = []
-    plain = predictor.model.segment_scores
-    predictor.model.segment_scores = lambda pixels: computed.append(len(pixels)) or plain(pixels)
+    plain = predictor.model.segment_features
+    predictor.model.segment_features = lambda pixels: computed.append(len(pixels)) or plain(pixels)
     windows = list(predictor.windows(tmp_path / "v.mp4", 64 / 30, 16 / 30))
     assert len(windows) > 14
     assert sum(computed) <= 300 / 8 + 1

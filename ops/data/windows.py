@@ -22,13 +22,15 @@ class Segment:
 
     Attributes:
         first: number of the first frame.
+        time: when its middle frame is displayed, in seconds.
         frames: what ``prepare`` made of each frame.
-        scores: room for what the user of the windows computes of it.
+        computed: room for what the user of the windows computes of it.
     """
 
     first: int
+    time: float
     frames: list[Any] = field(default_factory=list)
-    scores: Any = None
+    computed: Any = None
 
 
 @dataclass
@@ -140,7 +142,7 @@ class WindowCollector:
 
     def _segment(self, first: int) -> Segment:
         if first not in self._segments:
-            segment = Segment(first)
+            segment = Segment(first, self._recent[-1].time)
             for frame in self._recent:
                 if first <= frame.index < first + self._L:
                     segment.frames.append(self._prepared_frame(frame))
