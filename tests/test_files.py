@@ -18,7 +18,7 @@ from ops.scores.metadata import read_metadata
 from ops.scores.npz_file import load_npz
 from ops.scores.pickle_file import load_scores
 from ops.training.logger import RunLog
-from ops.training.run_dir import newest
+from ops.training.run_dir import latest_checkpoint
 from ops.utils.errors import UserError
 from ops.utils.files import (
     atomic_write,
@@ -198,7 +198,7 @@ READERS = {
     "npz scores": load_npz,
     "scores.json": lambda path: read_metadata(path.parent),
     "checkpoint": read_checkpoint,
-    "checkpoint of a run": lambda path: newest(path.parent),
+    "checkpoint of a run": lambda path: latest_checkpoint(path.parent),
     "shard set": lambda path: ShardSet(str(path.parent)),
     "log of a run": lambda path: RunLog(path.parent, is_main=True),
 }

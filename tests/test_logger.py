@@ -24,8 +24,8 @@ def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
     for epoch in (1, 2):
         with RunLog(tmp_path, is_main=True, epochs=epoch - 1) as log:
             log.info(f"epoch {epoch}")
-            log.record(epoch=epoch, loss=0.5)
-            log.curves(epoch, val__top1=10.0 * epoch)
+            log.log_metrics(epoch=epoch, loss=0.5)
+            log.log_scalars(epoch, val__top1=10.0 * epoch)
     assert capsys.readouterr().out == "epoch 1\nepoch 2\n"
     assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == [
         "epoch 1",
@@ -41,7 +41,7 @@ def test_rows_of_epochs_that_are_done_again_go(tmp_path):
     rows = ['{"epoch": 1}\n', '{"epoch": 2}\n', '{"epoch": 3}\n', '{"epo']
     (tmp_path / "log.jsonl").write_text("".join(rows))
     with RunLog(tmp_path, is_main=True, epochs=2) as log:
-        log.record(epoch=3, loss=1.0)
+        log.log_metrics(epoch=3, loss=1.0)
     assert (
         tmp_path / "log.jsonl"
     ).read_text() == '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "loss": 1.0}\n'
@@ -50,8 +50,8 @@ def test_rows_of_epochs_that_are_done_again_go(tmp_path):
 def test_other_processes_write_nothing(tmp_path, capsys):
     with RunLog(tmp_path, is_main=False) as log:
         log.info("hello")
-        log.record(epoch=1)
-        log.curves(1, a=1.0)
+        log.log_metrics(epoch=1)
+        log.log_scalars(1, a=1.0)
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
 
 
@@ -72,7 +72,7 @@ def test_a_full_disk_stops_the_run_with_the_name_of_the_file(tmp_path):
         try:
             with pytest.raises(OSError) as error:
                 for step in range(100):
-                    log.curves(step, loss=1.0)
+                    log.log_scalars(step, loss=1.0)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert error.value.filename == str(tmp_path / "tensorboard")

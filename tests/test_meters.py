@@ -51,7 +51,7 @@ def meters(**state):
 
 
 def test_what_is_said_and_returned():
-    learned, pace = meters().line(frames=8, processes=2)
+    learned, pace = meters().accuracy_text(), meters().speed_text(frames=8, processes=2)
     assert learned == "loss 1.5000 Prec@1 75.00"
     assert pace == "0.8 videos/s, 6 images/s; data 40% forward 0% backward 50% optimiser 0%"
     result = meters().result(8, World(0, 1, CPU))

@@ -3,11 +3,11 @@ import torch
 
 from ops.training.run_dir import (
     check_unused,
+    checkpoint_path,
     damage,
-    earlier,
-    newest,
+    latest_checkpoint,
     remove_training,
-    rotate,
+    rotate_checkpoints,
     training_files,
 )
 from ops.utils.errors import UserError
@@ -17,7 +17,7 @@ from ops.utils.files import atomic_write
 def save(folder, value, keep=3):
     with atomic_write(folder / "last.pth") as file:
         torch.save({"value": value}, file)
-        rotate(folder, keep)
+        rotate_checkpoints(folder, keep)
 
 
 def values(folder):
@@ -25,11 +25,11 @@ def values(folder):
 
 
 def test_the_newest_are_kept(tmp_path):
-    assert newest(tmp_path) == (None, [])
+    assert latest_checkpoint(tmp_path) == (None, [])
     for value in range(5):
         save(tmp_path, value)
     assert values(tmp_path) == {"last.pth": 4, "last.1.pth": 3, "last.2.pth": 2}
-    assert newest(tmp_path) == (tmp_path / "last.pth", [])
+    assert latest_checkpoint(tmp_path) == (tmp_path / "last.pth", [])
     save(tmp_path, 5, keep=1)
     assert values(tmp_path)["last.pth"] == 5 and values(tmp_path)["last.1.pth"] == 3
 
@@ -51,19 +51,19 @@ def test_damage_is_seen_and_passed_over(tmp_path, change):
         save(tmp_path, torch.full((100,), value))
     path = tmp_path / "last.pth"
     path.write_bytes(change(path.read_bytes()))
-    assert damage(path) and damage(earlier(tmp_path, 1)) is None
-    found, passed = newest(tmp_path)
+    assert damage(path) and damage(checkpoint_path(tmp_path, 1)) is None
+    found, passed = latest_checkpoint(tmp_path)
     assert (
         found == tmp_path / "last.1.pth"
         and len(passed) == 1
         and passed[0].startswith(f"{path}: damaged (")
     )
     path.unlink()  # a kill between two renames
-    assert newest(tmp_path) == (tmp_path / "last.1.pth", [])
+    assert latest_checkpoint(tmp_path) == (tmp_path / "last.1.pth", [])
     for age in (0, 1, 2):
-        earlier(tmp_path, age).write_bytes(b"")
+        checkpoint_path(tmp_path, age).write_bytes(b"")
     with pytest.raises(UserError, match="all 3 checkpoints are damaged"):
-        newest(tmp_path)
+        latest_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["best.pth", "last.pth", "last.2.pth", "log.jsonl"])

@@ -10,8 +10,10 @@ from helpers.launch import call, refused, run_command_ranks
 from helpers.models import small_model
 from torch.nn.functional import cross_entropy
 
-from ops.training import loop
+from ops.training import validation
+from ops.training.ema import make_ema
 from ops.training.logger import RunLog
+from ops.training.resume import ResumeState
 
 TINY = [
     "--module",
@@ -55,19 +57,19 @@ def load(path):
 @pytest.mark.parametrize(
     ("start", "text"),
     [
-        (loop.Start(0, 7), "in epoch 1 after step 7 of 7 (not validated yet)"),
-        (loop.Start(2, 3, None, 41.2), "in epoch 3 after step 3 of 7, best 41.20%"),
-        (loop.Start(3, 0, None, 0.0), "after epoch 3, best 0.00%"),
-        (loop.Start(3), "after epoch 3 (not validated yet)"),
+        (ResumeState(0, 7), "in epoch 1 after step 7 of 7 (not validated yet)"),
+        (ResumeState(2, 3, None, 41.2), "in epoch 3 after step 3 of 7, best 41.20%"),
+        (ResumeState(3, 0, None, 0.0), "after epoch 3, best 0.00%"),
+        (ResumeState(3), "after epoch 3 (not validated yet)"),
     ],
 )
 def test_where_a_run_resumes_in_words(start, text):
-    assert loop.describe_start(start, 7) == text
+    assert start.describe(7) == text
 
 
 def test_the_average_of_weights_is_the_recursion():
     net = small_model("tsm").train()
-    ema = loop.averaged(net, 0.75)
+    ema = make_ema(net, 0.75)
     expected = {name: p.detach().clone() for name, p in net.named_parameters()}
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for step in range(3):
@@ -198,7 +200,7 @@ def test_the_split_of_the_total_batch_changes_only_at_the_start_of_an_epoch(data
 def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypatch, capsys):
     """The epoch is saved; when the run goes on, its validation is done."""
     assert run(data, tmp_path / "whole") == 0
-    real, scored = loop.score_videos, []
+    real, scored = validation.score_videos, []
 
     def signalled(*args, stop=None, **options):
         def asked():
@@ -209,7 +211,7 @@ def test_a_signal_during_validation_is_answered_at_once(data, tmp_path, monkeypa
 
         return real(*args, stop=asked, **options)
 
-    monkeypatch.setattr(loop, "score_videos", signalled)
+    monkeypatch.setattr(validation, "score_videos", signalled)
     out = tmp_path / "out"
     assert run(data, out) == 75 and len(scored) < 8
     stopped = capsys.readouterr().err

@@ -41,7 +41,7 @@ class RunLog:
 
         if overwrite:
             remove_training(folder)
-        _drop_rows(folder / "log.jsonl", epochs)
+        _drop_epochs(folder / "log.jsonl", epochs)
         self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
         self.lines = open(folder / "log.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
         # Not SummaryWriter: its thread dies of a full disk, and the run then waits for it for ever.
@@ -58,11 +58,11 @@ class RunLog:
             tqdm.write(message)
         _write(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
-    def record(self, **values):
+    def log_metrics(self, **values):
         """One JSON object to ``log.jsonl``."""
         _write(self.lines, json.dumps(values) + "\n")
 
-    def curves(self, step, **values):
+    def log_scalars(self, step, **values):
         """Scalars to TensorBoard; keys with ``__`` become a path (``loss__train`` -> ``loss/train``)."""
         if not self.writer:
             return
@@ -105,7 +105,7 @@ def _named(path):
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def _drop_rows(path, epochs):
+def _drop_epochs(path, epochs):
     """Leave the rows of the first epochs, and no broken line that a killed run may have left at the end."""
     try:
         text = read_regular(path).decode(errors="replace")

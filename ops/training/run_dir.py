@@ -1,6 +1,7 @@
 """The files of a training run in its folder.
 
-The checkpoints are ``last.pth`` and the ones before it, ``last.1.pth``, ``last.2.pth``; any of them can be damaged.
+The checkpoints are ``last.pth`` and the ones before it, ``last.1.pth``, ``last.2.pth``; any of
+them can be damaged.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ from ops.utils.text import printable
 
 LAST = "last.pth"
 SECONDS_PER_MINUTE = 60
-# What a training writes. Other files in its folder, such as the scores of a test, are not the training's.
+# What a training writes. Other files in its folder, such as the scores of a test, are not the
+# training's.
 _WRITTEN = (
     "args.json",
     "log.txt",
@@ -42,7 +44,11 @@ class SaveInterval:
 
     @classmethod
     def parse(cls, text: str) -> "SaveInterval":
-        """Read ``500`` (steps), ``15m`` (minutes) or ``0`` (never). Raises ValueError for others."""
+        """Read ``500`` (steps), ``15m`` (minutes) or ``0`` (never).
+
+        Raises:
+            ValueError: another text.
+        """
         in_minutes = text.endswith("m")
         number = text.removesuffix("m")
         if not number.isdecimal():
@@ -67,7 +73,8 @@ def training_files(folder: str | Path) -> list[Path]:
         folder: output directory of a run; it need not exist.
 
     Returns:
-        The paths of its checkpoints, logs and settings, sorted; empty if no training has used the folder.
+        The paths of its checkpoints, logs and settings, sorted; empty if no training has used the
+        folder.
     """
     found = []
     for pattern in _WRITTEN:
@@ -76,22 +83,22 @@ def training_files(folder: str | Path) -> list[Path]:
 
 
 def check_unused(folder: str | Path) -> None:
-    """Refuse a folder that holds a training, whose checkpoints and log a new one would replace.
+    """Refuse a folder that contains a training, whose checkpoints and log a new one would replace.
 
-    A run that failed before its first checkpoint has left settings and a log of its start. They are no reason to refuse
-    the same command once its cause is fixed.
+    A run that failed before its first checkpoint has left settings and a log of its start. They do
+    not prevent the same command once its cause is fixed.
 
     Args:
         folder: output directory of the run that is about to start.
 
     Raises:
-        UserError: if the folder holds a checkpoint or the record of an epoch.
+        UserError: if the folder contains a checkpoint or the record of an epoch.
     """
     for path in training_files(folder):
         is_record = path.suffix == ".pth" or (path.name == "log.jsonl" and path.stat().st_size > 0)
         if is_record:
             raise UserError(
-                f"{folder}: already holds a training ({path.name}); continue it with --resume "
+                f"{folder}: already contains a training ({path.name}); continue it with --resume "
                 "auto, choose another --output_dir, or replace it with --overwrite"
             )
 
@@ -109,16 +116,23 @@ def remove_training(folder: str | Path) -> None:
             path.unlink()
 
 
-def earlier(folder: str | Path, age: int) -> Path:
+def checkpoint_path(folder: str | Path, age: int) -> Path:
     """The checkpoint that was the last one ``age`` saves ago."""
     return Path(folder) / (f"last.{age}.pth" if age else LAST)
 
 
-def rotate(folder: str | Path, keep: int) -> None:
-    """Make room for a new ``last.pth``: each of the ``keep`` newest becomes one save older. Whenever this is interrupted,
-    ``last.pth`` is there, whole."""
+def rotate_checkpoints(folder: str | Path, keep: int) -> None:
+    """Make room for a new ``last.pth``: each checkpoint becomes one save older.
+
+    Whenever this is interrupted, there is a whole ``last.pth``.
+
+    Args:
+        folder: output directory.
+        keep: number of checkpoints to keep, the new one included.
+    """
     for age in range(keep - 1, 0, -1):
-        younger, older = earlier(folder, age - 1), earlier(folder, age)
+        younger = checkpoint_path(folder, age - 1)
+        older = checkpoint_path(folder, age)
         if younger.exists():
             link = older.with_suffix(".tmp")
             link.unlink(missing_ok=True)
@@ -127,28 +141,42 @@ def rotate(folder: str | Path, keep: int) -> None:
                 os.replace(link, older)
 
 
-def newest(folder: str | Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint of a run (None: there is none at all), and a line for each damaged one passed over.
+def latest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
+    """The latest checkpoint of a run that is not damaged.
 
-    Raises UserError if there are some and all are damaged.
+    Args:
+        folder: output directory.
+
+    Returns:
+        (path, or None if there is no checkpoint; a line for each damaged one that is passed over).
+
+    Raises:
+        UserError: there are checkpoints, and all are damaged.
     """
-    passed, age = [], 0
-    while (path := earlier(folder, age)).exists() or age == 0:
+    damaged = []
+    age = 0
+    path = checkpoint_path(folder, age)
+    while age == 0 or path.exists():
         if path.exists():
             problem = damage(path)
             if problem is None:
-                return path, passed
-            passed.append(f"{path}: damaged ({problem}); the checkpoint before it is used")
+                return path, damaged
+            damaged.append(f"{path}: damaged ({problem}); the checkpoint before it is used")
         age += 1
-    if passed:
+        path = checkpoint_path(folder, age)
+    if damaged:
         raise UserError(
-            f"{folder}: all {len(passed)} checkpoints are damaged ({passed[0]}); remove them to start anew"
+            f"{folder}: all {len(damaged)} checkpoints are damaged ({damaged[0]}); remove them to "
+            "start anew"
         )
-    return None, passed
+    return None, damaged
 
 
 def damage(path: str | Path) -> str | None:
-    """What is wrong with a checkpoint file, None if its checksums are right. (``torch.load`` does not look at them.)"""
+    """What is wrong with a checkpoint file, None if its checksums are right.
+
+    ``torch.load`` does not compare them.
+    """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             wrong = archive.testzip()

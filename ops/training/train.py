@@ -1,206 +1,137 @@
-"""What main.py does: set up a training, then train or evaluate."""
+"""What ``main.py`` does: set up a training from its flags, then train or evaluate."""
 
+from argparse import Namespace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ops import checkpoints, distributed
 from ops.backbones.pretrained import fetch
 from ops.checkpoints.torch_file import read_state_dict
 from ops.data.clips import TestDataset, TrainDataset
-from ops.data.datasets import choose_flip, describe_flip, flip_map, load_class_names, resolve
+from ops.data.datasets import (
+    Dataset,
+    choose_flip,
+    describe_flip,
+    flip_map,
+    load_class_names,
+    resolve,
+)
+from ops.data.lists import VideoList
 from ops.data.loader import ShardSampler, TrainSampler, make_loader
 from ops.data.preflight import training_lists
 from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
-from ops.training import loop
+from ops.training.ema import make_ema
 from ops.training.logger import RunLog
 from ops.training.loss import build_loss
 from ops.training.mixup import mixer
 from ops.training.optim import build_optimizer, parameter_groups
-from ops.training.run_dir import LAST, SaveInterval, check_unused, newest
+from ops.training.resume import ResumeState, TrainingCheckpoint, find_checkpoint
+from ops.training.run_dir import SaveInterval, check_unused
 from ops.training.run_metadata import digest, write_settings
 from ops.training.schedule import Schedule, rate_for
+from ops.training.step import TrainStep
 from ops.training.sync_batchnorm import synchronize
+from ops.training.trainer import Trainer
+from ops.training.validation import validate, validation_line
 from ops.utils.errors import UserError
 from ops.utils.text import counted
 
 
 def run(args, notes, fixed_options):
-    """Train or evaluate.
+    """Train, evaluate a checkpoint (``-e``), or only check the flags (``--dry_run``).
 
     Args:
-        args: the arguments of ``main.py``.
-        notes: lines for the log.
+        args: the arguments of ``main.py``. Those that depend on the data or the checkpoint,
+            ``flip`` and ``fc_lr5``, are resolved in place.
+        notes: lines for the log about choices that no flag made.
         fixed_options: names of the options that a resumed run must share with the first one.
+
+    Raises:
+        UserError: flags, data or checkpoint do not fit together; a loss is not finite.
+        Stopped: after a signal, with the state saved.
     """
     with distributed.start(args.device, args.local_rank, args.deterministic) as world:
-        train(args, notes, fixed_options, world)
+        if world.is_main and not args.evaluate:
+            check_folder(args)
+        setup = prepare(args, world)
+        if args.dry_run:
+            if world.is_main:
+                report_dry_run(setup, notes)
+        elif args.evaluate:
+            evaluate(setup, notes)
+        else:
+            train(setup, notes, fixed_options)
 
 
-def train(args, notes, fixed_options, world):
+@dataclass
+class Setup:
+    """All that a training is made of.
+
+    Attributes:
+        args: the arguments of ``main.py``.
+        world: of ``ops.distributed``.
+        data: the dataset.
+        class_names: in label order, or None.
+        lists: "train" and "val", or the latter only -> videos.
+        list_warnings: about the lists.
+        flips: label after a flip, int64 ``[num_class]``, or None.
+        flip_reason: why ``--flip`` has its value.
+        checkpoint: the ``TrainingCheckpoint`` of ``--resume``, or None.
+        damaged: a line for each damaged checkpoint that was passed over.
+        net: the TSN on its device (without memory in a dry run).
+        net_notes: lines for the log about ``--tune_from``.
+        optimizer: of ``ops.training.optim``.
+        train_loader: None for an evaluation.
+        val_loader: of the validation.
+        schedule: of the learning rate.
+        lr_note: words about the learning rate, for the log.
+        lr_warning: a warning about it, or None.
+    """
+
+    args: Namespace
+    world: distributed.World
+    data: Dataset
+    class_names: list[str] | None
+    lists: dict[str, VideoList]
+    list_warnings: list[str]
+    flips: np.ndarray | None
+    flip_reason: str
+    checkpoint: TrainingCheckpoint | None
+    damaged: list[str]
+    net: TSN
+    net_notes: list[str]
+    optimizer: torch.optim.Optimizer
+    train_loader: torch.utils.data.DataLoader | None
+    val_loader: torch.utils.data.DataLoader
+    schedule: Schedule
+    lr_note: str
+    lr_warning: str | None
+
+    @property
+    def total_batch(self):
+        """Videos of one step of the optimizer, of all processes."""
+        return self.world.size * self.args.batch_size * self.args.accumulate
+
+    @property
+    def recipe(self):
+        """The options of the run, for its checkpoints and ``args.json``."""
+        return {
+            **vars(self.args),
+            "dataset": self.data.name,
+            "total_batch": self.total_batch,
+            "dense_stride": distance_of_segments(self.args),
+        }
+
+
+def check_folder(args):
+    """Raise UserError if this run would replace the training of its folder without being asked."""
     folder = Path(args.output_dir)
-    if world.is_main and not args.evaluate:
-        check_folder(args, folder)
-    data = resolve(
-        args.dataset,
-        args.modality,
-        multi_label=args.multi_label or None,
-        **some(args, "train_list val_list root_path num_class class_names image_tmpl"),
-    )
-    names = load_class_names(data)
-    args.flip, flip_reason = choose_flip(data, args.flip, args.module, MODULES[args.module].flips)
-    labels = flip_map(data, names, args.flip)
-    lists, list_warnings = training_lists(
-        data,
-        args.modality,
-        evaluate=args.evaluate,
-        skip_missing=args.missing == "skip",
-        decoder=None if args.dry_run else args.decoder,
-    )
-    checkpoint, damaged = find_checkpoint(args, world)
-    if args.evaluate and not checkpoint:
-        raise UserError("-e needs --resume with the checkpoint to evaluate")
-    net, groups, tuned = make_network(args, data, names, world, checkpoint)
-    total = world.size * args.batch_size * args.accumulate
-    lr, rate, rate_warning = rate_for(total, args.lr, args.lr_batch, args.scale_lr)
-    criterion = build_loss(args, multi_label=data.multi_label)
-    validation_criterion = build_loss(args, multi_label=data.multi_label, training=False)
-    optimizer = build_optimizer(
-        groups, args.optimizer, lr=lr, momentum=args.momentum, nesterov=args.nesterov
-    )
-    loaders = make_loaders(args, data, lists, labels, net, world)
-    schedule = Schedule(
-        lr=lr,
-        steps_per_epoch=len(loaders[0]) // args.accumulate,
-        scheduler=args.lr_scheduler,
-        decay_rate=args.lr_decay_rate,
-        warmup_epochs=args.warmup_epoch,
-        **some(args, "epochs lr_steps warmup_multiplier min_lr"),
-    )
-    course, course_warning = schedule.describe(), schedule.warning()
-    about = (
-        f"{checkpoints.describe(net.spec)} of {counted(net.frames_per_segment, 'frame')} at {args.input_size}; "
-        f"total batch {total} = {counted(world.size, 'process', 'processes')} x {counted(args.batch_size, 'video')} x "
-        f"{args.accumulate} accumulated; {rate}, {args.lr_policy}{optimizer_words(args)}; "
-        f"{'partial' if args.partial_bn else 'full'} BN; {world.device}, amp {args.amp}"
-    )
-    flips = f"{describe_flip(data, labels)} ({args.flip}: {flip_reason})"
-    first_lines = [*notes, *tuned, about, f"schedule: {course}", flips]
-    list_warnings = [f"warning: {text}" for text in list_warnings]
-    first_lines += list_warnings
-    first_lines += [f"warning: {text}" for text in (rate_warning, course_warning) if text]
-    plan_warnings = [loader.plan.warning for loader in loaders if loader.plan.warning]
-    first_lines += [f"warning: {text}" for text in plan_warnings]
-    if args.dry_run:
-        if world.is_main:
-            counts = ", ".join(
-                counted(len(videos), f"{name} video") for name, videos in lists.items()
-            )
-            classes = counted(data.num_class, "class", "classes")
-            print("\n".join(first_lines))
-            print(f"dry run: {counts}, {classes}; nothing was trained")
-        return
-    recipe = {
-        **vars(args),
-        "dataset": data.name,
-        "total_batch": total,
-        "dense_stride": dense_distance(args),
-    }
-    scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
-    resume = partial(
-        loop.resume,
-        checkpoint,
-        net,
-        optimizer,
-        scaler,
-        fixed_options=fixed_options,
-        class_names=names,
-        names_file=data.class_names,
-    )
-    if args.evaluate:
-        resume({}, world.size)
-        with loaders[-1] as loader:
-            result = loop.validate(
-                net,
-                loader,
-                world,
-                validation_criterion,
-                amp=args.amp,
-                batch_size=args.batch_size,
-            )
-        if world.is_main:
-            validation = loop.validation_line(result, loaders[-1].dataset)
-            print("\n".join([*notes, *list_warnings, validation]))
-        return
-    ema = loop.averaged(net, args.ema) if args.ema else None
-    start = resume(recipe, world.size, ema) if checkpoint else loop.Start()
-    torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
-    model = torch.compile(net) if args.compile else net
-    model = world.data_parallel(model)
-    with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
-        if world.is_main:
-            write_settings(
-                folder,
-                **recipe,
-                world_size=world.size,
-                lr_used=lr,
-                num_classes=data.num_class,
-                class_names_sha256=digest(names),
-                videos={name: len(videos) for name, videos in lists.items()},
-            )
-        for line in first_lines:
-            log.info(line)
-        log.info(
-            f"{counted(len(lists['train']), 'training video')} and "
-            f"{counted(len(lists['val']), 'validation video')}, "
-            f"{counted(data.num_class, 'class', 'classes')}; writing to {folder}/"
-        )
-        if checkpoint:
-            for warning in damaged:
-                log.info(f"warning: {warning}")
-            steps = len(loaders[0]) // args.accumulate
-            log.info(f"resumed {checkpoint} {loop.describe_start(start, steps)}")
-        best = loop.fit(
-            net,
-            model,
-            loaders,
-            optimizer,
-            world,
-            log,
-            folder=folder,
-            start=start,
-            learning_rate=schedule.rate,
-            criterion=criterion,
-            validation_criterion=validation_criterion,
-            save_every=SaveInterval.parse(args.save_every),
-            scaler=scaler,
-            ema=ema,
-            recipe=recipe,
-            class_names=names,
-            mix=mixer(data.num_class, args.mixup, args.cutmix),
-            clip_shape=(net.num_segments, net.frame_channels, net.input_size, net.input_size),
-            **some(
-                args,
-                "epochs keep amp eval_freq batch_size accumulate clip_gradient seed print_freq",
-            ),
-        )
-        log.info(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
-
-
-def optimizer_words(args):
-    """What the log adds for an optimizer other than plain SGD."""
-    if args.nesterov:
-        return ", Nesterov momentum"
-    if args.optimizer != "sgd":
-        return f", {args.optimizer}"
-    return ""
-
-
-def check_folder(args, folder):
-    """Refuse an output folder whose training this run would replace without being asked to."""
     if args.overwrite or args.resume == "auto":
         return
     if args.resume:
@@ -210,50 +141,94 @@ def check_folder(args, folder):
     check_unused(folder)
 
 
-def find_checkpoint(args, world):
-    """The checkpoint that ``--resume`` means, the same on every process.
+def prepare(args, world):
+    """The :class:`Setup` of a run. Raises UserError for what does not fit together."""
+    data = resolve(
+        args.dataset,
+        args.modality,
+        multi_label=args.multi_label or None,
+        train_list=args.train_list,
+        val_list=args.val_list,
+        root_path=args.root_path,
+        num_class=args.num_class,
+        class_names=args.class_names,
+        image_tmpl=args.image_tmpl,
+    )
+    class_names = load_class_names(data)
+    module = MODULES[args.module]
+    args.flip, flip_reason = choose_flip(data, args.flip, args.module, module.flips)
+    flips = flip_map(data, class_names, args.flip)
+    lists, list_warnings = training_lists(
+        data,
+        args.modality,
+        evaluate=args.evaluate,
+        skip_missing=args.missing == "skip",
+        decoder=None if args.dry_run else args.decoder,
+    )
+    path, damaged = find_checkpoint(args.resume, args.output_dir, world)
+    if args.evaluate and not path:
+        raise UserError("-e needs --resume with the checkpoint to evaluate")
+    checkpoint = TrainingCheckpoint(path) if path else None
+    net, net_notes = build_network(args, data, class_names, world, checkpoint)
+    groups = parameter_groups(
+        net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5
+    )
+    total_batch = world.size * args.batch_size * args.accumulate
+    lr, lr_note, lr_warning = rate_for(total_batch, args.lr, args.lr_batch, args.scale_lr)
+    optimizer = build_optimizer(
+        groups, args.optimizer, lr=lr, momentum=args.momentum, nesterov=args.nesterov
+    )
+    train_loader = None
+    if "train" in lists:
+        train_loader = make_train_loader(args, data, lists["train"], flips, net, world)
+    val_loader = make_val_loader(args, data, lists["val"], net, world)
+    schedule = Schedule(
+        lr=lr,
+        epochs=args.epochs,
+        steps_per_epoch=len(train_loader) // args.accumulate if train_loader else 1,
+        scheduler=args.lr_scheduler,
+        lr_steps=args.lr_steps,
+        decay_rate=args.lr_decay_rate,
+        warmup_epochs=args.warmup_epoch,
+        warmup_multiplier=args.warmup_multiplier,
+        min_lr=args.min_lr,
+    )
+    return Setup(
+        args=args,
+        world=world,
+        data=data,
+        class_names=class_names,
+        lists=lists,
+        list_warnings=list_warnings,
+        flips=flips,
+        flip_reason=flip_reason,
+        checkpoint=checkpoint,
+        damaged=damaged,
+        net=net,
+        net_notes=net_notes,
+        optimizer=optimizer,
+        train_loader=train_loader,
+        val_loader=val_loader,
+        schedule=schedule,
+        lr_note=lr_note,
+        lr_warning=lr_warning,
+    )
 
-    Args:
-        args: the arguments of ``main.py``.
-        world: of ``ops.distributed``.
 
-    Returns:
-        (path or None, a line for each damaged checkpoint that was passed over).
-
-    Raises:
-        UserError: a file or folder that does not exist, a folder without checkpoints (but for
-            ``auto``, which then starts anew), or one whose checkpoints are all damaged.
-    """
-    if not args.resume:
-        return None, []
-    is_auto = args.resume == "auto"
-    source = Path(args.output_dir if is_auto else args.resume)
-    if not is_auto and not source.is_dir():
-        if not source.exists():
-            raise UserError(f"--resume {source}: no such checkpoint file")
-        return source, []
-    found = newest(source) if world.is_main else None
-    checkpoint, damaged = world.from_main(found)
-    if checkpoint is None and not is_auto:
-        raise UserError(
-            f"--resume {source}: a folder without {LAST}; give a checkpoint or a run's folder"
-        )
-    return checkpoint, damaged
-
-
-def make_network(args, data, names, world, checkpoint):
+def build_network(args, data, class_names, world, checkpoint):
     """The network to be trained.
 
     Args:
-        args: the arguments of ``main.py``.
+        args: the arguments of ``main.py``; ``fc_lr5`` is resolved in place.
         data: the dataset.
-        names: its class names, or None.
+        class_names: in label order, or None.
         world: of ``ops.distributed``.
-        checkpoint: the checkpoint that will replace all weights, so that no others are read or downloaded; None without one.
+        checkpoint: the checkpoint whose weights will replace all others, so that no others are read
+            or downloaded; None without one.
 
     Returns:
-        The TSN on its device (of a dry run without memory), the parameter groups of its optimizer, and lines for the log
-        about ``--tune_from``.
+        (the TSN on its device, or without memory in a dry run; lines for the log about
+        ``--tune_from``).
     """
     pretrain = "none" if args.dry_run or checkpoint else args.pretrain
     if pretrain == "imagenet" and world.size > 1:
@@ -266,29 +241,35 @@ def make_network(args, data, names, world, checkpoint):
     with torch.device("meta" if args.dry_run else "cpu"):
         net = TSN(
             data.num_class,
+            args.num_segments,
+            arch=args.arch,
+            module=args.module,
+            modality=args.modality,
             consensus=args.consensus_type,
+            dropout=args.dropout,
+            partial_bn=args.partial_bn,
             pretrain=pretrain,
-            **some(
-                args,
-                "module num_segments arch modality dropout partial_bn non_local temporal_pool stochastic_depth input_size",
-            ),
+            non_local=args.non_local,
+            temporal_pool=args.temporal_pool,
+            stochastic_depth=args.stochastic_depth,
+            input_size=args.input_size,
             **{name: getattr(args, name) for name in option_names()},
         )
-    lines = []
+    notes = []
     head_kept = False
     if args.tune_from and not checkpoint:
         report, head_kept = checkpoints.tune(
             net,
             args.tune_from,
             dataset=data.name,
-            class_names=names,
+            class_names=class_names,
             weights_key=args.weights_key,
             dry_run=args.dry_run,
         )
-        lines.append(report)
+        notes.append(report)
     if args.fc_lr5 is None and args.tune_from and checkpoint:
-        # Whether the head was taken over when the run began decided it.
-        args.fc_lr5 = loop.read_recipe(checkpoint).get("fc_lr5")
+        # The first run decided it, by whether the head was kept.
+        args.fc_lr5 = checkpoint.recipe.get("fc_lr5")
     if args.fc_lr5 is None:
         args.fc_lr5 = not head_kept
     if not args.dry_run:
@@ -297,22 +278,48 @@ def make_network(args, data, names, world, checkpoint):
         net.to_channels_last()
     if args.sync_bn:
         synchronize(net, world)
-    groups = parameter_groups(
-        net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5
-    )
-    return net, groups, lines
+    return net, notes
 
 
-def dense_distance(args):
-    """Frames between the segments of dense sampling, None for other samplings."""
+def distance_of_segments(args):
+    """Frames between the segments of a sampling with a window, None for other samplings."""
     if not SAMPLINGS[args.sampling].uses_window:
         return None
     return dense_stride(args.num_segments, MODULES[args.module].dense_stride)
 
 
-def make_loaders(args, data, lists, labels, net, world):
-    """The training and the validation loader (without training, only the latter)."""
-    common = {
+def make_train_loader(args, data, videos, flips, net, world):
+    """The loader of the training clips."""
+    dataset = TrainDataset(
+        videos, flip_map=flips, sampling=args.sampling, **_clip_options(args, data, net)
+    )
+    # Batches that are accumulated belong to one step: the sampler drops what does not fill it.
+    sampler = TrainSampler(
+        len(dataset),
+        args.batch_size,
+        accumulate=args.accumulate,
+        rank=world.rank,
+        world_size=world.size,
+        seed=args.seed,
+    )
+    return make_loader(dataset, sampler, args.batch_size, **_loader_options(args, world))
+
+
+def make_val_loader(args, data, videos, net, world):
+    """The loader of the validation: one clip and one crop of each video."""
+    dataset = TestDataset(
+        videos,
+        num_clips=1,
+        scale_size=net.scale_size,
+        sampling=SAMPLINGS[args.sampling].validation,
+        **_clip_options(args, data, net),
+    )
+    sampler = ShardSampler(len(dataset), rank=world.rank, world_size=world.size)
+    return make_loader(dataset, sampler, None, **_loader_options(args, world))
+
+
+def _clip_options(args, data, net):
+    return {
         "num_segments": net.num_segments,
         "frames_per_segment": net.frames_per_segment,
         "image_tmpl": data.image_tmpl,
@@ -321,37 +328,168 @@ def make_loaders(args, data, lists, labels, net, world):
         "seed": args.seed,
         "modality": args.modality,
         "compat": args.sampling_compat,
-        "dense_stride": dense_distance(args),
+        "dense_stride": distance_of_segments(args),
     }
-    finish = partial(
-        make_loader,
-        workers=args.workers,
-        pin_memory=world.device.type == "cuda",
-        timeout=args.timeout,
-    )
-    loaders = []
-    if "train" in lists:
-        dataset = TrainDataset(lists["train"], flip_map=labels, sampling=args.sampling, **common)
-        # Batches that are accumulated belong to one step: the sampler drops what does not fill it.
-        sampler = TrainSampler(
-            len(dataset),
-            args.batch_size,
-            accumulate=args.accumulate,
-            rank=world.rank,
-            world_size=world.size,
-            seed=args.seed,
+
+
+def _loader_options(args, world):
+    return {
+        "workers": args.workers,
+        "pin_memory": world.device.type == "cuda",
+        "timeout": args.timeout,
+    }
+
+
+def describe(setup, notes):
+    """The first lines of the log."""
+    args, net, world = setup.args, setup.net, setup.world
+    optimizer = ""
+    if args.nesterov:
+        optimizer = ", Nesterov momentum"
+    elif args.optimizer != "sgd":
+        optimizer = f", {args.optimizer}"
+    loss = f"; loss {args.loss}" if args.loss else ""
+    batch_norm = "partial" if args.partial_bn else "full"
+    lines = [
+        *notes,
+        *setup.net_notes,
+        f"{checkpoints.describe(net.spec)} of {counted(net.frames_per_segment, 'frame')} at "
+        f"{args.input_size}; total batch {setup.total_batch} = "
+        f"{counted(world.size, 'process', 'processes')} x {counted(args.batch_size, 'video')} x "
+        f"{args.accumulate} accumulated; {setup.lr_note}, {args.lr_policy}{optimizer}{loss}; "
+        f"{batch_norm} BN; {world.device}, amp {args.amp}",
+        f"schedule: {setup.schedule.describe()}",
+        f"{describe_flip(setup.data, setup.flips)} ({args.flip}: {setup.flip_reason})",
+    ]
+    warnings = [*setup.list_warnings, setup.lr_warning, setup.schedule.warning()]
+    for loader in (setup.train_loader, setup.val_loader):
+        warnings.append(loader.plan.warning if loader else None)
+    return lines + [f"warning: {text}" for text in warnings if text]
+
+
+def report_dry_run(setup, notes):
+    """Print what a run with these flags would do."""
+    videos = [counted(len(videos), f"{name} video") for name, videos in setup.lists.items()]
+    classes = counted(setup.data.num_class, "class", "classes")
+    print(*describe(setup, notes), sep="\n")
+    print(f"dry run: {', '.join(videos)}, {classes}; nothing was trained")
+
+
+def evaluate(setup, notes):
+    """Validate the checkpoint of ``--resume``."""
+    args = setup.args
+    setup.checkpoint.check_model(setup.net.spec, setup.class_names, setup.data.class_names)
+    setup.checkpoint.restore_weights(setup.net)
+    criterion = build_loss(args, multi_label=setup.data.multi_label, training=False)
+    with setup.val_loader as loader:
+        result = validate(
+            setup.net,
+            loader,
+            setup.world,
+            criterion,
+            amp=args.amp,
+            batch_size=args.batch_size,
         )
-        loaders.append(finish(dataset, sampler, args.batch_size))
-    sampling = SAMPLINGS[args.sampling].validation
-    dataset = TestDataset(
-        lists["val"], num_clips=1, scale_size=net.scale_size, sampling=sampling, **common
-    )
-    loaders.append(
-        finish(dataset, ShardSampler(len(dataset), rank=world.rank, world_size=world.size), None)
-    )
-    return loaders
+    if setup.world.is_main:
+        warnings = [f"warning: {text}" for text in setup.list_warnings]
+        print(*notes, *warnings, validation_line(result, setup.val_loader.dataset), sep="\n")
 
 
-def some(args, names):
-    """The arguments of these names, as keywords."""
-    return {name: getattr(args, name) for name in names.split()}
+def train(setup, notes, fixed_options):
+    """Train up to ``--epochs``, from the start or from the checkpoint of ``--resume``."""
+    args, world, net = setup.args, setup.world, setup.net
+    make_loss = partial(build_loss, args, multi_label=setup.data.multi_label)
+    criterion, validation_criterion = make_loss(), make_loss(training=False)
+    scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
+    ema = make_ema(net, args.ema) if args.ema else None
+    start = restore(setup, fixed_options, scaler, ema)
+    torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
+    model = torch.compile(net) if args.compile else net
+    step = TrainStep(
+        model=world.data_parallel(model),
+        optimizer=setup.optimizer,
+        criterion=criterion,
+        device=world.device,
+        clip_shape=(net.num_segments, net.frame_channels, net.input_size, net.input_size),
+        amp=args.amp,
+        scaler=scaler,
+        accumulate=args.accumulate,
+        clip_gradient=args.clip_gradient,
+        mix=mixer(setup.data.num_class, args.mixup, args.cutmix),
+    )
+    folder = Path(args.output_dir)
+    with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
+        log_start(setup, notes, start, log)
+        trainer = Trainer(
+            net=net,
+            step=step,
+            train_loader=setup.train_loader,
+            val_loader=setup.val_loader,
+            world=world,
+            log=log,
+            folder=folder,
+            schedule=setup.schedule,
+            validation_criterion=validation_criterion,
+            recipe=setup.recipe,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            save_every=SaveInterval.parse(args.save_every),
+            class_names=setup.class_names,
+            ema=ema,
+            eval_freq=args.eval_freq,
+            keep=args.keep,
+            seed=args.seed,
+            print_freq=args.print_freq,
+        )
+        best = trainer.fit(start)
+        log.info(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
+
+
+def restore(setup, fixed_options, scaler, ema):
+    """Restore the checkpoint of ``--resume``, if there is one.
+
+    Args:
+        setup: of the run, whose network and optimizer are filled.
+        fixed_options: names of the options that must be the same in both runs.
+        scaler: a ``GradScaler`` to be filled, or None.
+        ema: the average of the weights to be filled, or None.
+
+    Returns:
+        the ``ResumeState`` of the run.
+    """
+    checkpoint = setup.checkpoint
+    if checkpoint is None:
+        return ResumeState()
+    checkpoint.check_model(setup.net.spec, setup.class_names, setup.data.class_names)
+    checkpoint.check_recipe(setup.recipe, fixed_options, setup.world.size)
+    checkpoint.restore_weights(setup.net, ema)
+    checkpoint.restore_optimizer(setup.optimizer, scaler)
+    checkpoint.release()
+    return checkpoint.state()
+
+
+def log_start(setup, notes, start, log):
+    """Write ``args.json`` and the first lines of the log."""
+    args, data, lists = setup.args, setup.data, setup.lists
+    if setup.world.is_main:
+        write_settings(
+            Path(args.output_dir),
+            **setup.recipe,
+            world_size=setup.world.size,
+            lr_used=setup.schedule.lr,
+            num_classes=data.num_class,
+            class_names_sha256=digest(setup.class_names),
+            videos={name: len(videos) for name, videos in lists.items()},
+        )
+    for line in describe(setup, notes):
+        log.info(line)
+    log.info(
+        f"{counted(len(lists['train']), 'training video')} and "
+        f"{counted(len(lists['val']), 'validation video')}, "
+        f"{counted(data.num_class, 'class', 'classes')}; writing to {args.output_dir}/"
+    )
+    for warning in setup.damaged:
+        log.info(f"warning: {warning}")
+    if setup.checkpoint:
+        steps = setup.schedule.steps_per_epoch
+        log.info(f"resumed {setup.checkpoint.path} {start.describe(steps)}")

@@ -17,8 +17,8 @@ from ops.checkpoints import save_checkpoint
 from ops.data.clips import TrainDataset
 from ops.models import TSN
 from ops.testing import run
-from ops.training import loop
-from ops.training.run_dir import newest
+from ops.training import trainer
+from ops.training.run_dir import latest_checkpoint
 from ops.utils.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -36,17 +36,14 @@ def front(fault, *arguments):
 
 def at_step(number, act, *arguments):
     """Do something as soon as that step of an epoch has been saved."""
-    real = loop.train_one_epoch
+    real = trainer.Trainer.on_step_end
 
-    def train_one_epoch(*args, after_step, **options):
-        def hook(step, *rest):
-            after_step(step, *rest)
-            if step == number:
-                act(*arguments)
+    def on_step_end(self, epoch, step, meters):
+        real(self, epoch, step, meters)
+        if step == number:
+            act(*arguments)
 
-        return real(*args, after_step=hook, **options)
-
-    loop.train_one_epoch = train_one_epoch
+    trainer.Trainer.on_step_end = on_step_end
 
 
 def fail(*_, **__):
@@ -62,7 +59,7 @@ def kill_the_loader():
 
 
 def in_validation():
-    loop.validate = fail
+    trainer.validate = fail
 
 
 def in_scoring():
@@ -109,7 +106,7 @@ def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
         assert found[failing].status == status, found[failing].text
         assert status < 0 or found[failing].text.endswith("error: val.txt:1: torn\n")
         check_others(found, failing)
-        assert newest(out) == (out / "last.pth", [])
+        assert latest_checkpoint(out) == (out / "last.pth", [])
     assert [end.status for end in run_ranks(tmp_path, *[(front, None, *command, out)] * 2)] == [
         0,
         0,
@@ -272,7 +269,7 @@ def test_two_machines(flags, whole, tmp_path):  # noqa: F811
         os.kill(pid, signal.SIGKILL)
     second.wait()
     wait_for(tmp_path / "agent0", "process 0 of 2 lost the connection", first)
-    assert newest(out) == (out / "last.pth", [])
+    assert latest_checkpoint(out) == (out / "last.pth", [])
     second = machine(2, out)
     assert [first.wait(300), second.wait(300)] == [0, 0], (tmp_path / "agent0").read_text()
     check_same(out, whole)

@@ -17,8 +17,8 @@ import torch
 from helpers.datasets import make_motion
 from helpers.launch import ROOT, call, free_port, is_running, refused, start_command
 
-from ops.training import loop
 from ops.training.run_dir import damage
+from ops.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -173,18 +173,15 @@ def test_a_signal_saves_and_stops(flags, whole, tmp_path, number):
 
 def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
     """Saved before the validation, which is done when the run goes on."""
-    command, real = [*flags, "-j", 0, "--accumulate", 2], loop.train_one_epoch
+    command, real = [*flags, "-j", 0, "--accumulate", 2], Trainer.on_step_end
     assert call("main", *command, "--output_dir", tmp_path / "whole") == 0
 
-    def signalled(*args, after_step, **options):
-        def hook(step, *rest):
-            if step == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
-            after_step(step, *rest)
+    def signalled(self, epoch, step, meters):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(self, epoch, step, meters)
 
-        return real(*args, after_step=hook, **options)
-
-    monkeypatch.setattr(loop, "train_one_epoch", signalled)
+    monkeypatch.setattr(Trainer, "on_step_end", signalled)
     assert call("main", *command, "--output_dir", tmp_path / "out") == 75
     monkeypatch.undo()
     assert torch.load(tmp_path / "out" / "last.pth", weights_only=True)["step_in_epoch"] == 3

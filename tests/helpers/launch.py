@@ -15,7 +15,7 @@ from ops.utils.errors import run_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the server of forked processes imports once, so that each of them starts quickly.
-_PRELOADED = ["ops.testing.test", "ops.training.loop", "main"]
+_PRELOADED = ["ops.testing.test", "ops.training.train", "main"]
 
 
 def call(command, *args):

@@ -5,9 +5,9 @@ from torch.nn import functional as F
 
 from ops.data.loader import Batch
 from ops.models import TSN
-from ops.training.epoch import _backward
 from ops.training.meters import Meters
 from ops.training.mixup import mixer
+from ops.training.step import TrainStep
 from ops.training.sync_batchnorm import frozen_norms
 
 
@@ -22,15 +22,12 @@ def model():
     return TSN(4, 2, arch="resnet18", module="tsn", dropout=0.0, input_size=32)
 
 
-def backward(model, batch, **options):
-    meters = Meters(torch.device("cpu"))
-    _backward(
-        model,
-        batch,
-        meters,
-        criterion=options.pop("criterion", F.cross_entropy),
-        **{"clip_shape": (2, 3, 32, 32), "amp": "none", "scaler": None, **options},
-    )
+def backward(model, batch, criterion=F.cross_entropy, **options):
+    """Forward and backward of a batch. Returns the sums of its meters."""
+    device = torch.device("cpu")
+    meters = Meters(device)
+    step = TrainStep(model, None, criterion, device, clip_shape=(2, 3, 32, 32), **options)
+    step.forward_backward(batch, meters)
     return meters.sums
 
 
