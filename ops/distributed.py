@@ -197,7 +197,7 @@ def _silent_native_code() -> Iterator[None]:
 
 
 class Ranks(NamedTuple):
-    """``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK`` of a launcher (torchrun, srun), or one process."""
+    """``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK`` of a launcher, or those of one process."""
 
     rank: int
     size: int

@@ -245,9 +245,9 @@ def test_two_runs_in_one_folder(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": None}, "holds no training state"),
-        ({"epoch": "1"}, "holds no training state"),
-        ({"meters": 3}, "holds no training state"),
+        ({"recipe": None}, "training state"),
+        ({"epoch": "1"}, "training state"),
+        ({"meters": 3}, "training state"),
         ({"model": {"arch": torch.ones(3)}}, "another model .arch tensor"),
         (
             {"recipe": {"lr": [[torch.ones(2)]], "lr_steps": "a\nb"}},

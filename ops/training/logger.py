@@ -1,4 +1,4 @@
-"""What a run leaves to read: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard events for curves."""
+"""The logs of a run: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard events."""
 
 import contextlib
 import json
@@ -16,12 +16,19 @@ from ops.utils.text import escape_controls
 
 
 class RunLog:
-    """The logs of one run, written by the main process only; elsewhere, and without a folder, every method is silent or prints.
+    """The logs of one run, which only the main process writes.
 
-    folder: output directory, which is made, and which no other run can use meanwhile (UserError), or None; is_main: whether
-    this process writes. Files are appended to, so a resumed run keeps its history; but what ``log.jsonl`` says of epochs after
-    ``epochs``, those done, goes: they will be done again. With ``overwrite`` the files of an earlier training are removed
-    first, once no other process is using the folder.
+    Files are appended to, so a resumed run keeps its history.
+
+    Args:
+        folder: output directory, which is created and locked; None: lines are printed only.
+        is_main: whether this process writes.
+        epochs: number of epochs that are done. Lines of ``log.jsonl`` about later ones are removed:
+            these epochs will be done again.
+        overwrite: remove the files of another training first.
+
+    Raises:
+        UserError: another run uses the folder.
     """
 
     def __init__(self, folder, is_main, epochs=0, *, overwrite=False):
@@ -44,7 +51,7 @@ class RunLog:
         _drop_epochs(folder / "log.jsonl", epochs)
         self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
         self.lines = open(folder / "log.jsonl", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
-        # Not SummaryWriter: its thread dies of a full disk, and the run then waits for it for ever.
+        # Not SummaryWriter: its thread ends on a full disk, and the run then waits for it for ever.
         self.events = folder / "tensorboard"
         self.events.mkdir(exist_ok=True)
         with _named(self.events):
@@ -52,18 +59,26 @@ class RunLog:
             self.writer.flush()
 
     def info(self, message):
-        """One line to the screen (above a progress bar) and to ``log.txt``, without control characters of names in it."""
+        """Write a line to the screen, above the progress bar, and to ``log.txt``.
+
+        Control characters, which names of files may contain, are escaped.
+        """
         message = escape_controls(message)
         if self.is_main:
             tqdm.write(message)
         _write(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
 
     def log_metrics(self, **values):
-        """One JSON object to ``log.jsonl``."""
+        """Write one JSON object to ``log.jsonl``."""
         _write(self.lines, json.dumps(values) + "\n")
 
     def log_scalars(self, step, **values):
-        """Scalars to TensorBoard; keys with ``__`` become a path (``loss__train`` -> ``loss/train``)."""
+        """Write scalars to TensorBoard.
+
+        Args:
+            step: number of optimizer steps.
+            **values: name -> number. ``__`` becomes a path (``loss__train`` -> ``loss/train``).
+        """
         if not self.writer:
             return
         from tensorboardX.proto.event_pb2 import Event
@@ -76,10 +91,10 @@ class RunLog:
             self.writer.flush()
 
     def close(self):
-        """Flush and close the files; the folder is free for the next run."""
+        """Flush and close the files, and unlock the folder."""
         for file in (self.text, self.lines, self.writer):
             if file:
-                with contextlib.suppress(OSError):  # of a full disk; the error before it says so
+                with contextlib.suppress(OSError):  # of a full disk, which was reported before
                     file.close()
         self._lock.close()
 
@@ -98,7 +113,7 @@ def _write(file, text):
 
 @contextlib.contextmanager
 def _named(path):
-    """Context whose OSErrors name the file that is full."""
+    """Context whose OSErrors name the file."""
     try:
         yield
     except OSError as error:
@@ -106,14 +121,14 @@ def _named(path):
 
 
 def _drop_epochs(path, epochs):
-    """Leave the rows of the first epochs, and no broken line that a killed run may have left at the end."""
+    """Remove lines of later epochs, and a broken last line that a killed run may have left."""
     try:
         text = read_regular(path).decode(errors="replace")
     except FileNotFoundError:
         return
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); remove it, or give another --output_dir"
+            f"{path}: cannot be read ({error.strerror}); remove it, or choose another --output_dir"
         ) from None
     lines = text.splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and _epoch(line) <= epochs]

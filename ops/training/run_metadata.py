@@ -1,4 +1,4 @@
-"""What a run was made of, beside its options: versions, commit, classes. It is kept in ``args.json``."""
+"""What ``args.json`` records beside the options of a run: versions, commit, class names."""
 
 import hashlib
 import json
@@ -16,20 +16,24 @@ PACKAGES = ("torch", "torchvision", "av", "numpy")
 
 
 def write_settings(folder, **settings):
-    """Write ``args.json`` to a folder, which is made: the settings of a run, its versions and commit."""
+    """Write the settings of a run, its versions and its commit to ``args.json``.
+
+    Args:
+        folder: output directory, which is created.
+        **settings: plain values.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     with atomic_write(Path(folder) / "args.json", "w") as file:
         json.dump({**settings, "versions": versions(), "git": commit()}, file, indent=1)
 
 
 def current_options(options, expected_flip):
-    """Options of a run in today's form: those that earlier versions did not write are added.
+    """The options of a run, with those that earlier versions did not write.
 
     Args:
-        options: as a checkpoint or ``args.json`` holds them.
+        options: as a checkpoint or ``args.json`` contains them.
         expected_flip: the ``flip`` that the options are compared with. Runs before ``--flip`` had
-            ``no_flip``; where they mirrored clips they do not say by which rule, so any rule counts
-            as equal.
+            ``no_flip``. If they mirrored clips, the rule is not known, so any rule counts as equal.
 
     Returns:
         The options, a copy where something was added.
@@ -45,18 +49,24 @@ def current_options(options, expected_flip):
 
 
 def versions():
-    """Name -> version of Python and of what decides the numbers; "cuda": PyTorch's, None without."""
+    """Versions of Python and of the packages that affect the numbers, name -> version.
+
+    "cuda" is that of PyTorch, None without CUDA.
+    """
     found = {"python": platform.python_version(), "cuda": torch.version.cuda}
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # as decord may be instead of PyAV
+        except PackageNotFoundError:  # such as PyAV, where decord is used
             found[package] = None
     return found
 
 
 def commit():
-    """Hash of the commit that this code is, with ``+`` for changes since; None outside of a checkout of git."""
+    """Hash of the commit of this code, with ``+`` if files were changed since.
+
+    None if the code is not in a git repository.
+    """
 
     def git(*args):
         return subprocess.run(
@@ -68,11 +78,14 @@ def commit():
         changed = git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return (
-        head.stdout.strip() + "+" * bool(changed.stdout.strip()) if head.returncode == 0 else None
-    )
+    if head.returncode:
+        return None
+    mark = "+" if changed.stdout.strip() else ""
+    return head.stdout.strip() + mark
 
 
 def digest(names):
-    """SHA-256 of class names, one a line, in hexadecimal; None for none."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest() if names else None
+    """SHA-256 of class names, one per line, in hexadecimal; None without names."""
+    if not names:
+        return None
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -1,15 +1,22 @@
-"""BatchNorm over the batches of all processes (``--sync_bn``): torch's, which can also be told to stay by itself for a step."""
+"""BatchNorm over the batches of all processes (``--sync_bn``), and contexts for BatchNorms."""
 
 import contextlib
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and synchronised ones
+
+# The base class of BatchNorms of 1, 2 and 3 dimensions and of synchronized ones, which torch does
+# not export under a public name.
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from ops.utils.errors import UserError
 
 
 class SyncNorm(nn.SyncBatchNorm):
-    """``torch.nn.SyncBatchNorm`` with a switch: ``alone`` normalises by the batch of this process, as nn.BatchNorm does."""
+    """``torch.nn.SyncBatchNorm`` that can also normalize by the batch of this process only.
+
+    Attributes:
+        alone: whether it does, as ``nn.BatchNorm2d``.
+    """
 
     alone = False
 
@@ -18,13 +25,23 @@ class SyncNorm(nn.SyncBatchNorm):
 
 
 def synchronize(model, world):
-    """Replace the BatchNorms of a model, in place; parameters, statistics and their names stay. Without other processes nothing
-    is to be done. Raises UserError on a device for which torch has none (CPUs)."""
+    """Replace the BatchNorms of a model by synchronized ones, in place.
+
+    Parameters, statistics and their names stay. With one process nothing is replaced.
+
+    Args:
+        model: any module.
+        world: of ``ops.distributed``.
+
+    Raises:
+        UserError: on CPUs, for which torch has no synchronized BatchNorm.
+    """
     if world.size == 1:
         return
     if world.device.type == "cpu":
         raise UserError(
-            "--sync_bn needs GPUs: PyTorch has no such BatchNorm for CPUs; leave it out, or raise --batch-size"
+            "--sync_bn needs GPUs: PyTorch has no such BatchNorm for CPUs; leave it out, or raise "
+            "--batch-size"
         )
     for parent in list(model.modules()):
         for name, old in list(parent.named_children()):
@@ -34,18 +51,18 @@ def synchronize(model, world):
 
 def _synchronized(old):
     new = SyncNorm(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats)
-    new.weight, new.bias = old.weight, old.bias  # the very parameters: an optimiser may hold them
-    new.running_mean, new.running_var, new.num_batches_tracked = (
-        old.running_mean,
-        old.running_var,
-        old.num_batches_tracked,
-    )
+    # The same parameter objects: an optimizer may have them.
+    new.weight = old.weight
+    new.bias = old.bias
+    new.running_mean = old.running_mean
+    new.running_var = old.running_var
+    new.num_batches_tracked = old.num_batches_tracked
     return new.train(old.training)
 
 
 @contextlib.contextmanager
 def frozen_norms(model):
-    """Context in which no BatchNorm learns statistics."""
+    """Context in which no BatchNorm updates its statistics."""
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.training]
     for norm in norms:
         norm.eval()
@@ -58,7 +75,7 @@ def frozen_norms(model):
 
 @contextlib.contextmanager
 def each_alone(model, alone=True):
-    """Context in which synchronised BatchNorms, where there are some, wait for no other process."""
+    """Context in which synchronized BatchNorms do not wait for other processes, if ``alone``."""
     norms = [m for m in model.modules() if isinstance(m, SyncNorm)] if alone else []
     for norm in norms:
         norm.alone = True
