@@ -25,9 +25,6 @@ _STATE = {
 }
 # Parts of the recipe that no flag of this name sets, and that must be the same in a resumed run.
 _DERIVED_OPTIONS = ("total_batch", "dense_stride")
-# The same total batch may be split in another way at the start of an epoch: 4 processes x 2 videos
-# x 2 accumulated are 8 x 2 x 1 or 4 x 4 x 1.
-_BATCH_SPLIT = {"batch_size", "accumulate"}
 
 
 class ResumeState(NamedTuple):
@@ -136,8 +133,12 @@ class TrainingCheckpoint:
             processes: number of processes of this run, which must be the same within an epoch.
         """
         fixed = {*fixed_options, *_DERIVED_OPTIONS}
-        if not self.content.get("step_in_epoch") and "total_batch" in self.recipe:
-            fixed -= _BATCH_SPLIT
+        if "total_batch" in self.recipe:
+            # The same total batch may be split in another way: 4 processes x 2 videos x 2
+            # accumulated are 8 x 2 x 1 or, at the start of an epoch, 4 x 4 x 1.
+            fixed.discard("accumulate")
+            if not self.content.get("step_in_epoch"):
+                fixed.discard("batch_size")
         new = {name: value for name, value in recipe.items() if name in fixed}
         self._check_same("recipe", current_options(self.recipe, recipe.get("flip")), new)
         meters = self.content.get("meters")

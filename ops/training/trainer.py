@@ -23,7 +23,8 @@ from ops.training.schedule import Schedule
 from ops.training.step import TrainStep
 from ops.training.sync_batchnorm import SyncNorm, each_alone
 from ops.training.validation import validate, validation_line
-from ops.utils.signals import INTERRUPTED, STATUS, Stopped, StopRequest
+from ops.utils.errors import INTERRUPTED_STATUS, STOPPED_STATUS, Stopped
+from ops.utils.signals import StopRequest
 from ops.utils.text import counted
 
 NAMED_FAILURES = 10  # videos of an epoch that the log names
@@ -268,9 +269,9 @@ class Trainer:
         """The exception that ends the run after a signal."""
         self._request.is_done = True
         if number == SIGINT:
-            cause, status = "interrupted", INTERRUPTED
+            cause, status = "interrupted", INTERRUPTED_STATUS
         else:
-            cause, status = f"stopped by {Signals(number).name}", STATUS
+            cause, status = f"stopped by {Signals(number).name}", STOPPED_STATUS
         return Stopped(
             f"{cause} in epoch {epoch + 1}; continue with --resume auto (saved after step {step} "
             f"of {self.steps} in {self.folder}/last.pth)",
