@@ -6,7 +6,8 @@ source "$(dirname "$0")/venv.sh"
 install requirements.txt
 install tests/requirements.txt
 install tools/requirements.txt
-# Fast tests of a file share fixtures that take seconds; slow ones are few and of very different lengths.
+# Fast tests of a file share fixtures that take seconds; slow ones are few and of very different
+# lengths.
 distribution=loadfile
 if [[ " $* " == *" --slow "* ]]; then
     distribution=worksteal

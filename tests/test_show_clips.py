@@ -101,22 +101,24 @@ def test_traced_values_describe_the_clip(root, tmp_path):
     seen = set()
     for epoch in range(3):
         for index in range(6):
-            shown, sample = noting[epoch, index], plain[epoch, index]
-            assert torch.equal(shown.clip, sample.clip) and (shown.label, shown.index) == (
+            traced, sample = noting[epoch, index], plain[epoch, index]
+            assert torch.equal(traced.clip, sample.clip) and (traced.label, traced.index) == (
                 sample.label,
                 index,
             )
             frames = decode_all(root / f"v{index}.mp4")
-            x, y, w, h = shown.crop
+            x, y, w, h = traced.crop
             cut = resize(to_frames(frames)[:, :, y : y + h, x : x + w], SIZE, SIZE)
-            cut = mirror(cut, flow=False) if shown.is_mirrored else cut
-            assert torch.equal(cut[shown.indices.flatten()].reshape(T, 15, SIZE, SIZE), sample.clip)
-            assert (
-                shown.total == len(frames)
-                and sample.label == (FLIP if shown.is_mirrored else range(3))[index % 3]
+            cut = mirror(cut, flow=False) if traced.is_mirrored else cut
+            assert torch.equal(
+                cut[traced.indices.flatten()].reshape(T, 15, SIZE, SIZE), sample.clip
             )
-            np.testing.assert_array_equal(shown.whole, frames[shown.indices[1, 2]])
-            seen.add((shown.is_mirrored, shown.crop != (0, 0, 64, 48)))
+            assert (
+                traced.total == len(frames)
+                and sample.label == (FLIP if traced.is_mirrored else range(3))[index % 3]
+            )
+            np.testing.assert_array_equal(traced.whole, frames[traced.indices[1, 2]])
+            seen.add((traced.is_mirrored, traced.crop != (0, 0, 64, 48)))
     assert seen >= {(True, True), (False, True)}
 
 
@@ -130,15 +132,15 @@ def test_validation_clips(root, tmp_path):
         ]
         clip = TestTransform(scale, SIZE, 1).crops(frames, picks[0])[0]
         np.testing.assert_array_equal(cells(sheet, 2, 1)[index, :, 0], clip.permute(0, 2, 3, 1))
-        shown = TracedTestDataset(videos, scale_size=scale, frames_per_segment=1, **COMMON)[
+        traced = TracedTestDataset(videos, scale_size=scale, frames_per_segment=1, **COMMON)[
             0, index
         ]
-        x, y, w, h = shown.crop
+        x, y, w, h = traced.crop
         np.testing.assert_array_equal(
-            shown.whole[y : y + h, x : x + w], clip[T // 2].permute(1, 2, 0)
+            traced.whole[y : y + h, x : x + w], clip[T // 2].permute(1, 2, 0)
         )
-        assert shown.indices[:, 0].tolist() == center_offsets(22 + 3 * index, T, 1).tolist()
-        assert (shown.label, shown.total) == ([2, 0][index], 22 + 3 * index)
+        assert traced.indices[:, 0].tolist() == center_offsets(22 + 3 * index, T, 1).tolist()
+        assert (traced.label, traced.total) == ([2, 0][index], 22 + 3 * index)
     dense = show(root, "--split", "val", "--module", "tsn", "--sampling", "dense")
     assert (dense != sheet).any() and dense.shape == sheet.shape
 
@@ -155,26 +157,26 @@ def test_flow_and_differences(root, tmp_path):
         flow = training(
             root, videos, 5, modality="Flow", **{**COMMON, "image_tmpl": "flow_{}_{:05d}.jpg"}
         )[epoch, 0]
-        shown = cells(
+        drawn = cells(
             show(root, "--module", "tsn", "--epoch", epoch, "--all_frames", modality="Flow"),
             1,
             5,
             2 * SIZE,
         )[0]
-        np.testing.assert_array_equal(shown[..., 0].reshape(T, 10, SIZE, SIZE), flow.clip)
-        assert (shown[..., 1:] == shown[..., :1]).all()
+        np.testing.assert_array_equal(drawn[..., 0].reshape(T, 10, SIZE, SIZE), flow.clip)
+        assert (drawn[..., 1:] == drawn[..., :1]).all()
         flips.add(flow.label)
     assert flips == {0, 1}
     clip = training(root, videos_of(root, tmp_path, "v0.mp4 0"), 6, modality="RGBDiff")[
         0, 0
     ].clip.numpy()
     frames = clip.reshape(T, 6, 3, SIZE, SIZE).transpose(0, 1, 3, 4, 2).astype(float)
-    shown = cells(
+    drawn = cells(
         show(root, "--ids", "v0.mp4", "--module", "tsn", "--all_frames", modality="RGBDiff"), 1, 5
     )[0]
     assert (
-        abs(shown.astype(float) - 128 - np.diff(frames, axis=1) / 2).max() <= 0.5
-        and shown.std() > 5
+        abs(drawn.astype(float) - 128 - np.diff(frames, axis=1) / 2).max() <= 0.5
+        and drawn.std() > 5
     )
 
 
