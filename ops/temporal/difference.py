@@ -1,10 +1,12 @@
 """TDN: Temporal Difference Networks (Wang et al., CVPR 2021, arXiv 2012.10071).
 
-Two guests. :class:`ShortTermDifference` sits in the stem and looks at the L = 5 frames of a segment (S-TDM, section
-3.2 of the paper); :class:`LongTermDifference` sits before the second conv of a block and looks at neighbouring segments
-(L-TDM, section 3.3), followed by a temporal convolution that is learned from the start of a shift.
+It has two modules. :class:`ShortTermDifference` is inserted into the stem and processes the L = 5
+frames of a segment (S-TDM, section 3.2 of the paper). :class:`LongTermDifference` is inserted
+before the second conv of a block and compares neighbouring segments (L-TDM, section 3.3); a
+temporal convolution follows, which starts as a shift and is learned.
 
-Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the modules keep.
+Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the
+modules keep.
 """
 
 import torch
@@ -20,7 +22,8 @@ class ShortTermDifference(nn.Module):
     Args:
         first_conv: a first conv (3 -> 64); the difference conv starts from its mean over RGB.
         stage: a first stage of its own, 64 -> C channels.
-        num_segments: T. The two paths are mixed 1:1 at T = 8 and 3:1 at every other T, as in the original.
+        num_segments: T. The two paths are mixed 1:1 at T = 8 and 3:1 at every other T, as in the
+            original.
     """
 
     def __init__(self, first_conv, stage, num_segments):
@@ -33,16 +36,24 @@ class ShortTermDifference(nn.Module):
             )
         self.bn = nn.BatchNorm2d(out_channels)
         self.stage = stage
-        self.beta = 0.5 if num_segments == 8 else 0.25
+        self.beta = 0.25
+        if num_segments == 8:
+            self.beta = 0.5
 
     def forward(self, frames, entry, stage1):
-        """``[N, 15, H, W]`` to ``[N, C, H/4, W/4]``. entry: first conv .. max-pool; stage1: the backbone's first stage."""
+        """``[N, 15, H, W]`` to ``[N, C, H/4, W/4]``.
+
+        Args:
+            frames: the five pictures of each segment, one after the other.
+            entry: the backbone from its first conv to its max-pool.
+            stage1: its first stage.
+        """
         # Pooling is linear: pool the 15 channels once, then subtract at half size.
         pooled = F.avg_pool2d(frames, 2)
         d = F.relu(self.bn(self.conv(pooled[:, 3:] - pooled[:, :-3])))
         d = F.max_pool2d(d, 3, stride=2, padding=1)
         middle = FRAMES // 2 * 3
-        # A copy: what the first conv keeps for backward would otherwise be the memory of all 15 channels.
+        # A copy: the first conv would otherwise keep the memory of all 15 channels for backward.
         x = stage1(self._mix(entry(frames[:, middle : middle + 3].clone()), d))
         return self._mix(x, self.stage(d))
 
@@ -52,10 +63,11 @@ class ShortTermDifference(nn.Module):
 
 
 def initialize_convs(module):
-    """Draw every Conv2d of a module anew from N(0, 2 / (kh * kw * out_channels)), in place.
+    """Initialize every Conv2d of a module from N(0, 2 / (kh * kw * out_channels)), in place.
 
-    TDN's ResNet initializes all its convs so, those of the L-TDM included, before the ImageNet weights replace the
-    trunk's. PyTorch counts the outputs of a depthwise conv as the original does: ``out_channels``, not one per group.
+    TDN's ResNet initializes all its convs so, those of the L-TDM included, before the ImageNet
+    weights replace those of the trunk. PyTorch counts the outputs of a depthwise conv as the
+    original does: ``out_channels``, not one per group.
 
     Args:
         module: any module; parameters other than the weights of Conv2d stay.
@@ -94,56 +106,67 @@ class LongTermDifference(nn.Module):
     def forward(self, x):
         b = self.squeeze_bn(self.squeeze(x))
         z = neighbour_differences(b, self.spatial(b), self.num_segments)
-        pooled = F.avg_pool2d(z, 2) if min(z.shape[-2:]) > 1 else z  # a 1x1 map has no half
+        pooled = z
+        if min(z.shape[-2:]) > 1:  # a map with a side of 1 cannot be halved
+            pooled = F.avg_pool2d(z, 2)
         coarse = _each_direction(self.coarse_bn, self.coarse(pooled))
-        z = (
-            z
-            + F.interpolate(coarse, size=z.shape[-2:], mode="nearest")
-            + _each_direction(self.fine_bn, self.fine(z))
-        )
+        coarse = F.interpolate(coarse, size=z.shape[-2:], mode="nearest")
+        z = z + coarse + _each_direction(self.fine_bn, self.fine(z))
         forward, backward = self.expand(z * (1 / 3)).chunk(2)
-        forward, backward = (
-            torch.sigmoid(self.expand_bn(forward)),
-            torch.sigmoid(self.expand_bn(backward)),
-        )
-        # x + x * (0.5 * (forward - 0.5) + 0.5 * (backward - 0.5)); a sum of products keeps no sum of gates for backward
-        return self.temporal(
-            torch.addcmul(0.5 * x, x, forward, value=0.5).addcmul_(x, backward, value=0.5)
-        )
+        forward = torch.sigmoid(self.expand_bn(forward))
+        backward = torch.sigmoid(self.expand_bn(backward))
+        # x + x * (0.5 * (forward - 0.5) + 0.5 * (backward - 0.5)), as a sum of products, for which
+        # autograd keeps no sum of gates.
+        y = torch.addcmul(0.5 * x, x, forward, value=0.5).addcmul_(x, backward, value=0.5)
+        return self.temporal(y)
 
 
 def _each_direction(bn, z):
-    """BatchNorm of ``[2N, c, h, w]``: in training the two directions are two batches, the forward one first."""
-    return torch.cat([bn(half) for half in z.chunk(2)]) if bn.training else bn(z)
+    """BatchNorm of ``[2N, c, h, w]``.
+
+    In training the two directions are two batches, the forward one first.
+    """
+    if bn.training:
+        return torch.cat([bn(half) for half in z.chunk(2)])
+    return bn(z)
 
 
 def neighbour_differences(b, g, num_segments):
     """Differences of each segment to its neighbours.
 
-    b, g: ``[N, c, h, w]``. Returns ``[2N, c, h, w]``: first ``g[t+1] - b[t]`` (zero at the last t), then
-    ``g[t-1] - b[t]`` (zero at the first).
+    Args:
+        b: ``[N, c, h, w]``.
+        g: ``[N, c, h, w]``.
+        num_segments: T.
+
+    Returns:
+        ``[2N, c, h, w]``: first ``g[t+1] - b[t]`` (zero at the last t), then ``g[t-1] - b[t]``
+        (zero at the first).
     """
-    # [N, c, h, w] in memory order as [B, T, features]: slicing and joining time then costs the same in both formats.
+    # [N, c, h, w] in memory order as [B, T, features]: slicing and joining time then costs the same
+    # in both formats.
     channels_last = not b.is_contiguous() and b.is_contiguous(memory_format=torch.channels_last)
     if channels_last:
         b, g = b.permute(0, 2, 3, 1), g.permute(0, 2, 3, 1)
     shape = b.shape
-    b, g = (a.reshape(shape[0] // num_segments, num_segments, -1) for a in (b, g))
+    b = b.reshape(shape[0] // num_segments, num_segments, -1)
+    g = g.reshape(shape[0] // num_segments, num_segments, -1)
     zero = torch.zeros_like(b[:, :1])
-    z = torch.cat(
-        [
-            torch.cat([g[:, 1:] - b[:, :-1], zero], dim=1),
-            torch.cat([zero, g[:, :-1] - b[:, 1:]], dim=1),
-        ]
-    ).reshape(-1, *shape[1:])
-    return z.permute(0, 3, 1, 2) if channels_last else z
+    to_next = torch.cat([g[:, 1:] - b[:, :-1], zero], dim=1)
+    to_previous = torch.cat([zero, g[:, :-1] - b[:, 1:]], dim=1)
+    z = torch.cat([to_next, to_previous]).reshape(-1, *shape[1:])
+    if channels_last:
+        return z.permute(0, 3, 1, 2)
+    return z
 
 
 class TemporalConv(nn.Conv1d):
-    """Depthwise convolution over time, kernel 3, zero padded: ``y[t] = w0*x[t-1] + w1*x[t] + w2*x[t+1]`` per channel.
+    """Depthwise convolution over time, kernel 3, zero padded.
 
-    Starts as a temporal shift: the first eighth of the channels comes from the future, the second from the past, the
-    rest stays. ``[N, C, H, W]`` to the same shape, without leaving the memory format of its input. ``weight``: (C, 1, 3).
+    ``y[t] = w0*x[t-1] + w1*x[t] + w2*x[t+1]`` per channel; ``weight`` is ``[C, 1, 3]``.
+    ``[N, C, H, W]`` to the same shape, in the memory format of the input. It starts as a temporal
+    shift: the first eighth of the channels comes from the future, the second from the past, the
+    rest stays.
     """
 
     def __init__(self, channels, num_segments):
@@ -174,7 +197,8 @@ def _temporal_conv_plain(x, weight, num_segments):
     past, present, future = _taps(weight)
     x = x.unflatten(0, (-1, num_segments))
     zero = torch.zeros_like(x[:, :1])
-    before, after = torch.cat([zero, x[:, :-1]], 1), torch.cat([x[:, 1:], zero], 1)
+    before = torch.cat([zero, x[:, :-1]], 1)
+    after = torch.cat([x[:, 1:], zero], 1)
     return (before * past + x * present + after * future).flatten(0, 1)
 
 
@@ -188,12 +212,15 @@ def _suits_onednn(x):
 
 
 def _temporal_conv_2d(x, weight, num_segments):
-    """The same sum as a depthwise 3x1 convolution, without a copy: frames ``[B*T, C, H, W]`` in channels-last order lie in
-    memory as pictures ``[B, C, T, H*W]`` in that order. On a CPU about 4 times as fast as slices in float32, 10 to 17 times
-    in bfloat16.
+    """The same sum as a depthwise 3x1 convolution, without a copy.
+
+    Frames ``[B*T, C, H, W]`` in channels-last order lie in memory as pictures ``[B, C, T, H*W]`` in
+    that order. On a CPU this is about 4 times as fast as slices in float32, and 10 to 17 times in
+    bfloat16.
     """
     n, c, h, w = x.shape
-    x = x.permute(0, 2, 3, 1).reshape(n // num_segments, num_segments, h * w, c).permute(0, 3, 1, 2)
+    x = x.permute(0, 2, 3, 1)
+    x = x.reshape(n // num_segments, num_segments, h * w, c).permute(0, 3, 1, 2)
     y = F.conv2d(x, weight.unsqueeze(-1), padding=(1, 0), groups=c)
     return y.permute(0, 2, 3, 1).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
@@ -201,14 +228,18 @@ def _temporal_conv_2d(x, weight, num_segments):
 def _weighted_neighbours(x, past, present, future, num_segments):
     """``past*x[t-1] + present*x[t] + future*x[t+1]`` into a new tensor of x's memory format."""
     y = x * present
-    xs, ys = (a.unflatten(0, (-1, num_segments)) for a in (x, y))
+    xs = x.unflatten(0, (-1, num_segments))
+    ys = y.unflatten(0, (-1, num_segments))
     ys[:, 1:].addcmul_(xs[:, :-1], past)
     ys[:, :-1].addcmul_(xs[:, 1:], future)
     return y
 
 
 class _TemporalConv(torch.autograd.Function):
-    """Hand-written backward: autograd would copy the whole gradient for every slice written in place."""
+    """The sum with a hand-written backward.
+
+    Autograd would copy the whole gradient for every slice that is written in place.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, num_segments):
@@ -223,13 +254,12 @@ class _TemporalConv(torch.autograd.Function):
         past, present, future = _taps(weight)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = _weighted_neighbours(
-                grad, future, present, past, ctx.num_segments
-            )  # the adjoint looks the other way
+            # The adjoint exchanges past and future.
+            grad_x = _weighted_neighbours(grad, future, present, past, ctx.num_segments)
         if ctx.needs_input_grad[1]:
-            xs, gs = (a.unflatten(0, (-1, ctx.num_segments)) for a in (x, grad))
-            taps = [(xs[:, :-1] * gs[:, 1:]), xs * gs, (xs[:, 1:] * gs[:, :-1])]
-            grad_weight = torch.stack(
-                [tap.sum(dim=(0, 1, 3, 4)) for tap in taps], dim=-1
-            ).unsqueeze(1)
+            xs = x.unflatten(0, (-1, ctx.num_segments))
+            gs = grad.unflatten(0, (-1, ctx.num_segments))
+            taps = [xs[:, :-1] * gs[:, 1:], xs * gs, xs[:, 1:] * gs[:, :-1]]
+            sums = [tap.sum(dim=(0, 1, 3, 4)) for tap in taps]
+            grad_weight = torch.stack(sums, dim=-1).unsqueeze(1)
         return grad_x, grad_weight, None

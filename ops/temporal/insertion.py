@@ -44,41 +44,17 @@ def insert(
     Raises:
         UserError: the backbone does not have the slots, with those modules that it works with.
     """
-    entry = MODULES[module]
-    slot = entry.slot_for(options)
     stages = backbone.stages()
-    later_segments = num_segments
+    segments = [num_segments] * len(stages)
     if temporal_pool:
         _insert_pool(backbone, num_segments, arch)
-        later_segments = num_segments // 2
-    if entry.stem:
-        if "stem" not in backbone.network_slots:
-            raise UserError(_unsupported(module, backbone, arch))
-        first_conv = copy.deepcopy(backbone.get_submodule(backbone.first_conv))
-        stage = copy.deepcopy(backbone.get_submodule(backbone.first_stage))
-        if not pretrained:
-            initialize_convs(first_conv)
-            initialize_convs(stage)
-        backbone.stem = entry.stem(first_conv, stage, num_segments)
-    if entry.module_class:
-        module_options = entry.module_options({**entry.defaults(), **options})
-        step = 1
-        if entry.every_other_block_if_deep and slot == entry.slot and len(stages[2]) >= DEEP:
-            step = 2
-        error = _unsupported(module, backbone, arch, slot)
-        for number in entry.stages or range(1, len(stages) + 1):
-            segments = num_segments if number == 1 else later_segments
-            for block in stages[number - 1][::step]:
-                channels = _channels(block, slot, error)
-                setattr(block, slot, entry.module_class(channels, segments, **module_options))
+        segments[1:] = [num_segments // 2] * (len(stages) - 1)
+    _insert_stem(module, backbone, num_segments, pretrained, arch)
+    _insert_in_blocks(module, backbone, segments, arch, options)
     if non_local:
-        error = f"--non_local does not run on {arch}"
-        for number in (2, 3):
-            for block in stages[number - 1][::2]:
-                channels = _channels(block, "after_block", error)
-                block.after_block = NonLocal(channels, later_segments)
+        _insert_non_local(stages, segments, arch)
     if stochastic_depth:
-        _insert_stochastic_depth(stages, stochastic_depth, num_segments, later_segments, arch)
+        _insert_stochastic_depth(stages, segments, stochastic_depth, arch)
 
 
 def _insert_pool(backbone, num_segments, arch):
@@ -89,16 +65,57 @@ def _insert_pool(backbone, num_segments, arch):
     backbone.before_stage2 = TemporalPool(num_segments)
 
 
-def _insert_stochastic_depth(stages, probability, num_segments, later_segments, arch):
+def _insert_stem(module, backbone, num_segments, pretrained, arch):
+    """Insert the module around the first stage, if there is one."""
+    entry = MODULES[module]
+    if entry.stem is None:
+        return
+    if "stem" not in backbone.network_slots:
+        raise UserError(_unsupported(module, backbone, arch))
+    first_conv = copy.deepcopy(backbone.get_submodule(backbone.first_conv))
+    stage = copy.deepcopy(backbone.get_submodule(backbone.first_stage))
+    if not pretrained:
+        initialize_convs(first_conv)
+        initialize_convs(stage)
+    backbone.stem = entry.stem(first_conv, stage, num_segments)
+
+
+def _insert_in_blocks(module, backbone, segments, arch, options):
+    """Insert a module into a slot of each block; segments: their number in each stage."""
+    entry = MODULES[module]
+    if entry.module_class is None:
+        return
+    stages = backbone.stages()
+    slot = entry.slot_for(options)
+    module_options = entry.module_options({**entry.defaults(), **options})
+    step = 1
+    if entry.every_other_block_if_deep and slot == entry.slot and len(stages[2]) >= DEEP:
+        step = 2
+    error = _unsupported(module, backbone, arch, slot)
+    for number in entry.stages or range(1, len(stages) + 1):
+        for block in stages[number - 1][::step]:
+            channels = _channels(block, slot, error)
+            inserted = entry.module_class(channels, segments[number - 1], **module_options)
+            setattr(block, slot, inserted)
+
+
+def _insert_non_local(stages, segments, arch):
+    error = f"--non_local does not run on {arch}"
+    for index in (1, 2):
+        for block in stages[index][::2]:
+            channels = _channels(block, "after_block", error)
+            block.after_block = NonLocal(channels, segments[index])
+
+
+def _insert_stochastic_depth(stages, segments, probability, arch):
     error = f"--stochastic_depth does not run on {arch}"
     total = sum(len(stage) for stage in stages)
-    index = 0
-    for stage in stages:
-        segments = num_segments if stage is stages[0] else later_segments
+    number = 0
+    for stage, num_segments in zip(stages, segments, strict=True):
         for block in stage:
-            index += 1
+            number += 1
             _channels(block, "before_sum", error)
-            block.before_sum = StochasticDepth(probability * index / total, segments)
+            block.before_sum = StochasticDepth(probability * number / total, num_segments)
 
 
 def _channels(block, slot, error):

@@ -1,12 +1,15 @@
 """TIN: Temporal Interlacing Network (Shao et al., AAAI 2020, arXiv 2001.06499).
 
-A part of the channels, in four groups, is moved along time by fractions of a frame that two small networks read from the clip
-itself, and each moved frame is weighted (section 3 of the paper; deepcs233/TIN ops/temporal_interlace.py).
+A part of the channels, in four groups, is moved along time by fractions of a frame. Two small
+networks compute these offsets from the clip itself, and a weight for each moved frame (section 3 of
+the paper; deepcs233/TIN ops/temporal_interlace.py).
 
-Moving by a fraction and weighting is linear: per video and group one ``[T, T]`` matrix, built from offset and weights, times
-the frames. The originals need a CUDA kernel here (and mmcv's sends the gradient to the wrong frames).
+Moving by a fraction and weighting is linear: per video and group one ``[T, T]`` matrix, built from
+offset and weights, times the frames. The originals need a CUDA kernel here (and mmcv's sends the
+gradient to the wrong frames).
 
-Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the module keeps.
+Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the
+module keeps.
 """
 
 import torch
@@ -19,18 +22,21 @@ HALF_A_FRAME = 0.5108  # 4 * (sigmoid(0.5108) - 0.5) = 0.5
 
 
 class TemporalInterlace(nn.Module):
-    """``y[t] = w[t] * x[t - o]`` for each of four groups of channels, the first ``C // shift_div``; the rest stays.
+    """``y[t] = w[t] * x[t - o]`` for each of four groups of channels.
 
-    Between two frames x is interpolated linearly, outside the clip it is zero. Offsets o, two and their opposites, lie in
-    (-2, 2) frames and are one a video: a positive one moves content to later frames. Weights w lie in (0, 2), one per
-    frame. Both are computed without autocast, since half precision is coarse for a position in time.
+    The groups are the first ``C // shift_div`` channels; the rest stays. Between two frames x is
+    interpolated linearly, outside the clip it is zero. The offsets o, two and their opposites, lie
+    in (-2, 2) frames, one per video and group: a positive one moves content to later frames. The
+    weights w lie in (0, 2), one per frame. Both are computed without autocast, since half precision
+    is coarse for a position in time.
 
     Args:
         channels: C.
         num_segments: T; fixed by the shapes of the weights.
         shift_div: C divided by the number of channels that move.
 
-    Raises UserError if the channels that move do not make four equal groups.
+    Raises:
+        UserError: the channels that move do not make four equal groups.
     """
 
     def __init__(self, channels, num_segments, shift_div=4):
@@ -60,7 +66,14 @@ class TemporalInterlace(nn.Module):
         return _Interlace.apply(x, matrices.to(x.dtype), self.fold)
 
     def offsets(self, x):
-        """What the module would do to x ``[N, C, H, W]``: offsets ``[B, 4]`` in frames and weights ``[B, T, 4]``, per group."""
+        """What the module would do to an input.
+
+        Args:
+            x: ``[N, C, H, W]``.
+
+        Returns:
+            offsets ``[B, 4]`` in frames and weights ``[B, T, 4]``, per group.
+        """
         return self._offsets(_pooled(x, self.fold, self.offset_conv.weight.dtype))
 
     def _offsets(self, pooled):
@@ -80,11 +93,18 @@ class TemporalInterlace(nn.Module):
 
 
 def interlacing_matrices(offsets, weights):
-    """``[4, B, T, T]``: what each output frame takes of each input frame, differentiable in both arguments.
+    """The weight of each input frame in each output frame, differentiable in both arguments.
 
-    offsets ``[B, 4]``, weights ``[B, T, 4]``, per group. With b = floor(o) and r = o - b, output frame t is
-    ``w[t] * ((1 - r) * x[t - b] + r * x[t - b - 1])``. At whole numbers the slope of this branch is the gradient of o, as in
-    the original.
+    With b = floor(o) and r = o - b, output frame t is
+    ``w[t] * ((1 - r) * x[t - b] + r * x[t - b - 1])``. At whole numbers the slope of this branch is
+    the gradient of o, as in the original.
+
+    Args:
+        offsets: ``[B, 4]``, per group.
+        weights: ``[B, T, 4]``, per group.
+
+    Returns:
+        ``[4, B, T, T]``: group, video, output frame, input frame.
     """
     segments = weights.shape[1]
     frame = torch.arange(segments, device=offsets.device, dtype=offsets.dtype)
@@ -92,9 +112,8 @@ def interlacing_matrices(offsets, weights):
     offsets = offsets.t()[..., None, None]
     whole = offsets.detach().floor()
     rest = offsets - whole
-    return ((1 - rest) * (lag == whole) + rest * (lag == whole + 1)) * weights.permute(
-        2, 0, 1
-    ).unsqueeze(-1)
+    matrices = (1 - rest) * (lag == whole) + rest * (lag == whole + 1)
+    return matrices * weights.permute(2, 0, 1).unsqueeze(-1)
 
 
 def _pooled(x, fold, dtype):
@@ -104,24 +123,35 @@ def _pooled(x, fold, dtype):
 
 def _interlaced_plain(x, matrices, fold):
     """The same by out-of-place operations, for compilers and exporters."""
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    layout = torch.channels_last
+    if x.is_contiguous():
+        layout = torch.contiguous_format
     groups = x[:, :fold].unflatten(0, (-1, matrices.shape[-1])).unflatten(2, (GROUPS, -1))
     y = torch.einsum("gbtu,bugchw->btgchw", matrices, groups).flatten(2, 3).flatten(0, 1)
     return torch.cat([y.contiguous(memory_format=layout), x[:, fold:]], dim=1)
 
 
 def _grouped(x, segments, fold, channels_last):
-    """A view of the first channels, group by group: ``[4, B, T]`` and the values of a frame in the order of memory."""
+    """A view of the first channels, group by group.
+
+    ``[4, B, T, ...]`` with the values of a frame in the order of memory.
+    """
     groups = x[:, :fold].unflatten(0, (-1, segments)).unflatten(2, (GROUPS, -1))
-    return groups.permute(2, 0, 1, 4, 5, 3) if channels_last else groups.permute(2, 0, 1, 3, 4, 5)
+    if channels_last:
+        return groups.permute(2, 0, 1, 4, 5, 3)
+    return groups.permute(2, 0, 1, 3, 4, 5)
 
 
 def _write_products(matrices, rows, y, fold, channels_last):
-    """Write ``matrices @ rows`` over the first channels of y. rows: ``[4, B, T, values]``, of the tensor y was copied from."""
+    """Write ``matrices @ rows`` over the first channels of y.
+
+    rows: ``[4, B, T, values]`` of the tensor that y is a copy of.
+    """
     target = _grouped(y, rows.shape[2], fold, channels_last)
-    products = (
-        torch.empty_like(rows) if channels_last else target.flatten(3)
-    )  # of an NCHW y this is a view
+    if channels_last:
+        products = torch.empty_like(rows)
+    else:
+        products = target.flatten(3)  # a view
     for matrix, row, product in zip(matrices, rows, products, strict=True):
         torch.bmm(matrix, row, out=product)  # with out= in the type of x, also under autocast
     if channels_last:
@@ -130,7 +160,10 @@ def _write_products(matrices, rows, y, fold, channels_last):
 
 
 class _Pool(torch.autograd.Function):
-    """x itself and its means. The two gradients meet in one tensor: autograd would pad that of the means to all channels."""
+    """x itself and its means.
+
+    The two gradients are added in one tensor: autograd would pad that of the means to all channels.
+    """
 
     @staticmethod
     def forward(ctx, x, fold, dtype):
@@ -140,15 +173,19 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad, grad_pooled):
-        # In place: grad was made by the backward of _Interlace, the only reader of this x, and nobody else holds it.
+        # In place: grad was made by the backward of _Interlace, the only consumer of this x, and
+        # has no other reference.
         height, width = grad.shape[-2:]
         grad[:, : ctx.fold] += (grad_pooled / (height * width)).to(grad.dtype)[..., None, None]
         return grad, None, None
 
 
 class _Interlace(torch.autograd.Function):
-    """Hand-written backward, the transposed matrices. Frames are multiplied where they lie (NCHW) or after one copy of the
-    channels that move (channels-last); the other channels are copied once and never permuted."""
+    """The interlacing with a hand-written backward, which has the transposed matrices.
+
+    Frames are multiplied in their place (NCHW) or after one copy of the channels that move
+    (channels-last); the other channels are copied once and never permuted.
+    """
 
     @staticmethod
     def forward(ctx, x, matrices, fold):

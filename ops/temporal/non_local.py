@@ -1,9 +1,11 @@
-"""Non-local block (Wang et al., CVPR 2018, arXiv 1711.07971), embedded Gaussian, as TSM uses it (its ops/non_local.py).
+"""Non-local block (Wang et al., CVPR 2018, arXiv 1711.07971), embedded Gaussian.
 
-Every place of every frame of a clip looks at all places of all frames, at half their resolution. The original's 1x1x1
-convolutions and 3D BatchNorm are 1x1 convolutions and a BatchNorm of frames: the same function, and no frame is moved.
+Every place of every frame of a clip attends to all places of all frames, at half their resolution,
+as in TSM's ops/non_local.py. The original's 1x1x1 convolutions and 3D BatchNorm are 1x1
+convolutions and a BatchNorm of frames here: the same function, without moving a frame.
 
-Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the block keeps.
+Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the
+block keeps.
 """
 
 import torch.nn.functional as F
@@ -11,10 +13,10 @@ from torch import nn
 
 
 class NonLocal(nn.Module):
-    """``x + BN(expand(softmax(theta(x)^T phi(x)) g(x)))`` over the places of a clip, without a scale of the dot product.
+    """``x + BN(expand(softmax(theta(x)^T phi(x)) g(x)))`` over the places of a clip.
 
-    The BatchNorm starts at zero, so that a new block changes nothing; it is trained under partial BN, too (TSM's stays
-    zero then, for no optimiser group holds it).
+    The dot product is not scaled. The BatchNorm starts at zero, so a new block changes nothing. It
+    is trained under partial BN, too (TSM's stays zero then, as no parameter group contains it).
 
     Args:
         channels: C; the attention works on C // 2.

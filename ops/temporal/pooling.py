@@ -8,7 +8,9 @@ from torch import nn
 
 
 class TemporalPool(nn.Module):
-    """Max over three frames, at every second one: ``[B*T, C, H, W]`` to ``[B*T/2, C, H, W]`` in the same memory format.
+    """Max over three frames, at every second one.
+
+    ``[B*T, C, H, W]`` to ``[B*T/2, C, H, W]`` in the same memory format.
 
     Args:
         num_segments: T, even.

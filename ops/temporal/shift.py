@@ -1,9 +1,11 @@
 """TSM: Temporal Shift Module (Lin et al., ICCV 2019, arXiv 1811.08383).
 
-A part of the channels is taken from the next frame and a part from the previous one, the rest stays: temporal mixing without a
-parameter or a multiplication (section 3 of the paper; mit-han-lab/temporal-shift-module ops/temporal_shift.py).
+A part of the channels is taken from the next frame and a part from the previous one, the rest
+stays: temporal mixing without a parameter or a multiplication (section 3 of the paper;
+mit-han-lab/temporal-shift-module ops/temporal_shift.py).
 
-Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the module keeps.
+Shapes: ``N = B * T`` frames, time fastest; ``[N, C, H, W]`` in either memory format, which the
+module keeps.
 """
 
 import torch
@@ -13,26 +15,30 @@ from ops.utils.errors import UserError
 
 
 class TemporalShift(nn.Module):
-    """``y[t] = (x[t+1], x[t-1], x[t])``: the first ``C // shift_div`` channels, as many more, and the rest; zero at the ends.
+    """``y[t] = (x[t+1], x[t-1], x[t])``, zero at the ends of a clip.
 
-    The first part comes from the future, as in the released weights (the paper's figure draws it the other way round).
+    The parts are the first ``C // shift_div`` channels, as many more, and the rest. The first part
+    comes from the future, as in the released weights (the paper's figure draws it the other way
+    round).
 
     Args:
         channels: C.
         num_segments: T.
-        shift_div: C divided by the number of channels of each direction; with more than C nothing is shifted.
-        shift_direction: "both", or "past" for the online model, which knows no future: ``y[t] = (x[t-1], x[t])`` for the first
-            ``C // shift_div`` channels and the rest (section 4.2 of the paper).
+        shift_div: C divided by the number of channels of each direction; with more than C nothing
+            is shifted.
+        shift_direction: "both", or "past" for the online model, which sees no later frames:
+            ``y[t] = (x[t-1], x[t])`` for the first ``C // shift_div`` channels and the rest
+            (section 4.2 of the paper).
     """
 
     def __init__(self, channels, num_segments, shift_div=8, shift_direction="both"):
         super().__init__()
         self.num_segments = num_segments
         fold = channels // shift_div
-        # (first channel, end, where from: frames ahead)
-        self.moves = (
-            ((0, fold, 1), (fold, 2 * fold, -1)) if shift_direction == "both" else ((0, fold, -1),)
-        )
+        # (first channel, end, distance of the source frame, positive for a later one)
+        self.moves = ((0, fold, -1),)
+        if shift_direction == "both":
+            self.moves = ((0, fold, 1), (fold, 2 * fold, -1))
 
     def forward(self, x):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -50,7 +56,10 @@ def _shifted_plain(x, num_segments, moves):
     for start, end, step in moves:
         part = xs[:, :, start:end]
         zero = torch.zeros_like(part[:, :1])
-        parts.append(torch.cat([part[:, 1:], zero] if step > 0 else [zero, part[:, :-1]], dim=1))
+        moved = [zero, part[:, :-1]]
+        if step > 0:
+            moved = [part[:, 1:], zero]
+        parts.append(torch.cat(moved, dim=1))
     return torch.cat([*parts, xs[:, :, moves[-1][1] :]], dim=2).flatten(0, 1)
 
 
@@ -70,7 +79,10 @@ def _shifted(x, num_segments, moves):
 
 
 class _Shift(torch.autograd.Function):
-    """Hand-written backward, the opposite shift: autograd would copy the whole gradient for every slice written in place."""
+    """The shift with a hand-written backward, the opposite shift.
+
+    Autograd would copy the whole gradient for every slice that is written in place.
+    """
 
     @staticmethod
     def forward(ctx, x, num_segments, moves):
@@ -80,13 +92,8 @@ class _Shift(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        return (
-            _shifted(
-                grad, ctx.num_segments, [(start, end, -step) for start, end, step in ctx.moves]
-            ),
-            None,
-            None,
-        )
+        moves = [(start, end, -step) for start, end, step in ctx.moves]
+        return _shifted(grad, ctx.num_segments, moves), None, None
 
 
 def check_options(options):

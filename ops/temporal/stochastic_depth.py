@@ -1,14 +1,18 @@
-"""Stochastic depth (Huang et al., ECCV 2016, arXiv 1603.09382): in training, residual branches are left out at random."""
+"""Stochastic depth (Huang et al., ECCV 2016, arXiv 1603.09382).
+
+In training, residual branches are left out at random.
+"""
 
 from torch import nn
 from torchvision.ops import stochastic_depth
 
 
 class StochasticDepth(nn.Module):
-    """The branch of a residual block, zero for some of the clips and scaled up for the others: ``[N, C, H, W]`` to the same.
+    """The branch of a residual block, zero for some of the clips and scaled up for the others.
 
-    All frames of a clip share a draw (torchvision's own module would draw for each frame, and the neighbours that a
-    temporal module looks at would be of another network). In eval mode the input itself.
+    ``[N, C, H, W]`` to the same shape; in eval mode the input itself. All frames of a clip share a
+    draw: torchvision's own module would draw for each frame, and a temporal module would mix frames
+    of different networks.
 
     Args:
         probability: that a clip goes without the branch.
