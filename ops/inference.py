@@ -230,7 +230,10 @@ class _Work:
                     self.collect()
 
     def send(self, values):
-        """A tensor of the loader on the device. A GPU copies it while it computes earlier batches."""
+        """A tensor of the loader on the device.
+
+        A GPU copies it while it computes earlier batches.
+        """
         if not self.copy_stream:
             return values.to(self.device)
         compute_stream = torch.cuda.current_stream()

@@ -289,7 +289,7 @@ class TSN(nn.Module):
         return exempt
 
     def train(self, mode=True):
-        """As ``nn.Module.train``; under partial BN all BatchNorms but the first stay in eval mode."""
+        """As ``nn.Module.train``; under partial BN the later BatchNorms stay in eval mode."""
         super().train(mode)
         if mode and self._partial_bn:
             for bn in self._later_norms():

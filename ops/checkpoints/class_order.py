@@ -80,8 +80,8 @@ def order_warning(
     file, count = next(iter(moved.items()))
     return (
         f"{weights}: published weights of this kind number their classes as {FOLDER / file} does, "
-        f"but {names_file} has another order ({count} of {len(names)} labels differ), so the scores "
-        f"would be at chance; {_fix(dataset, file)}"
+        f"but {names_file} has another order ({count} of {len(names)} labels differ), so the "
+        f"scores would be at chance; {_fix(dataset, file)}"
     )
 
 

@@ -15,9 +15,9 @@ from ops.utils.errors import UserError
 from ops.utils.files import open_regular
 from ops.utils.text import counted, printable
 
-# The names of the weights in the checkpoints of training tools, in the order of preference: ours and
-# most others, then MMAction2, DeepSpeed, BasicSR and single files. Averaged weights come last: they
-# are taken if there are no others.
+# The names of the weights in the checkpoints of training tools, in the order of preference: ours
+# and most others, then MMAction2, DeepSpeed, BasicSR and single files. Averaged weights come last:
+# they are taken if there are no others.
 WEIGHT_KEYS = (
     "state_dict",
     "model_state",
@@ -34,8 +34,8 @@ WEIGHT_KEYS = (
     "ema",
     "params_ema",
 )
-# A key in checkpoints of Lightning, and the usual names of the network in its modules, which may have
-# a loss or metrics with tensors beside it.
+# A key in checkpoints of Lightning, and the usual names of the network in its modules, which may
+# have a loss or metrics with tensors beside it.
 _LIGHTNING = "pytorch-lightning_version"
 _LIGHTNING_NETWORKS = ("model.", "net.", "network.")
 _START = 512  # bytes of a file that show what it is
@@ -178,13 +178,13 @@ def _check_download(path, start):
     """
     if start.startswith(_LFS):
         raise UserError(
-            f"{path}: not a checkpoint but a Git LFS pointer to one; fetch the file itself with git "
-            f"lfs pull"
+            f"{path}: not a checkpoint but a Git LFS pointer to one; fetch the file itself with "
+            f"git lfs pull"
         )
     if _HTML.match(start):
         raise UserError(
-            f"{path}: not a checkpoint but a web page (HTML), as a download link that needs a browser "
-            f"gives; download the file itself"
+            f"{path}: not a checkpoint but a web page (HTML), as a download link that needs a "
+            f"browser gives; download the file itself"
         )
 
 
@@ -248,8 +248,8 @@ def find_weights(content, source, weights_key=None):
         network = _lightning_network(network)
     left_out = tuple(key for key in groups[chosen] if key not in network)
     state = _stripped(network)
-    # Other groups are weights of this network, too, if they have names in common. Else they are of a
-    # loss or a table.
+    # Other groups are weights of this network, too, if they have names in common. Else they are of
+    # a loss or a table.
     others = tuple(
         key for key in groups if key != chosen and _stripped(groups[key]).keys() & state.keys()
     )
