@@ -1,4 +1,4 @@
-"""New entries of the public tables: temporal module, backbone, sampling rule, loss."""
+"""New entries of the public tables: modules, backbones, sampling rules, losses and others."""
 
 import re
 
@@ -17,10 +17,15 @@ from ops.checkpoints import load_model, save_checkpoint
 from ops.checkpoints.io import describe, export_state_dict
 from ops.cli import test_args
 from ops.cli.train_args import parse_training
+from ops.data.loader import Batch
 from ops.data.sampling import SAMPLINGS, Sampling
 from ops.models import TSN
 from ops.temporal import MODULES, Option, TemporalModule
-from ops.training.optim import build_optimizer, parameter_groups
+from ops.training.loss import LOSSES, build_loss
+from ops.training.meters import Meters
+from ops.training.optim import OPTIMIZERS, build_optimizer, parameter_groups
+from ops.training.schedule import SCHEDULERS, Schedule, Scheduler
+from ops.training.step import TrainStep
 from ops.utils.errors import UserError
 
 
@@ -292,6 +297,46 @@ def test_a_new_sampling_rule_trains_and_tests(first, tmp_path):
     lists = [*data[:at], *data[at + 2 :]]
     assert call("test_models_center_crop", "motion", *lists, *flags, "--output_dir", scores) == 0
     assert '"sampling": "first"' in (scores / "scores.json").read_text()
+
+
+def hinge_loss(args, multi_label, training):
+    return F.multi_margin_loss
+
+
+def test_a_new_loss_trains_a_step(monkeypatch):
+    monkeypatch.setitem(LOSSES, "hinge", hinge_loss)
+    args = parsed("--module", "tsn", "--loss", "hinge")
+    torch.manual_seed(0)
+    model = TSN(5, 2, arch="resnet18")
+    optimizer = build_optimizer(parameter_groups(model, "flat", weight_decay=0), lr=0.01)
+    device = torch.device("cpu")
+    step = TrainStep(model, optimizer, build_loss(args), device, clip_shape=(2, 3, 32, 32))
+    before = model.head.weight.detach().clone()
+    clips = torch.randint(256, (2, 2, 3, 32, 32), dtype=torch.uint8)
+    meters = Meters(device)
+    loss = step.forward_backward(Batch(clips, torch.tensor([0, 1]), torch.arange(2), []), meters)
+    assert step.update().isfinite()
+    assert loss > 0 and meters.sums[2] == 2
+    assert not torch.equal(model.head.weight, before)
+
+
+def test_a_new_schedule_is_a_choice(monkeypatch):
+    entry = Scheduler(lambda schedule, step: schedule.lr / (step + 1), lambda schedule: "1 / step")
+    monkeypatch.setitem(SCHEDULERS, "inverse", entry)
+    assert parsed("--lr_scheduler", "inverse").lr_scheduler == "inverse"
+    schedule = Schedule(lr=0.1, epochs=2, steps_per_epoch=3, scheduler="inverse")
+    assert schedule.rate(1) == 0.05 and schedule.describe().startswith("1 / step")
+
+
+def test_a_new_optimizer_is_a_choice(monkeypatch):
+    def adam(groups, lr, *, momentum, nesterov, fused):
+        return torch.optim.Adam(groups, lr)
+
+    monkeypatch.setitem(OPTIMIZERS, "adam", adam)
+    assert parsed("--optimizer", "adam").optimizer == "adam"
+    model = TSN(5, 2, arch="resnet18")
+    groups = parameter_groups(model, "flat", weight_decay=0)
+    assert isinstance(build_optimizer(groups, "adam", lr=0.1), torch.optim.Adam)
 
 
 @pytest.mark.slow

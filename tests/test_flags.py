@@ -1,0 +1,54 @@
+"""Every flag states what it affects."""
+
+import pytest
+
+from ops.cli.flags import Effect, FlagParser
+from ops.cli.results_args import results_parser
+from ops.cli.test_args import testing_parser as make_testing_parser
+from ops.cli.train_args import fixed_options, training_parser
+
+PARSERS = {
+    "main.py": (training_parser(""), ["mine", "RGB"]),
+    "test_models_*.py": (make_testing_parser("", 1), ["mine"]),
+    "pkl_to_results.py": (results_parser(""), []),
+}
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_every_argument_has_an_effect(command):
+    parser, arguments = PARSERS[command]
+    assert vars(parser.parse_args(arguments)).keys() <= parser.effects.keys()
+
+
+def test_flags_of_one_argument_have_the_same_effect():
+    parser = FlagParser("")
+    parser.add_flag("--lr", effect=Effect.RESULT)
+    with pytest.raises(ValueError, match="--rate"):
+        parser.add_flag("--rate", dest="lr", effect=Effect.NONE)
+    with pytest.raises(TypeError, match="effect"):
+        parser.add_flag("--other")
+
+
+def test_groups_pass_their_flags_to_the_parser():
+    parser = FlagParser("")
+    parser.group("machine").add_flag("--device", effect=Effect.NONE, help="where it runs")
+    assert parser.names_of(Effect.NONE) == {"device"}
+    assert parser.names_of(Effect.RESULT, Effect.NOISE) == set()
+    assert "machine:" in parser.format_help()
+
+
+def test_a_resumed_run_may_change_what_does_not_affect_the_result():
+    fixed = fixed_options()
+    assert {"lr", "module", "num_segments", "seed", "amp", "loss", "batch_size"} <= fixed
+    free = {"epochs", "workers", "device", "print_freq", "output_dir", "root_path", "keep"}
+    assert not free & fixed
+
+
+def test_errors_of_flags_are_one_line(capsys):
+    parser = FlagParser("")
+    parser.add_flag("--lr", effect=Effect.RESULT, type=float)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--lr", "fast"])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: argument --lr") and line.count("\n") == 1
