@@ -42,6 +42,7 @@ from ops.models import TSN, fuse_batch_norm
 from ops.scores.aggregation import softmax, view_sum
 from ops.scores.protocol import (
     AVERAGES,
+    Protocol,
     choose_protocol,
     default_average,
     default_sampling,
@@ -296,25 +297,18 @@ class Predictor:
             known_names = class_names_of(file)
         recipe = file.recipe if file else {}
         self.class_names = _choose_names(known_names, class_names, model, file)
+        model.published = getattr(model, "published", None)
+        model.average = getattr(model, "average", None)
         self.multi_label = multi_label
         if multi_label is None:
-            self.multi_label = recipe.get("multi_label") is True
-        self.published = getattr(model, "published", None)
-        model.published = self.published
-        model.average = getattr(model, "average", None)
-        result = published_result(self.published, model.num_segments)
-        if sampling is None and result:
-            sampling = result["sampling"]
-            if clips is None and sampling and SAMPLINGS[sampling].any_num_clips:
-                clips = result["clips"]
-        if result and not full_res and crop_size is None and scale_size is None:
-            crop_size = result["size"]
-        if crops is None:
-            crops = (result and result["crops"]) or 1
-        self.protocol = choose_protocol(
+            trained = model.published or recipe
+            self.multi_label = trained.get("multi_label") is True
+        self.protocol = _choose_protocol(
             model,
-            sampling=sampling or _usual_sampling(model, file),
-            average=average or default_average(model, self.multi_label),
+            file,
+            self.multi_label,
+            sampling=sampling,
+            average=average,
             crops=crops,
             clips=clips,
             full_res=full_res,
@@ -763,6 +757,51 @@ def _choose_names(
         )
     check_class_names(known, names, source, origin)
     return names
+
+
+def _choose_protocol(
+    model: TSN,
+    file: WeightFile | None,
+    multi_label: bool,
+    *,
+    sampling: str | None,
+    average: str | None,
+    crops: int | None,
+    clips: int | None,
+    full_res: bool,
+    scale_size: int | None,
+    crop_size: int | None,
+    seed: int,
+) -> Protocol:
+    """The protocol of a predictor: what was given, then what was published, then the defaults.
+
+    Args:
+        model: the network.
+        file: it was loaded from, or None.
+        multi_label: whether a video can have several classes.
+        sampling, average, crops, clips, full_res, scale_size, crop_size, seed: as of `Predictor`.
+    """
+    result = published_result(model.published, model.num_segments)
+    if result:
+        if sampling is None:
+            sampling = result["sampling"]
+            if clips is None and sampling and SAMPLINGS[sampling].any_num_clips:
+                clips = result["clips"]
+        if crops is None:
+            crops = result["crops"]
+        if not (full_res or crop_size or scale_size):
+            crop_size = result["size"]
+    return choose_protocol(
+        model,
+        sampling=sampling or _usual_sampling(model, file),
+        average=average or default_average(model, multi_label),
+        crops=crops or 1,
+        clips=clips,
+        full_res=full_res,
+        scale_size=scale_size,
+        crop_size=crop_size,
+        seed=seed,
+    )
 
 
 def _usual_sampling(model: TSN, file: WeightFile | None) -> str:

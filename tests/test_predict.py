@@ -189,6 +189,23 @@ def test_protocol_of_a_dataset_and_of_the_training(tmp_path):
     assert protocol("tdn").average == "softmax"
 
 
+def test_protocol_of_a_published_file():
+    def result(**values):
+        return {"frames": 4, "clips": 1, "crops": 1, "size": 224, "sampling": "center", **values}
+
+    dense = result(clips=3, crops=3, size=256, sampling="dense")
+    model = small_model("tsn")
+    model.published = {"multi_label": False, "expected": [dense]}
+    protocol = Predictor(model, "cpu").protocol
+    assert (protocol.sampling, protocol.clips, protocol.crops) == ("dense", (0, 1, 2), 3)
+    assert protocol.crop_size == 256
+    assert Predictor(model, "cpu", crops=1, clips=2).protocol.clips == (0, 1)
+    assert Predictor(model, "cpu", sampling="center").protocol.clips == (0,)
+    model.published = {"multi_label": True, "expected": [dense, result(), result(frames=8)]}
+    predictor = Predictor(model, "cpu")
+    assert predictor.protocol.sampling == "center" and predictor.multi_label
+
+
 def test_arguments_that_do_not_fit_raise(tmp_path):
     path = checkpoint(tmp_path)
     (tmp_path / "names.txt").write_text("a\nb\n")

@@ -8,6 +8,7 @@ from functools import lru_cache
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from ops.data.readers.containers import open_container
@@ -23,6 +24,7 @@ _BAND = 0.1  # height of the band with the text, as a share of the frame
 _LEAST_BAND = 14  # pixels
 _DARKNESS = 0.35  # what is left of the light under the text
 _TEXT = 0.62  # height of the text, as a share of the band
+_LEAST_TEXT = 8  # pixels
 _MOST_NAMES = 3  # of classes at a time
 
 
@@ -158,11 +160,16 @@ def _label(image: np.ndarray, spans: Sequence[Span]) -> None:
 @lru_cache(maxsize=16)
 def _text_mask(text: str, width: int, height: int) -> np.ndarray:
     """White text on black, float32 ``[height, width]`` in [0, 1]; small enough for the width."""
-    size = max(8, round(_TEXT * height))
-    font = ImageFont.load_default(size)
-    while size > 8 and font.getlength(text) > width - height:
+    size = max(_LEAST_TEXT, round(_TEXT * height))
+    font = _font(size)
+    while size > _LEAST_TEXT and font.getlength(text) > width - height:
         size -= 1
-        font = ImageFont.load_default(size)
+        font = _font(size)
     image = Image.new("L", (width, height))
     ImageDraw.Draw(image).text((height // 2, height / 2), text, 255, font, anchor="lm")
     return np.asarray(image, np.float32) / 255
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings; PIL's own font has English letters only."""
+    return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
