@@ -242,9 +242,9 @@ def test_record_refuses(tmp_path, capsys):
 
     assert "nothing-8f: no such entry" in record("nothing-8f", "--records", records)
     assert "tdn.pth: is not tdn_r50_8f_k400" in record("tdn_r50_8f_k400", "--records", records)
-    assert "cannot be written" in record(
-        "tdn_r50_8f_sthv1", "--records", tmp_path / "none" / "sha256.json"
-    )
+    dangling = tmp_path / "dangling.json"
+    dangling.symlink_to(tmp_path / "missing" / "sha256.json")
+    assert "cannot be written" in record("tdn_r50_8f_sthv1", "--records", dangling)
     for text in ("{", "[]", '{"tdn.pth": "abc"}'):
         records.write_text(text)
         assert "sha256.json: not a file that tools/weights.py wrote" in record(
