@@ -77,6 +77,12 @@ class ScoreMetadata(NamedTuple):
         return len(self.ids) - len({failure["row"] for failure in self.failures})
 
 
+def views_in_words(num_segments: int, num_crops: int, num_clips: int) -> str:
+    """``8 frames x 3 crops x 10 clips``."""
+    frames = counted(num_segments, "frame")
+    return f"{frames} x {counted(num_crops, 'crop')} x {counted(num_clips, 'clip')}"
+
+
 def protocol_line(
     metadata: ScoreMetadata | None, num_clips: int, num_crops: int, num_videos: int, fusion: str
 ) -> str:
@@ -93,14 +99,12 @@ def protocol_line(
         ``8 frames x 3 crops x 10 clips, 256, 19796/19796 videos, softmax per view``; without
         metadata ``10 clips x 3 crops, softmax per view, 19796/19796 videos``.
     """
-    clips = counted(num_clips, "clip")
-    crops = counted(num_crops, "crop")
     if metadata is None:
-        return f"{clips} x {crops}, {fusion}, {num_videos}/{num_videos} videos"
-    frames = counted(metadata.protocol["num_segments"], "frame")
+        views = f"{counted(num_clips, 'clip')} x {counted(num_crops, 'crop')}"
+        return f"{views}, {fusion}, {num_videos}/{num_videos} videos"
+    views = views_in_words(metadata.protocol["num_segments"], num_crops, num_clips)
     size = metadata.protocol["crop_size"]
-    videos = f"{metadata.read}/{len(metadata.ids)} videos"
-    return f"{frames} x {crops} x {clips}, {size}, {videos}, {fusion}"
+    return f"{views}, {size}, {metadata.read}/{len(metadata.ids)} videos, {fusion}"
 
 
 def write_failures(path: str | Path, failures: list[dict]) -> None:

@@ -8,9 +8,9 @@ from ops.data.clips import TestDataset
 from ops.data.lists import VideoList
 from ops.data.sampling import SAMPLINGS
 from ops.models import TSN
+from ops.scores.metadata import views_in_words
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
-from ops.utils.text import counted
 
 AVERAGES = ("logits", "softmax")
 
@@ -75,9 +75,8 @@ class Protocol:
 
     def describe(self, model: TSN) -> str:
         """``8 frames x 3 crops x 10 clips, 256, dense sampling, softmax per view``."""
-        frames = counted(model.num_segments, "frame")
-        views = f"{counted(self.crops, 'crop')} x {counted(len(self.clips), 'clip')}"
-        words = [f"{frames} x {views}", str(self.crop_size), f"{self.sampling} sampling"]
+        views = views_in_words(model.num_segments, self.crops, len(self.clips))
+        words = [views, str(self.crop_size), f"{self.sampling} sampling"]
         if self.average == "softmax":
             words.append("softmax per view")
         return ", ".join(words)
