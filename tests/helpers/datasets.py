@@ -19,7 +19,7 @@ TEST = {**FRAMES, "scale_size": 40, "crop_size": 32}
 
 
 def make_root(root):
-    """Six videos v0.mp4 .. v5.mp4 and a folder of 14 frames, of which lists tell 12; returns ``root``."""
+    """Make videos v0.mp4 .. v5.mp4 and a folder of 14 frames, of which lists contain 12."""
     for i in range(6):
         encode(root / f"v{i}.mp4", textured_frames(10 + 3 * i, 48, 64, seed=i))
     (root / "frames").mkdir()
@@ -29,7 +29,13 @@ def make_root(root):
 
 
 def views_of(transform, frames, picks):
-    """All views of frames uint8 ``[n, H, W, C]`` and picks ``[clips, T, L]``: ``[clips*crops, T, L*C, H, W]``."""
+    """All views ``[clips*crops, T, L*C, H, W]`` of some frames and picks.
+
+    Args:
+        transform: a TestTransform.
+        frames: uint8 ``[n, H, W, C]``.
+        picks: int64 ``[clips, T, L]``.
+    """
     scaled = transform.scale(frames)
     return torch.cat([transform.crops(scaled, torch.as_tensor(clip)) for clip in picks])
 
@@ -45,7 +51,7 @@ test_views.__test__ = False
 
 
 def write_flow(folder, flow, tmpl="flow_{}_{:05d}.jpg"):
-    """Write uint8 ``[n, H, W, 2]`` as one picture for x and one for y, named by a template of two places."""
+    """Write uint8 ``[n, H, W, 2]`` as images of x and y, named by a template of two places."""
     folder.mkdir()
     for number, frame in enumerate(flow, 1):
         for channel, axis in enumerate("xy"):
@@ -96,7 +102,7 @@ def make_motion(folder, videos=16, val_videos=8):
 
 
 def make_flow(folder, videos, size=40, frames=9, template="flow_{}_{:05d}.jpg"):
-    """Folders of x and y flow for the ids of a list of videos: (id, label) each. Returns the list file, of `id n label`."""
+    """Make folders of x and y flow for videos ``(id, label)``; returns the list file."""
     rng = np.random.default_rng(0)
     lines = []
     for video, label in videos:

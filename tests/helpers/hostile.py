@@ -1,4 +1,4 @@
-"""How hostile files are made out of good ones, and how a parser is run on many of them in a process of its own."""
+"""Make hostile files from good ones, and run a parser on many of them in a process of its own."""
 
 import io
 import json
@@ -85,7 +85,7 @@ PLAIN = [
 
 
 def damaged(draw: random.Random, data: bytes, times: int = 3) -> bytes:
-    """Bytes changed, cut, inserted, repeated and exchanged, and binary and written numbers made huge or negative."""
+    """Change, cut, insert, repeat and exchange bytes; make numbers huge or negative."""
     data = bytearray(data)
     for _ in range(draw.randint(1, times)):
         at = draw.randrange(len(data) + 1)
@@ -130,7 +130,7 @@ def _places(value: object) -> list[tuple]:
 
 
 def changed(draw: random.Random, tree: object, times: int = 2, values: list = PLAIN) -> object:
-    """A copy of a tree of dicts and lists with values exchanged, removed, repeated, renamed or deeply nested."""
+    """Copy dicts and lists with values exchanged, removed, repeated, renamed or deeply nested."""
     top = [json.loads(json.dumps(tree)) if values is PLAIN else tree]
     for _ in range(draw.randint(1, times)):
         holder, key = draw.choice(_places(top))
@@ -175,7 +175,7 @@ def opcodes(data: bytes) -> list[bytes]:
 
 
 def reprogrammed(draw: random.Random, parts: list[bytes], others: list[bytes] = ()) -> bytes:
-    """A pickle of some opcodes left out, repeated, exchanged, with other numbers, or ``others`` among them."""
+    """A pickle with opcodes removed, repeated, exchanged, changed, or ``others`` inserted."""
     parts = list(parts)
     for _ in range(draw.randint(1, 3)):
         at, kind = draw.randrange(len(parts)), draw.randrange(7)
@@ -223,7 +223,7 @@ def reprogrammed(draw: random.Random, parts: list[bytes], others: list[bytes] = 
 
 
 def write_new(path, data):
-    """Write a file in place of another. ext4 waits for the disk when one is overwritten, 4 ms each."""
+    """Replace a file: ext4 would wait 4 ms for the disk when one is overwritten."""
     path.unlink(missing_ok=True)
     path.write_bytes(data)
 
@@ -280,8 +280,18 @@ def in_child(function, *args, peak="VmPeak") -> dict:
 
 
 def run_cases(name: str, cases: int, make, read, folder: Path, seed: int = 0) -> dict:
-    """Make and read so many files; ``make(draw)`` gives what ``read`` gets. Each is read, or refused in one line; nothing
-    warns, and no file appears in ``folder`` and the working directory."""
+    """Read many made files; each must be read, or refused in one line.
+
+    Nothing may warn, and no file may appear in ``folder`` and the working directory.
+
+    Args:
+        name: of the test, a part of the seed.
+        cases: number of files.
+        make: a function of a random.Random that returns the argument of ``read``.
+        read: the parser.
+        folder: the folder that is watched.
+        seed: of the cases.
+    """
     reasons, slowest, there = Counter(), 0.0, _files(folder)
     warnings.simplefilter("error")
     for number in range(cases):

@@ -11,10 +11,10 @@ import pytest
 
 
 def textured_frames(n: int, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
-    """uint8 ``[n, height, width, 3]``: a drifting texture under four blocks that spell the frame number in base 4.
+    """A drifting texture under four blocks that encode the frame number, ``[n, H, W, 3]``.
 
-    Every frame differs from every other by far more than a lossy codec loses, so a wrong frame is never taken for the
-    right one.
+    Every frame differs from every other by far more than a lossy codec loses, so a wrong frame is
+    never taken for the right one.
     """
     rng = np.random.default_rng(seed)
     coarse = rng.integers(40, 216, (height // 8 + 8, width // 8 + 8, 3))
@@ -46,7 +46,7 @@ def encode(
     container_options: dict[str, str] | None = None,
     audio: bool = False,
 ) -> Path:
-    """Encode uint8 ``[n, H, W, 3]`` into `path` (container from its suffix) and return it as a Path.
+    """Encode uint8 ``[n, H, W, 3]`` to `path` (container from its suffix); returns the path.
 
     `pts` are in units of ``1 / (1000 * fps)`` s and make a variable frame rate; `rotation` is a
     display matrix in degrees counter-clockwise, and `hflip` mirrors what it gives; `options` go to
@@ -66,7 +66,8 @@ def encode(
     elif codec == "libx265":
         settings = {
             "preset": "ultrafast",
-            "x265-params": f"bframes={bframes}:open-gop={int(open_gop)}:scenecut=0:log-level=none:pools=none",
+            "x265-params": f"bframes={bframes}:open-gop={int(open_gop)}:scenecut=0"
+            ":log-level=none:pools=none",
         }
     elif codec == "libvpx-vp9":
         settings = {"deadline": "realtime", "cpu-used": "8"}
@@ -113,7 +114,7 @@ def encode_audio(path: Path | str) -> Path:
 
 
 def hide_frames(path: Path, first: int, shown: int, *, fps: int = 30) -> None:
-    """Rewrite the edit list of an mp4 made by `encode` so that only `shown` frames from number `first` on are shown."""
+    """Change the edit list of an mp4: only `shown` frames, from `first`, are displayed."""
     data = bytearray(path.read_bytes())
     entry = (
         data.index(b"elst") + 12
@@ -136,7 +137,7 @@ def copy_from_key(path: Path, target: Path, key: int) -> Path:
 
 
 def copy_without_times(path: Path, target: Path) -> Path:
-    """Copy the packets with their times in decoding order, as from a raw stream; returns `target`."""
+    """Copy packets with times in decoding order, as from a raw stream; returns `target`."""
     with av.open(str(path)) as source, av.open(str(target), "w") as copy:
         video = source.streams.video[0]
         step = round(1 / (video.average_rate * video.time_base))
@@ -177,7 +178,7 @@ def end_of_packet(path: Path, count: int) -> int:
 
 
 def damage_packet(path: Path, frame: int) -> None:
-    """Overwrite the packet that holds `frame` (number in order of display) of an indexed video with 0xFF."""
+    """Overwrite the packet of `frame` (number in display order) of an indexed video with 0xFF."""
     with av.open(str(path)) as container:
         packets = sorted((p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size)
     _, position, size = packets[frame]
@@ -200,7 +201,7 @@ def flip_bits(path: Path, target: Path, seed: int, damages: int = 4) -> Path:
 
 
 def decode_all(path: Path | str) -> np.ndarray:
-    """The truth: every frame in the order a plain sequential decode gives, uint8 ``[n, H, W, 3]``, rotated as shown.
+    """All frames of a sequential decode, uint8 ``[n, H, W, 3]``, rotated as displayed.
 
     Mirroring is not applied. The pixels are those of ``ffmpeg -vf setfield=prog,format=FORMAT``,
     where FORMAT is that of the video with 8 bits per sample.
@@ -243,7 +244,7 @@ def filtered(graph: av.filter.Graph, frame: av.VideoFrame) -> np.ndarray:
 
 
 def check(reader_class, path, truth, samples):
-    """A reader gives the frames of `truth`, uint8 ``[n, H, W, C]``, for each of the `samples`, lists of indices."""
+    """A reader returns the frames of `truth`, uint8 ``[n, H, W, C]``, for lists of indices."""
     with reader_class(path) as reader:
         assert len(reader) == len(truth)
         for indices in samples:
