@@ -15,7 +15,7 @@ from helpers.datasets import make_root, write_flow
 from helpers.launch import ROOT, call, refused
 from PIL import Image
 
-from lib.shard_files import Video, files_of, packed_size
+from lib.shard_files import PackedVideo, files_of, packed_size
 from ops.data.readers.shard_paths import find
 from ops.data.readers.shards import ShardSet, shard_name
 
@@ -302,7 +302,7 @@ def test_file_that_cannot_be_read_is_named(root, tmp_path, capsys, monkeypatch):
 
 
 def test_packed_size_is_not_too_low(root, made):
-    videos = [Video(0, name, str(root / name), 0) for name in ("v0.mp4", "frames")]
+    videos = [PackedVideo(0, name, str(root / name), 0) for name in ("v0.mp4", "frames")]
     for video, number, shard in zip(videos, (0, 3), (0, 1), strict=True):
         with tarfile.open(made / shard_name(shard)) as tar:
             size = sum(

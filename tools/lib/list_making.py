@@ -29,7 +29,7 @@ LABEL_WIDTH = 16  # of the first column of the output
 MISSING_PRINTED = 3  # missing videos per split
 
 
-class Video(NamedTuple):
+class ListedVideo(NamedTuple):
     """A video that a list shall contain.
 
     Attributes:
@@ -55,7 +55,7 @@ class Content(NamedTuple):
 
     dataset: Dataset
     classes: list[str]
-    splits: dict[str, list[Video]]
+    splits: dict[str, list[ListedVideo]]
     notes: list[str]
 
 
@@ -173,7 +173,7 @@ def _own_content(args: argparse.Namespace) -> Content:
     )
     count_places(dataset.image_tmpl, args.modality)
     splits = {
-        split: [Video(place.path, place, label) for place, label in videos]
+        split: [ListedVideo(place.path, place, label) for place, label in videos]
         for split, videos in found.splits.items()
     }
     notes = []
@@ -212,12 +212,12 @@ def _check_num_class(classes: list[str], given: int | None, name: str, source: s
         )
 
 
-def _locate(source: Annotations, found: dict[str, list[Place]]) -> dict[str, list[Video]]:
+def _locate(source: Annotations, found: dict[str, list[Place]]) -> dict[str, list[ListedVideo]]:
     """Split -> videos with their places.
 
     Raises UserError as ``choose`` does, and for two videos of a list that have the same place.
     """
-    splits: dict[str, list[Video]] = {}
+    splits: dict[str, list[ListedVideo]] = {}
     users: dict[tuple[str, Place | None], object] = {}
     for split, videos in source.splits.items():
         splits[split] = []
@@ -230,7 +230,7 @@ def _locate(source: Annotations, found: dict[str, list[Place]]) -> dict[str, lis
                     f"{video.place}: {place.path} is also the video of {first.place}; remove one "
                     "of them"
                 )
-            splits[split].append(Video(video.names[0], place, video.label))
+            splits[split].append(ListedVideo(video.names[0], place, video.label))
     return splits
 
 
@@ -267,7 +267,7 @@ def _split_lists(args: argparse.Namespace, content: Content) -> dict[str, SplitL
 
 
 def _divide(
-    videos: list[Video], counts: dict[str, int | str]
+    videos: list[ListedVideo], counts: dict[str, int | str]
 ) -> tuple[list[tuple[str, int | None, int]], list[tuple[str, str]]]:
     """The entries of a list, and the missing videos with the reasons."""
     entries, missing = [], []

@@ -18,7 +18,7 @@ from ops.utils.files import atomic_write, open_regular, sha256
 ESTIMATED_ENTRY = 100
 
 
-class Video(NamedTuple):
+class PackedVideo(NamedTuple):
     """A video to pack.
 
     Attributes:
@@ -39,7 +39,7 @@ class Shard(NamedTuple):
 
     path: str
     number: int
-    videos: list[Video]
+    videos: list[PackedVideo]
 
 
 class MadeShard(NamedTuple):
@@ -56,7 +56,7 @@ class MadeShard(NamedTuple):
     digest: str
 
 
-def packed_size(video: Video) -> int:
+def packed_size(video: PackedVideo) -> int:
     """The approximate number of bytes that a video takes in a shard.
 
     It is not too low, unless file names are too long for a tar header.
@@ -114,7 +114,7 @@ def make_shard(shard: Shard) -> MadeShard:
         raise cannot_pack(error, shard.path) from None
 
 
-def write_sample(file: BinaryIO, video: Video) -> None:
+def write_sample(file: BinaryIO, video: PackedVideo) -> None:
     """Write the JSON, the label and the files of a video, with headers without times and owners.
 
     Args:
@@ -159,7 +159,7 @@ def _extension(name: str, is_folder: bool) -> str:
     return os.path.splitext(name)[1].removeprefix(".").lower() or "video"
 
 
-def _header(video: Video, extension: str, size: int) -> bytes:
+def _header(video: PackedVideo, extension: str, size: int) -> bytes:
     info = tarfile.TarInfo(f"{video.number:09d}.{extension}")
     info.size = size
     return info.tobuf(tarfile.PAX_FORMAT)
@@ -191,7 +191,7 @@ def _sample_number(member: tarfile.TarInfo) -> str:
 
 
 def _index_line(
-    shard_number: int, video: Video, members: list[tarfile.TarInfo], file: BinaryIO
+    shard_number: int, video: PackedVideo, members: list[tarfile.TarInfo], file: BinaryIO
 ) -> tuple[bytes, bytes]:
     """The line of a video in the index; ValueError unless the sample is that of the video."""
     description_member, *others = members
@@ -209,7 +209,7 @@ def _index_line(
     return video.id.encode(errors="surrogateescape"), line.encode()
 
 
-def _check_description(description: Any, video: Video, found: list[list[int]]) -> None:
+def _check_description(description: Any, video: PackedVideo, found: list[list[int]]) -> None:
     """Raises ValueError unless the JSON of a sample fits its video and the files in it.
 
     found: offset, size and CRC of each file.

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib.messages import first_names
-from lib.shard_files import MadeShard, Shard, Video, cannot_pack, make_shard, packed_size
+from lib.shard_files import MadeShard, PackedVideo, Shard, cannot_pack, make_shard, packed_size
 from lib.sturdy_pool import Lost, run_jobs
 from lib.video_jobs import ANY_LABEL, Job, clean_up
 from ops.data.lists import Record, VideoList, check_files, read_list, resolve
@@ -27,7 +27,7 @@ THREADS = 16  # that ask for file sizes: on a network disk each call waits for t
 
 def find_videos(
     lists: list[str], root_path: str, num_class: int | None, multi_label: bool
-) -> list[Video]:
+) -> list[PackedVideo]:
     """The videos of lists, in their order.
 
     Args:
@@ -42,7 +42,7 @@ def find_videos(
     if multi_label and num_class is None:
         raise UserError("--multi_label needs --num_class")
     places: dict[str, str] = {}  # path below the root -> line of a list
-    videos: list[Video] = []
+    videos: list[PackedVideo] = []
     for path in lists:
         records = read_list(
             path,
@@ -66,7 +66,7 @@ def find_videos(
                     "lines"
                 )
             places[name] = place
-            videos.append(Video(len(videos), name, source, record.label))
+            videos.append(PackedVideo(len(videos), name, source, record.label))
     return videos
 
 
@@ -85,7 +85,7 @@ def _refuse_missing(videos: VideoList) -> None:
 
 
 def make_shard_set(
-    videos: list[Video], out: Path, shard_size: int, processes: int
+    videos: list[PackedVideo], out: Path, shard_size: int, processes: int
 ) -> list[MadeShard]:
     """Write the shards that do not exist yet, read all of them back, and write the index.
 
@@ -108,7 +108,7 @@ def make_shard_set(
         raise cannot_pack(error, out) from None
 
 
-def plan(videos: list[Video], shard_size: int, out: Path) -> list[Shard]:
+def plan(videos: list[PackedVideo], shard_size: int, out: Path) -> list[Shard]:
     """Divide videos into shards, in order; arguments as of ``make_shard_set``."""
     shards: list[Shard] = []
     used = math.inf  # bytes of the last shard
