@@ -6,8 +6,8 @@
     python main.py mine.toml RGB ...                         data of your own (docs/data.md)
 
 Writes to --output_dir: args.json, log.txt, log.jsonl, tensorboard/, last.pth and best.pth. The same
-command with --resume auto resumes a stopped run. A folder that contains a training is refused unless
---resume or --overwrite is given.
+command with --resume auto resumes a stopped run. A folder that contains a training is refused
+unless --resume or --overwrite is given.
 """
 
 from ops.cli.train_args import fixed_options, parse_training

@@ -36,7 +36,7 @@ def test_two_processes(tmp_path):
     assert [end[:2] for end in found] == [(0, "0 of 2, main True\n"), (0, "1 of 2, main False\n")]
 
 
-def test_alone_every_function_is_the_identity():
+def test_collectives_of_one_process_are_the_identity():
     with distributed.start("cpu") as world:
         assert (
             (world.rank, world.size, world.device) == (0, 1, torch.device("cpu"))
@@ -102,7 +102,7 @@ def check_lost(end, rank, size):
 
 
 @pytest.mark.slow
-def test_a_good_end_is_silent(tmp_path):
+def test_successful_run_prints_nothing(tmp_path):
     found = run_ranks(tmp_path, *[(job,)] * 3)
     assert [end[:2] for end in found] == [(0, f"done {rank}\n") for rank in range(3)]
 
@@ -134,7 +134,7 @@ def test_a_store_that_ends_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_that_do_not_come(tmp_path):
+def test_missing_processes(tmp_path):
     for rank in (0, 1):
         folder = tmp_path / str(rank)
         folder.mkdir()
@@ -157,7 +157,7 @@ def test_processes_that_do_not_come(tmp_path):
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
     ],
 )
-def test_an_environment_that_no_launcher_sets(monkeypatch, variables, message):
+def test_invalid_launcher_variables_raise(monkeypatch, variables, message):
     launched = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     for name, value in {**launched, **variables}.items():
         monkeypatch.setenv(name, value)

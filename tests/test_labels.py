@@ -15,7 +15,7 @@ def test_one_label_a_video(labels):
 
 
 @given(st.lists(st.sets(st.integers(0, 8), min_size=1), min_size=1))
-def test_several_labels_a_video(labels):
+def test_multi_label_training(labels):
     array = as_array([sorted(own) for own in labels], 9)
     assert array.dtype == bool and [set(of_row(array, row)) for row in range(len(labels))] == labels
     assert one_hot(array, 9) is array

@@ -7,7 +7,7 @@ from ops.training.logger import RunLog
 
 
 def read_events(folder):
-    """The (tag, step, value) of an event file, read by its record framing: length, crc, data, crc."""
+    """The (tag, step, value) of an event file, whose records are length, crc, data, crc."""
     data = next(folder.glob("events*")).read_bytes()
     found = []
     while data:
@@ -20,7 +20,7 @@ def read_events(folder):
     return found
 
 
-def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
+def test_logs_are_written_and_appended_to(tmp_path, capsys):
     for epoch in (1, 2):
         with RunLog(tmp_path, is_main=True, epochs=epoch - 1) as log:
             log.info(f"epoch {epoch}")
@@ -37,7 +37,7 @@ def test_a_run_is_written_three_ways_and_appended_to(tmp_path, capsys):
     assert ("val/top1", 2, 20.0) in read_events(tmp_path / "tensorboard")
 
 
-def test_rows_of_epochs_that_are_done_again_go(tmp_path):
+def test_lines_of_repeated_epochs_are_removed(tmp_path):
     rows = ['{"epoch": 1}\n', '{"epoch": 2}\n', '{"epoch": 3}\n', '{"epo']
     (tmp_path / "log.jsonl").write_text("".join(rows))
     with RunLog(tmp_path, is_main=True, epochs=2) as log:

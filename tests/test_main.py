@@ -76,7 +76,7 @@ def with_list(data, flag, path):
     return data
 
 
-def test_a_run_leaves_what_the_help_says(trained):
+def test_files_of_a_run(trained):
     assert {p.name for p in trained.iterdir()} == {
         "args.json",
         "log.txt",
@@ -104,7 +104,7 @@ def test_a_run_leaves_what_the_help_says(trained):
     assert last["recipe"]["lr"] == 0.01 and last["metrics"]["val_listed"] == 8
 
 
-def test_resuming_equals_never_having_stopped(data, trained, tmp_path):
+def test_resumed_run_is_bit_identical(data, trained, tmp_path):
     assert (
         call("main", "motion", "RGB", *data, *TINY, "--output_dir", tmp_path / "out", "--epochs", 1)
         == 0
@@ -254,7 +254,7 @@ def test_unreadable_training_videos_are_skipped_and_named(data, tmp_path):
     )
 
 
-def test_several_labels_a_video(data, tmp_path, capsys):
+def test_multi_label_training(data, tmp_path, capsys):
     lists = [tmp_path / name for name in ("train.txt", "val.txt")]
     for path, name in zip(lists, ("train", "val"), strict=True):
         lines = [
@@ -312,7 +312,7 @@ def test_several_labels_a_video(data, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == printed.splitlines()[-1]
 
 
-def test_bad_input_is_one_line(data, tmp_path, capsys):
+def test_invalid_input_is_one_line(data, tmp_path, capsys):
     out = tmp_path / "out"
     names, empty, gone, label, word = (
         tmp_path / name for name in ("names.txt", "empty.txt", "gone.txt", "label.txt", "word.txt")
@@ -473,7 +473,7 @@ def test_tuning_from_a_run(data, trained, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["tam", "tin"])
 def test_adaptive_and_interlaced_networks_train(data, tmp_path, capsys, module):
-    """Deterministically, with TIN's schedule; the number of segments cannot be changed afterwards."""
+    """With --deterministic and TIN's schedule. Afterwards T cannot be changed."""
     flags = [
         *RESNET,
         "--epochs",
@@ -604,7 +604,7 @@ def test_one_process_downloads_and_the_others_find_the_file(data, tmp_path):
     assert "".join(end.text for end in found).count("downloaded\n") == 1
 
 
-def test_the_checkpoint_to_be_tuned_decides_about_the_module(data, tmp_path, capsys):
+def test_module_of_the_checkpoint_to_be_tuned(data, tmp_path, capsys):
     torch.manual_seed(0)
     options = {"module": "tsm", "shift_div": 4, "shift_direction": "past"}
     save_checkpoint(tmp_path / "tsm.pth", TSN(8, 4, arch="resnet18", **options))
@@ -619,7 +619,7 @@ def test_the_checkpoint_to_be_tuned_decides_about_the_module(data, tmp_path, cap
     assert "tdn resnet18" in printed and "module tsm, that of" not in printed
 
 
-def test_a_checkpoint_to_be_tuned_that_cannot_be_is_found_by_a_dry_run(data, tmp_path, capsys):
+def test_dry_run_reports_an_invalid_checkpoint_to_be_tuned(data, tmp_path, capsys):
     command = ["main", "motion", "RGB", *data, *TINY[2:], *RESNET, "--dry_run", "--tune_from"]
     assert "none.pth" in refused(capsys, *command, tmp_path / "none.pth")
     assert "none.pth" in refused(capsys, *command, tmp_path / "none.pth", "--module", "tsn")

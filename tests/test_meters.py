@@ -10,7 +10,7 @@ from ops.training.meters import PARTS, Meters, Stopwatch, advice
 CPU = torch.device("cpu")
 
 
-def test_a_stopwatch_books_time_by_its_use():
+def test_stopwatch_adds_time_to_its_part():
     watch = Stopwatch(CPU)
     for part, seconds in (("data", 0.03), (None, 0.05), ("forward", 0.02), ("data", 0.03)):
         time.sleep(seconds)
@@ -22,7 +22,7 @@ def test_a_stopwatch_books_time_by_its_use():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_its_own_time_counts():
+def test_stopwatch_measures_the_time_of_a_gpu():
     device = torch.device("cuda")
     a = torch.randn(4096, 4096, device=device)
     a @ a
@@ -50,7 +50,7 @@ def meters(**state):
     )
 
 
-def test_what_is_said_and_returned():
+def test_texts_and_result_of_meters():
     learned, pace = meters().accuracy_text(), meters().speed_text(frames=8, processes=2)
     assert learned == "loss 1.5000 Prec@1 75.00"
     assert pace == "0.8 videos/s, 6 images/s; data 40% forward 0% backward 50% optimiser 0%"
@@ -71,14 +71,14 @@ def test_what_is_said_and_returned():
     }
 
 
-def test_a_state_goes_on():
+def test_meters_resume_from_their_state():
     state = meters().state()
     again = Meters(CPU, state)
     assert again.sums.tolist() == [6, 3, 4, 1] and again.failures == [Failure(1, "v", 2, "why")]
     assert again.seconds >= 10 and again.watch.read()["data"] == 4
 
 
-def test_advice_only_where_there_is_something_to_gain():
+def test_advice_for_long_waits_only():
     assert advice(0.1, 0) is None
     assert "43% of the time" in advice(0.43, 0) and "more data-loading workers (-j 0 now" in advice(
         0.43, 0

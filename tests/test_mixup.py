@@ -13,12 +13,12 @@ def batch(count=4, size=16):
     return clips.to(torch.uint8), torch.arange(count)
 
 
-def test_nothing_to_do():
+def test_without_mixtures_there_is_no_mixer():
     assert mixer(5) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_mixup_shares_pixels_and_labels_alike(seed):
+def test_mixup_has_the_same_share_of_pixels_and_labels(seed):
     torch.manual_seed(seed)
     clips, labels = batch()
     mixed, shares = mixer(5, mixup=0.8)(clips, labels)

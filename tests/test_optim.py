@@ -113,7 +113,7 @@ def test_flow_networks_learn_faster_in_the_first_conv():
 
 
 def test_groups_of_non_local_blocks():
-    """72 weights, 20 biases and 116 BatchNorm tensors in the original, whose 72 count no first conv and no classifier."""
+    """The original has 72 weights (without first conv and classifier), 20 biases, 116 norms."""
     groups = parameter_groups(build("tsm", "resnet50", non_local=True), "groups", weight_decay=0.1)
     assert sizes(groups) == {
         "first_conv_weight": 1,

@@ -24,7 +24,7 @@ def values(folder):
     return {path.name: torch.load(path, weights_only=True)["value"] for path in folder.iterdir()}
 
 
-def test_the_newest_are_kept(tmp_path):
+def test_latest_checkpoints_are_kept(tmp_path):
     assert latest_checkpoint(tmp_path) == (None, [])
     for value in range(5):
         save(tmp_path, value)
@@ -46,7 +46,7 @@ TWOS = (2).to_bytes(8, "little") * 20  # a part of the last tensor
         lambda data: data.replace(TWOS, TWOS[:-1] + b"!"),
     ],
 )
-def test_damage_is_seen_and_passed_over(tmp_path, change):
+def test_damaged_checkpoints_are_passed_over(tmp_path, change):
     for value in range(3):
         save(tmp_path, torch.full((100,), value))
     path = tmp_path / "last.pth"

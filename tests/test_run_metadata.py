@@ -28,7 +28,7 @@ def test_outside_of_git_and_without_git(monkeypatch, tmp_path):
     assert run_metadata.commit() is None
 
 
-def test_a_digest_tells_orders_and_names_apart():
+def test_digest_depends_on_names_and_order():
     assert run_metadata.digest([]) is None and run_metadata.digest(None) is None
     assert len({run_metadata.digest(names) for names in (["a", "b"], ["b", "a"], ["ab"])}) == 3
 

@@ -1,4 +1,4 @@
-"""The numbers of section 4 of TSM's sampling, and every formula against a plain transcription of the originals."""
+"""Every sampling formula against numbers and plain transcriptions of the originals."""
 
 import os
 import subprocess
@@ -38,7 +38,8 @@ def one_based(offsets):
     return (offsets + 1).tolist()
 
 
-# Values that the original code gave, 1-based, for T = 8, L = 1: validation, test, second clip of twice_sample.
+# Values of the original code, 1-based, for T = 8, L = 1: validation, test, second clip of
+# twice_sample.
 GOLDEN = {
     3: ([1] * 8, [1, 1, 1, 2, 2, 3, 3, 3], [1, 1, 1, 2, 2, 2, 3, 3]),
     8: ([1] * 8, [1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8]),
@@ -86,7 +87,7 @@ def test_center_is_the_formula_of_the_originals(n, t, length):
 
 
 def original_train(n, t, length, randint, tdn=False):
-    """The branches of ops/dataset.py of TSN and TSM, or of TDN, 0-based, with their random calls in their order."""
+    """ops/dataset.py of TSN and TSM, or of TDN, 0-based, with its random calls in order."""
     starts = n - length + 1
     if tdn and starts < t:
         starts = n - 5 + 1
@@ -198,7 +199,7 @@ def test_dense_training_reaches_every_window_and_compat_all_but_the_last():
 
 @pytest.mark.parametrize(("n", "t"), [(100, 8), (20, 8), (16, 8), (10, 8), (300, 100)])
 def test_dense_training_of_tin(n, t):
-    """TIN ops/dataset.py: every second frame of a window of 2T, from 1-based starts that leave room for it."""
+    """TIN ops/dataset.py: every second frame of a window of 2T frames."""
     positions = max(1, 1 + n - 2 * t)
     source, starts = rng(), set()
     for _ in range(300):
@@ -260,7 +261,7 @@ def test_each_sampling_of_a_test_is_its_formula():
     assert pick("dense", clips=1) == dense_offsets(300, 8, 0, 1).tolist()
 
 
-def test_clips_that_a_sampling_has_not():
+def test_invalid_clips_raise():
     assert check_test_sampling("dense", 8, clips=[0, 9], num_clips=None) == 10
     assert check_test_sampling("dense", 8, clips=[2], num_clips=3) == 3
     assert (

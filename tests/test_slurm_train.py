@@ -1,4 +1,4 @@
-"""scripts/slurm_train.sh with stand-ins for what Slurm brings: srun starts its tasks one after the other."""
+"""scripts/slurm_train.sh with stand-ins for Slurm's commands: srun runs its tasks in turn."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ STAND_INS = {
 
 
 def plain_environment():
-    """The environment without what a launcher or a batch system sets, as these tests may run inside of one."""
+    """The environment without the variables of launchers and batch systems."""
     set_by_launchers = ("SLURM_", "MASTER_")
     return {
         name: value for name, value in os.environ.items() if not name.startswith(set_by_launchers)

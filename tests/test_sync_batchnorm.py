@@ -18,7 +18,7 @@ GPUS = World(0, 2, torch.device("cuda"))  # nothing is computed there: the layer
 
 @pytest.mark.parametrize("module", ["tsm", "tam", "tdn"])
 @pytest.mark.parametrize("partial_bn", [False, True])
-def test_only_the_kind_of_the_layers_changes(module, partial_bn):
+def test_synchronize_replaces_the_layers_only(module, partial_bn):
     model = TSN(3, 4, arch="resnet18", module=module, partial_bn=partial_bn).train()
     keys, parameters = list(model.state_dict()), list(model.parameters())
     training = {name: m.training for name, m in model.named_modules()}
@@ -41,7 +41,7 @@ def test_only_the_kind_of_the_layers_changes(module, partial_bn):
         assert torch.equal(model.eval()(clip), plain(clip))
 
 
-def test_alone_and_frozen_are_given_back():
+def test_alone_and_frozen_are_restored():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(3))
     synchronize(model, GPUS)
     with pytest.raises(KeyError), each_alone(model), frozen_norms(model):

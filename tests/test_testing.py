@@ -301,7 +301,7 @@ def test_an_unreadable_video_stops_or_counts_as_wrong(data, weights, tmp_path, c
     assert "1 of 8 videos" in capsys.readouterr().err and csv_file.read_bytes() == written
 
 
-def test_bad_input_is_one_line(data, weights, tmp_path, capsys):
+def test_invalid_input_is_one_line(data, weights, tmp_path, capsys):
     def error(*flags, weights=weights):
         return refused(
             capsys,

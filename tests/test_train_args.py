@@ -9,9 +9,12 @@ from ops.cli.train_args import parse_training, resolve_module, training_argument
 from ops.cli.train_args import training_parser as make_training_parser
 from ops.utils.errors import UserError
 
-TDN_README = """something RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_scheduler step --lr_steps 30 45 55
-    --epochs 60 --batch-size 8 --wd 5e-4 --dropout 0.5 --consensus_type=avg --eval-freq=1 -j 4 --npb"""
-TDN_README_TEST = """kinetics --archs=resnet50 --weights w.pth --test_segments=8 --test_crops=3 --batch_size=16 --full_res
+TDN_README = """something RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_scheduler
+    step --lr_steps 30 45 55
+    --epochs 60 --batch-size 8 --wd 5e-4 --dropout 0.5 --consensus_type=avg --eval-freq=1 -j 4
+    --npb"""
+TDN_README_TEST = """kinetics --archs=resnet50 --weights w.pth --test_segments=8 --test_crops=3
+    --batch_size=16 --full_res
     --gpus 0 --output_dir out -j 4 --clip_index 9"""
 
 
@@ -35,17 +38,25 @@ def test_the_readmes_commands_parse():
     assert (args.test_crops, args.full_res, args.clip_index) == ([3], True, 9)
 
 
-TSM_README = """kinetics RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.02 --wd 1e-4 --lr_steps 20 40 --epochs 50
-    --batch-size 128 -j 16 --dropout 0.5 --consensus_type=avg --eval-freq=1 --shift --shift_div=8 --shift_place=blockres
+TSM_README = """kinetics RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.02 --wd 1e-4
+    --lr_steps 20 40 --epochs 50
+    --batch-size 128 -j 16 --dropout 0.5 --consensus_type=avg --eval-freq=1 --shift
+    --shift_div=8 --shift_place=blockres
     --npb"""
-TSM_README_TUNE = """ucf101 RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.001 --lr_steps 10 20 --epochs 25 --batch-size 64
-    -j 16 --dropout 0.8 --consensus_type=avg --eval-freq=1 --shift --shift_div=8 --shift_place=blockres --tune_from=w.pth"""
-TSM_README_TEST = """something --weights=a.pth,b.pth --test_segments=16,8 --test_crops=1 --batch_size=8 -j 10 --full_res
+TSM_README_TUNE = """ucf101 RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.001 --lr_steps
+    10 20 --epochs 25 --batch-size 64
+    -j 16 --dropout 0.8 --consensus_type=avg --eval-freq=1 --shift --shift_div=8
+    --shift_place=blockres --tune_from=w.pth"""
+TSM_README_TEST = """something --weights=a.pth,b.pth --test_segments=16,8 --test_crops=1
+    --batch_size=8 -j 10 --full_res
     --twice_sample --csv_file out.csv --softmax --coeff 1,1.5"""
-TSN_README = """ucf101 Flow train.txt val.txt --arch BNInception --num_segments 3 --gd 20 --lr 0.001 --lr_steps 190 300
+TSN_README = """ucf101 Flow train.txt val.txt --arch BNInception --num_segments 3 --gd 20 --lr
+    0.001 --lr_steps 190 300
 --epochs 340
-    -b 128 -j 8 --dropout 0.7 --snapshot_pref ucf101_bninception_ --flow_pref flow_ --pretrain none"""
-TSN_README_TEST = "ucf101 RGB val.txt w.pth.tar --arch BNInception --save_scores out.npz --test_segments 25 --test_crops 10"
+    -b 128 -j 8 --dropout 0.7 --snapshot_pref ucf101_bninception_ --flow_pref flow_ --pretrain
+    none"""
+TSN_README_TEST = """ucf101 RGB val.txt w.pth.tar --arch BNInception --save_scores out.npz
+    --test_segments 25 --test_crops 10"""
 
 
 def training(text):
@@ -127,7 +138,8 @@ def test_one_network_may_have_commas_in_its_paths():
     args = for_test("x --weights a.pth --root_path /data,old --test_list l,1.txt")
     assert (args.models[0].root_path, args.models[0].val_list) == ("/data,old", "l,1.txt")
     args = for_test(
-        "x --weights a.pth,b.pth --root_path /rgb,/flow --image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18"
+        "x --weights a.pth,b.pth --root_path /rgb,/flow "
+        "--image_tmpl {:05d}.jpg,{}_{:05d}.jpg --archs resnet18"
     )
     assert [(m.root_path, m.archs) for m in args.models] == [
         ("/rgb", "resnet18"),
@@ -150,7 +162,7 @@ def test_one_network_may_have_commas_in_its_paths():
         ("x --weights a.pth --clips 3 --clip_index 3", "last is 2"),
     ],
 )
-def test_test_flags_that_do_not_go_together(text, message):
+def test_exclusive_test_flags_raise(text, message):
     with pytest.raises(UserError, match=message):
         for_test(text)
 
@@ -169,7 +181,7 @@ def test_test_flags_that_do_not_go_together(text, message):
         ("x RGB --gpus 0 --device cpu", "--gpus and --device cpu"),
     ],
 )
-def test_training_flags_that_do_not_go_together(text, message):
+def test_exclusive_training_flags_raise(text, message):
     with pytest.raises(UserError, match=message):
         training(text)
 
@@ -192,7 +204,7 @@ def notes_of(text):
         ("mine RGB --arch resnext50_32x4d", "tdn", "by default"),
     ],
 )
-def test_which_module_and_that_it_is_said(flags, module, reason):
+def test_choice_of_the_module_is_reported(flags, module, reason):
     args, notes = notes_of(flags)
     assert args.module == module
     if reason is None:
@@ -201,7 +213,7 @@ def test_which_module_and_that_it_is_said(flags, module, reason):
         assert f"module {module}" in notes[0] and reason in notes[0] and "--module" in notes[0]
 
 
-def test_a_checkpoint_decides_where_no_flag_does():
+def test_module_is_that_of_the_checkpoint_without_a_flag():
     args = argparse.Namespace(
         module=None, module_flags=[], tune_from="w.pth", arch="resnet50", modality="RGB"
     )
@@ -269,8 +281,10 @@ def test_tins_schedule_and_resuming():
     assert all(flag in notes[1] for flag in ("--k", "--img_feature_dim", "--dense_sample_rate"))
 
 
-TIN_README_TEST = """something RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_steps 10 20 --epochs 50
-    --batch-size 8 -j 8 --dropout 0.8 --consensus_type=avg --eval-freq=1 --shift_div=4 --tin --resume=True
+TIN_README_TEST = """something RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_steps
+    10 20 --epochs 50
+    --batch-size 8 -j 8 --dropout 0.8 --consensus_type=avg --eval-freq=1 --shift_div=4 --tin
+    --resume=True
     --resume_path=w.pth --random_crops=3 --temporal_clips=5 --crop_size=256"""
 
 
@@ -318,7 +332,7 @@ def test_the_old_launcher_passes_its_rank_in_either_spelling():
         "a b c",
     ],
 )
-def test_unknown_flags_abbreviations_and_impossible_values_are_errors(flags, capsys):
+def test_unknown_flags_abbreviations_and_invalid_values_raise(flags, capsys):
     with pytest.raises(SystemExit) as stop:
         make_training_parser("").parse_args(["something", "RGB", *flags.split()])
     assert stop.value.code == 2 and "error: " in capsys.readouterr().err
@@ -361,7 +375,7 @@ def test_a_comma_in_a_path_of_weights(tmp_path, monkeypatch):
         ("--mixup", "1e+300"),
     ],
 )
-def test_absurd_numbers_are_refused(capsys, flag, value):
+def test_numbers_out_of_range_raise(capsys, flag, value):
     with pytest.raises(SystemExit) as stop:
         training_arguments("", ["something", "RGB", flag, str(value)])
     line = capsys.readouterr().err

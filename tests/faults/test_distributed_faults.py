@@ -1,4 +1,4 @@
-"""One process of several fails, dies or never comes: the others say so in one line and end, and what was saved is whole."""
+"""One of several processes fails, is killed or is missing: the others end with one line."""
 
 import os
 import re
@@ -90,8 +90,8 @@ def whole(flags, tmp_path_factory):  # noqa: F811
     return folder / "out"
 
 
-def test_a_run_goes_on_after_each_failure(flags, whole, tmp_path):  # noqa: F811
-    """In training and validation; of either process, of which 0 keeps the store; with and without a word."""
+def test_run_resumes_after_each_failure(flags, whole, tmp_path):  # noqa: F811
+    """In training and validation, of either process; process 0 has the store."""
     command, out = ["main", *flags, "-j", 0, *TWO, "--output_dir"], tmp_path / "out"
     for failing, fault, status in [
         (1, (at_step, 2, fail), 2),
@@ -180,7 +180,7 @@ def test_torchrun_shows_the_error_and_ends_the_others(tmp_path):
         assert text.count("error: wrong\n") == (failing == 1)
 
 
-def test_a_test_goes_on_after_a_failure(flags, tmp_path):  # noqa: F811
+def test_test_continues_after_a_failure(flags, tmp_path):  # noqa: F811
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "tsm.pth", TSN(8, 2, arch="resnet18", module="tsm", input_size=32))
     data = flags[2 : flags.index("--module")]

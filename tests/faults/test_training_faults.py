@@ -1,4 +1,4 @@
-"""Training that is killed, stopped, and lied to by its disk: it ends with the weights of a run that nothing disturbed."""
+"""Training that is killed, stopped, or has a full or damaged disk resumes bit-identically."""
 
 import json
 import os
@@ -359,7 +359,7 @@ def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
 
 @pytest.mark.parametrize("size", [200, 10**7])
 def test_a_full_disk(flags, whole, tmp_path, capsys, size):
-    """No file may have more than ``size`` bytes: the options do not fit, or only the checkpoint. With room it goes on."""
+    """With a limit of ``size`` bytes per file the options do not fit, or only the checkpoint."""
     command, out = [*flags, "-j", 0], tmp_path / "out"
     assert call("main", *command, "--output_dir", out, "--epochs", 1) == 0
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
