@@ -1,226 +1,156 @@
-"""Measure speed, memory and size beside the way the originals do it, in one run.
+"""Measure speed, memory and size beside the originals, in one run.
 
-    python tools/benchmark.py data       training clips from a video file and from a folder of frames
-    python tools/benchmark.py model      forward passes, and with --train training steps
-    python tools/benchmark.py views      30 views of a test, from video file to scores
-    python tools/benchmark.py flops      parameters and multiply-adds beside the papers' numbers
-    python tools/benchmark.py worker     memory of the loader's processes over epochs
+In each round the original and ours run once each, in random order. A time is the median over the
+rounds, a ratio is the original's time over ours, and a target is the ratio that this project holds
+itself to. On the CPU a time is that of the process with all its threads, on a GPU it is wall-clock
+time. tools/lib/baselines_*.py describe the originals.
 
-In each round the original's way and ours run once each, in random order. A time is the median over rounds, a ratio is
-the original's time over ours, and a bar is the ratio that this project holds itself to. On the CPU a time is that of
-this process with all its threads, on a GPU it is time on the clock. tools/lib/baselines_data.py and baselines_model.py say what
-the original's way is.
+    python tools/benchmark.py data
+    python tools/benchmark.py model --modules tdn --train
 """
 
 import argparse
-import multiprocessing
+import importlib
 import sys
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
-from lib import baselines_model
-from lib.benchmark_data import data, make_video, training_set
-from lib.benchmark_model import flops, model
-from lib.benchmark_views import views
-from lib.measure import machine, table
+from lib.benchmark_targets import ARCHS, MODULES
 from ops.cli.types import positive_int
-from ops.data.loader import TrainSampler, make_loader
-from ops.temporal import MODULES
-from ops.utils.errors import UserError, run_cli
+from ops.utils.errors import run_cli
 
 
-def main():
-    args = parser().parse_args()
-    torch.set_num_threads(args.threads)
-    args.run(args)
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark: its function as ``module:name``, its help, and a function that adds its flags.
+
+    The module is imported after parsing: torch takes seconds.
+    """
+
+    run: str
+    help: str
+    add_flags: callable
+
+    def __call__(self, args):
+        module, name = self.run.split(":")
+        getattr(importlib.import_module(module), name)(args)
 
 
-def parser():
-    top = argparse.ArgumentParser(
+def add_count(parser, name, default, help, metavar="N"):
+    """A flag with a number from 1."""
+    parser.add_argument(name, type=positive_int, default=default, metavar=metavar, help=help)
+
+
+def add_data_flags(parser):
+    parser.add_argument("--video", metavar="FILE", help="video to read (default: a generated one)")
+    add_count(parser, "--frames", 300, "frames of the generated video, 30 per second")
+    add_count(parser, "--rounds", 11, "rounds after a warm-up round")
+    add_count(parser, "--clips", 4, "clips per round, each at another position")
+
+
+def add_model_flags(parser):
+    parser.add_argument(
+        "--modules",
+        nargs="+",
+        choices=MODULES,
+        default=list(MODULES),
+        help="temporal modules; training also times tsn beside tsm, tam and tin, and the shift",
+    )
+    parser.add_argument("--arch", choices=ARCHS, default="resnet50", help="backbone")
+    add_count(parser, "--segments", 8, "segments per clip", metavar="T")
+    add_count(parser, "--size", 224, "side of a frame", metavar="PIXELS")
+    add_count(parser, "--batch", 2, "clips per batch", metavar="B")
+    parser.add_argument(
+        "--train", action="store_true", help="forward and backward of a training step"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="also torch.compile, which takes minutes"
+    )
+    add_count(parser, "--rounds", 7, "rounds after a warm-up round")
+    add_count(parser, "--threads", 1, "threads on the CPU")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device of the networks; auto: a GPU if there is one",
+    )
+
+
+def add_views_flags(parser):
+    add_count(parser, "--frames", 300, "frames of the generated video, 30 per second")
+    add_count(parser, "--rounds", 5, "rounds after a warm-up round")
+    add_count(parser, "--videos", 20, "videos of the whole test")
+    add_count(parser, "--threads", 2, "threads of the networks")
+    # What the process whose memory is measured is given.
+    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
+
+
+def add_worker_flags(parser):
+    add_count(parser, "--epochs", 8, "epochs")
+    add_count(parser, "--clips", 64, "clips per epoch")
+    add_count(parser, "--frames", 300, "frames of the generated video, 30 per second")
+    add_count(parser, "--lines", 100_000, "lines of the list")
+    add_count(parser, "--workers", 2, "data-loading workers")
+
+
+# A new benchmark is a function in tools/lib/ and an entry here.
+BENCHMARKS = {
+    "data": Benchmark(
+        "lib.benchmark_data:data",
+        "CPU time of a training clip, from file to tensor, with 8 x 5 frames (TDN) and 8 x 1 (TSN)",
+        add_data_flags,
+    ),
+    "model": Benchmark(
+        "lib.benchmark_model:model",
+        "time of inference or of a training step, and the memory kept for the backward pass",
+        add_model_flags,
+    ),
+    "views": Benchmark(
+        "lib.benchmark_views:views",
+        "30 views of a video: CPU time of the data, time of a whole test, memory",
+        add_views_flags,
+    ),
+    "flops": Benchmark(
+        "lib.benchmark_model:flops",
+        "parameters and multiply-adds of a view beside the numbers of the papers",
+        lambda parser: None,
+    ),
+    "worker": Benchmark(
+        "lib.benchmark_worker:worker",
+        "memory of the data-loading workers after each epoch, which must not grow",
+        add_worker_flags,
+    ),
+}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    verbs = top.add_subparsers(required=True, metavar="VERB")
-
-    def verb(run, purpose):
-        made = verbs.add_parser(
-            run.__name__,
-            help=purpose,
-            description=purpose,
+    commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
+    for name, benchmark in BENCHMARKS.items():
+        command = commands.add_parser(
+            name,
+            help=benchmark.help,
+            description=benchmark.help,
             allow_abbrev=False,
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
-        made.set_defaults(run=run, threads=1)
-        return made
-
-    one = verb(
-        data,
-        "CPU time of a training clip, from file to tensor: 8 x 5 frames (TDN) and 8 single ones (TSN)",
-    )
-    one.add_argument(
-        "--video", metavar="FILE", help="video to read instead of one made of sample pictures"
-    )
-    one.add_argument(
-        "--frames",
-        type=positive_int,
-        default=300,
-        metavar="N",
-        help="length of the made video, 30 frames/s",
-    )
-    one.add_argument(
-        "--rounds",
-        type=positive_int,
-        default=11,
-        metavar="N",
-        help="rounds after the one that warms up",
-    )
-    one.add_argument(
-        "--clips",
-        type=positive_int,
-        default=4,
-        metavar="N",
-        help="clips made in a row, each another",
-    )
-    one = verb(
-        model, "time of inference or of a training step, and the memory that is kept for backward"
-    )
-    one.add_argument(
-        "--modules",
-        nargs="+",
-        choices=tuple(MODULES),
-        default=list(MODULES),
-        help="temporal modules; training also times tsn beside tsm, tam and tin, and the shift alone",
-    )
-    one.add_argument(
-        "--arch", choices=tuple(baselines_model.BLOCKS), default="resnet50", help="backbone"
-    )
-    one.add_argument(
-        "--segments", type=positive_int, default=8, metavar="T", help="segments of a clip"
-    )
-    one.add_argument(
-        "--size", type=positive_int, default=224, metavar="PIXELS", help="side of a frame"
-    )
-    one.add_argument("--batch", type=positive_int, default=2, metavar="B", help="clips of a batch")
-    one.add_argument(
-        "--train",
-        action="store_true",
-        help="forward and backward of a training step, not inference",
-    )
-    one.add_argument(
-        "--compile", action="store_true", help="torch.compile, too: minutes at its first call"
-    )
-    one.add_argument(
-        "--rounds",
-        type=positive_int,
-        default=7,
-        metavar="N",
-        help="rounds after the one that warms up",
-    )
-    one.add_argument(
-        "--threads", type=positive_int, default=1, metavar="N", help="threads on the CPU"
-    )
-    one.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="where the models run",
-    )
-    one = verb(views, "30 views of a video: CPU time of the data, time of a whole test, memory")
-    one.add_argument(
-        "--frames",
-        type=positive_int,
-        default=300,
-        metavar="N",
-        help="length of the made video, 30 frames/s",
-    )
-    one.add_argument(
-        "--rounds",
-        type=positive_int,
-        default=5,
-        metavar="N",
-        help="rounds after the one that warms up",
-    )
-    one.add_argument(
-        "--videos", type=positive_int, default=20, metavar="N", help="videos of the whole test"
-    )
-    one.add_argument(
-        "--threads", type=positive_int, default=2, metavar="N", help="threads of the networks"
-    )
-    one.add_argument(
-        "--peak", nargs=4, help=argparse.SUPPRESS
-    )  # a process of its own, for its memory
-    verb(flops, "parameters and multiply-adds of a view beside the papers' numbers")
-    one = verb(worker, "memory of the loader's processes after each epoch: it must not grow")
-    one.add_argument("--epochs", type=positive_int, default=8, metavar="N", help="epochs")
-    one.add_argument(
-        "--clips", type=positive_int, default=64, metavar="N", help="clips of an epoch"
-    )
-    one.add_argument(
-        "--frames",
-        type=positive_int,
-        default=300,
-        metavar="N",
-        help="length of the made video, 30 frames/s",
-    )
-    one.add_argument(
-        "--lines", type=positive_int, default=100_000, metavar="N", help="lines of the list"
-    )
-    one.add_argument(
-        "--workers", type=positive_int, default=2, metavar="N", help="processes of the loader"
-    )
-    return top
+        command.set_defaults(benchmark=benchmark, threads=1)
+        benchmark.add_flags(command)
+    return parser.parse_args()
 
 
-def worker(args):
-    if not Path("/proc/self/smaps_rollup").exists():
-        raise UserError(
-            "the memory of a process is read from /proc/PID/smaps_rollup, which this system has not"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        dataset = training_set(
-            folder / "list.txt", str(make_video(folder / "made.mp4", args.frames)), 5, args.lines
-        )
-        # One of so many ranks that its share is an epoch of --clips, of other lines each time.
-        sampler = TrainSampler(len(dataset), 4, world_size=max(1, args.lines // max(4, args.clips)))
-        loader = make_loader(dataset, sampler, 4, workers=args.workers)
-        rows = []
-        for epoch in range(args.epochs):
-            sampler.set_epoch(epoch)
-            clips = sum(len(batch.labels) for batch in loader)
-            memory = [read_memory(process.pid) for process in multiprocessing.active_children()]
-            rows.append(
-                (
-                    f"epoch {epoch + 1}",
-                    str(clips),
-                    *(f"{kib / 1024:.0f}" for pair in memory for kib in pair),
-                )
-            )
-    print(machine("torch", "av"))
-    print(
-        f"MiB of each loader process after each epoch: resident, and the part that it alone holds; a list of "
-        f"{args.lines} lines\n"
-    )
-    titles = [
-        f"{number} {kind}"
-        for number in range(1, args.workers + 1)
-        for kind in ("resident", "private")
-    ]
-    table(("", "clips", *titles), rows)
+def main():
+    args = parse_args()
+    import torch
 
-
-def read_memory(pid):
-    """Resident and private memory of a process, KiB."""
-    fields = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        name, value, *_ = line.split()
-        fields[name] = int(value)
-    return fields["Rss:"], fields["Private_Clean:"] + fields["Private_Dirty:"]
+    torch.set_num_threads(args.threads)
+    args.benchmark(args)
 
 
 if __name__ == "__main__":

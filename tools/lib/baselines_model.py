@@ -1,10 +1,11 @@
-"""What the original networks compute, operation for operation: what ``benchmark.py model`` measures against.
+"""What the original networks compute, operation for operation, for ``benchmark.py model``.
 
-Written from the description of MCG-NJU/TDN (ops/models.py, ops/tdn_net.py, ops/base_module.py; arXiv 2012.10071) and of
-yjxiong/tsn-pytorch, keeping what costs time there: a bias before every BatchNorm, differences at full size, the two
-directions one after the other, a temporal conv between two permuted copies, a classifier on every frame. What TSM, TAM and
-TIN put into a ResNet is in baselines_temporal.py. Parameters
-have the names of the released files, so ``ops.checkpoints.load_model(model.state_dict())`` is the same function.
+Written from the description of MCG-NJU/TDN (ops/models.py, ops/tdn_net.py, ops/base_module.py;
+arXiv 2012.10071) and of yjxiong/tsn-pytorch. It keeps what costs time there: a bias before every
+BatchNorm, differences at full size, the two directions one after the other, a temporal conv between
+two permuted copies, a classifier on every frame. TSM, TAM and TIN are in baselines_temporal.py.
+Parameters have the names of the released files, so that
+``ops.checkpoints.load_model(model.state_dict())`` is the same function.
 """
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from lib.baselines_temporal import GUESTS
+from lib.baselines_temporal import INSERTIONS
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
@@ -53,7 +54,7 @@ class MotionExcitation(nn.Module):
 
 
 class Shift(nn.Module):
-    """The learned temporal conv as the original runs it (its ``ShiftModule``): ``[B*T, C, h, w]`` to the same shape."""
+    """The original's learned temporal conv (``ShiftModule``), ``[B*T, C, h, w]`` to the same."""
 
     def __init__(self, channels, num_segments):
         super().__init__()
@@ -116,7 +117,10 @@ def _layer(inplanes, planes, blocks, stride=1, num_segments=None):
 
 
 class TDNNet(nn.Module):
-    """The original's backbone: ``[N, 15, H, W]`` to features ``[N, 2048]``. ``conv1_temp`` is never used, as there."""
+    """The original's backbone, ``[N, 15, H, W]`` to features ``[N, 2048]``.
+
+    As there, ``conv1_temp`` is never used.
+    """
 
     def __init__(self, arch, num_segments):
         super().__init__()
@@ -153,7 +157,7 @@ class TDNNet(nn.Module):
 
 
 class Segments(nn.Module):
-    """The wrapper both share: a normalised clip ``[B, T*L*3, H, W]`` to logits ``[B, num_class]``, mean over T."""
+    """A classifier on every segment: ``[B, T*L*3, H, W]`` to logits ``[B, num_class]``."""
 
     def __init__(self, base_model, num_class, num_segments, dropout, features=2048):
         super().__init__()
@@ -171,13 +175,21 @@ class Segments(nn.Module):
 
 
 def original(module, arch="resnet50", num_class=400, num_segments=8, dropout=0.5):
-    """The original's model, in training mode. module: "tsn", "tdn" or a name in ``GUESTS``; arch: a name in ``BLOCKS``."""
+    """The original's model, in training mode.
+
+    Args:
+        module: "tsn", "tdn" or a key of ``INSERTIONS``.
+        arch: a ResNet of torchvision; for "tdn" a key of ``BLOCKS``.
+        num_class: number of classes.
+        num_segments: T.
+        dropout: probability.
+    """
     if module == "tdn":
         base, features = TDNNet(arch, num_segments), 2048
     else:
         base = torchvision.models.get_model(arch, weights=None)
         features = base.fc.in_features
         base.fc = nn.Identity()
-    if module in GUESTS:
-        GUESTS[module](base, num_segments)
+    if module in INSERTIONS:
+        INSERTIONS[module](base, num_segments)
     return Segments(base, num_class, num_segments, dropout, features)

@@ -1,9 +1,10 @@
-"""What TSM, TAM and TIN put into a ResNet, operation for operation, for ``baselines_model.py``.
+"""The temporal modules of TSM, TAM and TIN in a ResNet, operation for operation.
 
-Written from the description of mit-han-lab/temporal-shift-module (ops/temporal_shift.py; arXiv 1811.08383),
-liu-zhy/temporal-adaptive-module (ops/temporal_module.py; arXiv 2005.06803) and deepcs233/TIN (ops/temporal_interlace.py;
-arXiv 2001.06499), keeping what costs time there: a shift by three slices into zeros, a grouped convolution over a permuted
-copy, a gather for each of two whole shifts. TIN's kernel for CUDA is written as that gather. Parameters have the names of the
+Written from the description of mit-han-lab/temporal-shift-module (ops/temporal_shift.py; arXiv
+1811.08383), liu-zhy/temporal-adaptive-module (ops/temporal_module.py; arXiv 2005.06803) and
+deepcs233/TIN (ops/temporal_interlace.py; arXiv 2001.06499). It keeps what costs time there: a shift
+by three slices into zeros, a grouped convolution over a permuted copy, a gather for each of two
+integer shifts. TIN's CUDA kernel is written as that gather. Parameters have the names of the
 released files.
 """
 
@@ -113,7 +114,7 @@ class WeightNet(nn.Module):
 
 
 class Interlace(nn.Module):
-    """TIN's interlacing of the first quarter of the channels: ``[B*T, C, h, w]`` to the same shape."""
+    """TIN's interlacing of the first quarter of the channels, ``[B*T, C, h, w]`` to the same."""
 
     def __init__(self, channels, num_segments, shift_div=4):
         super().__init__()
@@ -175,8 +176,9 @@ def _layers(base):
 
 
 def _shift(base, num_segments):
+    step = 2 if len(base.layer3) >= 23 else 1
     for layer in _layers(base):
-        for block in layer[:: 2 if len(base.layer3) >= 23 else 1]:
+        for block in layer[::step]:
             block.conv1 = TemporalShift(block.conv1, num_segments)
 
 
@@ -192,8 +194,5 @@ def _interlace(base, num_segments):
             block.conv1 = Interlaced(block.conv1, num_segments)
 
 
-GUESTS = {
-    "tsm": _shift,
-    "tam": _adapt,
-    "tin": _interlace,
-}  # put the guests into a torchvision ResNet, in place
+# Functions that insert a module into a torchvision ResNet, in place.
+INSERTIONS = {"tsm": _shift, "tam": _adapt, "tin": _interlace}

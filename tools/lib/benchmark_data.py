@@ -1,4 +1,4 @@
-"""``benchmark.py data``: a training clip from a video file and from a folder of frames, the original's way and ours."""
+"""``benchmark.py data``: training clips from videos and frames, by the original and by ours."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from lib import baselines_data
-from lib.measure import interleave, judged, machine, table
+from lib import benchmark_targets as targets
+from lib.measure import compare, interleave, machine, table
 from ops.data.lists import read_list
 from ops.data.loader import TrainDataset
 from ops.data.readers.base import UnreadableVideo
@@ -19,63 +20,52 @@ from ops.data.transforms import draw_crop
 from ops.utils.errors import UserError
 
 TEMPLATE = "img_{:05d}.jpg"
-BARS = {("video", 5): 2.0, ("video", 1): 1.7, ("frame folder", 5): 3.5, ("frame folder", 1): 2.5}
+MAX_DIFFERENCE = 2  # of 255 levels
 
 
 def data(args):
+    """Print the CPU time of training clips from a video and from a folder of frames."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        video = (
-            Path(args.video).resolve()
-            if args.video
-            else make_video(folder / "made.mp4", args.frames)
-        )
+        if args.video:
+            video = Path(args.video).resolve()
+        else:
+            video = make_video(folder / "made.mp4", args.frames)
         frames, height, width = extract(video, folder / "frames")
-        paths = {"video": video, "frame folder": folder / "frames"}
         makers = {}
-        for source, L in BARS:
-            dataset = training_set(
-                folder / "list.txt", f"{paths[source]}\t{frames if source != 'video' else ''}", L
-            )
-            makers[source, L] = clip_makers(dataset, frames, height, width)
+        for source, length in targets.DATA:
+            line = str(video)
+            if source == "frame folder":
+                line = f"{folder / 'frames'}\t{frames}"
+            dataset = training_set(folder / "list.txt", line, length)
+            makers[source, length] = clip_makers(dataset, frames, height, width)
         worst = max(largest_difference(*pair) for pair in makers.values())
-        if worst > 2:
-            raise UserError(
-                f"the two ways do not make the same clip: a pixel differs by {worst} of 255 levels"
-            )
-        times = interleave(
-            {
-                (case, side): in_a_row(make, args.clips)
-                for case, pair in makers.items()
-                for side, make in enumerate(pair)
-            },
-            args.rounds,
-        )
+        if worst > MAX_DIFFERENCE:
+            raise UserError(f"the clips differ: a pixel by {worst} of 255 levels")
+        cases = {}
+        for case, (original, ours) in makers.items():
+            cases[case, "original"] = in_a_row(original, args.clips)
+            cases[case, "ours"] = in_a_row(ours, args.clips)
+        times = interleave(cases, args.rounds)
     print(machine("torch", "torchvision", "av", "decord", "simplejpeg", "pillow"))
     print(
-        f"CPU time of one training clip of {video.name} ({frames} frames, {width}x{height}), {args.rounds} rounds of "
-        f"{args.clips} clips in a row; largest difference of a pixel {worst} of 255\n"
+        f"CPU time of one training clip of {video.name} ({frames} frames, {width}x{height}), "
+        f"{args.rounds} rounds of {args.clips} clips; pixels differ by at most {worst} of 255\n"
     )
     rows = []
-    for (source, L), bar in BARS.items():
-        original, ours = (times[(source, L), side] / args.clips for side in (0, 1))
-        rows.append(
-            (
-                f"{source}, 8 x {L} frames",
-                f"{original:.1f}",
-                f"{ours:.1f}",
-                f"{1000 / ours:.1f}",
-                *judged(original / ours, bar),
-            )
-        )
-    table(("", "original ms", "ours ms", "ours clips/s/core", "ratio", "bar", ""), rows)
+    for (source, length), target in targets.DATA.items():
+        original = times[(source, length), "original"] / args.clips
+        ours = times[(source, length), "ours"] / args.clips
+        cells = (f"{original:.1f}", f"{ours:.1f}", f"{1000 / ours:.1f}")
+        rows.append((f"{source}, 8 x {length} frames", *cells, *compare(original, ours, target)))
+    table(("", "original ms", "ours ms", "ours clips/s/core", "ratio", "target", ""), rows)
 
 
 def make_video(path, frames):
-    """Write an H.264 file of 340x256 at 30 frames/s with x264's own settings (a keyframe at least every 250 frames).
+    """Write an H.264 file of 340x256 at 30 frames/s with x264's defaults; returns the path.
 
-    A picture that pans, a part of another that moves across it, and the noise of a sensor: about 2 kB a frame, and as
-    JPEG of quality 95 about 30 kB, like real videos of this size. Returns the path.
+    A picture that pans, a part of another that moves across it, and sensor noise: about 2 kB per
+    frame, and 30 kB as JPEG of quality 95, like real videos of this size.
     """
     # Twice as large: at their own size the pictures are sharper than frames of real videos.
     far, near = (
@@ -99,7 +89,7 @@ def make_video(path, frames):
 
 
 def extract(video, folder):
-    """Write every frame as a JPEG of quality 95. Returns their number, height and width. Raises UserError."""
+    """Write every frame as a JPEG of quality 95; returns their number, height and width."""
     folder.mkdir()
     try:
         with open_reader(video, image_tmpl=TEMPLATE) as reader:
@@ -115,9 +105,13 @@ def extract(video, folder):
 
 
 def training_set(path, line, frames_per_segment, lines=1):
-    """The training loader's data set of clips of 8 segments, with a list of ``lines`` times the same video.
+    """The training dataset of clips of 8 segments of one video, which the list has many times.
 
-    line: the path and the number of frames, or nothing for a video file, with a tab between; label 0 is added.
+    Args:
+        path: of the list, which is written.
+        line: path of a video, or path of a folder, a tab and its number of frames.
+        frames_per_segment: L.
+        lines: lines of the list.
     """
     path.write_text(f"{line.strip()}\t0\n" * lines)
     return TrainDataset(
@@ -131,13 +125,13 @@ def training_set(path, line, frames_per_segment, lines=1):
 
 
 def clip_makers(dataset, frames, height, width):
-    """Two functions of an epoch that make the same clip: the original's way, and ``dataset[epoch, 0]``."""
+    """Two functions of an epoch that make the same clip: the original and ``dataset[epoch, 0]``."""
     record = dataset.video_list[0]
     T, L = dataset.num_segments, dataset.frames_per_segment
     is_folder = Path(record.path).is_dir()
 
     def original(epoch):
-        # What the data set draws, in its order: the comparison of pixels fails if that ever changes.
+        # In the order of the dataset: the comparison of pixels fails if that ever changes.
         rng = clip_rng(dataset.seed, epoch, f"{record.id}:{record.line}", 0)
         flip = bool(rng.random() < 0.5)
         indices = frame_indices(train_offsets(frames, T, L, rng), L, frames).flatten()
@@ -152,7 +146,7 @@ def clip_makers(dataset, frames, height, width):
 
 
 def in_a_row(make, clips):
-    """A function of a round that makes several clips one after the other, as a loader's process does."""
+    """A function of a round that makes clips one after the other, as a data-loading worker does."""
 
     def run(number):
         for clip in range(clips):

@@ -1,12 +1,16 @@
-"""``benchmark.py model`` and ``benchmark.py flops``: the original's networks and ours, with the same weights."""
+"""``benchmark.py model`` and ``benchmark.py flops``: the original networks and ours."""
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import baselines_model
+from lib import benchmark_targets as targets
 from lib.baselines_temporal import three_slices
-from lib.measure import interleave, judged, machine, table
+from lib.measure import compare, interleave, machine, table
 from ops.checkpoints import load_model
 from ops.models import TSN, fuse_batch_norm
 from ops.temporal.difference import TemporalConv
@@ -14,195 +18,185 @@ from ops.temporal.shift import TemporalShift
 from ops.utils.amp import autocast
 from ops.utils.errors import UserError
 
-SAME = 1e-5  # relative difference of float32 logits up to which two networks count as the same function
+# Two networks are the same function if their float32 logits differ by less, relatively.
+SAME = 1e-5
 
-# How ours is run: name -> (channels-last, BatchNorm folded, torch.compile, precision)
+
+class Way(NamedTuple):
+    """How ours runs."""
+
+    channels_last: bool
+    folded: bool
+    compiled: bool
+    amp: str
+
+
 WAYS = {
-    "NCHW fp32": (False, False, False, "none"),
-    "channels-last fp32": (True, False, False, "none"),
-    "channels-last bf16": (True, False, False, "bf16"),
-    "channels-last fp32, folded BN": (True, True, False, "none"),
-    "channels-last bf16, folded BN": (True, True, False, "bf16"),
-    "channels-last bf16, compiled": (True, False, True, "bf16"),
-    "channels-last bf16, folded BN, compiled": (True, True, True, "bf16"),
-}
-# (module, training) -> the least ratio to the original's NCHW fp32 on a CPU, for ResNet-50, 8 segments, 224 x 224
-BARS = {
-    ("tsm", True): {"channels-last bf16": 2.1},
-    ("tdn", False): {"channels-last fp32": 1.25, "channels-last bf16": 2.1},
-    ("tdn", True): {"channels-last bf16": 1.6},
+    "NCHW fp32": Way(False, False, False, "none"),
+    "channels-last fp32": Way(True, False, False, "none"),
+    "channels-last bf16": Way(True, False, False, "bf16"),
+    "channels-last fp32, folded BN": Way(True, True, False, "none"),
+    "channels-last bf16, folded BN": Way(True, True, False, "bf16"),
+    "channels-last bf16, compiled": Way(True, False, True, "bf16"),
+    "channels-last bf16, folded BN, compiled": Way(True, True, True, "bf16"),
 }
 
-# (module, segments) -> GMACs and millions of parameters in the papers (TSM, arXiv 1811.08383; TDN, arXiv 2012.10071)
-PAPERS = {
-    ("tsn", 8): ("33", "24.3"),
-    ("tsn", 16): ("65", "24.3"),
-    ("tsm", 8): ("33", "24.3"),
-    ("tsm", 16): ("65", "24.3"),
-    ("tdn", 8): ("36", ""),
-    ("tdn", 16): ("72", ""),
-}
-
-
-SHIFT_BAR = (
-    5.0  # the least ratio of the three-slice shift's time to ours, forward and backward on a CPU
-)
-# The most that a training step may take of the time of TSN's in the same layout; for the layouts of TSN_LAYOUTS
-TSN_BARS = {"tsm": 1.08, "tam": 1.3, "tin": 1.3}
-TSN_LAYOUTS = ("NCHW fp32", "channels-last fp32")
-SHIFTED = (
-    (64, 56),
-    (256, 56),
-    (512, 28),
-    (1024, 14),
-    (2048, 7),
-)  # channels and side where a ResNet-50 shifts at 224 x 224
+# Channels and side of the feature maps that a ResNet-50 shifts at 224 x 224.
+SHIFTED = ((64, 56), (256, 56), (512, 28), (1024, 14), (2048, 7))
 
 
 def model(args):
-    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {args.device}: torch finds no GPU here; use --device cpu")
+    """Print the time of inference or of a training step of each module."""
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU; use --device cpu")
+    work = "training step" if args.train else "inference"
     print(machine("torch", "torchvision"))
     print(
-        f"{'training step' if args.train else 'inference'} of {args.batch} clip(s) of {args.segments} segments at "
-        f"{args.size}x{args.size}, {args.arch}, {args.device}, {args.rounds} rounds; original: NCHW fp32"
+        f"{work} of {args.batch} clip(s) of {args.segments} segments at {args.size}x{args.size}, "
+        f"{args.arch}, {args.device}, {args.rounds} rounds; original: NCHW fp32"
     )
     for module in args.modules:
-        standard = (args.arch, args.segments, args.size, torch.device(args.device).type) == (
-            "resnet50",
-            8,
-            224,
-            "cpu",
-        )
-        bars = BARS.get((module, args.train), {}) if standard else {}
-        steps, logits, kept = {}, {}, {}
-        for name, network, clip, amp in networks(module, args):
-            steps[name] = (
-                train_step(network, clip, amp) if args.train else inference(network, clip, amp)
-            )
-            kept[name] = (
-                f"{bytes_for_backward(network, steps[name]) / 2**20:.0f}" if args.train else ""
-            )
-            logits[name] = steps[name](0).float()
-        expected = logits["original"]
-        scale = expected.abs().max()
-        differences = {
-            name: ((value - expected).abs().max() / scale).item() for name, value in logits.items()
-        }
-        wrong = [
-            name
-            for name, value in differences.items()
-            if value > SAME and "bf16" not in name and not args.train
-        ]
-        if wrong:
-            raise UserError(
-                f"{module}, {wrong[0]}: logits differ from the original's by {differences[wrong[0]]:.1e}"
-            )
-        plain = {}
-        if module in TSN_BARS and args.train:
-            plain = {
-                ("tsn", name): train_step(network, clip, amp)
-                for name, network, clip, amp in networks("tsn", args)
-            }
-        times = interleave({**steps, **plain}, args.rounds, args.device)
-        print()
-        table(
-            (module, "ms", "ratio", "bar", "", "logits differ", "MB for backward", "TSN's time"),
-            (
-                (
-                    name,
-                    f"{times[name]:.1f}",
-                    *judged(times["original"] / times[name], bars.get(name)),
-                    f"{differences[name]:.0e}",
-                    kept[name],
-                    of_tsn(
-                        times[name] / times["tsn", name],
-                        TSN_BARS[module] * (standard and name in TSN_LAYOUTS),
-                    )
-                    if plain
-                    else "",
-                )
-                for name in steps
-            ),
-        )
+        measure_module(module, args)
     if "tsm" in args.modules and args.train:
         shift(args)
 
 
-def of_tsn(share, bar):
-    """A time as a share of TSN's, and whether it is within the bar (0: there is none)."""
-    return f"x {share:.2f}" + (
-        f" (<= {bar:.2f} {'ok' if share <= bar else 'above'})" if bar else ""
-    )
+def measure_module(module, args):
+    """Print the table of one module."""
+    make_step = train_step if args.train else inference
+    steps, logits, kept = {}, {}, {}
+    for name, network, clip, amp in networks(module, args):
+        step = make_step(network, clip, amp)
+        steps[name] = step
+        kept[name] = ""
+        if args.train:
+            kept[name] = f"{bytes_for_backward(network, step) / 2**20:.0f}"
+        logits[name] = step(0).float()
+    differences = logit_differences(logits)
+    if not args.train:
+        check_same(module, differences)
+    cases = dict(steps)
+    with_tsn = args.train and module in targets.TSN_SHARE
+    if with_tsn:
+        for name, network, clip, amp in networks("tsn", args):
+            cases["tsn", name] = train_step(network, clip, amp)
+    times = interleave(cases, args.rounds, args.device)
+    is_standard = all(getattr(args, name) == value for name, value in targets.STANDARD.items())
+    ratios, share_target = {}, None
+    if is_standard:
+        ratios = targets.MODEL.get((module, args.train), {})
+        share_target = targets.TSN_SHARE.get(module)
+    rows = []
+    for name in steps:
+        share = ""
+        if with_tsn:
+            target = share_target if name in targets.TSN_SHARE_WAYS else None
+            share = describe_share(times[name] / times["tsn", name], target)
+        cells = compare(times["original"], times[name], ratios.get(name))
+        difference = f"{differences[name]:.0e}"
+        rows.append((name, f"{times[name]:.1f}", *cells, difference, kept[name], share))
+    print()
+    titles = ("ms", "ratio", "target", "", "logits differ", "MB for backward", "TSN's time")
+    table((module, *titles), rows)
+
+
+def logit_differences(logits):
+    """The largest difference from the logits of the original, relative to the largest of those."""
+    expected = logits["original"]
+    scale = expected.abs().max()
+    return {name: ((value - expected).abs().max() / scale).item() for name, value in logits.items()}
+
+
+def check_same(module, differences):
+    """Raise UserError if a float32 network is not the function of the original."""
+    for name, difference in differences.items():
+        if difference > SAME and "bf16" not in name:
+            raise UserError(
+                f"{module}, {name}: logits differ from the original's by {difference:.1e}"
+            )
+
+
+def describe_share(share, target):
+    """A time as a share of TSN's, and whether it is within the target, if there is one."""
+    if target is None:
+        return f"x {share:.2f}"
+    verdict = "ok" if share <= target else "above"
+    return f"x {share:.2f} (<= {target:.2f} {verdict})"
 
 
 def shift(args):
-    """The temporal shift alone, forward and backward, at the five shapes of a ResNet-50."""
-    cases, bar = {}, SHIFT_BAR if torch.device(args.device).type == "cpu" else None
-    for layout, memory_format in (
-        ("NCHW", torch.contiguous_format),
-        ("channels-last", torch.channels_last),
-    ):
-        frames = [
-            torch.randn(args.batch * args.segments, channels, side, side, device=args.device)
-            .contiguous(memory_format=memory_format)
-            .requires_grad_()
-            for channels, side in SHIFTED
-        ]
-        for name, run in (
-            ("three slices", lambda x: three_slices(x, args.segments)),
-            ("ours", lambda x: TemporalShift(x.shape[1], args.segments)(x)),
-        ):
-            cases[layout, name] = lambda _, frames=frames, run=run: [
-                run(x).backward(x.detach()) for x in frames
-            ]
+    """Print the time of the temporal shift alone, forward and backward, in a ResNet-50."""
+    layouts = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
+    cases = {}
+    for layout, memory_format in layouts.items():
+        frames = []
+        for channels, side in SHIFTED:
+            shape = (args.batch * args.segments, channels, side, side)
+            x = torch.randn(shape, device=args.device).contiguous(memory_format=memory_format)
+            frames.append(x.requires_grad_())
+        cases[layout, "three slices"] = shift_step(frames, three_slices, args.segments)
+        cases[layout, "ours"] = shift_step(frames, our_shift, args.segments)
     times = interleave(cases, args.rounds, args.device)
+    target = targets.SHIFT if args.device == "cpu" else None
+    rows = []
+    for layout in layouts:
+        original, ours = times[layout, "three slices"], times[layout, "ours"]
+        cells = compare(original, ours, target)
+        rows.append((layout, f"{original:.1f}", f"{ours:.1f}", *cells))
     print()
-    table(
-        ("temporal shift, forward and backward", "three slices ms", "ours ms", "ratio", "bar", ""),
-        (
-            (
-                layout,
-                f"{times[layout, 'three slices']:.1f}",
-                f"{times[layout, 'ours']:.1f}",
-                *judged(times[layout, "three slices"] / times[layout, "ours"], bar),
-            )
-            for layout in ("NCHW", "channels-last")
-        ),
-    )
+    title = "temporal shift, forward and backward"
+    table((title, "three slices ms", "ours ms", "ratio", "target", ""), rows)
+
+
+def our_shift(x, num_segments):
+    """The shift of ops/temporal, as a function."""
+    return TemporalShift(x.shape[1], num_segments)(x)
+
+
+def shift_step(frames, function, num_segments):
+    """A function that shifts feature maps forward and backward."""
+
+    def step(_):
+        for x in frames:
+            function(x, num_segments).backward(x.detach())
+
+    return step
 
 
 def networks(module, args):
-    """Yields ``(name, network, clip, amp)``: the original, then ours in every way, with the same weights.
+    """The original and ours in every way, with the same weights.
 
-    The original is given the normalised float32 clip that its loader makes, ours the uint8 clip that ours makes.
+    Yields:
+        ``(name, network, clip, amp)``. The original is given the normalized float32 clip that its
+        data loader makes, ours the uint8 clip that ours makes.
     """
     torch.manual_seed(0)
-    L = 5 if module == "tdn" else 1
-    pixels = torch.randint(
-        0, 256, (args.batch, args.segments, L * 3, args.size, args.size), dtype=torch.uint8
-    )
-    pixels = pixels.to(args.device)
-    original = baselines_model.original(module, args.arch, 400, args.segments, dropout=0).to(
-        args.device
-    )
+    frames_per_segment = 5 if module == "tdn" else 1
+    shape = (args.batch, args.segments, frames_per_segment * 3, args.size, args.size)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8).to(args.device)
+    original = baselines_model.original(module, args.arch, 400, args.segments, dropout=0)
+    original.to(args.device)
     state = original.state_dict()
-    normalise = load_model(state, args.segments, quiet=True).to(args.device).preprocess
-    clip = normalise(pixels.flatten(0, 1)).view(args.batch, -1, args.size, args.size)
+    normalize = load_model(state, args.segments, quiet=True).to(args.device).preprocess
+    clip = normalize(pixels.flatten(0, 1)).view(args.batch, -1, args.size, args.size)
     with torch.no_grad():
         original(clip)  # in training mode: running statistics other than those of a new network
     original.train(args.train)
     yield "original", original, clip, "none"
-    for name, (channels_last, fold, compiled, amp) in WAYS.items():
-        if (fold and args.train) or (compiled and not args.compile):
+    for name, way in WAYS.items():
+        if (way.folded and args.train) or (way.compiled and not args.compile):
             continue
         network = load_model(state, args.segments, quiet=True, dropout=0.0).to(args.device)
-        if fold:
+        if way.folded:
             fuse_batch_norm(network)
-        if channels_last:
+        if way.channels_last:
             network.to_channels_last()
         network.train(args.train)
-        yield name, torch.compile(network) if compiled else network, pixels, amp
+        if way.compiled:
+            network = torch.compile(network)
+        yield name, network, pixels, way.amp
 
 
 def inference(network, clip, amp):
@@ -216,7 +210,7 @@ def inference(network, clip, amp):
 
 
 def train_step(network, clip, amp):
-    """A function that runs a clip forward and its loss backward and returns the logits; no optimiser."""
+    """A function that runs a clip forward and its loss backward and returns the logits."""
     labels = torch.arange(clip.shape[0], device=clip.device)
 
     def step(_):
@@ -231,12 +225,12 @@ def train_step(network, clip, amp):
 
 
 def bytes_for_backward(network, step):
-    """Bytes of memory that a training step keeps from forward to backward, without parameters and buffers."""
+    """Bytes that a training step keeps for the backward pass, without parameters and buffers."""
     own = {value.untyped_storage().data_ptr() for value in network.state_dict().values()}
     kept = {}
 
     def pack(value):
-        # Holding the storage holds its address: what autograd lets go of in the meantime could share it.
+        # Holding the storage holds its address: another one could get it otherwise.
         kept[value.untyped_storage().data_ptr()] = value.untyped_storage()
         return value
 
@@ -246,31 +240,38 @@ def bytes_for_backward(network, step):
 
 
 def flops(_):
-    """Multiply-adds of convolutions and linear layers, counted by torch, halved, on the meta device."""
+    """Print parameters and multiply-adds of convolutions and linear layers, counted by torch."""
     rows = []
-    for (module, T), (paper, paper_params) in PAPERS.items():
+    for (module, segments), (paper, paper_params) in targets.PAPERS.items():
         with torch.device("meta"):
-            both = (TSN(400, T, module=module), baselines_model.original(module, num_segments=T))
-            clip = torch.empty(1, T * both[0].frame_channels, 224, 224)
+            ours = TSN(400, segments, module=module)
+            original = baselines_model.original(module, num_segments=segments)
+            clip = torch.empty(1, segments * ours.frame_channels, 224, 224)
+        both = (ours, original)
         counts = [f"{gmacs(network.eval(), clip):.2f}" for network in both]
-        params = [f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}" for network in both]
-        rows.append((f"{module} resnet50, {T} frames", *counts, paper, *params, paper_params))
+        params = [f"{millions_of_parameters(network):.2f}" for network in both]
+        name = f"{module} resnet50, {segments} frames"
+        rows.append((name, *counts, paper, *params, paper_params))
     print(
-        "One view of 224x224, 400 classes. GMACs: 1e9 multiply-adds of convolutions, linear layers and the temporal\n"
-        "convolution. (fvcore also counts BatchNorm and pooling: 32.88 for TSN and 35.90 for TDN at 8 frames.)\n"
-        "The original TDN has more parameters: a bias of every conv before a BatchNorm, which cancels it, and\n"
-        "an unused second first conv (conv1_temp, 9472).\n"
+        "One view of 224x224, 400 classes. GMACs: 1e9 multiply-adds of convolutions, linear\n"
+        "layers and the temporal convolution. (fvcore also counts BatchNorm and pooling: 32.88\n"
+        "for TSN and 35.90 for TDN at 8 frames.) The original TDN has more parameters: a bias of\n"
+        "every conv before a BatchNorm, which cancels it, and an unused second first conv\n"
+        "(conv1_temp, 9472).\n"
     )
     table(("", "GMACs ours", "original", "paper", "Mparams ours", "original", "paper"), rows)
+
+
+def millions_of_parameters(network: nn.Module) -> float:
+    return sum(p.numel() for p in network.parameters()) / 1e6
 
 
 def gmacs(network, clip):
     """Billions of multiply-adds of a forward pass."""
     shifted = []
     for layer in network.modules():
-        if isinstance(
-            layer, TemporalConv
-        ):  # no convolution to torch's counter: it runs as sums of slices
+        # No convolution to torch's counter: it runs as sums of slices.
+        if isinstance(layer, TemporalConv):
             layer.register_forward_hook(lambda layer, _, out: shifted.append(3 * out.numel()))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(clip)

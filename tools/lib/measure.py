@@ -15,64 +15,78 @@ import torch
 def interleave(
     cases: dict[Hashable, Callable[[int], object]], rounds: int, device: str = "cpu"
 ) -> dict[Hashable, float]:
-    """Median milliseconds of each case over ``rounds`` rounds, in each of which every case runs once, in random order.
+    """Time cases in turns: in each round every case runs once, in random order.
 
-    A case is called with the number of the round, and once before with -1. On the CPU the time is that of this process
-    with all its threads, so that other work on the machine disturbs it little; on a GPU it is the time on the clock
-    until the GPU is done.
+    On the CPU a time is that of this process with all its threads, so that other work on the
+    machine disturbs it little. On a GPU it is the wall-clock time until the GPU has finished.
+
+    Args:
+        cases: name -> function, called with the number of the round, and before with -1 to warm up.
+        rounds: rounds that count.
+        device: device of the cases.
+
+    Returns:
+        name -> median milliseconds.
     """
     on_gpu = torch.device(device).type == "cuda"
-    order, times = list(cases), {name: [] for name in cases}
+    order = list(cases)
+    times = {name: [] for name in cases}
     shuffle = random.Random(0).shuffle
     for number in range(-1, rounds):
         shuffle(order)
         for name in order:
-            if on_gpu:
-                torch.cuda.synchronize()
-            clock = time.perf_counter if on_gpu else time.process_time
-            started = clock()
-            cases[name](number)
-            if on_gpu:
-                torch.cuda.synchronize()
+            seconds = _time(cases[name], number, on_gpu)
             if number >= 0:
-                times[name].append(1000 * (clock() - started))
+                times[name].append(1000 * seconds)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def judged(ratio: float, bar: float | None) -> tuple[str, str, str]:
-    """A ratio, the bar it must reach or None, and whether it does, as cells of a table."""
-    return (
-        f"{ratio:.2f}",
-        f">= {bar:.2f}" if bar else "",
-        "" if not bar else "ok" if ratio >= bar else "below",
-    )
+def _time(case: Callable[[int], object], number: int, on_gpu: bool) -> float:
+    if not on_gpu:
+        started = time.process_time()
+        case(number)
+        return time.process_time() - started
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    case(number)
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def compare(original: float, ours: float, target: float | None) -> tuple[str, str, str]:
+    """A ratio of times, the target that it must reach, and whether it does, as cells of a table."""
+    ratio = original / ours
+    if not target:
+        return f"{ratio:.2f}", "", ""
+    verdict = "ok" if ratio >= target else "below"
+    return f"{ratio:.2f}", f">= {target:.2f}", verdict
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under a header: the first column to the left, the others to the right. Columns without a value go."""
+    """Print rows under a header, the first column left-aligned, without columns that are empty."""
     columns = [column for column in zip(header, *rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
     for cells in zip(*columns, strict=True):
-        first, *rest = zip(cells, widths, strict=True)
-        print(
-            "  ".join(
-                [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
-            ).rstrip()
-        )
+        aligned = [cells[0].ljust(widths[0])]
+        aligned += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        print("  ".join(aligned).rstrip())
 
 
 def machine(*packages: str) -> str:
     """One line: processor, cores, GPU if there is one, Python, and the versions of packages."""
-    processor = platform.processor() or platform.machine()
+    parts = [f"{_processor()} ({os.cpu_count()} logical cores, {torch.get_num_threads()} used)"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    parts.append(f"Python {platform.python_version()}")
+    parts += [f"{package} {version(package)}" for package in packages]
+    return ", ".join(parts)
+
+
+def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = (line.partition(":") for line in info.read_text().splitlines())
-        processor = next(
-            (value.strip() for key, _, value in lines if key.strip() == "model name"), processor
-        )
-    gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    versions = [f"{package} {version(package)}" for package in packages]
-    threads = f"{os.cpu_count()} logical cores, {torch.get_num_threads()} used"
-    return ", ".join(
-        [f"{processor} ({threads})", *gpu, f"Python {platform.python_version()}", *versions]
-    )
+        for line in info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
