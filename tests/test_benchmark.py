@@ -334,13 +334,13 @@ def test_model_stops_if_the_logits_differ(monkeypatch, capsys):
 @pytest.mark.slow
 def test_views(monkeypatch, capsys):
     """Two clips of small pictures."""
-    for name, value in {"CLIPS": 2, "SIZE": 32}.items():
+    for name, value in {"CLIPS": 2, "SIZE": 64}.items():
         monkeypatch.setattr(benchmark_views, name, value)
     lines = run(monkeypatch, capsys, "views", "--frames", 40, "--rounds", 1, "--videos", 1)
     text = "\n".join(lines)
     assert all(
         name in text
-        for name in (*benchmark_views.PROTOCOLS, *benchmark_views.WAYS, "2 clips x 3 crops of 32")
+        for name in (*benchmark_views.PROTOCOLS, *benchmark_views.WAYS, "2 clips x 3 crops of 64")
     )
     few, many = map(
         int,
