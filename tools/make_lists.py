@@ -128,6 +128,7 @@ def add_folder_flags(sub: argparse.ArgumentParser) -> None:
 
 
 def add_common_flags(sub: argparse.ArgumentParser) -> None:
+    """Add the flags that all datasets have."""
     sub.add_argument(
         "--labels",
         metavar="FILE",

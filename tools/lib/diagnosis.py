@@ -70,6 +70,7 @@ class Diagnosis(NamedTuple):
         return [finding for finding in self.findings if finding.weight < LIKELY]
 
     def to_json(self) -> str:
+        """The report as a JSON object, with the keys of ``summary`` beside the others."""
         findings = [finding._asdict() for finding in self.findings]
         content = {**self._asdict(), **self.summary, "findings": findings}
         del content["summary"]
@@ -77,6 +78,7 @@ class Diagnosis(NamedTuple):
         return json.dumps({key: content[key] for key in order}, ensure_ascii=False, indent=1)
 
     def lines(self) -> Iterator[str]:
+        """The report as lines of text."""
         for key, text in self.summary.items():
             yield f"{key + ':':<10}{text or 'not given by the script'}"
         if self.likely_causes:

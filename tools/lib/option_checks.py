@@ -123,6 +123,7 @@ def why_rate(recipe: Options, run: Options) -> str:
 
 
 def schedule(options: Options) -> str:
+    """The schedule of the learning rate in words."""
     kind = options["lr_scheduler"]
     if kind == "step":
         epochs = " ".join(f"{step:g}" for step in options["lr_steps"])
