@@ -162,7 +162,7 @@ def test_names_and_files_are_unique():
 
 def test_files_that_cannot_be_loaded_have_a_reason():
     for entry in read_unsupported():
-        assert list(entry) == ["id", "url", "published", "reason"]
+        assert list(entry) == ["id", "url", "sha256", "published", "reason"]
         assert entry["reason"] and all(url.startswith("https://") for url in entry["url"])
 
 
@@ -289,7 +289,7 @@ def recorded(tmp_path, records):
 def test_a_recorded_file_needs_no_name(recorded):
     loaded = load_model(recorded, quiet=True)
     assert loaded.num_segments == 16 and loaded.published["id"] == "tsm_r50_16f_k400"
-    assert "recorded as tsm_r50_16f_k400" in loaded.report
+    assert "published as tsm_r50_16f_k400" in loaded.report
     assert "num_segments" not in loaded.report.partition("assumed")[2]
 
 
@@ -323,3 +323,24 @@ def test_files_are_known_by_the_published_digits_of_their_hash():
     assert entry_of_hash("0" + digest[:-1], {}) is None
     record = {"a.pth": {"id": "tdn_r50_8f_sthv1", "sha256": digest}}
     assert entry_of_hash(digest, record)["id"] == "tdn_r50_8f_sthv1"
+
+
+def test_a_file_that_would_compute_something_else_is_known_by_its_hash(tmp_path, monkeypatch):
+    """The weights of dot-product non-local blocks load into embedded Gaussian ones."""
+    path = saved(tmp_path, {"state_dict": export_state_dict(small_model("tsm"), "tsm")})
+    unsupported = {**read_unsupported()[0], "sha256": sha256(path)[:8]}
+    monkeypatch.setattr(manifest, "read_unsupported", lambda: [unsupported])
+    with pytest.raises(UserError, match=unsupported["id"]):
+        load_model(path)
+
+
+def test_an_entry_with_another_number_of_classes_is_refused(tmp_path, records):
+    path = saved(tmp_path, {"state_dict": export_state_dict(TSN(174, 8, module="tdn"), "tdn")})
+    record(records, path, "tdn_r50_8f_k400")
+    with pytest.raises(UserError, match=r"tdn_r50_8f_k400.* num_class 400.* num_class 174"):
+        load_model(path)
+
+
+def test_a_new_head_has_no_class_names(recorded):
+    assert len(load_model(recorded, quiet=True).class_names) == 400
+    assert load_model(recorded, num_class=5, quiet=True).class_names is None

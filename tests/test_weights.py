@@ -317,3 +317,23 @@ def test_get_suggests_the_nearest_name(published, capsys):
     error = refused(capsys, "weights", "get", "tsm_r50_8f_k400", "tsm_r50_8f_k40")
     assert "tsm_r50_8f_k40:" in error and "tsm_r50_8f_k400" in error
     assert published.requests == []
+
+
+def test_a_wrong_hash_is_reported_and_not_recorded(tmp_path, capsys):
+    entry = row_of("mmaction2_tsm_r50_8f_k400")
+    path = saved(tmp_path, {"state_dict": export_state_dict(TSN(400, 8, module="tsm"), "tsm")})
+    path = path.rename(tmp_path / entry["file"])
+    records = tmp_path / "sha256.json"
+    assert weights("check", path, "--records", records) == 2
+    assert f"not {entry['sha256']}" in capsys.readouterr().out
+    error = refused(capsys, "weights", "record", path, entry["id"], "--records", records)
+    assert f"not {entry['sha256']}" in error and not records.exists()
+
+
+def test_check_takes_names(published, tmp_path, capsys):
+    entry = row_of("tdn_r50_8f_sthv1")
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    released(folder, entry["file"], "tdn", 174, module="tdn")
+    assert weights("check", entry["id"], "--records", tmp_path / "sha256.json") == 0
+    assert f"fits {entry['id']}" in capsys.readouterr().out

@@ -207,18 +207,18 @@ def _given_spec(path, published):
         (a dict of ``dataset`` and arguments of TSN, where they come from).
     """
     if published:
-        return published_spec(published), f"the record of it ({published['id']})"
+        return published_spec(published), f"its entry ({published['id']})"
     if path:
         return spec_of_name(path), "its name"
     return {}, ""
 
 
 def _check_given(name, given, spec, origin):
-    """Raise UserError if the name or the record of a file contradicts its weights."""
+    """Raise UserError if the name or the entry of a file contradicts its weights."""
     for key, value in spec.items():
         if key not in given or given[key] == value:
             continue
-        fix = "correct the record"
+        fix = "it is another file"
         if origin == "its name":
             fix = "rename the file"
         raise UserError(

@@ -133,6 +133,8 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
     parts += notes(file)
     model.report = f"{file.name}: {'; '.join([*parts, filled])}"
     model.class_names = class_names_of(file)
+    if model.num_class != file.spec["num_class"]:  # a new head
+        model.class_names = None
     model.layout = file.layout
     model.average = file.average
     model.published = file.published
@@ -142,12 +144,12 @@ def load_model(source, num_segments=None, *, weights_key=None, quiet=False, **ov
 
 
 def notes(file):
-    """Parts of a report: which of several sets of weights was taken, and the record of a file."""
+    """Parts of a report: which of several sets of weights was taken, and the entry of a file."""
     parts = []
     if file.note:
         parts.append(file.note)
     if file.published:
-        parts.append(f"recorded as {file.published['id']}")
+        parts.append(f"published as {file.published['id']}")
     return parts
 
 

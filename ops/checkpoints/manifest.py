@@ -22,7 +22,7 @@ def read_manifest() -> list[dict]:
 
 
 def read_unsupported() -> list[dict]:
-    """The published files that cannot be loaded: ``id``, ``url``, ``published`` and ``reason``."""
+    """The published files that cannot be loaded; ``reason`` says why."""
     return _read()["unsupported"]
 
 
@@ -115,11 +115,15 @@ def published_entry(path: str | Path) -> dict | None:
         The entry, or None for a file that is not known.
 
     Raises:
-        UserError: the records, or the file, cannot be read; or the file has the name of an entry,
-            in ``pretrained/``, but another hash.
+        UserError: the records, or the file, cannot be read; the file is one that cannot be loaded;
+            or it has the name of an entry, in ``pretrained/``, but another hash.
     """
     path = Path(path)
     digest, records = sha256(path), read_records()
+    for unsupported in read_unsupported():
+        if has_hash(unsupported, digest):
+            name, reason = unsupported["id"], unsupported["reason"]
+            raise UserError(f"{path}: is {name}, which cannot be loaded ({reason})")
     entry = entry_of_hash(digest, records)
     if entry is not None or path.absolute().parent.resolve() != FOLDER.resolve():
         return entry
@@ -138,8 +142,7 @@ def published_entry(path: str | Path) -> dict | None:
 
 def published_spec(entry: dict) -> dict:
     """Arguments of ``ops.models.TSN`` that an entry contains, and ``dataset``."""
-    names = {"dataset": "dataset", "arch": "arch", "modality": "modality", "module": "module"}
-    spec = {ours: entry[theirs] for ours, theirs in names.items()}
+    spec = {name: entry[name] for name in ("dataset", "arch", "modality", "module", "num_class")}
     spec["num_segments"] = entry["T"]
     spec.update((name, value) for name, value in entry["options"].items() if name != "dense")
     if entry["module"] == "tsm":

@@ -83,8 +83,8 @@ def _add_model(parser):
         "--weights",
         effect=Effect.RESULT,
         metavar="FILE[,FILE]",
-        help="checkpoints, published or of this project, or folders of runs (their best.pth); "
-        "several are an ensemble",
+        help="checkpoints, published or of this project, names of published ones "
+        "(tsm_r50_8f_k400), or folders of runs (their best.pth); several are an ensemble",
     )
     group.add_flag(
         "--weights_key",

@@ -208,9 +208,9 @@ def _add_pretrained(parser):
         "--tune_from",
         effect=Effect.RESULT,
         metavar="FILE",
-        help="fine-tune this checkpoint, published or of this project, in place of --pretrain; "
-        "without --module its module is used; its classifier is kept for the classes that are "
-        "known to be the same",
+        help="fine-tune this checkpoint, published or of this project, or the published one of "
+        "this name (tsm_r50_8f_k400), in place of --pretrain; without --module its module is "
+        "used; its classifier is kept for the classes that are known to be the same",
     )
     group.add_flag("--weights_key", effect=Effect.RESULT, metavar="NAME", help=WEIGHTS_KEY_HELP)
 

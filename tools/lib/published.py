@@ -9,7 +9,14 @@ from ops.checkpoints import load_model
 from ops.checkpoints.file_names import spec_of_name
 from ops.checkpoints.identify import read_weights
 from ops.checkpoints.layouts import layout_name
-from ops.checkpoints.manifest import entry_of_hash, read_manifest, read_records, write_record
+from ops.checkpoints.manifest import (
+    entry_of_hash,
+    has_hash,
+    read_manifest,
+    read_records,
+    write_record,
+)
+from ops.checkpoints.names import resolve_weights
 from ops.utils.errors import UserError
 from ops.utils.files import sha256
 from ops.utils.text import counted
@@ -82,6 +89,7 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
     Raises:
         UserError: the file cannot be read, or does not load strictly.
     """
+    path = resolve_weights(path)
     digest = sha256(path)
     is_changed = path.name in records and records[path.name]["sha256"] != digest
     if is_changed:
@@ -98,8 +106,15 @@ def check_file(path: Path, records: dict[str, dict]) -> bool:
         print_entries([entry])
         return not is_changed
     entries = read_manifest()
-    fitting = [entry for entry in entries if fits(entry, facts)]
+    # A file with a published hash would have been found by it.
+    fitting = [entry for entry in entries if entry["sha256"] is None and fits(entry, facts)]
     named = [entry for entry in entries if entry["file"] == path.name]
+    if named and named[0]["sha256"] is not None:
+        print(
+            f"has the name of {named[0]['id']}, but its sha256 is {digest}, not "
+            f"{named[0]['sha256']}"
+        )
+        return False
     if named and named[0] not in fitting:
         print(f"has the name of {named[0]['id']}, but other weights")
         return False
@@ -149,14 +164,19 @@ def record(path: Path, entry_id: str, records_path: Path, force: bool) -> None:
     entries = {entry["id"]: entry for entry in read_manifest()}
     if entry_id not in entries:
         raise UserError(f"{entry_id}: no such entry; python tools/weights.py list prints them")
+    path = resolve_weights(path)
     facts = read_facts(path)
     records = read_records(records_path)
-    if not fits(entries[entry_id], facts):
+    digest = sha256(path)
+    entry = entries[entry_id]
+    if entry["sha256"] is not None and not has_hash(entry, digest):
+        raise UserError(f"{path}: is not {entry_id}: its sha256 is {digest}, not {entry['sha256']}")
+    if not fits(entry, facts):
         raise UserError(
             f"{path}: is not {entry_id}, by its weights and its name; "
             f"python tools/weights.py check lists what it can be"
         )
-    new = {"id": entry_id, "sha256": sha256(path)}
+    new = {"id": entry_id, "sha256": digest}
     old = records.get(path.name, new)
     if old != new and not force:
         raise UserError(
