@@ -38,9 +38,9 @@ def assert_each_once(model, groups):
     }
 
 
-# Tensors by kind: R18 has 20 convs and BNs, R50 53; the first conv is a group of its own. TDN adds the stem (a conv and its
-# BN, and layer1 again: 4 or 10 convs) and 6 convs, one of them temporal, and 4 BNs in each block of stages 2 to 4 (6 or 13
-# blocks).
+# Tensors by kind: R18 has 20 convs and BNs, R50 53; the first conv is a group of its own. TDN adds
+# the stem (a conv and its BN, and layer1 again: 4 or 10 convs) and 6 convs, one of them temporal,
+# and 4 BNs in each block of stages 2 to 4 (6 or 13 blocks).
 @pytest.mark.parametrize(
     ("module", "arch", "weights", "norms"),
     [

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ops.training.run_dir import (
+    SaveInterval,
     check_unused,
     checkpoint_path,
     damage,
@@ -94,3 +95,30 @@ def test_only_files_of_the_training_are_removed(tmp_path):
     remove_training(tmp_path)
     left = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert left == sorted(tmp_path / name for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("500", SaveInterval(steps=500)),
+        ("15m", SaveInterval(seconds=900)),
+        ("0", SaveInterval()),
+        ("0m", SaveInterval()),
+    ],
+)
+def test_save_interval_is_parsed(text, interval):
+    assert SaveInterval.parse(text) == interval
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1", "1.5", "15 m", "15h"])
+def test_invalid_save_interval_raises(text):
+    with pytest.raises(ValueError):
+        SaveInterval.parse(text)
+
+
+def test_save_interval_is_due():
+    every_third = SaveInterval(steps=3)
+    assert [step for step in range(1, 8) if every_third.is_due(step, 0)] == [3, 6]
+    after_a_minute = SaveInterval(seconds=60)
+    assert after_a_minute.is_due(1, 61) and not after_a_minute.is_due(3, 59)
+    assert not SaveInterval().is_due(3, 10**6)
