@@ -235,7 +235,7 @@ class TSN(nn.Module):
         return frames.sub_(self.mean).div_(self.std)
 
     def to_channels_last(self):
-        """Hold conv weights and activations in channels-last order, in place.
+        """Keep conv weights and activations in channels-last order, in place.
 
         Faster on CPUs and on GPUs with tensor cores. Returns the model.
         """

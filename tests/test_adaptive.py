@@ -89,9 +89,9 @@ def test_the_formula_by_hand():
     kernel, gate = torch.tensor([[[0.5, 0.25, 2.0]]]), torch.tensor([[[1.0, 10.0, 100.0]]])
     x = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
     expected = [0.25 * 1 + 2 * 20, 0.5 * 1 + 0.25 * 20 + 2 * 300, 0.5 * 20 + 0.25 * 300]
-    weights = adaptive._fold(kernel, gate)
+    weights = adaptive.fold_weights(kernel, gate)
     assert weights.shape == (3, 1, 3, 1)
-    for weighted_sum in (adaptive._WeightedSum.apply, adaptive._weighted_sum_plain):
+    for weighted_sum in (adaptive.WeightedSum.apply, adaptive.weighted_sum_plain):
         assert weighted_sum(x, weights).flatten().tolist() == expected
 
 
@@ -136,8 +136,8 @@ def test_gradcheck(layout):
     module, _ = pair(4, 3)
     x = draw(6, 4, 2, 3, layout=layout)
     weights = torch.rand(3, 2, 3, 4, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(adaptive._WeightedSum.apply, (x, weights))
-    assert torch.autograd.gradcheck(adaptive._SpatialMean.apply, (x,))
+    assert torch.autograd.gradcheck(adaptive.WeightedSum.apply, (x, weights))
+    assert torch.autograd.gradcheck(adaptive.SpatialMean.apply, (x,))
     assert torch.autograd.gradcheck(module, (x,))
 
 
@@ -190,7 +190,7 @@ def test_videos_do_not_reach_each_other():
 
 
 def test_compiled_module_is_the_same_function(monkeypatch):
-    for name in ("_WeightedSum", "_SpatialMean"):
+    for name in ("WeightedSum", "SpatialMean"):
         monkeypatch.setattr(
             adaptive, name, None
         )  # a compiler is given the plain sums, which it can fuse

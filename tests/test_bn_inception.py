@@ -93,7 +93,7 @@ def test_slots_see_as_many_channels_as_they_say_in_the_order_of_the_network(netw
 
 
 @pytest.mark.parametrize("number", range(11))
-def test_a_guest_changes_what_the_whole_block_sees(network, number):
+def test_an_inserted_module_changes_the_input_of_all_branches(network, number):
     network = copy.deepcopy(network)
     x = 100 * torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -104,10 +104,10 @@ def test_a_guest_changes_what_the_whole_block_sees(network, number):
         )  # no branch, no way around the block, still knows the frames
 
 
-def test_a_guest_changes_no_other_key(network):
-    guest = copy.deepcopy(network)
-    slots(guest)[1].before_block = nn.Conv2d(192, 192, 1)
-    assert set(guest.state_dict()) - set(network.state_dict()) == {
+def test_an_inserted_module_changes_no_other_key(network):
+    other = copy.deepcopy(network)
+    slots(other)[1].before_block = nn.Conv2d(192, 192, 1)
+    assert set(other.state_dict()) - set(network.state_dict()) == {
         "slot_3a.before_block.weight",
         "slot_3a.before_block.bias",
     }

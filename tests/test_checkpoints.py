@@ -100,8 +100,8 @@ def test_number_of_segments(tmp_path):
     assert load_model(tmp_path / "a.pth", num_segments=16, quiet=True).num_segments == 16
     bare = load_model(model.state_dict(), quiet=True)
     assert bare.num_segments == 8 and "assumed num_segments 8" in bare.report
-    told = load_model(model.state_dict(), num_segments=8, quiet=True)
-    assert "assumed" not in told.report and told.class_names is None
+    given = load_model(model.state_dict(), num_segments=8, quiet=True)
+    assert "assumed" not in given.report and given.class_names is None
 
 
 def test_a_bare_state_dict_of_ours_needs_its_module():
@@ -316,7 +316,7 @@ def test_a_name_that_contradicts_the_weights(tmp_path, name, said, held):
     load_refused(path, f"its name says {said}, its weights are of {held}")
 
 
-def test_a_bninception_file_tells_its_shift_by_name_only(tmp_path):
+def test_only_the_name_of_a_bninception_file_contains_its_shift(tmp_path):
     model = TSN(5, 4, arch="BNInception", module="tsm", shift_place="block")
     path = saved(
         tmp_path,
@@ -325,10 +325,10 @@ def test_a_bninception_file_tells_its_shift_by_name_only(tmp_path):
     )
     assert load_model(path, quiet=True).spec == {**model.spec, "dropout": 0.5}
     assert load_model(export_state_dict(model, "tsm"), 4, quiet=True).spec["module"] == "tsn"
-    told = load_model(
+    given = load_model(
         export_state_dict(model, "tsm"), 4, module="tsm", shift_place="block", quiet=True
     )
-    assert told.spec == load_model(path, quiet=True).spec
+    assert given.spec == load_model(path, quiet=True).spec
 
 
 def test_the_bare_file_of_the_online_demo(tmp_path):
@@ -453,17 +453,17 @@ def test_tuning_another_modality_starts_from_the_mean_of_the_files_first_conv():
     )
 
 
-def test_tuning_leaves_guests_of_one_side_alone():
+def test_tuning_leaves_modules_of_one_side_alone():
     source, model = small_model("tdn", seed=1), small_model("tsm", non_local=True)
     report, _, before = tuned(model, source.state_dict())
-    guests = [key for key in model.state_dict() if ".after_block." in key]
+    inserted = [key for key in model.state_dict() if ".after_block." in key]
     theirs = [key for key in source.state_dict() if ".before_conv2." in key or ".stem." in key]
-    counters = sum(key.endswith("num_batches_tracked") for key in guests)
-    assert f"new {len(guests) - counters}, not used {len(theirs)}" in report
-    assert all(torch.equal(model.state_dict()[key], before[key]) for key in guests)
+    counters = sum(key.endswith("num_batches_tracked") for key in inserted)
+    assert f"new {len(inserted) - counters}, not used {len(theirs)}" in report
+    assert all(torch.equal(model.state_dict()[key], before[key]) for key in inserted)
 
 
-def test_tuning_a_guest_of_another_number_of_segments():
+def test_tuning_a_module_of_another_number_of_segments():
     source, model = small_model("tam", seed=1), TSN(5, 8, arch="resnet18", module="tam")
     report, _, before = tuned(model, source.state_dict())
     changed = [
@@ -572,7 +572,7 @@ def test_an_option_of_another_version_is_named(tmp_path):
 )
 def test_a_file_without_weights(tmp_path, content):
     path = saved(tmp_path, content)
-    load_refused(path, path, "holds no weights")
+    load_refused(path, path, "contains no weights")
 
 
 def test_fill_is_strict():

@@ -122,8 +122,8 @@ def test_every_written_layout_and_back(module, arch, layout, tmp_path, capsys):
             key.startswith(LAYOUTS[layout].prefix) for key in state
         )
         # The shapes of some modules contain T; else it is reported as missing.
-        told = "num_segments" in read_weights(tmp_path / "theirs.pth").spec
-        assert ("not in it" in printed and "num_segments 4" in printed) != told
+        has_segments = "num_segments" in read_weights(tmp_path / "theirs.pth").spec
+        assert ("not in it" in printed and "num_segments 4" in printed) != has_segments
     assert (
         convert(tmp_path / "theirs.pth", tmp_path / "back.pth", "--num_segments", 4, "--keys") == 0
     )

@@ -295,7 +295,7 @@ def test_paths_are_mixed_by_the_number_of_segments(segments):
     module = ShortTermDifference(nn.Conv2d(3, 4, 7, bias=False), nn.Identity(), segments)
     x, d = draw(1, 4, 6, 6), draw(1, 4, 3, 3, seed=2)
     alpha, beta = (0.5, 0.5) if segments == 8 else (0.75, 0.25)
-    close(module._mix(x, d), alpha * x + beta * d.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    close(module.mix(x, d), alpha * x + beta * d.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 def test_half_precision_is_close_and_learns():

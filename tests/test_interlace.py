@@ -326,9 +326,9 @@ def test_parameter_counts():
     """TIN-R50 of 8 frames and 174 classes in MMAction2's metafile."""
     with torch.device("meta"):
         model = TSN(174, 8, module="tin")
-    guests = [m for m in model.modules() if isinstance(m, TemporalInterlace)]
+    modules = [m for m in model.modules() if isinstance(m, TemporalInterlace)]
     assert (
-        len(guests) == 16
-        and sum(p.numel() for guest in guests for p in guest.parameters()) == 31_008
+        len(modules) == 16
+        and sum(p.numel() for module in modules for p in module.parameters()) == 31_008
     )
     assert sum(p.numel() for p in model.parameters()) == 23_895_566

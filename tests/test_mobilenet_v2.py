@@ -88,15 +88,13 @@ def test_the_slot_is_in_the_residual_branch_alone(network):
     nothing = block.conv(torch.zeros_like(x))
     assert not torch.allclose(block(x), x + nothing)
     block.before_conv1 = Zero()
-    torch.testing.assert_close(
-        block(x), x + nothing
-    )  # the way around the branch knows nothing of the guest
+    torch.testing.assert_close(block(x), x + nothing)  # the identity does not pass the slot
 
 
-def test_a_guest_changes_no_other_key(network):
-    guest = copy.deepcopy(network)
-    guest.stages()[0][0].before_conv1 = nn.Conv2d(24, 24, 1)
-    assert set(guest.state_dict()) - set(network.state_dict()) == {
+def test_an_inserted_module_changes_no_other_key(network):
+    other = copy.deepcopy(network)
+    other.stages()[0][0].before_conv1 = nn.Conv2d(24, 24, 1)
+    assert set(other.state_dict()) - set(network.state_dict()) == {
         "features.3.before_conv1.weight",
         "features.3.before_conv1.bias",
     }

@@ -197,7 +197,7 @@ def test_training_models_are_not_fused():
         fuse_batch_norm(small_model(module="tsn").train())
 
 
-def test_a_guest_with_a_new_norm_name_is_not_folded_silently():
+def test_a_norm_of_an_unknown_name_is_not_folded_silently():
     model = small_model(module="tsn").eval()
     model.backbone.layer2[0].before_conv2 = nn.Sequential(
         nn.Identity(), nn.Identity(), nn.BatchNorm2d(128)

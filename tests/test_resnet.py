@@ -116,9 +116,7 @@ def test_slots_see_the_block_input_and_the_first_activation(block):
     out = plain.bn2(plain.conv2(2 * first))
     if block is Bottleneck:
         out = plain.bn3(plain.conv3(torch.relu(out)))
-    torch.testing.assert_close(
-        y, torch.relu(out + x)
-    )  # the way around the block knows nothing of the guests
+    torch.testing.assert_close(y, torch.relu(out + x))  # the identity does not pass the slots
 
 
 def test_the_stem_slot_gets_frames_entry_and_first_stage():
@@ -136,7 +134,7 @@ def test_the_stem_slot_gets_frames_entry_and_first_stage():
 
 
 @pytest.mark.parametrize("arch", RESNETS)
-def test_infer_arch_tells_the_resnets_apart(arch):
+def test_infer_arch_distinguishes_the_resnets(arch):
     with torch.device("meta"):
         assert infer_arch(shapes(build_backbone(arch))) == arch
 

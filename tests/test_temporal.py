@@ -1,4 +1,4 @@
-"""Where the temporal modules sit, and what cannot be."""
+"""Where the temporal modules are inserted, and which combinations are refused."""
 
 import pytest
 import torch
@@ -20,8 +20,8 @@ def build(arch, module="tsm", segments=4, **options):
         return TSN(5, segments, arch=arch, module=module, **options)
 
 
-def guests(model, kind, slot):
-    """(stage from 1, block from 0) of the blocks with such a guest in that slot."""
+def blocks_with(model, kind, slot):
+    """(stage from 1, block from 0) of the blocks with a module of this kind in the slot."""
     return [
         (number, index)
         for number, stage in enumerate(model.backbone.stages(), 1)
@@ -41,9 +41,9 @@ def guests(model, kind, slot):
 )
 def test_every_block_is_shifted(arch, blocks):
     expected = [(stage, block) for stage, count in enumerate(blocks, 1) for block in range(count)]
-    assert guests(build(arch), TemporalShift, "before_conv1") == expected
-    assert guests(build(arch, shift_place="block"), TemporalShift, "before_block") == expected
-    assert not guests(build(arch, shift_place="block"), TemporalShift, "before_conv1")
+    assert blocks_with(build(arch), TemporalShift, "before_conv1") == expected
+    assert blocks_with(build(arch, shift_place="block"), TemporalShift, "before_block") == expected
+    assert not blocks_with(build(arch, shift_place="block"), TemporalShift, "before_conv1")
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_every_second_block_of_deep_networks_is_shifted(arch, blocks):
     expected = [
         (stage, block) for stage, count in enumerate(blocks, 1) for block in range(0, count, 2)
     ]
-    assert guests(build(arch), TemporalShift, "before_conv1") == expected
-    whole = guests(build(arch, shift_place="block"), TemporalShift, "before_block")
+    assert blocks_with(build(arch), TemporalShift, "before_conv1") == expected
+    whole = blocks_with(build(arch, shift_place="block"), TemporalShift, "before_block")
     assert len(whole) == sum(blocks)  # only the residual place skips blocks
 
 
 def test_shifts_of_the_other_backbones():
-    assert guests(build("mobilenetv2"), TemporalShift, "before_conv1") == [
+    assert blocks_with(build("mobilenetv2"), TemporalShift, "before_conv1") == [
         (1, 0),
         (2, 0),
         (2, 1),
@@ -77,7 +77,8 @@ def test_shifts_of_the_other_backbones():
         (5, 1),
     ]
     assert (
-        len(guests(build("BNInception", shift_place="block"), TemporalShift, "before_block")) == 11
+        len(blocks_with(build("BNInception", shift_place="block"), TemporalShift, "before_block"))
+        == 11
     )
 
 
@@ -102,8 +103,8 @@ def test_a_shift_sees_the_channels_and_segments_of_its_place():
 @pytest.mark.parametrize("module", MODULES)
 def test_non_local_blocks_sit_behind_every_second_block(arch, expected, module):
     model = build(arch, module, non_local=True)
-    assert guests(model, NonLocal, "after_block") == expected
-    assert bool(guests(model, TemporalShift, "before_conv1")) == (module == "tsm")
+    assert blocks_with(model, NonLocal, "after_block") == expected
+    assert bool(blocks_with(model, TemporalShift, "before_conv1")) == (module == "tsm")
 
 
 def test_temporal_pool_halves_the_segments_of_what_comes_later():

@@ -264,17 +264,17 @@ def _choose_weights(content, groups, source, weights_key):
         keys = "it has no such keys"
         if groups:
             keys = f"it has {', '.join(map(printable, groups))}"
-        raise UserError(f"{source}: holds no weights under --weights_key {weights_key}; {keys}")
+        raise UserError(f"{source}: contains no weights under --weights_key {weights_key}; {keys}")
     for key in WEIGHT_KEYS:
         if key in groups:
             return key
     if _tensors(content):
         return None
     if not groups:
-        raise UserError(f"{source}: holds no weights (no dictionary of named tensors)")
+        raise UserError(f"{source}: contains no weights (no dictionary of named tensors)")
     if len(groups) > 1:
         raise UserError(
-            f"{source}: holds several sets of tensors ({', '.join(map(printable, groups))}); "
+            f"{source}: contains several sets of tensors ({', '.join(map(printable, groups))}); "
             f"choose the weights with --weights_key NAME"
         )
     return next(iter(groups))

@@ -40,13 +40,13 @@ class TemporalAdaptive(nn.Module):
 
     def forward(self, x):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return _weighted_sum_plain(x, self.weights(x.mean((2, 3))).to(x.dtype))
-        return _WeightedSum.apply(x, self.weights(_SpatialMean.apply(x)).to(x.dtype))
+            return weighted_sum_plain(x, self.weights(x.mean((2, 3))).to(x.dtype))
+        return WeightedSum.apply(x, self.weights(SpatialMean.apply(x)).to(x.dtype))
 
     def weights(self, pooled):
         """Weights of the neighbours, ``[3, B, T, C]``, from means over H and W, ``[N, C]``."""
         pooled = pooled.unflatten(0, (-1, self.num_segments)).transpose(1, 2)
-        return _fold(self.kernel(pooled), self.gate(pooled))
+        return fold_weights(self.kernel(pooled), self.gate(pooled))
 
     def kernel(self, pooled):
         """Global branch: ``[B, C, T]`` to the kernel of each channel, ``[B, C, 3]``.
@@ -61,7 +61,7 @@ class TemporalAdaptive(nn.Module):
         return torch.sigmoid(self.gate_conv2(F.relu(self.gate_bn(self.gate_conv1(pooled)))))
 
 
-def _fold(kernel, gate):
+def fold_weights(kernel, gate):
     """Kernel and gate as one weight per neighbour, frame and channel, ``[3, B, T, C]``.
 
     x is then read once. The gate belongs to the source frame:
@@ -73,7 +73,7 @@ def _fold(kernel, gate):
     return torch.stack([kernel[:, k : k + 1] * gate[:, k : k + segments] for k in range(TAPS)])
 
 
-class _SpatialMean(torch.autograd.Function):
+class SpatialMean(torch.autograd.Function):
     """``[N, C, H, W]`` to ``[N, C]``.
 
     The backward of autograd's mean would write the whole gradient to memory before it is added.
@@ -91,7 +91,7 @@ class _SpatialMean(torch.autograd.Function):
         return (grad / (height * width))[:, :, None, None].expand(ctx.shape)
 
 
-def _weighted_sum_plain(x, weights):
+def weighted_sum_plain(x, weights):
     """``sum_k weights[k, t] * x[t+k-1]`` by out-of-place operations, which a compiler fuses."""
     past, present, future = weights[..., None, None].unbind()
     x = x.unflatten(0, (-1, weights.shape[2]))
@@ -118,7 +118,7 @@ def _neighbours(x, from_past, present, from_future):
     return y
 
 
-class _WeightedSum(torch.autograd.Function):
+class WeightedSum(torch.autograd.Function):
     """``y[t] = sum_k weights[k, t] * x[t+k-1]`` with a hand-written backward.
 
     x is ``[N, C, H, W]``, weights is ``[3, B, T, C]`` of the same dtype. Autograd would copy the

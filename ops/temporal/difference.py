@@ -54,10 +54,10 @@ class ShortTermDifference(nn.Module):
         d = F.max_pool2d(d, 3, stride=2, padding=1)
         middle = FRAMES // 2 * 3
         # A copy: the first conv would otherwise keep the memory of all 15 channels for backward.
-        x = stage1(self._mix(entry(frames[:, middle : middle + 3].clone()), d))
-        return self._mix(x, self.stage(d))
+        x = stage1(self.mix(entry(frames[:, middle : middle + 3].clone()), d))
+        return self.mix(x, self.stage(d))
 
-    def _mix(self, x, d):
+    def mix(self, x, d):
         """``(1 - beta) * x + beta * d``, d at half the resolution of x."""
         return torch.lerp(x, F.interpolate(d, size=x.shape[-2:], mode="nearest"), self.beta)
 

@@ -214,12 +214,12 @@ def test_a_tar_file(tmp_path):
 
 def test_what_a_checkpoint_says_of_itself(tmp_path):
     """A model is made of it: no more of one than its weights are, and none that is downloaded first."""
-    told = {"num_class": 3, "num_segments": 8, "arch": "resnet18", "module": "tsn"}
+    spec = {"num_class": 3, "num_segments": 8, "arch": "resnet18", "module": "tsn"}
     content = {
-        "model": told,
+        "model": spec,
         "state_dict": {"head.weight": torch.zeros(3, 512), "backbone.conv1.weight": torch.zeros(1)},
     }
-    assert read_weights(content).spec == told
+    assert read_weights(content).spec == spec
     for key, value in (
         ("num_class", 10**9),
         ("num_segments", 10**6),
@@ -231,7 +231,7 @@ def test_what_a_checkpoint_says_of_itself(tmp_path):
         with pytest.raises(
             UserError, match=r"^state dict: (does not describe|its number of classes)"
         ):
-            read_weights({**content, "model": {**told, key: value}})
+            read_weights({**content, "model": {**spec, key: value}})
     for change in (
         {"class_names": ["a"]},
         {"class_names": "abc"},
