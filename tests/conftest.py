@@ -16,8 +16,10 @@ def real_videos() -> Path:
 
 
 def pytest_configure():
-    """decord brings a libvpx of its own and shows its symbols to the whole process, so that PyAV's VP8 and VP9 encoders fail
-    if they are first used after it is imported: use them once before."""
+    """Open PyAV's VP8 and VP9 encoders once before decord is imported.
+
+    decord exports the symbols of its own libvpx to the whole process, with which they fail to open.
+    """
     for codec in ("libvpx", "libvpx-vp9"):
         with contextlib.suppress(av.codec.codec.UnknownCodecError):
             encoder = av.CodecContext.create(codec, "w")

@@ -175,7 +175,7 @@ def test_long_term_modules_sit_in_stages_2_to_4():
 
 
 def test_second_stage1_has_weights_of_its_own():
-    """Drawn independently, as by the original, which builds two ResNets; pretrained weights are in both."""
+    """Drawn independently, as by the original, which builds two ResNets."""
     model = small_model(module="tdn")
     stage, second = model.backbone.layer1, model.backbone.stem.stage
     assert list(stage.state_dict()) == list(second.state_dict())
@@ -188,7 +188,7 @@ def test_second_stage1_has_weights_of_its_own():
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 def test_a_new_tdn_starts_from_the_weights_of_the_original(arch):
-    """Every Conv2d is N(0, 2 / (kh * kw * out_channels)), but for the difference stem, a mean over RGB of such weights."""
+    """Every Conv2d is N(0, 2 / (kh * kw * out_channels)); the stem is a mean over RGB of those."""
     model = small_model(module="tdn", arch=arch)
     for name, conv in model.backbone.named_modules():
         if not isinstance(conv, nn.Conv2d):
@@ -362,7 +362,7 @@ def test_partial_bn_trains_the_first_norm_and_those_of_modules(module):
 
 
 def test_partial_bn_leaves_non_local_blocks_alone():
-    """The original's blocks never begin to work under partial BN: no optimiser group holds their BatchNorm."""
+    """In the original no optimizer group has their BatchNorm, so that they stay the identity."""
     model = small_model(module="tsm", non_local=True, partial_bn=True).train()
     block = model.backbone.layer2[0].after_block
     assert block.expand_bn.training and block.expand_bn.weight.requires_grad

@@ -1,4 +1,4 @@
-"""What networks compute: the originals' numbers, and the same in another layout, with folded norms, in less memory."""
+"""Networks compute the numbers of the originals, channels-last and with folded norms too."""
 
 import numpy as np
 import pytest
@@ -39,8 +39,9 @@ def test_golden_logits(file):
     assert difference(logits, golden["logits"]) < 1e-9
 
 
-# Weight decay shrinks the redundant conv biases of the original TDN; in training that changes nothing, but its running means
-# lag behind the biases by about 1e-5. A network without these biases has nothing that lags.
+# Weight decay shrinks the redundant conv biases of the original TDN. In training that changes
+# nothing, but its running means lag behind the biases by about 1e-5. A network without these
+# biases has nothing that lags.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "policy", "tolerance"),
@@ -100,7 +101,7 @@ def test_parameter_counts():
     original = sum(value.numel() for key, value in state.items() if not key.endswith(statistics))
     original += (400 - 174) * (2048 + 1)
     assert round(original / 1e6, 2) == 24.88
-    # What it has and a net without redundant parameters has not: conv biases before a BatchNorm, and an unused conv.
+    # Its redundant parameters: conv biases before a BatchNorm, and an unused conv.
     biases = [
         key
         for key in state
@@ -207,7 +208,7 @@ def test_a_norm_of_an_unknown_name_is_not_folded_silently():
 
 
 def saved_bytes(model, clip):
-    """Bytes of the different storages, the weights' left out, that autograd keeps for the backward pass."""
+    """Bytes of the storages, without those of weights, kept for the backward pass."""
     sizes = {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 

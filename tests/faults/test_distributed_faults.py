@@ -223,8 +223,10 @@ def wait_for(path, text, agent):
 
 
 def test_two_machines(flags, whole, tmp_path):  # noqa: F811
-    """Process 0 alone writes. A machine that is killed is missed; another takes its place, and the run ends with the numbers
-    of two processes on one machine."""
+    """A killed machine is replaced; the run ends with the numbers of two processes on one machine.
+
+    Process 0 alone writes.
+    """
     command, out, port = [*flags, "-j", 0, *TWO, "--output_dir"], tmp_path / "out", free_port()
 
     def machine(number, folder):

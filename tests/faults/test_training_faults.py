@@ -163,7 +163,8 @@ def test_a_signal_saves_and_stops(flags, whole, tmp_path, number):
     text = (tmp_path / "log").read_text()
     what = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
     assert re.fullmatch(
-        rf"{what} in epoch 1; continue with --resume auto \(saved after step \d of 6 in .*/last.pth\)",
+        rf"{what} in epoch 1; continue with --resume auto "
+        r"\(saved after step \d of 6 in .*/last.pth\)",
         text.splitlines()[-1],
     )
     assert "Traceback" not in text and not any(map(is_running, children))
@@ -347,7 +348,8 @@ def test_a_loss_that_is_not_finite_names_its_videos(flags, tmp_path, capsys):
         tmp_path / "out",
     )
     assert re.search(
-        r"the (loss|norm of the gradient) is (nan|inf) at epoch 1, step [23] of 6, lr 9.8e\+29, videos vid",
+        r"the (loss|norm of the gradient) is (nan|inf) at epoch 1, step [23] of 6, "
+        r"lr 9.8e\+29, videos vid",
         line,
     )
     saved = torch.load(tmp_path / "out" / "last.pth", weights_only=True)

@@ -1,10 +1,11 @@
-"""Annotations as they are published, the files that they name, and what make_lists.py makes of them."""
+"""Annotations as published, the files that they name, and the lists that make_lists.py makes."""
 
 import random
 
 from helpers.launch import call
 
-# The six names of Something-Something that a flip exchanges stand at these labels, in both versions (TDN ops/models.py).
+# Labels of the six classes of Something-Something that a flip swaps, in both versions (TDN
+# ops/models.py).
 PAIRS = {
     86: "Pulling something from left to right",
     87: "Pulling something from right to left",
@@ -104,7 +105,9 @@ def something_v1(folder):
         folder,
         **{
             "something-something-v1-labels.csv": "\n".join(shuffled(SOMETHING)) + "\n",
-            "something-something-v1-train.csv": f"11;{PAIRS[86]}\n7;{PAIRS[94]}\n100218;{SOMETHING[0]}\n9;{SOMETHING[173]}\n",
+            "something-something-v1-train.csv": (
+                f"11;{PAIRS[86]}\n7;{PAIRS[94]}\n100218;{SOMETHING[0]}\n9;{SOMETHING[173]}\n"
+            ),
             "something-something-v1-validation.csv": f"5;{PAIRS[166]}\n",
         },
     )

@@ -1,7 +1,8 @@
-"""Platform-stable pseudo-random numbers: a function of a name and a shape alone, the same on every machine.
+"""Pseudo-random numbers that depend on a name and a shape alone, the same on every machine.
 
-value(i) = splitmix64(crc32(name) * 2**32 + i), mapped to [0, 1) and scaled by the role of the tensor. The golden files in
-``tests/golden`` hold what the original implementations print for weights and inputs filled this way.
+value(i) = splitmix64(crc32(name) * 2**32 + i), mapped to [0, 1) and scaled by the role of the
+tensor. The golden files in ``tests/golden`` contain what the original
+implementations print for weights and inputs filled this way.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Run commands as a user does: in this process (quick), in another one, or as the processes of one job."""
+"""Run commands as a user does: in this process (quick), in another one, or as ranks of a job."""
 
 import hashlib
 import importlib

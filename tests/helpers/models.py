@@ -16,7 +16,7 @@ def small_model(module="tdn", num_class=5, num_segments=4, *, arch="resnet18", s
 
 
 def randomize_norms(model):
-    """Give the BatchNorms statistics and weights as after a training, so that each has an effect."""
+    """Give the BatchNorms statistics and weights as after training, so that each matters."""
     generator = torch.Generator().manual_seed(3)
     for norm in model.modules():
         if not isinstance(norm, nn.BatchNorm2d):
