@@ -221,6 +221,7 @@ class Predictor:
         description: the protocol in words.
         device: where the network is.
         waited: seconds spent waiting for videos so far.
+        damaged: packets of the last long video that could not be decoded and were left out.
     """
 
     def __init__(
@@ -323,6 +324,7 @@ class Predictor:
         self.batch_size = batch_size
         self.view_batch = view_batch
         self.waited = 0.0
+        self.damaged = 0
         self.model = model.to(self.device)
         if fuse_bn:
             fuse_batch_norm(model)
@@ -503,10 +505,12 @@ class Predictor:
             if first.end > window - _TOLERANCE:
                 yield first
                 yield from cut
+                self.damaged = stream.damaged
                 return
         # The video is shorter than a window: its clip is taken from the whole of it.
         with self.stream(path, fps) as stream:
             yield from self._cut(stream, first.end, first.end, unit)
+            self.damaged = stream.damaged
 
     def _cut(self, stream: FrameStream, window: float, step: float, unit: str) -> Iterator[Window]:
         collector = WindowCollector(
@@ -805,7 +809,7 @@ def _choose_protocol(
 
 
 def _usual_sampling(model: TSN, file: WeightFile | None) -> str:
-    """The sampling of the test scripts for a known dataset, else that of the training's validation."""
+    """That of the test scripts for a known dataset, else that of the training's validation."""
     dataset = file.dataset if file else None
     if isinstance(dataset, str) and dataset in KNOWN:
         return default_sampling(model, dataset, KNOWN[dataset].test_sampling)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import golden_fill
+from helpers.launch import launch
 
 from lib import (
     baselines_data,
@@ -381,3 +382,15 @@ def test_runs_from_anywhere_and_refuses_unknown_flags(tmp_path):
         text=True,
     )
     assert done.returncode == 2 and "unrecognized arguments: --x" in done.stderr
+
+
+@pytest.mark.slow
+def test_predict(tmp_path):
+    small = ["--arch", "resnet18", "--clips", 1, "--seconds", 4, "--minutes", 1, "--rounds", 1]
+    run = launch("tools/benchmark.py", "predict", *small, "--device", "cpu", timeout=600)
+    assert run.returncode == 0, run.stderr
+    rows = run.stdout.splitlines()
+    assert len(rows) == 8, run.stdout
+    (difference,) = [row for row in rows if "difference" in row]
+    (growth,) = [row for row in rows if "memory" in row]
+    assert difference.endswith("ok") and growth.endswith("ok"), run.stdout

@@ -122,7 +122,8 @@ def test_invalid_arguments_raise(tmp_path, capsys):
     ):
         refused(capsys, "extract_features", *flags, "--weights", weights)
     for window in ("0f", "-1", "x", "1.5f", "nan"):
-        assert extract(tmp_path / "v.mp4", tmp_path / "out", "--weights", weights, f"--window={window}") == 2  # fmt: skip
+        flags = ["--weights", weights, f"--window={window}"]
+        assert extract(tmp_path / "v.mp4", tmp_path / "out", *flags) == 2
 
 
 @pytest.mark.slow

@@ -59,16 +59,33 @@ def _numbers(name):
     return int(clip), int(crop)
 
 
-@pytest.mark.parametrize(
-    "module, flags, options",
-    [
-        ("tsn", [], {}),
-        ("tsm", ["--test_crops", 3, "--twice_sample", "--full_res"], {"crops": 3, "sampling": "twice", "full_res": True}),
-        ("tdn", ["--test_sampling", "random", "--clips", 2], {"sampling": "random", "clips": 2}),
-        ("tam", ["--sample", "dense-3", "--test_crops", 10], {"sampling": "dense", "clips": 3, "crops": 10}),
-        ("tin", ["--sample", "uniform-2", "--fuse_bn"], {"sampling": "uniform", "clips": 2, "fuse_bn": True}),
-    ],
-)  # fmt: skip
+# Module, flags of the test script, and the same as arguments of a Predictor.
+PROTOCOLS = [
+    ("tsn", [], {}),
+    (
+        "tsm",
+        ["--test_crops", 3, "--twice_sample", "--full_res"],
+        {"crops": 3, "sampling": "twice", "full_res": True},
+    ),
+    (
+        "tdn",
+        ["--test_sampling", "random", "--clips", 2],
+        {"sampling": "random", "clips": 2},
+    ),
+    (
+        "tam",
+        ["--sample", "dense-3", "--test_crops", 10],
+        {"sampling": "dense", "clips": 3, "crops": 10},
+    ),
+    (
+        "tin",
+        ["--sample", "uniform-2", "--fuse_bn"],
+        {"sampling": "uniform", "clips": 2, "fuse_bn": True},
+    ),
+]
+
+
+@pytest.mark.parametrize("module, flags, options", PROTOCOLS)
 def test_scores_equal_those_of_the_test_script(root, tmp_path, module, flags, options):
     weights = checkpoint(tmp_path, module)
     videos = [root / "v0.mp4", root / "frames", root / "v3.mp4"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from helpers.datasets import make_root
-from helpers.videos import copy_without_times, encode, encode_audio, textured_frames
+from helpers.videos import copy_without_times, damage_packet, encode, encode_audio, textured_frames
 
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.open import open_reader
@@ -86,3 +86,12 @@ def test_variable_frame_rate_and_rotation(tmp_path):
     assert [time for _, time, _ in frames] == pytest.approx([p / 30000 for p in pts], abs=1e-3)
     assert frames[0][2].shape == (96, 64, 3)
     assert stream.end > 1.0
+
+
+def test_damaged_packets_are_counted(tmp_path):
+    encode(tmp_path / "v.mp4", textured_frames(60))
+    assert read(tmp_path / "v.mp4")[1].damaged == 0
+    damage_packet(tmp_path / "v.mp4", 30)
+    frames, stream = read(tmp_path / "v.mp4")
+    assert stream.damaged > 0 and len(frames) < 60
+    assert [index for index, _, _ in frames] == list(range(len(frames)))

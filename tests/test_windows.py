@@ -7,7 +7,7 @@ from ops.data.windows import WindowCollector
 
 
 def cut(times, length, step, T, L, *, end=None, unit="seconds"):
-    """The frame numbers of the clip of each window ``[T, L]``, the windows, and what was prepared."""
+    """The frame numbers of each clip, ``[T, L]``, the windows, and what was prepared."""
     prepared = []
     frames = [StreamedFrame(i, time, lambda i=i: i) for i, time in enumerate(times)]
     by_time = unit == "seconds"

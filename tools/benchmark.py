@@ -95,6 +95,19 @@ def add_worker_flags(parser):
     add_count(parser, "--workers", 2, "data-loading workers")
 
 
+def add_predict_flags(parser):
+    parser.add_argument("--arch", choices=("resnet18", *ARCHS), default="resnet50", help="backbone")
+    add_count(parser, "--clips", 16, "clips of 10 seconds")
+    add_count(parser, "--seconds", 60, "length of the video of the timeline")
+    add_count(parser, "--minutes", 10, "length of the video whose memory is measured")
+    add_count(parser, "--rounds", 3, "rounds after a warm-up round")
+    add_count(parser, "--threads", 1, "threads on the CPU")
+    add_count(parser, "--workers", 1, "data-loading workers")
+    parser.add_argument("--device", metavar="NAME", help="device (default: a GPU if there is one)")
+    # What the process whose memory is measured is given.
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+
+
 # A new benchmark is a function in tools/lib/ and an entry here.
 BENCHMARKS = {
     "data": Benchmark(
@@ -111,6 +124,11 @@ BENCHMARKS = {
         "lib.benchmark_views:views",
         "30 views of a video: CPU time of the data, time of a whole test, memory",
         add_views_flags,
+    ),
+    "predict": Benchmark(
+        "lib.benchmark_predict:predict",
+        "predictions beside the network alone; a timeline beside naive windows; start, memory",
+        add_predict_flags,
     ),
     "flops": Benchmark(
         "lib.benchmark_model:flops",

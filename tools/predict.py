@@ -229,7 +229,7 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         type=workers,
         default=default_workers(),
         metavar="N",
-        help="data-loading workers; 0 decodes in the main process (default: one per core, at most 8)",
+        help="data-loading workers; 0 decodes in this process (default: one per core, at most 8)",
     )
 
 

@@ -28,6 +28,10 @@ TSN_SHARE_WAYS = ("NCHW fp32", "channels-last fp32")
 VIEWS = {"TDN, 8 x 5 frames": 25.0, "TSM, 8 frames": 25.0}
 WHOLE_TEST = {"ours, --fuse_bn --amp bf16": 3.0}
 
+# benchmark.py predict: largest ratios, seconds, shares and megabytes, and the least gain of sharing.
+PREDICT = {"network": 1.05, "start": 4.0, "difference": 1e-5, "reading": 0.10, "growth": 100.0}
+PREDICT_SHARING = 3.0
+
 # (module, segments) -> GMACs and millions of parameters, as TSM (arXiv 1811.08383) and TDN (arXiv
 # 2012.10071) print them.
 PAPERS = {

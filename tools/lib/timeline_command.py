@@ -72,6 +72,9 @@ def _write_timeline(
         writer.write(path, span, predictor.class_names is not None)
         pictures.append(thumbnail(span.picture) if args.html else None)
         spans.append(replace(span, picture=None))
+    if predictor.damaged:
+        parts = counted(predictor.damaged, "damaged part")
+        note(f"warning: {path}: {parts} could not be decoded; the frames there are left out")
     order = sorted(range(len(spans)), key=lambda number: spans[number].start)
     spans, pictures = [spans[i] for i in order], [pictures[i] for i in order]
     if args.srt:

@@ -50,6 +50,7 @@ class FrameStream(ABC):
         path: the video file or folder of frames.
         rate: average frames per second.
         count: frames read so far; after the last one, their number.
+        damaged: packets so far that could not be decoded, whose frames are missing.
         end: time at which the last frame read so far ends, in seconds.
     """
 
@@ -57,6 +58,7 @@ class FrameStream(ABC):
         self.path = os.fspath(path)
         self.rate = DEFAULT_RATE
         self.count = 0
+        self.damaged = 0
         self.end = 0.0
 
     def __enter__(self) -> "FrameStream":
@@ -171,9 +173,12 @@ class VideoStream(FrameStream):
         with suppress(IndexError):  # streams that appear midway confuse PyAV
             for packet in self._packets():
                 if skips_corrupt and packet is not None and packet.is_corrupt:
+                    self.damaged += 1
                     continue
-                with suppress(av.FFmpegError):
+                try:
                     yield from self._stream.codec_context.decode(packet)
+                except av.FFmpegError:
+                    self.damaged += 1
 
     def _packets(self) -> Iterator[av.Packet | None]:
         # A damaged file ends where the demuxer cannot continue.
