@@ -27,8 +27,8 @@ BOUND = 20  # seconds from the first end to the last
 TWO = ["--batch-size", 2, "--save_every", 1]
 
 
-def front(fault, *arguments):
-    """A front, with a fault."""
+def run_with_fault(fault, *arguments):
+    """Run a command in which a fault is injected."""
     if fault:
         fault[0](*fault[1:])
     sys.exit(call(*arguments))
@@ -85,7 +85,9 @@ def check_others(found, failing):
 def whole(flags, tmp_path_factory):  # noqa: F811
     """The directory of a run of two processes that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    run = [(front, None, "main", *flags, "-j", 0, *TWO, "--output_dir", folder / "out")] * 2
+    run = [
+        (run_with_fault, None, "main", *flags, "-j", 0, *TWO, "--output_dir", folder / "out")
+    ] * 2
     assert [end.status for end in run_ranks(folder, *run)] == [0, 0]
     return folder / "out"
 
@@ -101,13 +103,18 @@ def test_run_resumes_after_each_failure(flags, whole, tmp_path):  # noqa: F811
     ]:
         found = run_ranks(
             tmp_path,
-            *[(front, fault if rank == failing else None, *command, out) for rank in range(2)],
+            *[
+                (run_with_fault, fault if rank == failing else None, *command, out)
+                for rank in range(2)
+            ],
         )
         assert found[failing].status == status, found[failing].text
         assert status < 0 or found[failing].text.endswith("error: val.txt:1: torn\n")
         check_others(found, failing)
         assert latest_checkpoint(out) == (out / "last.pth", [])
-    assert [end.status for end in run_ranks(tmp_path, *[(front, None, *command, out)] * 2)] == [
+    assert [
+        end.status for end in run_ranks(tmp_path, *[(run_with_fault, None, *command, out)] * 2)
+    ] == [
         0,
         0,
     ]
@@ -127,7 +134,9 @@ def test_run_resumes_after_each_failure(flags, whole, tmp_path):  # noqa: F811
 def test_the_loader_of_one_process_fails(flags, tmp_path, fault, line):  # noqa: F811
     command = ["main", *flags, "-j", 1, *TWO, "--output_dir", tmp_path / "out"]
     short = ["--timeout", 2] if fault[0] is silent_loader else []
-    found = run_ranks(tmp_path, (front, None, *command), (front, fault, *command, *short))
+    found = run_ranks(
+        tmp_path, (run_with_fault, None, *command), (run_with_fault, fault, *command, *short)
+    )
     assert found[1].status == 2 and re.search(rf"^error: {line}$", found[1].text, re.M), found[
         1
     ].text
@@ -138,7 +147,9 @@ def test_wrong_on_one_machine_only(flags, tmp_path):  # noqa: F811
     """A list that is missing there."""
     command = ["main", *flags, "-j", 0, *TWO, "--output_dir", tmp_path / "out"]
     found = run_ranks(
-        tmp_path, (front, None, *command), (front, None, *command, "--train_list", "no/list.txt")
+        tmp_path,
+        (run_with_fault, None, *command),
+        (run_with_fault, None, *command, "--train_list", "no/list.txt"),
     )
     assert found[1].status == 2 and found[1].text.startswith("error: no/list.txt")
     check_others(found, 1)
@@ -201,13 +212,15 @@ def test_test_continues_after_a_failure(flags, tmp_path):  # noqa: F811
     ]
     found = run_ranks(
         tmp_path,
-        (front, None, *command, tmp_path / "out"),
-        (front, (in_scoring,), *command, tmp_path / "out"),
+        (run_with_fault, None, *command, tmp_path / "out"),
+        (run_with_fault, (in_scoring,), *command, tmp_path / "out"),
     )
     assert found[1].status == 2 and found[1].text == "error: val.txt:1: torn\n"
     check_others(found, 1)
     for out in (tmp_path / "out", tmp_path / "whole"):
-        assert [end.status for end in run_ranks(tmp_path, *[(front, None, *command, out)] * 2)] == [
+        assert [
+            end.status for end in run_ranks(tmp_path, *[(run_with_fault, None, *command, out)] * 2)
+        ] == [
             0,
             0,
         ]
