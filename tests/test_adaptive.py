@@ -85,7 +85,7 @@ def test_the_module_is_the_original(videos, segments, size, training, layout):
 
 
 def test_the_formula_by_hand():
-    """T = 3, one pixel: a kernel of (past, present, future) after a gate of the frame that is looked at."""
+    """T = 3, one pixel: a kernel of (past, present, future) after the gate of each frame."""
     kernel, gate = torch.tensor([[[0.5, 0.25, 2.0]]]), torch.tensor([[[1.0, 10.0, 100.0]]])
     x = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1)
     expected = [0.25 * 1 + 2 * 20, 0.5 * 1 + 0.25 * 20 + 2 * 300, 0.5 * 20 + 0.25 * 300]
@@ -228,7 +228,7 @@ def test_half_precision_is_close_and_learns(layout):
 
 
 def test_the_golden_numbers_see_the_kernel_the_right_way_round():
-    """tests/test_models.py holds the network against them; with past and future exchanged they are others."""
+    """Exchanging past and future changes the golden logits of tests/test_models_golden.py."""
     golden, _, state = load("tam_resnet50_8f.npz")
     model = load_model(state, dropout=0.0, quiet=True)
     for module in model.modules():

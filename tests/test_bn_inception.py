@@ -114,7 +114,7 @@ def test_an_inserted_module_changes_no_other_key(network):
 
 
 def test_the_first_conv_and_the_first_norm(network):
-    """Flow replaces the one, partial BN spares the other: both are found in the order of modules()."""
+    """Flow replaces the first conv, partial BN spares the first norm, in order of modules()."""
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     assert network.get_submodule(network.first_conv) is first and first.in_channels == 3
     assert (

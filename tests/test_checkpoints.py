@@ -46,7 +46,7 @@ def test_round_trip(tmp_path, module):
     assert (
         content["versions"]["torch"] == torch.__version__.split("+")[0] and content["format"] == 1
     )
-    # Tensors and plain values only: torch names nothing in it as foreign, and the optimiser goes on from it.
+    # Tensors and plain values only: torch finds no unsafe global, and the optimizer resumes.
     assert torch.serialization.get_unsafe_globals_in_checkpoint(str(path)) == []
     other = torch.optim.SGD(again.parameters(), lr=0.1, momentum=0.9)
     other.load_state_dict(content["optimizer"])
@@ -242,7 +242,7 @@ def test_the_precision_is_the_files(tmp_path):
     assert torch.equal(single.head.weight, half["head.weight"].float())
 
 
-# Published files of TSM: what keys and shapes do not tell is in the name of the file or of its folder.
+# Published files of TSM: the name of the file or folder gives what keys and shapes do not.
 
 
 def published(folder, name, module="tsm", layout="tsm", **options):

@@ -55,7 +55,7 @@ def naive_temporal_conv(weight, x, segments):
 
 
 def naive_long_term(m, x, segments):
-    """L-TDM, formula by formula: one direction after the other, every shared BatchNorm called for each."""
+    """L-TDM, formula by formula: both directions in turn, each shared BatchNorm called for both."""
     size = x.shape[-2:]
     b = m.squeeze_bn(F.conv2d(x, m.squeeze.weight))
     g = F.conv2d(b, m.spatial.weight, padding=1, groups=b.shape[1])

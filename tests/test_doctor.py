@@ -79,7 +79,7 @@ def flags_of_test(data):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """The folder of two epochs with half the batch and half the rate of the recipe, and one test."""
+    """A run of two epochs with half the batch and learning rate of the recipe, and one test."""
     out = tmp_path_factory.mktemp("run") / "with spaces"
     assert (
         call(
@@ -411,8 +411,8 @@ def test_number_of_listed_videos_overrides_the_log():
             "2.3 points below the 52.3 %",
         ),
         (
-            "Prec@1 47.2 % with 8 frames x 3 crops x 2 clips, 256, and 45.6 % with 8 frames x 1 clip "
-            "x 1 crop, 224.",
+            "Prec@1 47.2 % with 8 frames x 3 crops x 2 clips, 256, and 45.6 % with 8 frames x 1 "
+            "clip x 1 crop, 224.",
             46.0,
             "0.4 points above the 45.6 %",
         ),

@@ -159,9 +159,17 @@ folder, videos = Path(sys.argv[1]), int(sys.argv[2])
 if not (folder / "v.mp4").exists():
     encode(folder / "v.mp4", textured_frames(60, 64, 640))
 (folder / "list.txt").write_text("v.mp4 0\\n" * videos)
-dataset = TestDataset(read_list(str(folder / "list.txt"), root_path=str(folder), num_class=3), num_segments=4,
-                      frames_per_segment=1, image_tmpl="", scale_size=64, crop_size=64, crops=3, sampling="dense",
-                      clips=range(10))
+dataset = TestDataset(
+    read_list(str(folder / "list.txt"), root_path=str(folder), num_class=3),
+    num_segments=4,
+    frames_per_segment=1,
+    image_tmpl="",
+    scale_size=64,
+    crop_size=64,
+    crops=3,
+    sampling="dense",
+    clips=range(10),
+)
 loader = make_loader(dataset, ShardSampler(videos), None, workers=0)
 model = TSN(3, 4, arch="resnet18", input_size=64).eval()
 score_views(model, loader, World(0, 1, torch.device("cpu")), lambda *_: None, print)

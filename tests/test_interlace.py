@@ -37,7 +37,7 @@ def close(value, expected, tolerance=1e-10):
 
 
 def naive_move(frames, offset):
-    """One group of one video, ``[T, c, h, w]``, moved by a fraction of a frame: two whole shifts, mixed."""
+    """One group of one video, ``[T, c, h, w]``, moved by a fraction: a mix of two whole shifts."""
     whole = math.floor(offset.item())
     rest = offset - whole
     moved = []
@@ -120,7 +120,10 @@ def test_interlace_is_the_formula_forward_and_backward(
 
 
 def test_matrices_of_whole_and_half_offsets():
-    """Rows are output frames; a positive offset brings the past. T = 3, offsets 1, 0.5 and their opposites, weights 1 and 2."""
+    """Rows are output frames; a positive offset brings the past.
+
+    T = 3, offsets 1, 0.5 and their opposites, weights 1 and 2.
+    """
     offsets = torch.tensor([[1, 0.5, -1, -0.5]])
     weights = torch.tensor([1.0, 2, 1, 2]).expand(1, 3, 4)
     later, half_later, earlier, half_earlier = interlacing_matrices(offsets, weights)[:, 0].tolist()
@@ -150,7 +153,7 @@ def test_matrices_of_whole_and_half_offsets():
 
 @pytest.mark.parametrize("offset", [-2.0, -1.25, -1, 0, 0.3, 1, 2])
 def test_the_gradient_of_an_offset_is_the_difference_of_its_two_frames(offset):
-    """Also at whole numbers, where the slope of the branch that starts there counts: b = floor(o)."""
+    """Also at whole numbers, where the slope of the next branch counts: b = floor(o)."""
     offsets = torch.full((1, 4), offset, dtype=torch.float64, requires_grad=True)
     matrices = interlacing_matrices(offsets, torch.ones(1, 6, 4, dtype=torch.float64))
     frames, probe = torch.randn(2, 6, dtype=torch.float64)

@@ -36,7 +36,7 @@ def test_every_key_of_a_published_tdn_file_is_translated_back_and_forth():
     assert "module.new_fc.weight" in exported and "module.base_model.conv1_temp.bias" in exported
     for key, value in released.items():
         assert exported[key].shape == value.shape and exported[key].dtype == value.dtype, key
-    # What went in comes out, but for the folded biases: zero, and their share moved into the running mean.
+    # A round trip keeps all but the folded biases, which move into the running mean.
     norms = {
         key.replace("conv", "bn").replace("downsample.0", "downsample.1")
         for key in released
@@ -359,7 +359,7 @@ def test_names_of_a_pooled_shifted_network():
 
 
 def mmaction2_names(state):
-    """A published state dict of TSM with the names of MMAction2's modules, where conv, BatchNorm and activation are one."""
+    """A published state dict of TSM with the names of MMAction2's ConvModule."""
     blocks = [
         (stage, block)
         for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1), 1)
@@ -378,14 +378,17 @@ def mmaction2_names(state):
             continue
         key = key.replace("new_fc.", "cls_head.fc_cls.").replace("base_model.", "backbone.")
         if match := re.fullmatch(r"backbone\.features\.(0|18)\.([01])\.(.*)", key):
-            key = f"backbone.conv{1 if match[1] == '0' else 2}.{('conv', 'bn')[int(match[2])]}.{match[3]}"
+            number = 1 if match[1] == "0" else 2
+            layer = ("conv", "bn")[int(match[2])]
+            key = f"backbone.conv{number}.{layer}.{match[3]}"
         elif match := re.fullmatch(r"backbone\.features\.(\d+)\.conv\.(\d)\.(?:net\.)?(.*)", key):
             stage, block = blocks[int(match[1]) - 1]
             number, part = divmod(int(match[2]), 3)
             net = (
                 "net." if match[1] in shifted and number == 0 else ""
             )  # around conv, BatchNorm and activation
-            key = f"backbone.layer{stage}.{block}.conv.{number}.{net}{('conv', 'bn')[part]}.{match[3]}"
+            layer = ("conv", "bn")[part]
+            key = f"backbone.layer{stage}.{block}.conv.{number}.{net}{layer}.{match[3]}"
         else:
             for pattern, new in (
                 (r"nl\.(g|phi)\.0\.", r"non_local_block.\1.0.conv."),
@@ -479,7 +482,7 @@ def test_the_share_of_moved_channels_is_in_the_weights():
 
 
 def test_a_resnext_of_mmaction2_has_the_plain_names_of_its_backbone_library():
-    """MMAction2 takes this backbone from MMClassification, which names layers as torchvision does."""
+    """MMAction2 takes this backbone from MMClassification, with the names of torchvision."""
     with torch.device("meta"):
         model = TSN(400, 3, module="tsn", arch="resnext101_32x4d")
     theirs = {

@@ -18,7 +18,7 @@ def randomized(channels, segments):
 
 
 def naive(block, x):
-    """The original, video by video: every place of the clip weighs every other, the whole matrix written out."""
+    """The original, video by video, with the whole attention matrix written out."""
     _, c, h, w = x.shape
     T = block.num_segments
 

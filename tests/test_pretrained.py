@@ -30,7 +30,7 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
-    """An empty pretrained folder, an empty cache, and no network. Returns the list of the addresses asked for."""
+    """An empty pretrained folder and cache, no network; returns the list of requested addresses."""
     asked = []
 
     def refuse(url, *args, **kwargs):
@@ -111,7 +111,7 @@ def test_a_state_dict(offline):
 
 
 def test_the_difference_stem_takes_over_the_pretrained_weights():
-    """All three places of the original: trunk, second first stage, and the conv of the differences."""
+    """As in the original: trunk, second first stage, and the conv of the differences."""
     state = imagenet()
     torch.save(state, pretrained.FOLDER / FILES["resnet18"])
     stem = TSN(3, arch="resnet18", module="tdn", pretrain="imagenet").backbone.stem

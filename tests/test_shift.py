@@ -104,7 +104,7 @@ def test_compiled_and_traced_it_is_the_same(direction):
 
 
 def test_a_causal_network_is_the_online_network():
-    """Fed frame by frame with a buffer of the channels before (TSM's online demo), it gives the numbers of the whole clip."""
+    """Frame by frame with a cache of channels (TSM's online demo) equals the whole clip."""
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 16, 3, padding=1).double()
     frames = draw(6, 16, 4, 4).detach()

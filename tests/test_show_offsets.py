@@ -18,7 +18,7 @@ T, SIZE = 4, 32
 
 
 def build(**options):
-    """A small TIN whose offsets and weights are far from where training starts, so that two decimals tell them apart."""
+    """A small TIN whose offsets and weights differ from the initial ones in two decimals."""
     model = small_model("tin", input_size=SIZE, **options)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def weights(tmp_path_factory):
 
 
 def tables(out):
-    """What was printed: for each video its title and ``(block, group) -> (offset, opposite, weights)``, as texts."""
+    """Printed texts of each video: title and ``(block, group) -> (offset, opposite, weights)``."""
     found = {}
     for part in out.split("\n\n")[1:]:
         title, header, *lines = part.strip().splitlines()

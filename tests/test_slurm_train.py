@@ -12,9 +12,11 @@ from helpers.launch import ROOT, free_port
 SCRIPT = ROOT / "scripts" / "slurm_train.sh"
 STAND_INS = {
     "srun": '[ "$1" = --kill-on-bad-exit=1 ] || exit 9; shift\n'
-    'for rank in 0 1 2; do SLURM_PROCID=$rank SLURM_LOCALID=$((rank % 2)) "$@" || worst=$?; done; exit ${worst:-0}',
+    'for rank in 0 1 2; do SLURM_PROCID=$rank SLURM_LOCALID=$((rank % 2)) "$@" || worst=$?; done; '
+    "exit ${worst:-0}",
     "scontrol": 'case $1 in show) printf "node7\\nnode8\\n" ;; requeue) echo "requeued $2" ;; esac',
-    "python": 'echo "rank $RANK of $WORLD_SIZE, local $LOCAL_RANK, $MASTER_ADDR:$MASTER_PORT:"; printf "<%s>" "$@"; echo\n'
+    "python": 'echo "rank $RANK of $WORLD_SIZE, local $LOCAL_RANK, $MASTER_ADDR:$MASTER_PORT:"; '
+    'printf "<%s>" "$@"; echo\n'
     "exit $CODE",
 }
 

@@ -1,6 +1,6 @@
 """Convert weights between this project's checkpoints and the layouts of the published ones.
 
-    python tools/convert_checkpoint.py TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth tsm.pth
+    python tools/convert_checkpoint.py tsm_r50_8f_k400 tsm.pth
     python tools/convert_checkpoint.py runs/mine/best.pth for_tsm.pth.tar --to tsm
     python tools/convert_checkpoint.py runs/mine/best.pth mine.safetensors
 

@@ -1,7 +1,7 @@
-"""Print what TIN does to a clip: the offset of each group of channels, and the weight of each frame.
+"""Print what TIN does to a clip: the offset of each channel group and the weight of each frame.
 
     python tools/show_offsets.py runs/tin_sthv1_r50_8f/best.pth clip.mp4
-    python tools/show_offsets.py best.pth clip.mp4 frame_folder --image_tmpl "{:05d}.jpg" --out offsets.png
+    python tools/show_offsets.py best.pth clip.mp4 folder --image_tmpl "{:05d}.jpg" --out o.png
 
 WEIGHTS is any file of a TIN that --weights takes. The network processes the center crop of one clip
 of each VIDEO, the middle frame of each of T segments. A positive offset, in segments, moves content

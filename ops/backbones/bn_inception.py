@@ -1,7 +1,7 @@
 """BN-Inception (Ioffe & Szegedy, ICML 2015, arXiv 1502.03167) with slots for temporal modules.
 
-It is the network of TSN's Caffe release and follows ``bn_inception`` of tsn-pytorch's model zoo, key
-by key: all layers are children of the network under the names of the Caffe prototxt
+It is the network of TSN's Caffe release and follows ``bn_inception`` of tsn-pytorch's model zoo,
+key by key: all layers are children of the network under the names of the Caffe prototxt
 (``inception_3a_double_3x3_1``, ``inception_3a_double_3x3_1_bn``). A block is therefore not a module
 around its layers; its slot is a module beside them, ``slot_3a``, which is an ``nn.Identity``
 while it is empty::

@@ -2,7 +2,7 @@
 
 Every block has five slots, all ``nn.Identity`` while they are empty::
 
-    before_block ┬ before_conv1 ─ conv1 ─ before_conv2 ─ conv2 ─ ... ─ before_sum ─ (+) ─ after_block
+  before_block ┬ before_conv1 ─ conv1 ─ before_conv2 ─ conv2 ─ ... ─ before_sum ─ (+) ─ after_block
                  └───────────────────── identity or downsample ─────────────────────┘
 
 (BatchNorms and ReLUs are left out). The network has two more: ``stem`` around its first stage, for

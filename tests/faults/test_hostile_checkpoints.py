@@ -1,4 +1,4 @@
-"""Checkpoints that contradict themselves: a small one makes neither torch nor a model use 64 MiB."""
+"""Contradictory checkpoints: a small one makes neither torch nor a model use 64 MiB."""
 
 import io
 import pickle
@@ -213,7 +213,7 @@ def test_a_tar_file(tmp_path):
 
 
 def test_what_a_checkpoint_says_of_itself(tmp_path):
-    """A model is made of it: no more of one than its weights are, and none that is downloaded first."""
+    """The spec must not build a larger model than the weights, nor start a download."""
     spec = {"num_class": 3, "num_segments": 8, "arch": "resnet18", "module": "tsn"}
     content = {
         "model": spec,

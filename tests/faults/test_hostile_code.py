@@ -29,7 +29,9 @@ CODE = {
     "nested": b"ccopy_reg\n_reconstructor\n(cos\nsystem\nc__builtin__\nobject\nNtR%s\x85R",
     "stack global": b"\x8c\x02os\x8c\x06system\x93%s\x85R",
     "in a tensor": b"ctorch._utils\n_rebuild_tensor_v2\n(cos\nsystem\n%s\x85RK\0))\x89NtR",
-    "a tensor's type": b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\nctorch\nTensor\n%s\x85}tR",
+    "a tensor's type": (
+        b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\nctorch\nTensor\n%s\x85}tR"
+    ),
     "hooks": tensor().replace(b"ccollections\nOrderedDict\n)R", b"cos\nsystem\n%s\x85R"),
     "in set": b"c__builtin__\nset\ncos\nsystem\n%s\x85R\x85R",
     "torch": b"ctorch.utils.collect_env\nrun\n%s\x85R",

@@ -1,4 +1,4 @@
-"""Small files of scores, lists and pictures that lie about what they hold: none makes a parser take 64 MiB."""
+"""Small files of scores, lists and images with false sizes: no parser allocates 64 MiB."""
 
 import io
 import json

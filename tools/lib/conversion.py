@@ -280,6 +280,8 @@ def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
 def describe_target(out: Path, layout: str, source: Source, missing: list[str]) -> Iterator[str]:
     """Lines about a written file; missing: what :func:`write` returned."""
     count = len(source.model.state_dict())
-    yield f"written     {out}, layout: {layout_name(layout)}; loaded again: the same {count} tensors"
+    yield (
+        f"written     {out}, layout: {layout_name(layout)}; loaded again: the same {count} tensors"
+    )
     if missing:
         yield f"not in it   {', '.join(missing)}; give these with a flag when you use the file"
