@@ -145,3 +145,10 @@ def test_commands_take_names(pretrained, tmp_path, capsys):
     assert "tools/weights.py get tsm_r50_8f_k400" in error
     error = refused(capsys, "main", "something", "RGB", "--tune_from", "tsm_r50_8f_k400")
     assert "tools/weights.py get tsm_r50_8f_k400" in error
+
+
+def test_what_is_computed_differently_is_reported(pretrained, monkeypatch):
+    entry = {**find_entry("tdn_r50_8f_sthv1"), "caveat": "its colors are inverted"}
+    monkeypatch.setattr(manifest, "read_manifest", lambda: [entry])
+    path = save_file_of(entry, pretrained)
+    assert "its colors are inverted" in load_model(path, quiet=True).report

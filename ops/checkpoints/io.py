@@ -149,7 +149,9 @@ def notes(file):
     if file.note:
         parts.append(file.note)
     if file.published:
-        parts.append(f"published as {file.published['id']}")
+        caveat = file.published["caveat"]
+        note = f" ({caveat})" if caveat else ""
+        parts.append(f"published as {file.published['id']}{note}")
     return parts
 
 
