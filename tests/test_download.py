@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -297,20 +298,30 @@ def test_two_threads_fetch_one_file(server, tmp_path):
 
 
 FETCH = """
-import json, sys
+import json, signal, sys
 from ops.checkpoints.download import fetch
-fetch(json.loads(sys.argv[1]), sys.argv[2], progress=False)
+from ops.utils.errors import repeatable, run_cli
+
+def main():
+    with repeatable():
+        fetch(json.loads(sys.argv[1]), sys.argv[2], progress=False)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run_cli(main)
 """
 
 
-def test_a_killed_download_is_continued_by_the_next(server, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_download_is_continued_by_the_next(server, tmp_path, number):
     server.stall = 0.01
     command = [sys.executable, "-c", FETCH, json.dumps(entry(server.url)), str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     part = tmp_path / "file.pth.part"
     wait_until(lambda: part.exists() and part.stat().st_size > 5000)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    _, errors = process.communicate()
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and "same command" in errors
     server.stall = 0
     assert not (tmp_path / "file.pth").exists()
     assert fetched(tmp_path, server.url) == CONTENT

@@ -20,6 +20,7 @@ from ops.checkpoints.manifest import (
     entry_of_hash,
     published_entry,
     published_sampling,
+    published_spec,
     read_manifest,
     read_unsupported,
 )
@@ -151,6 +152,19 @@ def test_published_results_of_an_entry(entry):
             r"(TSM|TDN|TAM|MMAction2 [01].x) (README|metafile)(, \w+)?", result["source"]
         )
         assert source and source[1].lower().replace(" ", "-") == entry["system"]
+
+
+def test_every_network_can_be_built():
+    specs = []
+    for entry in ENTRIES:
+        spec = {"num_segments": 8, **published_spec(entry)}
+        del spec["dataset"]
+        if spec not in specs:
+            specs.append(spec)
+    for spec in specs:
+        with torch.device("meta"):
+            model = TSN(**spec)
+        assert model.head.out_features == spec["num_class"]
 
 
 def test_names_and_files_are_unique():

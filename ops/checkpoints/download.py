@@ -206,7 +206,9 @@ class _Transfer:
                 return sha256(self.part)
             except _AttemptFailed as error:
                 reason = error
-            failures = 0 if self._size() > size_before else failures + 1
+            failures += 1
+            if self._size() > size_before:
+                failures = 0
             if failures >= self.attempts:
                 raise _AddressFailed(f"{reason}; gave up after {self.attempts} attempts")
             seconds = min(self.pause * 2**failures, _LONGEST_PAUSE)
@@ -268,7 +270,9 @@ class _Transfer:
 
     def _connection_error(self, error):
         """The exception to raise for one of urllib or of a socket."""
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        reason = error
+        if isinstance(error, urllib.error.URLError):
+            reason = error.reason
         host = urlsplit(self.url).hostname
         if isinstance(reason, TimeoutError):
             return _AttemptFailed(f"no data from {host} within {self.timeout:g} s")
@@ -283,8 +287,10 @@ class _Transfer:
 
     def _origin_of(self, response):
         """The :class:`_Origin` of a whole file. Raises _AddressFailed if it could end unnoticed."""
-        size = response.headers.get("Content-Length", "")
-        size = int(size) if size.isdecimal() else None
+        size = None
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal():
+            size = int(length)
         if size is None and self.expected is None:
             raise _AddressFailed("the server does not send the size, and the hash is not known")
         validator = response.headers.get("ETag")
@@ -299,10 +305,13 @@ class _Transfer:
 
     def _check_space(self, origin, start):
         """Raises UserError if the rest of the file does not fit on the disk."""
+        if origin.size is None:
+            return
+        missing = origin.size - start
         free = shutil.disk_usage(self.part.parent).free
-        if origin.size is not None and origin.size - start > free:
+        if missing > free:
             raise UserError(
-                f"{self.part.parent}: the file needs {(origin.size - start) / _MEGABYTE:.0f} MB, and "
+                f"{self.part.parent}: the file needs {missing / _MEGABYTE:.0f} MB, and "
                 f"{free / _MEGABYTE:.0f} MB are free; make room and give the command again"
             )
 
@@ -314,9 +323,10 @@ class _Transfer:
             initial=start,
             unit="B",
             unit_scale=True,
-            disable=None if self.progress else True,  # None: only on a terminal
+            disable=not self.progress or None,  # None: shown on a terminal only
         )
-        with bar, self.part.open("ab" if start else "wb") as file:
+        mode = "ab" if start else "wb"
+        with bar, self.part.open(mode) as file:
             self._write_origin(origin)
             while chunk := self._read(response):
                 if file.tell() == 0 and _HTML.match(chunk):
