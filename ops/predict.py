@@ -28,7 +28,13 @@ from ops.data.class_names import check_names, read_class_names
 from ops.data.clips import Failure, TestDataset
 from ops.data.datasets import KNOWN
 from ops.data.lists import Record, VideoList, resolve
-from ops.data.loader import ShardSampler, VideoLoader, make_loader
+from ops.data.loader import (
+    LoaderError,
+    ShardSampler,
+    VideoLoader,
+    loader_errors,
+    make_loader,
+)
 from ops.data.preflight import check_class_names
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.guess_template import guess_template
@@ -359,7 +365,7 @@ class Predictor:
             ``error``.
 
         Raises:
-            UserError: a worker died, or the network does not fit into memory.
+            UserError: the network does not fit into memory.
         """
         names = [os.fspath(path) for path in paths]
         errors = {}
@@ -591,8 +597,26 @@ class Predictor:
         return crops[center].permute(1, 2, 0).numpy()
 
     def _predict(self, names: list[str], workers: int, timeout: float) -> Iterator[Prediction]:
-        if not names:
-            return
+        """Predict videos; one that ends its worker, or keeps it for too long, is a failure."""
+        finished = 0
+        while finished < len(names):
+            try:
+                for result in self._predict_readable(names[finished:], workers, timeout):
+                    yield result
+                    finished += 1
+            except LoaderError:
+                # This video, or one of those that were read ahead: find out in a worker of its own.
+                name = names[finished]
+                try:
+                    result = next(self._predict_readable([name], 1, timeout))
+                except LoaderError:
+                    result = self._failed(name, "its decoder crashed, or took too long")
+                yield result
+                finished += 1
+
+    def _predict_readable(
+        self, names: list[str], workers: int, timeout: float
+    ) -> Iterator[Prediction]:
         dataset = self._dataset(names)
         loader = make_loader(
             dataset,
@@ -605,7 +629,7 @@ class Predictor:
         waiting = {}  # results that overtook others
         following = 0
         start = time.perf_counter()
-        with loader:
+        with loader, loader_errors(loader):
             scored = iterate_scores(
                 self.model,
                 self._timed(loader),
