@@ -12,5 +12,5 @@ distribution=loadfile
 if [[ " $* " == *" --slow "* ]]; then
     distribution=worksteal
 fi
-# Two processes with one thread each: more threads than cores make the tests slower.
-OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist $distribution "$@"
+# One process with one thread per core: more threads than cores make the tests slower.
+OMP_NUM_THREADS=1 python -m pytest -q -n auto --dist $distribution "$@"
