@@ -19,7 +19,7 @@ from helpers.videos import encode, textured_frames
 from ops.checkpoints import save_checkpoint
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.open import open_reader
-from ops.data.readers.stream import open_stream
+from ops.data.readers.stream import VideoStream, open_stream
 from ops.data.sampling import frame_indices
 from ops.predict import Predictor, to_probabilities
 from ops.utils.errors import UserError
@@ -329,6 +329,21 @@ def test_segments_of_a_tsn_are_computed_once(tmp_path):
     assert sum(computed) <= 300 / 8 + 1
 
 
+def test_a_long_video_is_decoded_once(tmp_path, monkeypatch):
+    encode(tmp_path / "v.mp4", textured_frames(90))
+    decoded = []
+    plain = VideoStream.__iter__
+
+    def counted_frames(stream):
+        for frame in plain(stream):
+            decoded.append(frame.index)
+            yield frame
+
+    monkeypatch.setattr(VideoStream, "__iter__", counted_frames)
+    list(Predictor(checkpoint(tmp_path, "tdn"), "cpu").windows(tmp_path / "v.mp4", 1.0, 0.1))
+    assert decoded == list(range(90))
+
+
 def test_a_video_shorter_than_a_window_is_one_window(root, tmp_path):
     predictor = Predictor(checkpoint(tmp_path), "cpu")
     windows = list(predictor.windows(root / "v0.mp4", 60))
@@ -337,7 +352,7 @@ def test_a_video_shorter_than_a_window_is_one_window(root, tmp_path):
 
 
 def test_timeline_names_what_is_seen_when(tmp_path):
-    """A network that tells bright from dark."""
+    """A network that separates bright from dark."""
     model = small_model("tsn", num_class=2, input_size=32)
     for parameter in model.backbone.parameters():
         torch.nn.init.constant_(parameter, 1e-2)
@@ -379,7 +394,7 @@ sys.path.insert(0, "tests")
 from helpers.models import small_model
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.open import open_reader
-from ops.data.readers.stream import open_stream
+from ops.data.readers.stream import VideoStream, open_stream
 from ops.data.sampling import frame_indices
 from ops.predict import Predictor
 

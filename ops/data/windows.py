@@ -24,7 +24,7 @@ class Segment:
         first: number of the first frame.
         time: when its middle frame is displayed, in seconds.
         frames: what ``prepare`` made of each frame.
-        computed: room for what the user of the windows computes of it.
+        computed: cache for a result of the caller, such as the scores of the segment.
     """
 
     first: int

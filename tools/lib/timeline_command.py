@@ -114,5 +114,5 @@ class _Progress:
                 yield window
 
     def hide(self) -> None:
-        """Make room for a line of text."""
+        """Clear the bar before a line of text is printed."""
         self._bar.clear()
