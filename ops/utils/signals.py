@@ -8,10 +8,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import wait
-from types import FrameType
+from types import FrameType, TracebackType
 
 
 def _existing(*names: str) -> tuple[signal.Signals, ...]:
@@ -135,7 +136,16 @@ def start_worker(_: int = 0) -> None:
             signal.signal(number, signal.SIG_IGN)
         else:
             signal.signal(number, lambda *_: signal.alarm(_WORKER_GRACE_SECONDS))
+    # A batch that is under way when the run is interrupted is no error: its receiver is gone.
+    sys.excepthook = _print_unless_disconnected
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _print_unless_disconnected(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_with_parent() -> None:

@@ -121,7 +121,9 @@ def _timeline(folder: Path, args):
     difference = np.abs(np.stack(found[:count]) - np.stack(expected[:count])).max()
     scale = np.abs(np.stack(expected[:count])).max()
     yield _row(
-        "its logits: largest difference / largest logit", difference / scale, PREDICT["difference"]
+        "timeline: largest difference to naive logits / largest logit",
+        difference / scale,
+        PREDICT["difference"],
     )
     gain = times["naive"] / times["shared"]
     yield _row("timeline of tsn: naive / shared", gain, PREDICT_SHARING, most=False)
