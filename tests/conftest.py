@@ -1,4 +1,5 @@
 import contextlib
+import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +17,13 @@ def real_videos() -> Path:
 
 
 def pytest_configure():
+    # In a background job of a shell Ctrl-C is ignored, also by all child processes; tests send it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _open_vpx_encoders()
+
+
+def _open_vpx_encoders():
     """Open PyAV's VP8 and VP9 encoders once before decord is imported.
 
     decord exports the symbols of its own libvpx to the whole process, with which they fail to open.

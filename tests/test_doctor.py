@@ -320,7 +320,8 @@ def test_rate_for_another_batch_suggests_scale_lr():
     )
 
 
-def test_findings_are_sorted_by_weight(tmp_path, capsys):
+def test_findings_are_sorted_by_weight(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # or the last column would be wrapped
     options = {
         **recipe_of(TSM).options,
         "amp": "fp16",
