@@ -28,7 +28,7 @@ TSN_SHARE_WAYS = ("NCHW fp32", "channels-last fp32")
 VIEWS = {"TDN, 8 x 5 frames": 25.0, "TSM, 8 frames": 25.0}
 WHOLE_TEST = {"ours, --fuse_bn --amp bf16": 3.0}
 
-# benchmark.py predict: largest ratios, seconds, shares and megabytes, and the least gain of sharing.
+# benchmark.py predict: largest ratio, seconds, shares and megabytes; least gain of sharing.
 PREDICT = {"network": 1.05, "start": 4.0, "difference": 1e-5, "reading": 0.10, "growth": 100.0}
 PREDICT_SHARING = 3.0
 
