@@ -199,7 +199,7 @@ class FeatureIndex:
         """Write the index, atomically."""
         content = {"format": _FORMAT, "settings": self._settings, "videos": self._videos}
         with atomic_write(self._path, "w") as file:
-            json.dump(content, file, ensure_ascii=False, indent=1)
+            json.dump(content, file, ensure_ascii=False)
         self._saved = time.monotonic()
 
 
