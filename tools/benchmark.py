@@ -103,7 +103,12 @@ def add_predict_flags(parser):
     add_count(parser, "--rounds", 3, "rounds after a warm-up round")
     add_count(parser, "--threads", 1, "threads on the CPU")
     add_count(parser, "--workers", 1, "data-loading workers")
-    parser.add_argument("--device", metavar="NAME", help="device (default: a GPU if there is one)")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device of the networks; auto: a GPU if there is one",
+    )
     # What the process whose memory is measured is given.
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
 

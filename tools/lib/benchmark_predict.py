@@ -20,6 +20,7 @@ from ops.checkpoints import save_checkpoint
 from ops.data.readers.open import open_reader
 from ops.data.readers.templates import EXAMPLES
 from ops.data.sampling import center_offsets
+from ops.distributed import choose_device
 from ops.models import TSN
 from ops.predict import Predictor
 
@@ -33,6 +34,8 @@ def predict(args):
     if args.peak:
         print(_peak(*args.peak))
         return
+    if args.device == "auto":
+        args.device = choose_device(None).type
     print(machine("torch", "torchvision", "av"))
     with tempfile.TemporaryDirectory() as folder:
         rows = [
@@ -149,7 +152,7 @@ def _memory(folder: Path, args):
     long = make_video(folder / "long.mp4", args.minutes * 60 * RATE)
     peaks = []
     for video in (folder / "minute.mp4", long):
-        command = [sys.executable, sys.argv[0], "predict", "--peak", video, args.device or "cpu"]
+        command = [sys.executable, sys.argv[0], "predict", "--peak", video, args.device]
         run = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks.append(float(run.stdout.split()[-1]))
     name = f"peak memory of a timeline, from {args.seconds} s to {args.minutes} min"
