@@ -327,7 +327,7 @@ root_path = "${PLACE}/flow"
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """A data set of one's own in a folder with a space: its file."""
+    """A dataset file in a folder with a space."""
     monkeypatch.setenv("PLACE", "/disk 2")
     (tmp_path / "my data").mkdir()
     write(tmp_path / "my data", "go left\nstay\ngo right\n", "classes.txt")

@@ -370,9 +370,9 @@ def test_uniform_golden(n, clips, expected):
     assert [
         one_based(uniform_offsets(n, 8, 1, clip, clips, compat=True)) for clip in range(clips)
     ] == expected
-    mended = [uniform_offsets(n, 8, 1, clip, clips) for clip in range(clips)]
-    assert n < 8 or [one_based(offsets) for offsets in mended] == expected
-    assert all((np.diff(offsets) >= 0).all() for offsets in mended)
+    fixed = [uniform_offsets(n, 8, 1, clip, clips) for clip in range(clips)]
+    assert n < 8 or [one_based(offsets) for offsets in fixed] == expected
+    assert all((np.diff(offsets) >= 0).all() for offsets in fixed)
 
 
 @given(

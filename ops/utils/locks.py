@@ -18,8 +18,8 @@ def exclusive_lock(directory: str | Path, what: str, flag: str) -> Iterator[None
     """Hold the exclusive lock of a directory, which is created if needed.
 
     The lock is the file ``.lock`` in it, which exists while the context lasts. The operating system
-    releases the lock of a killed process. A disk without locks refuses nobody. With the lock held,
-    the temporary files that killed processes left in the directory are removed.
+    releases the lock of a killed process. A disk without locks accepts every process. With the lock
+    held, the temporary files that killed processes left in the directory are removed.
 
     Args:
         directory: the directory to lock.
@@ -57,7 +57,8 @@ def exclusive_lock(directory: str | Path, what: str, flag: str) -> Iterator[None
 def waiting_lock(path: str | Path, message: str) -> Iterator[None]:
     """Hold the exclusive lock of a file, which exists while the context lasts.
 
-    The operating system releases the lock of a killed process. A disk without locks refuses nobody.
+    The operating system releases the lock of a killed process. A disk without locks accepts every
+    process.
 
     Args:
         path: the file; its folder exists.

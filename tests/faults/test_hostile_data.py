@@ -29,7 +29,7 @@ def place(tmp_path):
     return tmp_path / "in" / "case"
 
 
-# Lists and data sets.
+# Lists and datasets.
 
 LIST = ["videos/a b.mp4 3", "folder 12 0", "a\tb c\t1", "é\t40\t2", "v 1,2", "", "take 12\t1"]
 
@@ -150,7 +150,7 @@ def test_data_sets(place):
             datasets.flip_map(dataset, None)
 
     fuzz(
-        "data sets",
+        "datasets",
         make,
         reading(place.with_name("case.toml"), read),
         place.parent,
