@@ -22,6 +22,7 @@ from ops.training.run_dir import latest_checkpoint
 from ops.utils.errors import UserError
 from ops.utils.files import (
     atomic_write,
+    is_web_page,
     open_regular,
     read_regular,
     remove_stale_temporaries,
@@ -221,3 +222,19 @@ def test_what_a_user_names_is_read_only_if_regular(tmp_path, reader, kind):
         READERS[reader](path)
     assert time.perf_counter() - start < 5
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (b"<!DOCTYPE html>\n<html>", True),
+        (b"\n <!-- comment --> <HEAD>", True),
+        (b'<?xml version="1.0"?>', True),
+        (b"PK\x03\x04<html>", False),
+        (b"v.mp4 0\n", False),
+        (b"", False),
+        (b" " * 600 + b"<html>", False),
+    ],
+)
+def test_is_web_page(start, expected):
+    assert is_web_page(start) == expected

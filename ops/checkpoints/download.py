@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ops.checkpoints import manifest
 from ops.checkpoints.names import how_to_get
 from ops.utils.errors import UserError
-from ops.utils.files import atomic_write, sha256
+from ops.utils.files import atomic_write, is_web_page, sha256
 from ops.utils.locks import waiting_lock
 
 _CHUNK = 2**20  # bytes that are read at once
@@ -43,7 +43,6 @@ _TEMPORARY = (
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 )
-_HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -329,7 +328,7 @@ class _Transfer:
         with bar, self.part.open(mode) as file:
             self._write_origin(origin)
             while chunk := self._read(response):
-                if file.tell() == 0 and _HTML.match(chunk):
+                if file.tell() == 0 and is_web_page(chunk):
                     raise _AddressFailed("the server sends a web page instead of the file")
                 file.write(chunk)
                 bar.update(len(chunk))

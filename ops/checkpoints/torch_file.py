@@ -2,7 +2,6 @@
 
 import pickle
 import pickletools
-import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import torch
 from ops.checkpoints.layouts import strip_wrappers
 from ops.checkpoints.safetensors_file import SUFFIX, is_safetensors, read_safetensors
 from ops.utils.errors import UserError
-from ops.utils.files import open_regular
+from ops.utils.files import is_web_page, open_regular
 from ops.utils.text import counted, printable
 
 # The names of the weights in the checkpoints of training tools, in the order of preference: ours
@@ -40,7 +39,6 @@ _LIGHTNING = "pytorch-lightning_version"
 _LIGHTNING_NETWORKS = ("model.", "net.", "network.")
 _START = 512  # bytes of a file that show what it is
 _LFS = b"version https://git-lfs.github.com/spec/"
-_HTML = re.compile(rb"\s*(<!--.*?-->\s*)*(<\?xml|<!doctype html|<html|<head|<body)", re.I | re.S)
 
 
 _ZIP = b"PK\x03\x04"  # start of what torch.save writes since torch 1.6
@@ -181,7 +179,7 @@ def _check_download(path, start):
             f"{path}: not a checkpoint but a Git LFS pointer to one; fetch the file itself with "
             f"git lfs pull"
         )
-    if _HTML.match(start):
+    if is_web_page(start):
         raise UserError(
             f"{path}: not a checkpoint but a web page (HTML), as a download link that needs a "
             f"browser gives; download the file itself"

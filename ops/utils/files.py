@@ -25,6 +25,10 @@ _MAX_BYTES = 2**30
 _TEMPORARY = re.compile(r".*\.((?P<host>[\w-]+)-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp")
 # A temporary file whose process cannot be looked up is abandoned after this time without a write.
 _ABANDONED_SECONDS = 24 * 3600
+_WEB_PAGE = re.compile(
+    rb"\s*(<!--.*?-->\s*)*(<\?xml|<!doctype html|<html|<head|<body)", re.IGNORECASE | re.DOTALL
+)
+_WEB_PAGE_START = 512  # bytes at the start of a file that show a web page
 
 
 @contextlib.contextmanager
@@ -123,6 +127,11 @@ def read_regular(path: str | os.PathLike, max_bytes: int = _MAX_BYTES) -> bytes:
         if size > max_bytes:
             raise OSError(errno.EINVAL, f"too large: {size} bytes", os.fspath(path))
         return file.read()
+
+
+def is_web_page(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of a web page, as failed downloads leave it."""
+    return _WEB_PAGE.match(start[:_WEB_PAGE_START]) is not None
 
 
 def is_temporary(name: str) -> bool:
