@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import command_parser
-from ops.cli.types import positive_float, positive_int, segments
+from lib.arguments import add_device_flags, add_weights_flags, command_parser
+from ops.cli.types import positive_float, positive_int
 from ops.utils.errors import UserError, run_cli
 
 
@@ -53,18 +53,7 @@ def parser() -> argparse.ArgumentParser:
         "videos", nargs="+", metavar="VIDEO", help="videos, folders, lists, or - (as predict.py)"
     )
     top.add_argument("out", metavar="OUT", help="folder for the features")
-    top.add_argument(
-        "--weights", required=True, metavar="FILE", help="checkpoint, or the folder of a run"
-    )
-    top.add_argument(
-        "--weights_key", metavar="NAME", help="which of several sets of weights, state_dict_ema"
-    )
-    top.add_argument(
-        "--module", metavar="NAME", help="temporal module, where the weights do not contain it"
-    )
-    top.add_argument(
-        "--num_segments", type=segments, metavar="T", help="segments of a clip (of a window)"
-    )
+    add_weights_flags(top)
     top.add_argument(
         "--window",
         type=length,
@@ -105,12 +94,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="frames per second of a folder of frames (default: 25)",
     )
-    top.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)"
-    )
-    top.add_argument(
-        "--amp", choices=("none", "bf16", "fp16"), default="none", help="mixed precision"
-    )
+    add_device_flags(top)
     top.add_argument(
         "-b",
         "--batch_size",

@@ -31,8 +31,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import command_parser
-from ops.cli.types import positive_float, positive_int, probability, segments, workers
+from lib.arguments import add_device_flags, add_weights_flags, command_parser
+from ops.cli.types import positive_float, positive_int, probability, workers
 from ops.data.readers.open import DECODERS
 from ops.data.sampling import samplings_for_tests
 from ops.utils.errors import UserError, run_cli
@@ -73,25 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_model(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--weights",
-        required=True,
-        metavar="FILE",
-        help="checkpoint of this project or a published one, or the folder of a run",
-    )
-    group.add_argument(
-        "--weights_key", metavar="NAME", help="which of several sets of weights, state_dict_ema"
-    )
-    group.add_argument(
-        "--module", metavar="NAME", help="temporal module, where the weights do not contain it"
-    )
-    group.add_argument(
-        "--num_segments",
-        "--test_segments",
-        type=segments,
-        metavar="T",
-        help="segments of a clip (default: those of the checkpoint)",
-    )
+    add_weights_flags(group)
     group.add_argument(
         "--class_names",
         metavar="FILE",
@@ -200,15 +182,7 @@ def add_timeline(group: argparse._ArgumentGroup) -> None:
 
 
 def add_machine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)"
-    )
-    group.add_argument(
-        "--amp",
-        choices=("none", "bf16", "fp16"),
-        default="none",
-        help="mixed precision; faster, other bits (default: none)",
-    )
+    add_device_flags(group)
     group.add_argument(
         "--fuse_bn", action="store_true", help="fold BatchNorms into the convs; faster, other bits"
     )

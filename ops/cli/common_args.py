@@ -3,13 +3,12 @@
 import argparse
 
 from ops.cli.flags import Effect, FlagParser
-from ops.cli.types import non_negative_int, positive_int, seed, workers
+from ops.cli.types import AMP, non_negative_int, positive_int, seed, workers
 from ops.data.datasets import KNOWN
 from ops.data.readers.open import DECODERS
 from ops.temporal import MODULES, option_names
 from ops.utils.machine import default_workers
 
-AMP = ("none", "bf16", "fp16")
 ORIGINAL_FLAGS = (
     "The flags of the original repositories are accepted as well: docs/original_commands.md"
 )

@@ -4,6 +4,7 @@ import argparse
 
 from ops.training.run_dir import SaveInterval
 
+AMP = ("none", "bf16", "fp16")  # values of --amp
 # Larger values are typing errors, or need memory that no machine has.
 MAX_WORKERS = 512
 MAX_SEGMENTS = 1024

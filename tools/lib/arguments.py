@@ -8,6 +8,8 @@ import os
 import re
 from pathlib import Path
 
+from ops.cli.types import AMP, segments
+
 SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
 
 
@@ -62,6 +64,42 @@ def add_video_flags(parser: argparse.ArgumentParser, result: str) -> None:
         default=os.cpu_count() or 1,
         metavar="N",
         help="number of processes (default: one per core)",
+    )
+
+
+def add_weights_flags(group: argparse._ActionsContainer) -> None:
+    """Add the flags that choose a network: weights, and what they do not contain."""
+    group.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="checkpoint of this project or a published one, its name, or the folder of a run",
+    )
+    group.add_argument(
+        "--weights_key", metavar="NAME", help="which of several sets of weights, state_dict_ema"
+    )
+    group.add_argument(
+        "--module", metavar="NAME", help="temporal module, where the weights do not contain it"
+    )
+    group.add_argument(
+        "--num_segments",
+        "--test_segments",
+        type=segments,
+        metavar="T",
+        help="segments of a clip (default: those of the checkpoint)",
+    )
+
+
+def add_device_flags(group: argparse._ActionsContainer) -> None:
+    """Add the flags of the device and of mixed precision."""
+    group.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)"
+    )
+    group.add_argument(
+        "--amp",
+        choices=AMP,
+        default="none",
+        help="mixed precision; faster, other bits (default: none)",
     )
 
 
