@@ -352,7 +352,8 @@ def fuse_batch_norm(model):
                     f"fuse_batch_norm finds no conv before {name} in a {type(parent).__name__}"
                 )
             setattr(parent, conv, fuse_conv_bn_eval(children[conv], bn))
-            setattr(parent, name, nn.Identity())
+            # In eval mode, as TDN asks the layer in this place which mode it is in.
+            setattr(parent, name, nn.Identity().eval())
     return model
 
 

@@ -289,6 +289,16 @@ def test_compiled_module_is_the_same_function(monkeypatch):
     compare(module, naive, x, compiled(x), x_naive, naive_long_term(naive, x_naive, 4))
 
 
+def test_exported_module_takes_other_batches():
+    module = randomize(LongTermDifference(16, 4)).eval()
+    frames = 4 * torch.export.Dim("videos", min=1, max=64)
+    example = draw(8, 16, 4, 6).detach()
+    exported = torch.export.export(module, (example,), dynamic_shapes=({0: frames},)).module()
+    for videos in (2, 3):
+        x = draw(videos * 4, 16, 4, 6).detach()
+        close(exported(x), module(x))
+
+
 @pytest.mark.parametrize("segments", [1, 3, 7, 8, 9, 16, 32])
 def test_paths_are_mixed_by_the_number_of_segments(segments):
     """alpha and beta are not in the state dict: the number of segments alone decides."""

@@ -190,6 +190,7 @@ def test_fused_batch_norms_are_the_same_function(module, arch, channels_last):
         scores = model(clip)
         assert fuse_batch_norm(model) is model
         assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+        assert not any(m.training for m in model.modules())
         torch.testing.assert_close(model(clip), scores, rtol=1e-9, atol=1e-12)
 
 

@@ -70,3 +70,22 @@ def test_a_new_block_changes_nothing_and_can_learn():
     assert torch.equal(y, x)
     y.square().sum().backward()
     assert block.expand_bn.weight.grad.abs().max() > 0
+
+
+def test_an_onnx_runtime_gives_the_same(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    block = randomized(8, 2).float().eval()
+    videos = torch.export.Dim("videos", min=1, max=64)
+    program = torch.onnx.export(
+        block,
+        (torch.randn(4, 8, 4, 4),),
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=({0: 2 * videos},),
+    )
+    program.save(str(tmp_path / "block.onnx"))
+    session = runtime.InferenceSession(tmp_path / "block.onnx")
+    for videos in (1, 3):
+        x = torch.randn(2 * videos, 8, 4, 4)
+        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(y), block(x).detach(), rtol=1e-5, atol=1e-5)

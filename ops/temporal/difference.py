@@ -112,7 +112,8 @@ class LongTermDifference(nn.Module):
         coarse = _each_direction(self.coarse_bn, self.coarse(pooled))
         coarse = F.interpolate(coarse, size=z.shape[-2:], mode="nearest")
         z = z + coarse + _each_direction(self.fine_bn, self.fine(z))
-        forward, backward = self.expand(z * (1 / 3)).chunk(2)
+        # Not chunk(2): torch.export would take the number of halves for the batch size.
+        forward, backward = self.expand(z * (1 / 3)).unflatten(0, (2, -1)).unbind()
         forward = torch.sigmoid(self.expand_bn(forward))
         backward = torch.sigmoid(self.expand_bn(backward))
         # x + x * (0.5 * (forward - 0.5) + 0.5 * (backward - 0.5)), as a sum of products, for which

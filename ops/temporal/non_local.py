@@ -48,8 +48,8 @@ class NonLocal(nn.Module):
         return x + self.expand_bn(self.expand(attended))
 
     def _places(self, x):
-        """``[B*T, c, h, w]`` to ``[B, T*h*w, c]``."""
-        return x.permute(0, 2, 3, 1).reshape(x.shape[0] // self.num_segments, -1, x.shape[1])
+        """``[B*T, c, h, w]`` to ``[B, 1, T*h*w, c]``: one head, as ONNX attention has four axes."""
+        return x.permute(0, 2, 3, 1).reshape(x.shape[0] // self.num_segments, 1, -1, x.shape[1])
 
 
 def _half(x):
