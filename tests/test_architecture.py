@@ -12,7 +12,7 @@ LEVELS = [
     {"models"},
     {"checkpoints", "inference"},
     {"scores"},
-    {"training", "testing", "report", "predict"},
+    {"training", "testing", "report", "predict", "streaming"},
     {"cli"},
 ]
 

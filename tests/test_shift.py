@@ -114,3 +114,15 @@ def test_a_causal_network_is_the_online_network():
         online = frame + conv(torch.cat([buffer, frame[:, 2:]], dim=1))
         buffer = frame[:, :2]
         torch.testing.assert_close(online, offline[t : t + 1], rtol=1e-12, atol=1e-12)
+
+
+def test_steps_of_a_causal_shift_are_the_shift_of_the_clip():
+    shift = TemporalShift(16, 5, 4, shift_direction="past")
+    clip = draw(10, 16, 3, 3, layout="channels_last").detach()
+    state = None
+    steps = []
+    for frame in clip.unflatten(0, (2, 5)).unbind(1):
+        y, state = shift.step(frame, state)
+        steps.append(y)
+    assert torch.equal(torch.stack(steps, 1).flatten(0, 1), shift(clip))
+    assert state.shape == (2, 4, 3, 3)

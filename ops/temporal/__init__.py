@@ -31,6 +31,7 @@ MODULES = {
         slot="before_conv1",
         module_class=deferred("ops.temporal.shift:TemporalShift"),
         every_other_block_if_deep=True,
+        stepping_obstacle=deferred("ops.temporal.shift:stepping_obstacle"),
         flips=_NEVER_MIRRORED,
         options={
             "shift_div": Option(int, 8, _SHIFT_DIV_HELP, minimum=1),

@@ -71,6 +71,10 @@ class TemporalModule:
             that differ from their defaults are listed.
         every_other_block_if_deep: whether every second block stays without a module in backbones
             with 23 blocks or more in the third stage. Applies to ``slot`` only.
+        stepping_obstacle: all options -> why a network with this module cannot process one frame
+            after another, or None: then ``module_class`` has a method ``step(x, state) -> (y,
+            state)`` for a frame ``[B, C, H, W]``, in which the first state is None. Without it the
+            module needs whole clips.
         stem: ``(first_conv, stage, num_segments) -> nn.Module``, the module around the first stage.
         frames_per_segment: L of RGB.
         modalities: the inputs that the module can process.
@@ -97,6 +101,7 @@ class TemporalModule:
     check_options: Callable[[Mapping[str, object]], None] | None = None
     describe_options: Callable[[Mapping[str, object]], str] | None = None
     every_other_block_if_deep: bool = False
+    stepping_obstacle: Callable[[Mapping[str, object]], str | None] | None = None
     stem: Callable[[nn.Conv2d, nn.Module, int], nn.Module] | None = None
     frames_per_segment: int = 1
     modalities: tuple[str, ...] = ("RGB", "Flow", "RGBDiff")

@@ -45,6 +45,24 @@ class TemporalShift(nn.Module):
             return _shifted_plain(x, self.num_segments, self.moves)
         return _Shift.apply(x, self.num_segments, self.moves)
 
+    def step(self, x, previous=None):
+        """One frame of a shift of direction "past": :meth:`forward` for T frames, one at a time.
+
+        Args:
+            x: the frame, ``[B, C, H, W]``.
+            previous: what the step before returned for the next one; None for the first frame.
+
+        Returns:
+            The shifted frame, ``[B, C, H, W]``, and the channels that the next step needs,
+            ``[B, C // shift_div, H, W]``.
+        """
+        (_, fold, _) = self.moves[0]
+        shifted = x[:, :fold]
+        if previous is None:
+            previous = torch.zeros_like(shifted)
+        # A copy: a slice would keep the whole of x in memory, and later layers may write into x.
+        return torch.cat([previous, x[:, fold:]], dim=1), shifted.clone()
+
     def extra_repr(self):
         return f"num_segments={self.num_segments}, moves={self.moves}"
 
@@ -102,6 +120,13 @@ def check_options(options):
         raise UserError(
             f"--shift_div {options['shift_div']}: must be a whole number from 2 for tsm"
         )
+
+
+def stepping_obstacle(options):
+    """Only a shift from the past alone can process one frame after another."""
+    if options["shift_direction"] == "past":
+        return None
+    return "its shift also needs the next frame (--shift_direction both)"
 
 
 def describe_options(options):
