@@ -264,7 +264,7 @@ class TSN(nn.Module):
     def partial_bn(self, on):
         self._partial_bn = on
         for bn in self._later_norms():
-            bn.requires_grad_(not on)
+            bn.requires_grad_(not on and bn not in self._frozen)
         self.train(self.training)
 
     def _later_norms(self):
@@ -288,15 +288,33 @@ class TSN(nn.Module):
             exempt += [getattr(block, slot) for block in blocks if slot in block.slots]
         return exempt
 
+    def freeze(self, modules):
+        """Do not train these modules from now on; in training they compute as in evaluation.
+
+        Args:
+            modules: of the backbone. Each stands for itself, not for its children.
+        """
+        self._frozen = {*self._frozen, *modules}
+        for module in self._frozen:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        self.train(self.training)
+
     def train(self, mode=True):
-        """As ``nn.Module.train``; under partial BN the later BatchNorms stay in eval mode."""
+        """As ``nn.Module.train``; frozen modules stay in eval mode.
+
+        So do the later BatchNorms under partial BN.
+        """
         super().train(mode)
         if mode and self._partial_bn:
             for bn in self._later_norms():
                 bn.eval()
+        for module in self._frozen:
+            module.training = False  # its children may be in training mode
         return self
 
     _partial_bn = False
+    _frozen = frozenset()
 
 
 def _differences(frames):

@@ -329,7 +329,7 @@ def test_a_new_schedule_is_a_choice(monkeypatch):
 
 
 def test_a_new_optimizer_is_a_choice(monkeypatch):
-    def adam(groups, lr, *, momentum, nesterov, fused):
+    def adam(groups, lr, *, momentum, nesterov, **implementation):
         return torch.optim.Adam(groups, lr)
 
     monkeypatch.setitem(OPTIMIZERS, "adam", adam)

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from ops.backbones import BACKBONES
+from ops.backbones.layers import stage_layers
 from ops.models import TSN
 from ops.temporal import MODULES, TemporalModule, supported_modules
 from ops.training.optim import (
+    IMPLEMENTATIONS,
     build_optimizer,
     load_optimizer_state,
     parameter_groups,
@@ -163,6 +165,41 @@ def test_frozen_norms_are_left_out(module, policy):
         assert len(groups[0]["params"]) < len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("policy", ["groups", "flat"])
+@pytest.mark.parametrize(
+    ("module", "arch"), [("tdn", "resnet18"), ("tsn", "mobilenetv2"), ("tsn", "BNInception")]
+)
+def test_layer_decay_lowers_the_rate_towards_the_stem(module, arch, policy):
+    model = build(module, arch)
+    plain = parameter_groups(model, policy, weight_decay=0.1)
+    split = parameter_groups(model, policy, weight_decay=0.1, layer_decay=0.5)
+    assert_each_once(model, split)
+    usual = {p: (g["lr_mult"], g["weight_decay"]) for g in plain for p in g["params"]}
+    factors = {}
+    for group in split:
+        for parameter in group["params"]:
+            rate, decay = usual[parameter]
+            assert group["weight_decay"] == decay
+            factors[parameter] = group["lr_mult"] / rate
+    blocks = sum(len(stage) for stage in stage_layers(model.backbone))
+    first_conv = model.backbone.get_submodule(model.backbone.first_conv)
+    last_block = stage_layers(model.backbone)[-1][-1]
+    assert factors[model.head.weight] == factors[model.head.bias] == 1
+    assert factors[first_conv.weight] == 0.5 ** (blocks + 1)
+    assert {factors[p] for module in last_block for p in module.parameters()} == {0.5}
+    if module == "tdn":
+        assert {factors[p] for p in model.backbone.stem.parameters()} == {0.5 ** (blocks + 1)}
+        assert factors[model.backbone.layer2[1].before_conv2.squeeze.weight] == 0.5 ** (blocks - 3)
+    names = [group["name"] for group in split]
+    assert len(names) == len(set(names))
+
+
+def test_without_layer_decay_the_groups_are_the_usual_ones():
+    model = build("tsm", "resnet18")
+    names = [group["name"] for group in parameter_groups(model, "groups", weight_decay=0.1)]
+    assert names == ["first_conv_weight", "weight", "bn", "fc_weight", "fc_bias"]
+
+
 class AnyKind(nn.Module):
     """Parameters of kinds that no published module has."""
 
@@ -310,6 +347,33 @@ def test_an_optimizer_resumes_bit_identically(options):
     load_optimizer_state(again, state)
     assert again.param_groups[0]["fused"] is None
     assert torch.equal(one_step(optimizer, parameter), one_step(again, other))
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": "sgd"}, {"name": "sgd", "nesterov": True}, {"name": "adamw"}]
+)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_implementations_take_the_same_steps(implementation, options):
+    """On a CPU bit for bit but for the fused one, which rounds in another order."""
+    optimizer, parameter = optimizer_of(implementation=implementation, **options)
+    usual, other = optimizer_of(implementation="for-loop", **options)
+    tolerance = 1e-6 if implementation == "fused" else 0
+    for _ in range(5):
+        stepped, expected = one_step(optimizer, parameter), one_step(usual, other)
+        torch.testing.assert_close(stepped, expected, rtol=tolerance, atol=tolerance)
+    assert optimizer.param_groups[0]["fused"] == IMPLEMENTATIONS[implementation]["fused"]
+    assert optimizer.param_groups[0]["foreach"] == IMPLEMENTATIONS[implementation]["foreach"]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_implementation_is_that_of_the_run_not_of_the_checkpoint(name):
+    saved, parameter = optimizer_of(name, implementation="fused")
+    one_step(saved, parameter)
+    own, other = optimizer_of(name, implementation="foreach")
+    other.data.copy_(parameter.data)
+    load_optimizer_state(own, copy.deepcopy(saved.state_dict()))
+    assert (own.param_groups[0]["foreach"], own.param_groups[0]["fused"]) == (True, False)
+    torch.testing.assert_close(one_step(own, other), one_step(saved, parameter))
 
 
 @pytest.mark.parametrize(

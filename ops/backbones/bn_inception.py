@@ -122,6 +122,19 @@ class BNInception(nn.Module):
         """The slots of conv2, 3a..3c, 4a..4e, 5a..5b, as four lists."""
         return [[getattr(self, f"slot_{block}") for block in stage] for stage in STAGES]
 
+    def stage_layers(self):
+        """The slot, the convs and the BatchNorms of each block of :meth:`stages`."""
+        convs = {"conv2": ("conv2_3x3_reduce", "conv2_3x3")}
+        convs.update((block, tuple(inception_convs(block))) for block in INCEPTIONS)
+        stages = []
+        for stage in STAGES:
+            layers = []
+            for block in stage:
+                names = [f"slot_{block}", *convs[block], *(f"{name}_bn" for name in convs[block])]
+                layers.append([getattr(self, name) for name in names])
+            stages.append(layers)
+        return stages
+
     def forward(self, x):
         x = _max_pool(self._convs(x, "conv1_7x7_s2"))
         x = _max_pool(self._convs(self.slot_conv2(x), "conv2_3x3_reduce", "conv2_3x3"))

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from ops.backbones.pixels import IMAGENET
 
+STEM_FEATURES = 2  # the first conv and the block of 16 channels
+
 
 class InvertedResidual(tv.InvertedResidual):
     """torchvision's block, with the slots if it is a residual one.
@@ -61,6 +63,18 @@ class MobileNetV2(tv.MobileNetV2):
             if isinstance(block, InvertedResidual) and block.use_res_connect
         ]
         return [list(stage) for _, stage in groupby(blocks, key=lambda block: block.out_channels)]
+
+    def stage_layers(self):
+        """The blocks of each width, with the one that widens the maps; the last convs are last."""
+        widths = [stage[0].out_channels for stage in self.stages()]
+        stages = [[] for _ in widths]
+        for feature in self.features[STEM_FEATURES:]:
+            # Features 17 and 18 (320 and 1280 channels) have no residual block.
+            stage = -1
+            if feature.out_channels in widths:
+                stage = widths.index(feature.out_channels)
+            stages[stage].append([feature])
+        return stages
 
     def forward(self, x):
         return F.adaptive_avg_pool2d(self.features(x), 1).flatten(1)

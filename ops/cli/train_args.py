@@ -16,10 +16,12 @@ from ops.cli.common_args import (
 from ops.cli.flags import Effect
 from ops.cli.types import (
     fraction,
+    frozen_parts,
     mixing,
     non_negative_float,
     non_negative_int,
     positive_float,
+    positive_fraction,
     positive_int,
     save_interval,
     segments,
@@ -30,8 +32,9 @@ from ops.data.readers.templates import choose_template
 from ops.data.sampling import SAMPLINGS, samplings_for_training
 from ops.temporal import MODULES, option_names, resolve_options, supported_modules
 from ops.temporal.consensus import CONSENSUS
+from ops.training.freeze import WHOLE_BACKBONE
 from ops.training.loss import LOSSES
-from ops.training.optim import OPTIMIZERS, POLICIES
+from ops.training.optim import AUTO, IMPLEMENTATIONS, OPTIMIZERS, POLICIES
 from ops.training.schedule import SCHEDULERS
 from ops.utils.errors import UserError
 
@@ -65,6 +68,7 @@ def training_parser(description):
     _add_train_sampling(parser)
     _add_model(parser)
     _add_pretrained(parser)
+    _add_fine_tuning(parser)
     _add_batch_norm(parser)
     _add_batch_and_rate(parser)
     _add_schedule(parser)
@@ -213,6 +217,27 @@ def _add_pretrained(parser):
         "used; its classifier is kept for the classes that are known to be the same",
     )
     group.add_flag("--weights_key", effect=Effect.RESULT, metavar="NAME", help=WEIGHTS_KEY_HELP)
+
+
+def _add_fine_tuning(parser):
+    group = parser.group("fine-tuning")
+    group.add_flag(
+        "--freeze",
+        effect=Effect.RESULT,
+        type=frozen_parts,
+        metavar="PARTS",
+        help="do not train these parts, their BatchNorms and the temporal modules in them: stem, "
+        "stages:1-3, both joined by a comma, or backbone (all but the classifier)",
+    )
+    group.add_flag(
+        "--layer_decay",
+        effect=Effect.RESULT,
+        type=positive_fraction,
+        default=1.0,
+        metavar="F",
+        help="multiply the learning rate by F per layer, from the classifier down to the stem; 1 "
+        "disables it",
+    )
 
 
 def _add_batch_norm(parser):
@@ -433,6 +458,14 @@ def _add_optimizer(parser):
         help="Nesterov momentum for SGD",
     )
     group.add_flag(
+        "--optimizer_impl",
+        effect=Effect.NOISE,
+        choices=tuple(IMPLEMENTATIONS),
+        default=AUTO,
+        help="how torch computes a step: one parameter after the other, several in one call, or "
+        "all in one kernel; auto is fused on NVIDIA GPUs and torch's default elsewhere",
+    )
+    group.add_flag(
         "--wd",
         "--weight-decay",
         "--weight_decay",
@@ -644,6 +677,8 @@ def check_norm_batch(args):
         args: the arguments of ``main.py``, resolved.
     """
     if args.sync_bn:  # the values of all processes count
+        return
+    if args.freeze == WHOLE_BACKBONE:
         return
     frames = args.batch_size * args.num_segments
     if args.module == "tam":  # its own BatchNorms see one value per video and channel, and segment

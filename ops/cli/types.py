@@ -2,6 +2,7 @@
 
 import argparse
 
+from ops.training.freeze import parse_parts
 from ops.training.run_dir import SaveInterval
 
 AMP = ("none", "bf16", "fp16")  # values of --amp
@@ -75,6 +76,14 @@ def probability(text):
     return value
 
 
+def positive_fraction(text):
+    """A number in (0, 1]."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not in (0, 1]")
+    return value
+
+
 def positive_float(text):
     """A number above 0."""
     value = float(text)
@@ -121,4 +130,13 @@ def save_interval(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither steps, such as 500, nor minutes, such as 15m"
         ) from None
+    return text
+
+
+def frozen_parts(text):
+    """Parts of a network, which stay text: see ``ops.training.freeze.parse_parts``."""
+    try:
+        parse_parts(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text

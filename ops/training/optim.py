@@ -4,6 +4,7 @@ A new optimizer is a function that builds it and an entry of :data:`OPTIMIZERS`;
 choice of ``--optimizer``. Torch is imported in the functions, so that ``--help`` answers at once.
 """
 
+from ops.backbones.layers import module_places
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
 
@@ -11,9 +12,17 @@ POLICIES = ("groups", "flat")
 MATRIX = 2  # dimensions from which on a parameter is a weight
 # Fields of a group that choose how a step is computed, not what it computes.
 IMPLEMENTATION_FIELDS = {"foreach", "fused", "capturable", "differentiable"}
+AUTO = "auto"
+# Value of --optimizer_impl -> arguments of an optimizer of torch, which also explains them.
+IMPLEMENTATIONS = {
+    AUTO: {"foreach": None, "fused": None},
+    "for-loop": {"foreach": False, "fused": False},
+    "foreach": {"foreach": True, "fused": False},
+    "fused": {"foreach": False, "fused": True},
+}
 
 
-def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
+def parameter_groups(model, policy, *, weight_decay, fc_lr5=True, layer_decay=1.0):
     """Trainable parameters as groups for an optimizer.
 
     "flat" is one group, as TDN was really trained. "groups" applies TSN's multipliers of learning
@@ -28,6 +37,9 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
         policy: one of ``POLICIES``.
         weight_decay: weight decay of a multiplier of 1.
         fc_lr5: whether the classifier learns 5 times as fast.
+        layer_decay: factor of the learning rate per layer, from the classifier to the stem: that of
+            layer i of n is multiplied by ``layer_decay ** (n + 1 - i)``, as in BEiT
+            (arXiv 2106.08254). Below 1 each group is split by layer.
 
     Returns:
         a list of dicts with ``name``, ``params`` in the order of the model, ``lr_mult`` and
@@ -38,7 +50,16 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
     """
     if policy == "flat":
         parameters = [p for p in model.parameters() if p.requires_grad]
-        return [{"name": "all", "params": parameters, "lr_mult": 1, "weight_decay": weight_decay}]
+        groups = [{"name": "all", "params": parameters, "lr_mult": 1, "weight_decay": weight_decay}]
+    else:
+        groups = _groups_by_kind(model, weight_decay, fc_lr5)
+    if layer_decay == 1:
+        return groups
+    return _split_by_layer(model, groups, layer_decay)
+
+
+def _groups_by_kind(model, weight_decay, fc_lr5):
+    """The groups of the policy "groups"."""
     multipliers = _multipliers(model.modality, fc_lr5)
     members = {name: [] for name in multipliers}
     seen = set()
@@ -66,6 +87,30 @@ def parameter_groups(model, policy, *, weight_decay, fc_lr5=True):
                 }
             )
     return groups
+
+
+def _split_by_layer(model, groups, decay):
+    """The groups, each split into one per layer of the network, whose rate falls with its depth."""
+    numbers = {}
+    for module, place in module_places(model.backbone).items():
+        for parameter in module.parameters(recurse=False):
+            numbers.setdefault(parameter, place.layer)
+    head = max(numbers.values()) + 1
+    split = []
+    for group in groups:
+        members = {}
+        for parameter in group["params"]:
+            members.setdefault(numbers.get(parameter, head), []).append(parameter)
+        for number in sorted(members):
+            split.append(
+                {
+                    **group,
+                    "name": f"{group['name']} of layer {number}",
+                    "params": members[number],
+                    "lr_mult": group["lr_mult"] * decay ** (head - number),
+                }
+            )
+    return split
 
 
 def _multipliers(modality, fc_lr5):
@@ -116,8 +161,8 @@ def _kind(name, parameter):
     return "no_decay"
 
 
-def build_optimizer(groups, name="sgd", *, lr, momentum=0.9, nesterov=False):
-    """The optimizer of a training, in its fused form where all parameters are on a CUDA device.
+def build_optimizer(groups, name="sgd", *, lr, momentum=0.9, nesterov=False, implementation=AUTO):
+    """The optimizer of a training.
 
     Args:
         groups: as :func:`parameter_groups` returns them.
@@ -125,6 +170,8 @@ def build_optimizer(groups, name="sgd", *, lr, momentum=0.9, nesterov=False):
         lr: base learning rate.
         momentum: of SGD.
         nesterov: whether SGD's momentum is Nesterov's.
+        implementation: key of ``IMPLEMENTATIONS``; "auto" is "fused" where all parameters are on a
+            CUDA device, else torch's default.
 
     Returns:
         a ``torch.optim.Optimizer``.
@@ -139,23 +186,25 @@ def build_optimizer(groups, name="sgd", *, lr, momentum=0.9, nesterov=False):
     if nesterov and not momentum:
         raise UserError("--nesterov needs a --momentum above 0")
     on_cuda = all(parameter.is_cuda for group in groups for parameter in group["params"])
-    fused = True if on_cuda else None
-    return OPTIMIZERS[name](groups, lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    if implementation == AUTO and on_cuda:
+        implementation = "fused"
+    settings = IMPLEMENTATIONS[implementation]
+    return OPTIMIZERS[name](groups, lr, momentum=momentum, nesterov=nesterov, **settings)
 
 
-def _sgd(groups, lr, *, momentum, nesterov, fused):
+def _sgd(groups, lr, *, momentum, nesterov, **implementation):
     import torch
 
-    return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, **implementation)
 
 
-def _adamw(groups, lr, *, momentum, nesterov, fused):
+def _adamw(groups, lr, *, momentum, nesterov, **implementation):
     import torch
 
-    return torch.optim.AdamW(groups, lr, fused=fused)
+    return torch.optim.AdamW(groups, lr, **implementation)
 
 
-# Name -> (groups, lr, *, momentum, nesterov, fused) -> optimizer.
+# Name -> (groups, lr, *, momentum, nesterov, foreach, fused) -> optimizer.
 OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}
 
 
@@ -177,7 +226,8 @@ def load_optimizer_state(optimizer, state):
     if saved[0].get("nesterov") != own[0].get("nesterov"):
         raise ValueError("one of the two optimizers uses Nesterov momentum, the other does not")
     # Which implementation computes a step depends on this run's device, not on the checkpoint's.
-    saved = [{**group, "fused": own[0]["fused"]} for group in saved]
+    implementation = {key: own[0][key] for key in IMPLEMENTATION_FIELDS if key in own[0]}
+    saved = [{**group, **implementation} for group in saved]
     optimizer.load_state_dict({**state, "param_groups": saved})
 
 

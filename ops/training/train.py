@@ -27,6 +27,7 @@ from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
 from ops.training.ema import make_ema
+from ops.training.freeze import freeze
 from ops.training.logger import RunLog
 from ops.training.loss import build_loss
 from ops.training.mixup import mixer
@@ -85,7 +86,7 @@ class Setup:
         checkpoint: the ``TrainingCheckpoint`` of ``--resume``, or None.
         damaged: a line for each damaged checkpoint that was passed over.
         net: the TSN on its device (without memory in a dry run).
-        net_notes: lines for the log about ``--tune_from``.
+        net_notes: lines for the log about ``--tune_from`` and ``--freeze``.
         optimizer: of ``ops.training.optim``.
         train_loader: None for an evaluation.
         val_loader: of the validation.
@@ -171,12 +172,21 @@ def prepare(args, world):
     checkpoint = TrainingCheckpoint(path) if path else None
     net, net_notes = build_network(args, data, class_names, world, checkpoint)
     groups = parameter_groups(
-        net, args.lr_policy, weight_decay=args.weight_decay, fc_lr5=args.fc_lr5
+        net,
+        args.lr_policy,
+        weight_decay=args.weight_decay,
+        fc_lr5=args.fc_lr5,
+        layer_decay=args.layer_decay,
     )
     total_batch = world.size * args.batch_size * args.accumulate
     lr, lr_note, lr_warning = rate_for(total_batch, args.lr, args.lr_batch, args.scale_lr)
     optimizer = build_optimizer(
-        groups, args.optimizer, lr=lr, momentum=args.momentum, nesterov=args.nesterov
+        groups,
+        args.optimizer,
+        lr=lr,
+        momentum=args.momentum,
+        nesterov=args.nesterov,
+        implementation=args.optimizer_impl,
     )
     train_loader = None
     if "train" in lists:
@@ -228,7 +238,7 @@ def build_network(args, data, class_names, world, checkpoint):
 
     Returns:
         (the TSN on its device, or without memory in a dry run; lines for the log about
-        ``--tune_from``).
+        ``--tune_from`` and ``--freeze``).
     """
     pretrain = "none" if args.dry_run or checkpoint else args.pretrain
     if pretrain == "imagenet" and world.size > 1:
@@ -278,7 +288,18 @@ def build_network(args, data, class_names, world, checkpoint):
         net.to_channels_last()
     if args.sync_bn:
         synchronize(net, world)
+    if args.freeze and not args.evaluate:
+        notes += freeze(net, args.freeze, pretrained=_pretrained_parts(args, checkpoint))
     return net, notes
+
+
+def _pretrained_parts(args, checkpoint):
+    """Which weights are trained already: see :func:`ops.training.freeze.freeze`."""
+    if args.tune_from or checkpoint:
+        return "all"
+    if args.pretrain != "none":
+        return "backbone"
+    return "none"
 
 
 def distance_of_segments(args):

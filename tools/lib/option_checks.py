@@ -273,6 +273,8 @@ SPECIFIC_CHECKS = (
         value=rates_by_layer,
         why="layers are trained with other rates: --lr_policy, --fc_lr5",
     ),
+    option_check("freeze", 8, "other layers are trained"),
+    option_check("layer_decay", 6, "layers are trained with other rates"),
     *(option_check(name, 6, "another regularization") for name in REGULARIZATION_OPTIONS),
     option_check("optimizer", 8, "another optimizer, which needs another learning rate"),
     option_check("momentum", 6, "another step size"),
