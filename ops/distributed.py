@@ -29,6 +29,8 @@ JOIN_TIMEOUT = timedelta(minutes=10)
 # How long a process that lost another one waits before it ends: launchers blame the process that
 # ends first.
 _LINGER_SECONDS = 3
+# How often process 0 looks whether the others have come.
+_POLL_SECONDS = 0.02
 _MAX_PORT = 2**16 - 1
 
 
@@ -155,8 +157,8 @@ class JobStore:
     Operations raise ``DistError`` where the store has ended.
     """
 
-    def __init__(self, store: dist.Store, prefix: str) -> None:
-        self._store = dist.PrefixStore(prefix, store)
+    def __init__(self, store: dist.Store) -> None:
+        self._store = dist.PrefixStore("run", store)
 
     def add(self, name: str, number: int) -> int:
         """Add to a number, which starts at 0. Returns the sum."""
@@ -320,11 +322,8 @@ def _joined(world: World) -> Iterator[World]:
         group = dist.group.WORLD
         if on_gpus:
             group = dist.new_group(backend="gloo", timeout=TIMEOUT)
-        # The store of a launcher may outlive the processes: a new prefix in each start keeps the
-        # values of an earlier one apart.
-        prefix = world.from_main(secrets.token_hex(8))
         try:
-            yield dataclasses.replace(world, store=JobStore(store, prefix), cpu_group=group)
+            yield dataclasses.replace(world, store=JobStore(store), cpu_group=group)
         except Stopped:
             ignore_signals()
             dist.destroy_process_group()
@@ -346,6 +345,9 @@ def _joined(world: World) -> Iterator[World]:
 def _open_store(world: World) -> dist.Store:
     """The store of the job, once all processes have started: torchrun's, or that of process 0.
 
+    Returns:
+        A store without keys of an earlier start.
+
     Raises:
         UserError: the environment is not one that a launcher sets, the store cannot be opened or
             reached, or processes are missing.
@@ -362,6 +364,7 @@ def _open_store(world: World) -> dist.Store:
             store, _, _ = next(
                 dist.rendezvous("env://", world.rank, world.size, timeout=JOIN_TIMEOUT)
             )
+            token = agree_on_token(store, world.rank, world.size, JOIN_TIMEOUT)
     except (dist.DistError, RuntimeError) as error:
         if "EADDRINUSE" in str(error):
             raise UserError(
@@ -374,7 +377,47 @@ def _open_store(world: World) -> dist.Store:
             f"within {JOIN_TIMEOUT.total_seconds():.0f} s; were they started with the same "
             f"MASTER_ADDR, MASTER_PORT and WORLD_SIZE, and have they printed errors? ({reason})"
         ) from None
-    return store
+    return dist.PrefixStore(token, store)
+
+
+def agree_on_token(store: dist.Store, rank: int, size: int, timeout: timedelta) -> str:
+    """Collective: a word that all processes of this start share, and no earlier start had.
+
+    When torchrun restarts the processes of a job, its store keeps the keys of the start before. A
+    process that finds an address among them waits for another one that is gone. So all keys of a
+    start get this word as a prefix.
+
+    Each process but the first asks with a random number of its own, and the first one answers with
+    the word. It also answers numbers of an earlier start, which nobody reads, and therefore
+    repeats until this start's processes have confirmed.
+
+    Args:
+        store: that all processes can reach.
+        rank: number of this process.
+        size: number of processes.
+        timeout: longest wait for the others.
+
+    Raises:
+        DistError: the store has ended, or the others did not come within the timeout.
+    """
+    if rank > 0:
+        question = secrets.token_hex(8)
+        store.set(f"question/{rank}", question)
+        store.wait([f"answer/{question}"], timeout)
+        token = store.get(f"answer/{question}").decode()
+        store.add(f"confirmed/{token}", 1)
+        return token
+    token = secrets.token_hex(8)
+    deadline = time.monotonic() + timeout.total_seconds()
+    while store.add(f"confirmed/{token}", 0) < size - 1:
+        if time.monotonic() > deadline:
+            raise dist.DistError("processes are missing")
+        for other in range(1, size):
+            if store.check([f"question/{other}"]):
+                question = store.get(f"question/{other}").decode()
+                store.set(f"answer/{question}", token)
+        time.sleep(_POLL_SECONDS)
+    return token
 
 
 def _is_lost_connection(error: BaseException) -> bool:

@@ -2,6 +2,8 @@ import os
 import re
 import signal
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -145,6 +147,32 @@ def test_missing_processes(tmp_path):
         assert re.fullmatch(
             rf"error: process {rank} of 2: no connection to all others at .*\n", text
         )
+
+
+def test_each_start_with_the_same_store_gets_another_token():
+    """The store of torchrun keeps the keys of processes that it restarts."""
+    store = torch.distributed.HashStore()
+    timeout = timedelta(seconds=30)
+
+    def tokens_of_start(late_rank):
+        def start(rank):
+            if rank == late_rank:
+                time.sleep(0.2)
+            return distributed.agree_on_token(store, rank, 3, timeout)
+
+        with ThreadPoolExecutor(3) as threads:
+            return list(threads.map(start, range(3)))
+
+    starts = [tokens_of_start(late_rank) for late_rank in (0, 1, 2)]
+    assert all(len(set(tokens)) == 1 for tokens in starts)
+    assert len({tokens[0] for tokens in starts}) == 3
+
+
+def test_a_missing_process_is_not_waited_for_forever():
+    store = torch.distributed.HashStore()
+    for rank in (0, 1):
+        with pytest.raises(torch.distributed.DistError):
+            distributed.agree_on_token(store, rank, 3, timedelta(seconds=0.2))
 
 
 @pytest.mark.parametrize(
