@@ -5,12 +5,14 @@
     torchrun --nproc_per_node 8 main.py something RGB ...    eight GPUs; --batch-size is per process
     python main.py mine.toml RGB ...                         data of your own (docs/data.md)
 
-Writes to --output_dir: args.json, log.txt, log.jsonl, tensorboard/, last.pth and best.pth. The same
-command with --resume auto resumes a stopped run. A folder that contains a training is refused
-unless --resume or --overwrite is given.
+    python main.py --config scripts/tdn/sthv1_r50_8f.toml    a recipe from a file
+
+Writes to --output_dir: args.json, args.toml, log.txt, log.jsonl, tensorboard/, last.pth and
+best.pth. The same command with --resume auto resumes a stopped run. A folder that contains a
+training is refused unless --resume or --overwrite is given.
 """
 
-from ops.cli.train_args import fixed_options, parse_training
+from ops.cli.train_args import args_toml, fixed_options, parse_training
 from ops.utils.errors import run_cli
 
 
@@ -18,7 +20,7 @@ def main():
     args, notes = parse_training(__doc__)
     from ops.training.train import run  # imports torch, which --help does not need
 
-    run(args, notes, fixed_options())
+    run(args, notes, fixed_options(), args_toml)
 
 
 if __name__ == "__main__":

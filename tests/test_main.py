@@ -79,6 +79,7 @@ def with_list(data, flag, path):
 def test_files_of_a_run(trained):
     assert {p.name for p in trained.iterdir()} == {
         "args.json",
+        "args.toml",
         "log.txt",
         "log.jsonl",
         "tensorboard",
@@ -130,6 +131,19 @@ def test_resumed_run_is_bit_identical(data, trained, tmp_path):
         whole["optimizer"]["state"], parts["optimizer"]["state"]
     )
     assert whole["metrics"]["val_top1"] == parts["metrics"]["val_top1"]
+
+
+def test_args_toml_repeats_a_run(trained, tmp_path, capsys):
+    config = ["--config", trained / "args.toml"]
+    assert "already contains a training" in refused(capsys, "main", *config)
+    assert call("main", *config, "--output_dir", tmp_path / "out") == 0
+    assert f"flags from {trained}/args.toml" in (tmp_path / "out" / "log.txt").read_text()
+    first, second = load(trained / "last.pth"), load(tmp_path / "out" / "last.pth")
+    assert same(first["state_dict"], second["state_dict"])
+    assert same(first["optimizer"], second["optimizer"])
+    # A resumed run may take its flags from there as well.
+    assert call("main", *config, "--resume", "auto") == 0
+    assert "resumed" in capsys.readouterr().out
 
 
 def test_resume_refuses_another_recipe(data, trained, tmp_path, capsys):

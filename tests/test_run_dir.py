@@ -87,7 +87,7 @@ def test_a_run_that_failed_at_its_start_may_be_started_again(tmp_path):
 def test_only_files_of_the_training_are_removed(tmp_path):
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "scores").mkdir()
-    files = ["args.json", "best.pth", "last.pth", "last.1.pth", "log.jsonl", "log.txt"]
+    files = ["args.json", "args.toml", "best.pth", "last.pth", "last.1.pth", "log.jsonl", "log.txt"]
     kept = ["notes.txt", "scores/0_crop0.pkl", "epoch_10.pth"]
     for name in [*files, *kept, "tensorboard/events.1"]:
         (tmp_path / name).write_text("content")

@@ -58,6 +58,7 @@ def add_data(parser, lists):
         "--flow_prefix",
         "--flow_pref",
         effect=Effect.NONE,
+        replaces=("image_tmpl",),
         metavar="TEXT",
         help="start of the names of flow files: sets --image_tmpl to TEXT{}_{:05d}.jpg "
         "(tsn-pytorch's flag)",
@@ -85,6 +86,7 @@ def add_data(parser, lists):
     group.add_flag(
         "--image_tmpl",
         effect=Effect.NONE,
+        replaces=("flow_prefix",),
         metavar="TMPL",
         help="file names in a frame folder, such as img_{:05d}.jpg",
     )

@@ -2,6 +2,7 @@
 
 import argparse
 from enum import Enum
+from typing import Any, NamedTuple
 
 
 class Effect(Enum):
@@ -23,11 +24,32 @@ class Effect(Enum):
     NONE = "where and how a run works: files, machine, logs, use of its results"
 
 
+class Flag(NamedTuple):
+    """A flag or positional argument as it was declared.
+
+    Attributes:
+        names: as ``add_argument`` takes them.
+        settings: further arguments of ``add_argument``.
+        action: what ``add_argument`` returned.
+    """
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+    action: argparse.Action
+
+    @property
+    def is_positional(self):
+        """Whether it is an argument without a name on the command line."""
+        return not self.action.option_strings
+
+
 class FlagParser(argparse.ArgumentParser):
     """An argparse parser whose arguments have an effect.
 
     Attributes:
         effects: name of an argument -> :class:`Effect`.
+        flags: every :class:`Flag`, in the order of declaration.
+        replaced: name of an argument -> names of the arguments that it takes the place of.
     """
 
     def __init__(self, description, epilog=None):
@@ -39,18 +61,25 @@ class FlagParser(argparse.ArgumentParser):
             epilog=epilog,
         )
         self.effects = {}
+        self.flags = []
+        self.replaced = {}
 
     def group(self, title):
         """A titled :class:`FlagGroup` of ``--help``."""
         return FlagGroup(self, title)
 
-    def add_flag(self, *names, effect, group=None, **settings):
+    def add_flag(self, *names, effect, group=None, replaces=(), **settings):
         """Add a flag or a positional argument.
+
+        A switch (``store_true``) also gets a hidden ``--no-NAME``, which switches off what a file
+        of ``--config`` switches on.
 
         Args:
             *names: as ``add_argument`` takes them.
             effect: an :class:`Effect`.
             group: an argparse group that lists it; None: the parser itself.
+            replaces: names of other arguments that give the same in another form. Given on the
+                command line, this one takes the place of those in a file.
             **settings: of ``add_argument``.
 
         Raises:
@@ -61,6 +90,62 @@ class FlagParser(argparse.ArgumentParser):
             raise ValueError(
                 f"{names[0]}: {action.dest} has the effect {self.effects[action.dest]}"
             )
+        self.flags.append(Flag(names, settings, action))
+        self.replaced[action.dest] = (*self.replaced.get(action.dest, ()), *replaces)
+        if settings.get("action") == "store_true":
+            self._add_off_switch(action)
+
+    def _add_off_switch(self, action):
+        long_names = [name for name in action.option_strings if name.startswith("--")]
+        self.add_argument(
+            *[f"--no-{name.removeprefix('--')}" for name in long_names],
+            dest=action.dest,
+            action="store_false",
+            default=action.default,
+            help=argparse.SUPPRESS,
+        )
+
+    def parse_over(self, argv, values):
+        """Parse a command line whose arguments win over values from elsewhere.
+
+        Args:
+            argv: the words after the program's name.
+            values: name of an argument -> its value, converted already. A required positional
+                argument among them may be absent from the command line.
+
+        Returns:
+            the arguments as ``parse_args`` returns them.
+        """
+        unset = object()
+        defaults = {}
+        absent = {}  # what argparse sets for a positional argument that is not given
+        for action in [flag.action for flag in self.flags]:
+            if action.default is argparse.SUPPRESS:
+                continue
+            defaults.setdefault(action.dest, _converted_default(action))
+            if not action.option_strings:
+                absent[action.dest] = defaults[action.dest]
+                if action.dest in values and action.required:
+                    action.nargs, action.required = "?", False
+        blank = argparse.Namespace(**dict.fromkeys(defaults, unset))
+        given = {}
+        for name, value in vars(self.parse_args(argv, blank)).items():
+            if value is not unset and not (name in absent and value == absent[name]):
+                given[name] = value
+        return argparse.Namespace(**{**defaults, **self.overlaid(values, given)})
+
+    def overlaid(self, lower, upper):
+        """Merge two sets of arguments, of which ``upper`` wins.
+
+        Args:
+            lower: name of an argument -> value.
+            upper: the same. What an argument of it replaces is not taken from ``lower``.
+        """
+        gone = {
+            name for key, value in upper.items() if value for name in self.replaced.get(key, ())
+        }
+        kept = {name: value for name, value in lower.items() if name not in gone}
+        return {**kept, **upper}
 
     def names_of(self, *effects):
         """The set of the arguments with one of these effects."""
@@ -69,6 +154,15 @@ class FlagParser(argparse.ArgumentParser):
     def error(self, message):
         """Exit with one line: the usage, of dozens of flags, would hide it."""
         self.exit(2, f"error: {message}; python {self.prog} --help explains the flags\n")
+
+
+def _converted_default(action):
+    """The default of an argument; argparse converts one that is text."""
+    if isinstance(action.default, str) and action.type is not None:
+        return action.type(action.default)
+    if action.nargs == "*" and action.default is None:
+        return []
+    return action.default
 
 
 class FlagGroup:

@@ -109,7 +109,7 @@ def add_training_flags(parser):
     _hidden(parser, "--no_flip", dest="flip", action="store_const", const="none")
     _hidden(parser, "--use_warmup", action="store_true")
     _hidden(parser, "--warmup_epochs", type=non_negative_int, metavar="N")
-    _hidden(parser, "--resume_path", effect=Effect.NONE, metavar="FILE")
+    _hidden(parser, "--resume_path", effect=Effect.NONE, replaces=("resume",), metavar="FILE")
     _hidden(parser, "--crop_size", type=positive_int, metavar="PIXELS")
     _hidden(parser, "--scale_size", type=positive_int, metavar="PIXELS")
     _hidden(
@@ -121,10 +121,18 @@ def add_training_flags(parser):
         type=non_negative_int,
         metavar="N",
     )
-    _hidden(parser, "--root_log", effect=Effect.NONE, metavar="DIR")
-    _hidden(parser, "--root_model", effect=Effect.NONE, metavar="DIR")
+    for flag in ("--root_log", "--root_model"):
+        _hidden(parser, flag, effect=Effect.NONE, replaces=("output_dir",), metavar="DIR")
     _hidden(parser, "--store_name", effect=Effect.NONE, metavar="NAME")
-    _hidden(parser, "--gpus", effect=Effect.NONE, type=non_negative_int, nargs="+", metavar="N")
+    _hidden(
+        parser,
+        "--gpus",
+        effect=Effect.NONE,
+        replaces=("device",),
+        type=non_negative_int,
+        nargs="+",
+        metavar="N",
+    )
     _add_ignored(parser, _UNUSED_IN_TRAINING)
 
 
@@ -315,13 +323,19 @@ def add_testing_flags(parser):
     :func:`translate_testing` replaces them.
     """
     for flag, module in MODULE_FLAGS.items():
-        _hidden(parser, f"--{flag}", dest="module_flags", action="append_const", const=module)
+        _hidden(
+            parser,
+            f"--{flag}",
+            replaces=("module",),
+            dest="module_flags",
+            action="append_const",
+            const=module,
+        )
     _hidden(parser, "--multi_class", dest="multi_label", nargs="?", const=True, type=boolean)
-    _hidden(parser, "--resume_path", effect=Effect.NONE, metavar="FILE")
-    _hidden(parser, "--temporal_clips", type=positive_int, metavar="N")
-    _hidden(parser, "--random_crops", type=positive_int, metavar="N")
+    _hidden(parser, "--resume_path", effect=Effect.NONE, replaces=("weights",), metavar="FILE")
+    _add_view_flags(parser)
     _hidden(parser, "--crop_size", type=positive_int, metavar="PIXELS")
-    _hidden(parser, "--num_segments", type=positive_int, metavar="T")
+    _hidden(parser, "--num_segments", replaces=("test_segments",), type=positive_int, metavar="T")
     _hidden(
         parser,
         "--batch-size",
@@ -337,6 +351,18 @@ def add_testing_flags(parser):
     for names, arguments in _TRAINING_ONLY:
         _hidden(parser, *names, effect=Effect.NONE, dest=_ignored(names[0]), **arguments)
     _add_ignored(parser, _UNUSED_IN_TESTS)
+
+
+def _add_view_flags(parser):
+    """The flags of TIN's test.py about clips and crops."""
+    _hidden(
+        parser,
+        "--temporal_clips",
+        replaces=("test_sampling", "sample", "clips"),
+        type=positive_int,
+        metavar="N",
+    )
+    _hidden(parser, "--random_crops", replaces=("test_crops",), type=positive_int, metavar="N")
 
 
 def translate_testing(args, program, argv):

@@ -14,6 +14,7 @@ from ops.cli.common_args import (
     add_runtime,
     base_parser,
 )
+from ops.cli.config import add_config, parse_with_config
 from ops.cli.flags import Effect
 from ops.cli.types import non_negative_int, positive_float, positive_int, segments
 from ops.data.sampling import samplings_for_tests
@@ -23,6 +24,7 @@ from ops.utils.errors import UserError
 # tsn-pytorch test_models.py: its defaults, which its command relies on.
 TSN_SEGMENTS = 25
 TSN_CROPS = 10
+SECTION = "test"  # of a file of --config
 CROPS = (1, 3, 5, 10)
 AVERAGES = ("logits", "softmax")
 # Flags that can have a value for each network of an ensemble. Paths, which may contain commas, are
@@ -55,11 +57,13 @@ def testing_parser(description, crops):
     parser.add_flag(
         "tsn",
         effect=Effect.RESULT,
+        replaces=("modality",),
         nargs="*",
         metavar="MODALITY TEST_LIST WEIGHTS",
         help="tsn-pytorch's form, in place of --modality, --test_list and --weights; its "
         f"defaults are {TSN_SEGMENTS} segments and {TSN_CROPS} crops",
     )
+    add_config(parser)
     add_data(parser, (("val_list", "videos to score [,]"),))
     parser.add_flag(
         "--test_list",
@@ -143,6 +147,7 @@ def _add_views(parser, crops):
     group.add_flag(
         "--test_sampling",
         effect=Effect.RESULT,
+        replaces=("sample",),
         type=_each(_sampling),
         metavar=f"{{{','.join(samplings_for_tests())}}}",
         help=f"frames of a clip; {'; '.join(rules)} [,] (default: random for kinetics with tdn, "
@@ -160,6 +165,7 @@ def _add_views(parser, crops):
     group.add_flag(
         "--sample",
         effect=Effect.RESULT,
+        replaces=("test_sampling", "clips"),
         type=_sampling_and_clips,
         metavar="{uniform,dense}-N",
         help="TAM's flag: --test_sampling and --clips N",
@@ -167,6 +173,7 @@ def _add_views(parser, crops):
     group.add_flag(
         "--clips",
         effect=Effect.RESULT,
+        replaces=("sample",),
         type=positive_int,
         metavar="N",
         help="clips per video, all in one run (default: 10 for dense, 2 for twice, else the one "
@@ -277,6 +284,7 @@ def _add_run(parser):
     group.add_flag(
         "--gpus",
         effect=Effect.NONE,
+        replaces=("device",),
         type=non_negative_int,
         nargs="+",
         metavar="N",
@@ -304,7 +312,7 @@ def testing_arguments(description, crops, argv=None):
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = testing_parser(description, crops)
-    args = parser.parse_args(argv)
+    args = parse_with_config(parser, argv, SECTION)
     args.free_options = parser.names_of(Effect.EXTENT, Effect.NONE)
     legacy_note = legacy.translate_testing(args, parser.prog, argv)
     args.notes = [legacy_note] if legacy_note else []

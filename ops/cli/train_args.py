@@ -13,6 +13,7 @@ from ops.cli.common_args import (
     add_runtime,
     base_parser,
 )
+from ops.cli.config import add_config, parse_with_config, toml_lines
 from ops.cli.flags import Effect
 from ops.cli.types import (
     fraction,
@@ -39,6 +40,20 @@ from ops.training.schedule import SCHEDULERS
 from ops.utils.errors import UserError
 
 DEFAULT_MODULE = "tdn"
+SECTION = "train"  # of a file of --config
+# What args.toml does not contain: how a run starts or ends, and flags whose effect is in others.
+_NOT_REPEATED = frozenset(
+    (
+        "resume",
+        "overwrite",
+        "evaluate",
+        "dry_run",
+        "local_rank",
+        "flow_prefix",
+        "snapshot_pref",
+        "suffix",
+    )
+)
 # Every backbone halves the sides of its input five times.
 BACKBONE_STRIDE = 32
 
@@ -60,10 +75,12 @@ def training_parser(description):
         parser.add_flag(
             f"positional_{name}_list",
             effect=Effect.EXTENT,
+            replaces=(f"{name}_list",),
             nargs="?",
             metavar=f"{name.upper()}_LIST",
             help=f"videos {purpose}, as --{name}_list (tsn-pytorch's form)",
         )
+    add_config(parser)
     add_data(parser, (("train_list", "videos to train on"), ("val_list", "videos to validate on")))
     _add_train_sampling(parser)
     _add_model(parser)
@@ -129,6 +146,7 @@ def _add_model(parser):
         group.add_flag(
             f"--{flag}",
             effect=Effect.RESULT,
+            replaces=("module",),
             dest="module_flags",
             action="append_const",
             const=module,
@@ -504,6 +522,7 @@ def _add_run(parser):
     group.add_flag(
         "--resume",
         effect=Effect.NONE,
+        replaces=("overwrite",),
         nargs="?",
         const="auto",
         type=legacy.resume_source,
@@ -514,6 +533,7 @@ def _add_run(parser):
     group.add_flag(
         "--overwrite",
         effect=Effect.NONE,
+        replaces=("resume",),
         action="store_true",
         help="start again in an output_dir that contains a training, and remove that training's "
         "files",
@@ -563,6 +583,22 @@ def _add_run(parser):
     )
 
 
+def args_toml(args, processes):
+    """The arguments of a run as a file for ``--config``, which repeats it.
+
+    Args:
+        args: the arguments, resolved.
+        processes: number of processes of the run.
+
+    Returns:
+        the text of ``args.toml``.
+    """
+    launcher = "python" if processes == 1 else f"torchrun --nproc_per_node {processes}"
+    first = f"# To train the same again: {launcher} main.py --config THIS_FILE --output_dir OTHER"
+    lines = toml_lines(training_parser(""), vars(args), skipped=_NOT_REPEATED)
+    return "\n".join([first, *lines, ""])
+
+
 def fixed_options():
     """The options that a resumed run must share with the run that it continues: a set of names."""
     return training_parser("").names_of(Effect.RESULT, Effect.NOISE)
@@ -584,7 +620,7 @@ def parse_training(description, argv=None):
         UserError: for flags that exclude each other.
     """
     argv = sys.argv[1:] if argv is None else argv
-    args = training_parser(description).parse_args(argv)
+    args = parse_with_config(training_parser(description), argv, SECTION)
     args.module_flags = vars(args).pop("module_flags", ())
     checkpoint_module = None
     if args.tune_from and not args.module and not args.module_flags:
@@ -594,7 +630,8 @@ def parse_training(description, argv=None):
     is_tsn_pytorch = _is_tsn_pytorch(args)
     _move_positional_lists(args)
     run_name, root, legacy_note = legacy.translate_training(args, argv)
-    notes = [note for note in (module_note, legacy_note) if note]
+    config_note = f"flags from {', '.join(args.config)}" if args.config else None
+    notes = [note for note in (config_note, module_note, legacy_note) if note]
 
     entry = MODULES[args.module]
     options = {name: getattr(args, name) for name in option_names()}

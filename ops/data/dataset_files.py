@@ -19,22 +19,19 @@
     image_tmpl = "flow_{}_{:05d}.jpg"   # default
 
 A path is relative to the folder of the file, so that a dataset can be moved as a whole. ``~``,
-``$NAME`` and ``${NAME}`` are replaced, and ``$$`` is a dollar sign. Whether a video is a file or a
-folder of frames is determined on the disk.
+``$NAME``, ``${NAME}`` and ``${NAME:-default}`` are replaced, and ``$$`` is a dollar sign. Whether a
+video is a file or a folder of frames is determined on the disk.
 """
 
 import difflib
 import os
 import re
-import tomllib
-from string import Template
 from typing import Any, NoReturn
 
-from ops.data.lists import read_text
 from ops.data.readers.templates import EXAMPLES, count_places
 from ops.data.sampling import samplings_for_tests
+from ops.data.toml_file import TomlFile, fill_in_variables, shortened
 from ops.utils.errors import UserError
-from ops.utils.text import printable
 
 FLIPS = ("names", "pairs", "none")
 MOST_CLASSES = 10**6
@@ -60,11 +57,6 @@ _DESCRIPTIONS = {
     (dict,): "a section, [flow]",
 }
 _INHERITED_BY_FLOW = ("root_path", "train_list", "val_list")
-_MAX_DOTS = 200  # of a line: tomllib takes a minute for a key of 50,000 parts
-_MAX_SHOWN = 60  # characters of a value in a message
-_FORM = 'write KEY = VALUE, text in "quotes"'
-_SECTION_HEADER = re.compile(r"\s*\[+\s*[\"']?([\w-]+)[\"']?\s*\]+\s*(?:#.*)?")
-_TOML_PLACE = re.compile(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)")
 
 
 def read_dataset_file(
@@ -84,12 +76,11 @@ def read_dataset_file(
         UserError: the file is missing or not TOML, a key is unknown, or a value is invalid. The
             message names file and line.
     """
-    text = read_text(path)
-    content = _parse_toml(path, text)
+    toml = TomlFile(path)
     if folder is None:
         folder = os.path.dirname(path)
-    file = _DatasetFile(path, text, folder)
-    images = {"root_path": folder, **file.check_section("", content, _KEYS, "RGB")}
+    file = _DatasetFile(toml, folder)
+    images = {"root_path": folder, **file.check_section("", toml.content, _KEYS, "RGB")}
     described = images.pop("flow", None)
     if described is None:
         return images, None
@@ -101,33 +92,11 @@ def read_dataset_file(
     return images, flow
 
 
-def _parse_toml(path: str, text: str) -> dict[str, Any]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > _MAX_DOTS:
-            raise UserError(f"{path}:{number}: more than {_MAX_DOTS} dots; {_FORM}")
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits
-        raise _not_toml(path, text, error) from None
-
-
-def _not_toml(path: str, text: str, error: Exception) -> UserError:
-    """The error for a file that tomllib refuses, with the line if tomllib reports it."""
-    reason = " ".join(str(error).split())
-    place = _TOML_PLACE.search(reason)
-    if place:
-        reason = reason.replace(place[0], "")
-        line = place[1] or text.rstrip().count("\n") + 1
-        path = f"{path}:{line}"
-    return UserError(f"{path}: not TOML: {reason}; {_FORM}")
-
-
 class _DatasetFile:
     """The checks of a parsed file; errors name the line of the key."""
 
-    def __init__(self, path: str, text: str, folder: str) -> None:
-        self.path = path
-        self.lines = text.split("\n")
+    def __init__(self, toml: TomlFile, folder: str) -> None:
+        self.toml = toml
         self.folder = folder
 
     def check_section(
@@ -140,7 +109,7 @@ class _DatasetFile:
                 self._fail_unknown(section, key, keys)
             if type(value) not in keys[key]:  # not isinstance, to which true is an int
                 expected = _DESCRIPTIONS[keys[key]]
-                self._fail(section, key, f"{key} is {expected}, not {_shortened(value)}")
+                self._fail(section, key, f"{key} is {expected}, not {shortened(value)}")
             if key in _PATHS:
                 value = self._fill_in(section, key, value)
             values[key] = value
@@ -160,7 +129,7 @@ class _DatasetFile:
             self._fail(
                 "",
                 "num_class",
-                f"num_class is {_shortened(num_class)}; a dataset has at least 1 class, and at "
+                f"num_class is {shortened(num_class)}; a dataset has at least 1 class, and at "
                 f"most {MOST_CLASSES}",
             )
         self._check_choice(values, "test_sampling", samplings_for_tests())
@@ -187,7 +156,7 @@ class _DatasetFile:
             self._fail(
                 "",
                 key,
-                f"unknown {key} {_shortened(values[key])}; choose {', '.join(choices)}",
+                f"unknown {key} {shortened(values[key])}; choose {', '.join(choices)}",
             )
 
     def _check_pairs(self, pairs: Any, num_class: int | None) -> tuple[tuple[int, int], ...]:
@@ -197,14 +166,14 @@ class _DatasetFile:
             self._fail(
                 "",
                 "flip_pairs",
-                f"flip_pairs is {_shortened(pairs)}, not {expected}, each label once",
+                f"flip_pairs is {shortened(pairs)}, not {expected}, each label once",
             )
         for label in labels:
             if not 0 <= label < (num_class or MOST_CLASSES):
                 self._fail(
                     "",
                     "flip_pairs",
-                    f"flip_pairs: label {_shortened(label)} is out of range; labels are 0 to "
+                    f"flip_pairs: label {shortened(label)} is out of range; labels are 0 to "
                     f"num_class - 1",
                 )
         return tuple((first, second) for first, second in pairs)
@@ -212,25 +181,12 @@ class _DatasetFile:
     def _fill_in(self, section: str, key: str, value: str) -> str:
         """A path with variables replaced, joined to the folder; a URL stays as it is."""
         try:
-            path = Template(value).substitute(os.environ)
-        except KeyError as error:
-            name = error.args[0]
-            self._fail(
-                section,
-                key,
-                f"{key}: the environment variable {name} is not set; export {name}=..., or write "
-                f"the full path",
-            )
-        except ValueError:
-            self._fail(
-                section,
-                key,
-                f"{key}: {_shortened(value)} has a $ without a name; write $NAME, ${{NAME}}, or $$ "
-                f"for a $",
-            )
+            path = fill_in_variables(value)
+        except ValueError as error:
+            self._fail(section, key, f"{key}: {error}")
         if re.search("[\n\r\0]", path):
             self._fail(
-                section, key, f"{key}: {_shortened(value)} contains a line break or a zero byte"
+                section, key, f"{key}: {shortened(value)} contains a line break or a zero byte"
             )
         if "://" in path:
             return path
@@ -247,27 +203,11 @@ class _DatasetFile:
         self._fail(
             section,
             key,
-            f"unknown key {_shortened(key)}; {hint}the keys of a {container} are {', '.join(keys)}",
+            f"unknown key {shortened(key)}; {hint}the keys of a {container} are {', '.join(keys)}",
         )
 
     def _fail(self, section: str, key: str, message: str) -> NoReturn:
-        line = self._find_line(section, key)
-        place = self.path if line is None else f"{self.path}:{line}"
-        raise UserError(f"{place}: {message}")
-
-    def _find_line(self, section: str, key: str) -> int | None:
-        """The first line that looks like the key: tomllib does not report lines of values."""
-        key_start = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]")
-        current_section = ""
-        for number, line in enumerate(self.lines, 1):
-            header = _SECTION_HEADER.fullmatch(line)
-            if header:
-                current_section = header[1]
-                if not section and current_section == key:
-                    return number
-            if current_section == section and key_start.match(line):
-                return number
-        return None
+        raise UserError(f"{self.toml.place(section, key)}: {message}")
 
 
 def _labels_of_pairs(pairs: Any) -> list[int] | None:
@@ -280,12 +220,3 @@ def _labels_of_pairs(pairs: Any) -> list[int] | None:
             return None
         labels += pair
     return labels
-
-
-def _shortened(value: Any) -> str:
-    """A value for a message."""
-    # reprlib for anything but text: dotted keys can be nested very deeply.
-    text = repr(value) if isinstance(value, str) else printable(value)
-    if len(text) > _MAX_SHOWN:
-        return text[: _MAX_SHOWN - 3] + "..."
-    return text

@@ -224,4 +224,6 @@ def _is_same(old, new):
     """Whether two options are equal, whatever the type of the old one."""
     if isinstance(old, int | float) and isinstance(new, int | float):
         return old == new
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return all(map(_is_same, old, new))  # epochs 30 and 30.0 of --lr_steps
     return repr(old) == repr(new)

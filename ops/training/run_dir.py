@@ -21,6 +21,7 @@ SECONDS_PER_MINUTE = 60
 # training's.
 _WRITTEN = (
     "args.json",
+    "args.toml",
     "log.txt",
     "log.jsonl",
     "tensorboard",

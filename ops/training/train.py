@@ -41,10 +41,11 @@ from ops.training.sync_batchnorm import synchronize
 from ops.training.trainer import Trainer
 from ops.training.validation import validate, validation_line
 from ops.utils.errors import UserError
+from ops.utils.files import atomic_write
 from ops.utils.text import counted
 
 
-def run(args, notes, fixed_options):
+def run(args, notes, fixed_options, args_toml):
     """Train, evaluate a checkpoint (``-e``), or only check the flags (``--dry_run``).
 
     Args:
@@ -52,6 +53,7 @@ def run(args, notes, fixed_options):
             ``flip`` and ``fc_lr5``, are resolved in place.
         notes: lines for the log about choices that no flag made.
         fixed_options: names of the options that a resumed run must share with the first one.
+        args_toml: function (args, number of processes) -> the text of ``args.toml``.
 
     Raises:
         UserError: flags, data or checkpoint do not fit together; a loss is not finite.
@@ -67,7 +69,7 @@ def run(args, notes, fixed_options):
         elif args.evaluate:
             evaluate(setup, notes)
         else:
-            train(setup, notes, fixed_options)
+            train(setup, notes, fixed_options, args_toml)
 
 
 @dataclass
@@ -416,7 +418,7 @@ def evaluate(setup, notes):
         print(*notes, *warnings, validation_line(result, setup.val_loader.dataset), sep="\n")
 
 
-def train(setup, notes, fixed_options):
+def train(setup, notes, fixed_options, args_toml):
     """Train up to ``--epochs``, from the start or from the checkpoint of ``--resume``."""
     args, world, net = setup.args, setup.world, setup.net
     make_loss = partial(build_loss, args, multi_label=setup.data.multi_label)
@@ -440,6 +442,8 @@ def train(setup, notes, fixed_options):
     )
     folder = Path(args.output_dir)
     with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
+        if world.is_main:
+            write_run_settings(setup, args_toml(args, world.size))
         log_start(setup, notes, start, log)
         trainer = Trainer(
             net=net,
@@ -489,19 +493,25 @@ def restore(setup, fixed_options, scaler, ema):
     return checkpoint.state()
 
 
+def write_run_settings(setup, recipe_toml):
+    """Write ``args.json``, and ``args.toml`` with the given text."""
+    folder = Path(setup.args.output_dir)
+    write_settings(
+        folder,
+        **setup.recipe,
+        world_size=setup.world.size,
+        lr_used=setup.schedule.lr,
+        num_classes=setup.data.num_class,
+        class_names_sha256=digest(setup.class_names),
+        videos={name: len(videos) for name, videos in setup.lists.items()},
+    )
+    with atomic_write(folder / "args.toml", "w") as file:
+        file.write(recipe_toml)
+
+
 def log_start(setup, notes, start, log):
-    """Write ``args.json`` and the first lines of the log."""
+    """Write the first lines of the log."""
     args, data, lists = setup.args, setup.data, setup.lists
-    if setup.world.is_main:
-        write_settings(
-            Path(args.output_dir),
-            **setup.recipe,
-            world_size=setup.world.size,
-            lr_used=setup.schedule.lr,
-            num_classes=data.num_class,
-            class_names_sha256=digest(setup.class_names),
-            videos={name: len(videos) for name, videos in lists.items()},
-        )
     for line in describe(setup, notes):
         log.info(line)
     log.info(
