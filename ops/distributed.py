@@ -46,7 +46,8 @@ class World:
         size: number of processes.
         device: the device that this process computes on.
         store: numbers and marks that the processes share; None with one process.
-        cpu_group: process group for tensors on the CPU; None with one process.
+        cpu_group: process group of everything but the tensors of the network: what is exchanged
+            through it neither takes memory of a GPU nor waits for one. None with one process.
         local_rank: number of this process on its machine, from 0.
     """
 
@@ -66,8 +67,8 @@ class World:
         """Collective: element-wise sums of numbers over all processes, added in float64."""
         if self.size == 1:
             return [float(value) for value in values]
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total, group=self.cpu_group)
         return total.tolist()
 
     def max(self, *numbers: int) -> list[int]:
@@ -83,7 +84,7 @@ class World:
         if self.size == 1:
             return [value]
         values = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.cpu_group)
         return values
 
     def from_main(self, value: Any) -> Any:
@@ -91,13 +92,13 @@ class World:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values)
+        dist.broadcast_object_list(values, group=self.cpu_group)
         return values[0]
 
     def barrier(self) -> None:
         """Collective: wait for all processes."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.cpu_group)
 
     def broadcast_buffers(self, model: torch.nn.Module) -> None:
         """Collective: give every process the buffers (running statistics) of rank 0.
@@ -116,7 +117,10 @@ class World:
             if parameter.requires_grad and 1 in parameter.shape:
                 parameter.register_hook(partial(_with_strides_of, parameter))
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        # Gradients are views of DDP's buckets: otherwise each is kept twice, and copied.
+        return torch.nn.parallel.DistributedDataParallel(
+            model, device_ids=devices, gradient_as_bucket_view=True
+        )
 
     def counter(self, name: str) -> Callable[[], int]:
         """A function that counts 0, 1, ... for all processes together, without waiting for them.
@@ -281,9 +285,12 @@ def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
     """The device of a process.
 
     Args:
-        name: such as "cpu", "cuda:1" or "mps"; None chooses the GPU of the local rank, or the CPU
-            on a machine without NVIDIA GPUs.
+        name: such as "cpu", "cuda:1" or "mps"; "cuda" is the GPU of the local rank, and None that
+            GPU, or the CPU on a machine without NVIDIA GPUs.
         local_rank: number of the process on its machine.
+
+    Returns:
+        The device; one of CUDA has an index.
 
     Raises:
         UserError: the device does not exist.
@@ -295,8 +302,10 @@ def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
     except RuntimeError as error:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
     if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", local_rank)
         available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= available:
+        if device.index >= available:
             raise UserError(
                 f"device {device} does not exist: this machine has {counted(available, 'GPU')}"
             )

@@ -21,8 +21,14 @@ from ops.utils.errors import UserError
 from ops.utils.text import counted
 
 DATA_BOUND = 0.5  # share of the time spent waiting for data from which on reading is the bottleneck
-# Texts in the errors of CPUs and of Apple's GPUs, which raise no OutOfMemoryError.
-OUT_OF_MEMORY = ("can't allocate memory", "MPS backend out of memory")
+# Texts in errors that are no OutOfMemoryError: of CPUs, of Apple's GPUs, and of the libraries of
+# NVIDIA's GPUs, which have memory of their own.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 class Pace(NamedTuple):

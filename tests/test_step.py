@@ -5,8 +5,11 @@ from torch.nn import functional as F
 
 from ops.data.loader import Batch
 from ops.models import TSN
+from ops.temporal import MODULES
+from ops.training.ema import WeightAverage
 from ops.training.meters import Meters
 from ops.training.mixup import mixer
+from ops.training.optim import build_optimizer, parameter_groups
 from ops.training.step import TrainStep
 from ops.training.sync_batchnorm import frozen_norms
 
@@ -96,3 +99,41 @@ def test_mixed_batch_has_finite_gradients(model, several):
         criterion=F.binary_cross_entropy_with_logits if several else F.cross_entropy,
     )
     assert sums[0] > 0 and sums[2] == 4 and all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("module", "multi_label"), [*((module, False) for module in MODULES), ("tsn", True)]
+)
+def test_a_step_reads_nothing_back_from_the_device(module, multi_label):
+    """Reading a value would wait for a GPU. Tensors of the device "meta" have none to read."""
+    device = torch.device("meta")
+    with device:
+        net = TSN(4, 4, arch="resnet18", module=module, input_size=32)
+    labels = torch.tensor([0, 3])
+    criterion = F.cross_entropy
+    if multi_label:
+        labels = torch.eye(4, dtype=torch.bool)[labels]
+        criterion = F.binary_cross_entropy_with_logits
+    step = TrainStep(
+        net,
+        build_optimizer(parameter_groups(net, "groups", weight_decay=5e-4), lr=0.01),
+        criterion,
+        device,
+        (4, net.frame_channels, 32, 32),
+        clip_gradient=20.0,
+        mix=mixer(4, mixup=0.4, cutmix=1.0),
+    )
+    ema = WeightAverage(net, 0.9)
+    meters = Meters(device)
+    batch = Batch(
+        torch.zeros((2, 4, net.frame_channels, 32, 32), dtype=torch.uint8),
+        labels,
+        torch.arange(2),
+        [],
+    )
+    loss = step.forward_backward(batch, meters)
+    norm = step.update()
+    ema.update(net)
+    meters.add_step(0, loss, norm, [0, 1])
+    with pytest.raises(RuntimeError, match="meta"):
+        meters.accuracy_text()  # which does read

@@ -11,7 +11,7 @@ from helpers.models import small_model
 from torch.nn.functional import cross_entropy
 
 from ops.training import validation
-from ops.training.ema import make_ema
+from ops.training.ema import WeightAverage
 from ops.training.logger import RunLog
 from ops.training.resume import ResumeState
 
@@ -69,7 +69,7 @@ def test_description_of_a_resumed_state(start, text):
 
 def test_ema_is_the_recursion():
     net = small_model("tsm").train()
-    ema = make_ema(net, 0.75)
+    ema = WeightAverage(net, 0.75)
     expected = {name: p.detach().clone() for name, p in net.named_parameters()}
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for step in range(3):
@@ -79,7 +79,7 @@ def test_ema_is_the_recursion():
         optimizer.zero_grad()
         cross_entropy(net(clip), torch.tensor([0, 1])).backward()
         optimizer.step()
-        ema.update_parameters(net)
+        ema.update(net)
         expected = {
             name: 0.75 * expected[name] + 0.25 * p.detach() for name, p in net.named_parameters()
         }

@@ -21,6 +21,8 @@ class TemporalPool(nn.Module):
         self.num_segments = num_segments
 
     def forward(self, x):
-        clips = x.unflatten(0, (-1, self.num_segments)).transpose(1, 2)
-        pooled = F.max_pool3d(clips, kernel_size=(3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
-        return pooled.transpose(1, 2).flatten(0, 1)
+        # Frames as the rows of a picture [B, C, T, H*W]: on GPUs the backward of 3D pooling is not
+        # deterministic, and --deterministic refuses it.
+        pictures = x.flatten(2).unflatten(0, (-1, self.num_segments)).transpose(1, 2)
+        pooled = F.max_pool2d(pictures, kernel_size=(3, 1), stride=(2, 1), padding=(1, 0))
+        return pooled.transpose(1, 2).flatten(0, 1).unflatten(2, x.shape[2:])

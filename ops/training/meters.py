@@ -86,8 +86,9 @@ class Meters:
         state: of :meth:`state`, where the epoch is resumed.
 
     Attributes:
-        sums: float64 ``[4]`` on the device: sum of the losses, hits, videos, and steps that were
-            skipped because their gradient was not finite (fp16).
+        sums: ``[4]`` on the device, float64 (float32 on Apple's GPUs, which have no other): sum of
+            the losses, hits, videos, and steps that were skipped because their gradient was not
+            finite (fp16).
         failures: the videos that could not be decoded.
         watch: a :class:`Stopwatch`.
     """
@@ -95,7 +96,8 @@ class Meters:
     def __init__(self, device, state=None):
         state = state or {"sums": [0.0] * 4, "failures": [], "seconds": 0.0, "parts": {}}
         self.device = device
-        self.sums = torch.tensor(state["sums"], dtype=torch.float64, device=device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.sums = torch.tensor(state["sums"], dtype=dtype, device=device)
         self.failures = [Failure(*failure) for failure in state["failures"]]
         self.watch = Stopwatch(device, state["parts"])
         self._started = time.perf_counter() - state["seconds"]
@@ -128,8 +130,10 @@ class Meters:
             hits: number of videos whose best class is right, an integer scalar.
             count: number of videos.
         """
-        count_on_device = torch.tensor(count, device=self.device)
-        self.sums[:3] += torch.stack([loss * count, hits, count_on_device])
+        # One by one: a tensor of the count would be copied to the GPU, and waits for it.
+        self.sums[0] += loss * count
+        self.sums[1] += hits
+        self.sums[2] += count
 
     def add_step(self, index, loss, norm, places):
         """Add a step, whose numbers :meth:`check` looks at later; see :class:`UncheckedStep`."""

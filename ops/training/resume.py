@@ -166,7 +166,7 @@ class TrainingCheckpoint:
 
         Args:
             net: a TSN.
-            ema: of :func:`ops.training.ema.make_ema`, or None. Without it the network gets the
+            ema: of ``ops.training.ema``, or None. Without it the network gets the
                 averages, if the checkpoint has them.
 
         Raises:

@@ -109,7 +109,7 @@ def _count_hits(scores, labels, multi_label):
     mean = scores if scores.dim() == 2 else scores.mean(1)
     best = mean.argmax(1)
     if multi_label:
-        return (labels[range(len(labels)), best] > 0).sum()
+        return (labels.gather(1, best.unsqueeze(1)) > 0).sum()
     if labels.is_floating_point():
         labels = labels.argmax(1)
     return (best == labels).sum()

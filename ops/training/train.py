@@ -26,7 +26,7 @@ from ops.data.preflight import training_lists
 from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
-from ops.training.ema import make_ema
+from ops.training.ema import WeightAverage
 from ops.training.freeze import freeze
 from ops.training.logger import RunLog
 from ops.training.loss import build_loss
@@ -424,7 +424,7 @@ def train(setup, notes, fixed_options, args_toml):
     make_loss = partial(build_loss, args, multi_label=setup.data.multi_label)
     criterion, validation_criterion = make_loss(), make_loss(training=False)
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
-    ema = make_ema(net, args.ema) if args.ema else None
+    ema = WeightAverage(net, args.ema) if args.ema else None
     start = restore(setup, fixed_options, scaler, ema)
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
     model = torch.compile(net) if args.compile else net

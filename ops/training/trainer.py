@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ops.checkpoints import save_checkpoint
 from ops.data.loader import loader_errors
 from ops.distributed import World
+from ops.training.ema import WeightAverage
 from ops.training.logger import RunLog
 from ops.training.meters import Meters, advice
 from ops.training.optim import set_learning_rate
@@ -49,7 +50,7 @@ class Trainer:
         batch_size: videos per batch of the validation.
         save_every: a ``SaveInterval`` within an epoch.
         class_names: in label order, or None, for the checkpoints.
-        ema: of ``ops.training.ema``, or None. Its weights are validated and saved as the model.
+        ema: an average of the weights, or None. Its weights are validated and saved as the model.
         eval_freq: epochs between two validations.
         keep: number of checkpoints.
         seed: of dropout and mixtures. A step depends on (seed, step, rank), not on earlier steps.
@@ -71,7 +72,7 @@ class Trainer:
     batch_size: int
     save_every: SaveInterval
     class_names: list[str] | None = None
-    ema: torch.optim.swa_utils.AveragedModel | None = None
+    ema: WeightAverage | None = None
     eval_freq: int = 1
     keep: int = 2
     seed: int = 0
@@ -193,7 +194,7 @@ class Trainer:
                 loss = loss + self.step.forward_backward(batch, meters)
         norm = self.step.update()
         if self.ema:
-            self.ema.update_parameters(self.net)
+            self.ema.update(self.net)
         meters.watch.lap("optimiser")
         meters.add_step(index, loss, norm, places)
         return norm

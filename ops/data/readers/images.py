@@ -5,7 +5,6 @@ import warnings
 from io import BytesIO
 
 import numpy as np
-import simplejpeg
 from PIL import Image, TiffImagePlugin
 
 from ops.data.readers.base import UnreadableVideo, check_aspect_ratio
@@ -65,6 +64,8 @@ def _read(folder: str, name: str) -> bytes:
 
 def _decode_jpeg(folder: str, name: str, mode: str, data: bytes) -> np.ndarray | None:
     """Decode a JPEG with simplejpeg; None if PIL must do it (CMYK) or report the damage."""
+    import simplejpeg  # here, as every decoder: where nothing is decoded it need not be installed
+
     try:
         height, width, color_space, _ = simplejpeg.decode_jpeg_header(data)
         _check_size(folder, name, width, height, data)
