@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from ops.backbones.layers import module_places
 from ops.temporal import MODULES
-from ops.training.ema import make_ema
+from ops.training.ema import WeightAverage
 from ops.training.freeze import freeze, parse_parts
 from ops.training.optim import build_optimizer, parameter_groups
 from ops.utils.errors import UserError
@@ -120,10 +120,10 @@ def test_frozen_norms_stay_frozen_when_partial_bn_is_switched():
 def test_the_average_of_frozen_weights_is_exact():
     model = small_model("tsm").train()
     freeze(model, "stem,stages:1-3", pretrained="all")
-    ema = make_ema(model, 0.9)
+    ema = WeightAverage(model, 0.9)
     for _ in range(2):
         step(model)
-        ema.update_parameters(model)
+        ema.update(model)
     trained, averages = model.state_dict(), ema.module.state_dict()
     same = {name for name, value in trained.items() if value.equal(averages[name])}
     assert {name for name in trained if name.startswith("backbone.layer3")} <= same
