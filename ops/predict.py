@@ -24,7 +24,7 @@ import torch
 from ops.checkpoints import load_model
 from ops.checkpoints.class_order import class_names_of
 from ops.checkpoints.identify import WeightFile, read_weights
-from ops.data.class_names import check_names, read_class_names
+from ops.data.class_names import check_names, class_name, read_class_names
 from ops.data.clips import Failure, TestDataset
 from ops.data.datasets import KNOWN
 from ops.data.lists import Record, VideoList, resolve
@@ -41,11 +41,11 @@ from ops.data.readers.guess_template import guess_template
 from ops.data.readers.stream import FrameStream, open_stream
 from ops.data.readers.templates import EXAMPLES
 from ops.data.sampling import SAMPLINGS
-from ops.data.windows import Window, WindowCollector
+from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW, Window, WindowCollector
 from ops.distributed import choose_device
 from ops.inference import iterate_scores
 from ops.models import TSN, fuse_batch_norm
-from ops.scores.aggregation import softmax, view_sum
+from ops.scores.aggregation import to_probabilities, view_sum
 from ops.scores.protocol import (
     AVERAGES,
     Protocol,
@@ -60,8 +60,6 @@ from ops.utils.errors import UserError
 from ops.utils.text import counted
 
 DEFAULT_TIMEOUT = 300  # longest wait for a data-loading worker, seconds
-DEFAULT_WINDOW = 2.5  # seconds
-DEFAULT_STEP = 0.5  # seconds
 WINDOW_BATCH = 4  # windows that go through the network at once
 _TOLERANCE = 1e-3  # seconds; less than any frame lasts
 _CENTER_CROPS = {1: 0, 3: 2, 5: 4, 10: 8}  # where the center is among so many crops
@@ -148,18 +146,6 @@ class Prediction:
             "error": self.error,
         }
         return json.dumps(content, ensure_ascii=False)
-
-
-def class_name(class_names: Sequence[str] | None, label: int) -> str:
-    """The name of a class, ``label 17`` without names."""
-    return class_names[label] if class_names else f"label {label}"
-
-
-def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
-    """Softmax over the last axis, or the sigmoid of each value; float64."""
-    if not multi_label:
-        return softmax(logits)
-    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
 
 
 def average_views(views: np.ndarray, average: str, multi_label: bool) -> np.ndarray:
@@ -533,8 +519,7 @@ class Predictor:
 
     def _crops(self, image: np.ndarray) -> torch.Tensor:
         """The test crops of a frame: uint8 ``[H, W, C]`` -> ``[crops, C, S, S]``."""
-        frame = self._transform.scale(image[None])
-        return self._transform.crops(frame, torch.zeros((1, 1), dtype=torch.int64))[:, 0]
+        return self._transform.views_of_frame(image)
 
     def _score_batch(self, windows: list[Window]) -> Iterator[WindowScores]:
         with torch.inference_mode(), autocast(self.device, self.amp):

@@ -21,7 +21,8 @@ from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.open import open_reader
 from ops.data.readers.stream import VideoStream, open_stream
 from ops.data.sampling import frame_indices
-from ops.predict import Predictor, to_probabilities
+from ops.predict import Predictor
+from ops.scores.aggregation import to_probabilities
 from ops.utils.errors import UserError
 
 NAMES = ["running", "jumping", "Größe", "don't know", 'a "quoted" class']

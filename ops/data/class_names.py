@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from ops.utils.text import printable
 
 _NUMBERED = re.compile(r"([0-9]{1,9})[ \t]+(\S.*)")
 _NOT_IN_TEXT = re.compile("[\n\r\0\ud800-\udfff]")
+
+
+def class_name(class_names: Sequence[str] | None, label: int) -> str:
+    """The name of a class, ``label 17`` without names."""
+    return class_names[label] if class_names else f"label {label}"
 
 
 def read_class_names(path: str, num_class: int | None = None) -> list[str]:

@@ -287,3 +287,18 @@ class TestTransform:
                 view = mirror(view, self.flow)
             views.append(view)
         return torch.stack(views).reshape(len(views), T, L * channels, size, size)
+
+    def views_of_frame(self, image: np.ndarray) -> torch.Tensor:
+        """Scale one frame and cut its test crops.
+
+        Args:
+            image: uint8 ``[H, W, C]``.
+
+        Returns:
+            uint8 ``[crops, C, crop_size, crop_size]``.
+
+        Raises:
+            UserError: the crop is larger than the frame.
+        """
+        only_frame = torch.zeros((1, 1), dtype=torch.int64)
+        return self.crops(self.scale(image[None]), only_frame)[:, 0]

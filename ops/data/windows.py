@@ -13,6 +13,8 @@ from typing import Any
 
 from ops.data.readers.stream import StreamedFrame
 
+DEFAULT_WINDOW = 2.5  # seconds
+DEFAULT_STEP = 0.5  # seconds
 _TOLERANCE = 1e-6  # of times in seconds: those of frames are fractions, rounded
 
 
@@ -100,12 +102,7 @@ class WindowCollector:
             end: after the last frame, where the video ends.
         """
         for frame in frames:
-            self._begin_windows(self._position(frame))
-            self._resolve(self._position(frame) - _TOLERANCE, frame.index - 1)
-            self._recent.append(frame)
-            self._fill(frame)
-            self._forget(frame.index)
-            yield from self._finished()
+            yield from self.add(frame)
         if not self._recent:
             return
         last = self._recent[-1]
@@ -118,6 +115,15 @@ class WindowCollector:
         for window in self._pending:
             window.end = min(window.end, end())
         yield from self._finished()
+
+    def add(self, frame: StreamedFrame) -> list[Window]:
+        """Add the next frame of a video without an end; returns the windows that it completes."""
+        self._begin_windows(self._position(frame))
+        self._resolve(self._position(frame) - _TOLERANCE, frame.index - 1)
+        self._recent.append(frame)
+        self._fill(frame)
+        self._forget(frame.index)
+        return list(self._finished())
 
     def _begin_windows(self, position: float) -> None:
         while self._following * self.step <= position + _TOLERANCE:

@@ -29,6 +29,13 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return powers
 
 
+def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Softmax over the last axis, or the sigmoid of each value; float64."""
+    if not multi_label:
+        return softmax(logits)
+    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+
+
 def mean(scores: np.ndarray, crop_agg: str = "mean", normalize: bool = False) -> np.ndarray:
     """Mean over frames of the mean or maximum over crops (``default_aggregation_func``)."""
     frames = _aggregate_crops(scores, crop_agg)

@@ -3,6 +3,11 @@
 import importlib
 
 _MODULES = {
+    "DemoRule": "ops.streaming.smoothing",
+    "Event": "ops.streaming.smoothing",
+    "LiveResult": "ops.streaming.live",
+    "LiveStream": "ops.streaming.live",
+    "Smoother": "ops.streaming.smoothing",
     "StreamingTSN": "ops.streaming.step",
     "stepping_obstacle": "ops.streaming.step",
 }
