@@ -322,6 +322,13 @@ def _add_batch_and_rate(parser):
         help="batches per optimiser step",
     )
     group.add_flag(
+        "--checkpoint_activations",
+        effect=Effect.NONE,
+        action="store_true",
+        help="keep the input of each block only and compute the block again in the backward pass: "
+        "larger batches fit, steps take longer, the gradients are the same",
+    )
+    group.add_flag(
         "--lr",
         effect=Effect.RESULT,
         type=positive_float,
@@ -684,6 +691,11 @@ def _check_exclusive(args):
         raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr was tuned for")
     if args.overwrite and args.resume:
         raise UserError("--overwrite starts again and --resume continues a run: give one of them")
+    if args.compile and args.checkpoint_activations:
+        raise UserError(
+            "--checkpoint_activations is for training without --compile, which recomputes what it "
+            "finds worthwhile by itself: give one of them"
+        )
     for option in ("label_smoothing", "balanced_sampling", "class_weights"):
         if args.multi_label and getattr(args, option):
             raise UserError(

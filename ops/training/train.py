@@ -10,6 +10,7 @@ import torch
 
 from ops import checkpoints, distributed
 from ops.backbones.pretrained import fetch
+from ops.backbones.recompute import recompute_activations
 from ops.checkpoints.torch_file import read_state_dict
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import (
@@ -298,6 +299,8 @@ def build_network(args, data, class_names, world, checkpoint):
         net.to_channels_last()
     if args.sync_bn:
         synchronize(net, world)
+    if args.checkpoint_activations:
+        recompute_activations(net.backbone, args.arch)
     if args.freeze and not args.evaluate:
         notes += freeze(net, args.freeze, pretrained=_pretrained_parts(args, checkpoint))
     return net, notes
