@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ops.backbones.recompute import recompute_activations
 from ops.temporal import MODULES
-from ops.training.ema import make_ema
+from ops.training.ema import WeightAverage
 from ops.training.freeze import freeze
 from ops.training.sync_batchnorm import frozen_norms
 from ops.utils.amp import autocast
@@ -114,7 +114,7 @@ def test_blocks_run_twice_and_keep_their_input_only():
 
 def test_an_average_of_the_weights_has_blocks_of_its_own():
     _, recomputing = twins("tsn")
-    ema = make_ema(recomputing, 0.9).module
+    ema = WeightAverage(recomputing, 0.9).module
     clip = pixels(ema)
     expected = ema.eval()(clip)
     with torch.no_grad():
