@@ -1,25 +1,25 @@
-# Sourced by the scripts of the published tables. Such a script holds the numbers of one row:
-#   train=(...)    arguments of main.py
-#   test=(...)     center_crop or three_crops, then the arguments of that test script
-#   test1=(...)    the same for a second protocol
-#   results=(...)  arguments of pkl_to_results.py after test (results1: after test1), where the
-#                  authors compute the result with it
-#   processes=8    processes of the training
+# Sourced by the scripts of the published tables. Beside scripts/tsm/sthv1_r50_8f.sh is its recipe,
+# sthv1_r50_8f.toml: the flags of main.py in [train] and those of the tests in [test] and [test1].
+# The script names the programs:
+#   test=center_crop      test script of [test]: center_crop or three_crops
+#   test1=center_crop     that of [test1], for a second protocol
+#   print_results=true    run pkl_to_results.py after a test, where the authors compute the result
+#                         with it
 # and hands over to run_recipe, which understands
 #   bash scripts/tsm/sthv1_r50_8f.sh train [flags of main.py]
 #   bash scripts/tsm/sthv1_r50_8f.sh test [flags of the test script, such as --weights FILE]
 # On G GPUs set GPUS=G and --accumulate 8/G, or --scale_lr; if memory is short, halve --batch-size
 # and double --accumulate.
-# tools/doctor.py reads the arrays as text: only $run, $split and $pretrain are replaced in them.
 set -euo pipefail
 
 script=$0
 folder=$(cd "$(dirname "$0")" && pwd)
 name=${0##*/}
 run=runs/${folder##*/}_${name%.sh}
+recipe=scripts/${folder##*/}/${name%.sh}.toml
 suffix=
-pretrain=${PRETRAIN:-pretrained/bn_inception.pth}
 processes=8
+print_results=false
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # An activated environment comes first; without one, the .venv of scripts/quickstart.sh is used.
@@ -31,14 +31,15 @@ if ! command -v torchrun >/dev/null; then
     exit 2
 fi
 
-# use_split: one run per split of UCF101, chosen with SPLIT=1, 2 or 3 in the environment
+# use_split: one run per split of UCF101, chosen with SPLIT=1, 2 or 3 in the environment, which the
+# recipe reads as well
 use_split() {
-    split=${SPLIT:-1}
-    if [[ $split != [123] ]]; then
-        echo "error: $script: SPLIT=$split is not 1, 2 or 3" >&2
+    export SPLIT=${SPLIT:-1}
+    if [[ $SPLIT != [123] ]]; then
+        echo "error: $script: SPLIT=$SPLIT is not 1, 2 or 3" >&2
         exit 2
     fi
-    suffix=_split$split
+    suffix=_split$SPLIT
     run=$run$suffix
 }
 
@@ -48,42 +49,37 @@ run_recipe() {
     shift $(($# > 0))
     case $mode in
     train)
-        torchrun --nproc_per_node "${GPUS:-$processes}" main.py "${train[@]}" \
+        torchrun --nproc_per_node "${GPUS:-$processes}" main.py --config "$recipe" \
             -j 4 --output_dir "$run" --resume auto "$@"
         return
         ;;
     test)
-        run_test "${test[@]}" --output_dir "$run/scores" "$@"
-        if [ -n "${results+set}" ] && ! is_dry_run "$@"; then
-            python pkl_to_results.py "${results[@]}" \
-                --output_dir "$(output_dir "$run/scores" "$@")"
-        fi
+        run_test "$test" "$recipe" "$run/scores" "$@"
         return
         ;;
     test1)
-        if [ -n "${test1+set}" ]; then
-            run_test "${test1[@]}" --output_dir "$run/scores1" "$@"
-            if [ -n "${results1+set}" ] && ! is_dry_run "$@"; then
-                python pkl_to_results.py "${results1[@]}" \
-                    --output_dir "$(output_dir "$run/scores1" "$@")"
-            fi
+        if [ -n "${test1:-}" ]; then
+            run_test "$test1" "$recipe:test1" "$run/scores1" "$@"
             return
         fi
         ;;
     esac
     local modes="train or test"
-    if [ -n "${test1+set}" ]; then
+    if [ -n "${test1:-}" ]; then
         modes="train, test or test1"
     fi
     echo "usage: bash $script $modes [flags]" >&2
     exit 2
 }
 
-# run_test SCRIPT [FLAGS]: SCRIPT is center_crop or three_crops
+# run_test SCRIPT CONFIG OUTPUT_DIR [FLAGS]: SCRIPT is center_crop or three_crops
 run_test() {
-    local protocol=$1
-    shift
-    python "test_models_$protocol.py" "$@"
+    local protocol=$1 config=$2 folder=$3
+    shift 3
+    python "test_models_$protocol.py" --config "$config" --output_dir "$folder" "$@"
+    if $print_results && ! is_dry_run "$@"; then
+        python pkl_to_results.py --output_dir "$(output_dir "$folder" "$@")"
+    fi
 }
 
 is_dry_run() {

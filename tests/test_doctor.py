@@ -2,7 +2,6 @@
 
 import functools
 import json
-import shlex
 import shutil
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from lib import diagnosis, recipes
 from lib.option_checks import CHECKS
-from lib.recipe_scripts import recipe_scripts
+from lib.recipe_files import recipe_files
 from lib.recipes import UNKNOWN, Recipe, find_recipe, read_recipe
 from lib.runs import Run, describe_best, read_run
 from ops.cli.flags import Effect
@@ -38,18 +37,25 @@ SETTINGS = [
     "--epochs",
     "2",
 ]
-SCRIPT = """#!/usr/bin/env bash
+RECIPE = """\
 # A recipe for this test.
 # Expected: Prec@1 99.9 % with 2 frames x 3 crops x 1 clip, 36, and 99.1 % with 2 frames x
 #   1 crop x 1 clip, 32 (a book).
-source "$(dirname "$0")/../recipe.sh"
-processes=2
-train=(motion RGB {data} {settings} --batch-size 4)
-test=(three_crops motion {tested} --weights w.pth --full_res)
-run_recipe "$@"
+dataset = "motion"
+{lists}
+[train]
+modality = "RGB"
+{settings}
+batch_size = 4
+lr_batch = 8
+[test]
+weights = "w.pth"
+full_res = true
+test_crops = 3
 """
-RECIPES = [str(path.relative_to(ROOT)) for path in recipe_scripts()]
-TSM = "scripts/tsm/sthv1_r50_8f.sh"
+RECIPES = [str(path.relative_to(ROOT)) for path in recipe_files()]
+TSM = "scripts/tsm/sthv1_r50_8f.toml"
+SCRIPT = "scripts/tsm/sthv1_r50_8f.sh"
 
 
 @pytest.fixture(scope="module")
@@ -120,21 +126,27 @@ def trained(data, tmp_path_factory):
     return out
 
 
+def as_toml(flags):
+    """Flags with one value each as lines of a recipe."""
+    pairs = zip(flags[::2], flags[1::2], strict=True)
+    return [f"{flag.removeprefix('--')} = {json.dumps(value)}" for flag, value in pairs]
+
+
 @pytest.fixture
-def script(data, tmp_path):
+def recipe_file(data, tmp_path):
     """The recipe of that run, in a folder with a name that needs quotes."""
-    path = tmp_path / "it's ü $(x)" / "-row.sh"
+    path = tmp_path / "it's ü $(x)" / "-row.toml"
     path.parent.mkdir()
-    tested = shlex.join(flags_of_test(data))
-    path.write_text(
-        SCRIPT.format(data=shlex.join(data), tested=tested, settings=" ".join(SETTINGS))
-    )
+    lists = [line for line in as_toml(data) if not line.startswith("train_list")]
+    training = [line for line in as_toml(data) if line.startswith("train_list")]
+    settings = [*training, *as_toml(SETTINGS)]
+    path.write_text(RECIPE.format(lists="\n".join(lists), settings="\n".join(settings)))
     return path
 
 
 @functools.cache
-def recipe_of(script):
-    return read_recipe(script)
+def recipe_of(path):
+    return read_recipe(path)
 
 
 def as_run(options, rows=None, scores=None):
@@ -169,9 +181,9 @@ def write_run(folder, options, rows=()):
 
 
 @pytest.mark.slow
-def test_training_that_differs_from_its_recipe(trained, script, capsys, monkeypatch):
+def test_training_that_differs_from_its_recipe(trained, recipe_file, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # or the last column would be wrapped
-    assert call("doctor", trained, "--recipe", script) == 1
+    assert call("doctor", trained, "--recipe", recipe_file) == 1
     out = capsys.readouterr().out
     assert (
         "99.9 % with 2 frames x 3 crops x 1 clip, 36, and 99.1 % with 2 frames x 1 crop x 1 clip, "
@@ -188,18 +200,24 @@ def test_training_that_differs_from_its_recipe(trained, script, capsys, monkeypa
     assert "settings are as in the recipe; not known" not in out and "versions: python 3" in out
 
 
-def test_training_that_follows_its_recipe(trained, script, data, tmp_path, capsys):
-    script.write_text(script.read_text().replace("--full_res", "--test_crops 1"))
+def test_training_that_follows_its_recipe(trained, recipe_file, tmp_path, capsys):
+    text = (
+        recipe_file.read_text().replace("full_res = true\n", "").replace("crops = 3", "crops = 1")
+    )
+    recipe_file.write_text(text)
     shutil.copytree(trained, tmp_path / "run")
-    assert call("doctor", tmp_path / "run", "--recipe", script, "--json") == 0
+    assert call("doctor", tmp_path / "run", "--recipe", recipe_file, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["findings"] == [] and report["unknown"] == [] and "rate" not in report
     assert set(report["same"]) == {check.setting for check in CHECKS}
-    assert report["notes"][1] == f"scores: tested like `bash {script} test`, 8/8 videos"
+    assert report["notes"][1] == (
+        f"scores: tested like `python test_models_center_crop.py --config {recipe_file}:test`, "
+        f"8/8 videos"
+    )
     (tmp_path / "run" / "log.jsonl").write_text(
         '{"epoch": 1, "train_data_share": 0.5}\n{"epoch": 2, "tr'
     )
-    assert call("doctor", tmp_path / "run", "--recipe", script) == 1
+    assert call("doctor", tmp_path / "run", "--recipe", recipe_file) == 1
     out = capsys.readouterr().out
     assert "1 of 2" in out and "not validated yet" in out and "50% of the last epoch" in out
 
@@ -387,9 +405,9 @@ def test_scores_of_part_of_the_videos(trained):
         ("unreadable in scores1", "1 of 8", 7),
         ("scores1: videos", "8", 8),
     ]
-    assert notes == [f"scores1: tested like `bash {TSM} test1`, 7/8 videos"]
+    assert notes == [f"scores1: tested like `bash {SCRIPT} test1`, 7/8 videos"]
     found, notes = diagnosis.compare_tests(recipe, as_run(recipe.options))
-    assert not found and notes == [f"not tested yet: `bash {TSM} test`"]
+    assert not found and notes == [f"not tested yet: `bash {SCRIPT} test`"]
 
 
 def test_number_of_listed_videos_overrides_the_log():
@@ -441,11 +459,11 @@ def test_best_validation_and_published_number(expected, top1, words):
     assert text.startswith(start) and (words in text if words else text == start)
 
 
-@pytest.mark.parametrize("script", RECIPES)
-def test_each_recipe_is_found_for_its_own_options(script, monkeypatch):
+@pytest.mark.parametrize("path", RECIPES)
+def test_each_recipe_is_found_for_its_own_options(path, monkeypatch):
     monkeypatch.setattr(recipes, "read_recipe", recipe_of)
-    recipe = recipe_of(script)
-    assert find_recipe(recipe.options).script == script and recipe.tests and recipe.expected
+    recipe = recipe_of(path)
+    assert find_recipe(recipe.options).path == path and recipe.tests and recipe.expected
     assert recipe.options["rate"].batch in (48, 64, 128) and recipe.options["num_classes"] in (
         101,
         174,
@@ -458,11 +476,11 @@ def test_error_names_the_nearest_recipes(monkeypatch):
     monkeypatch.setattr(recipes, "read_recipe", recipe_of)
     with pytest.raises(
         UserError,
-        match=r"something RGB tsm resnet50 12 uniform; .*sthv1_r50_16f.sh \(num_segments 16\)",
+        match=r"something RGB tsm resnet50 12 uniform; .*sthv1_r50_16f.toml \(num_segments 16\)",
     ):
         find_recipe({**recipe_of(TSM).options, "num_segments": 12})
-    tuned = {**recipe_of("scripts/tin/sthv1_r50_8f.sh").options, "tune_from": "my.pth"}
-    assert find_recipe(tuned).script == "scripts/tin/sthv1_r50_8f_pretrained.sh"
+    tuned = {**recipe_of("scripts/tin/sthv1_r50_8f.toml").options, "tune_from": "my.pth"}
+    assert find_recipe(tuned).path == "scripts/tin/sthv1_r50_8f_pretrained.toml"
 
 
 def test_two_recipes_that_fit(tmp_path, monkeypatch):
@@ -470,11 +488,10 @@ def test_two_recipes_that_fit(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"the nearest are none;.*--recipe"):
         find_recipe(recipe_of(TSM).options)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "other.sh").write_text("echo main.py\n")
-    shutil.copy(ROOT / TSM, tmp_path / "mine" / "a.sh")
-    assert find_recipe(recipe_of(TSM).options).script.endswith("a.sh")
-    shutil.copy(ROOT / TSM, tmp_path / "mine" / "b.sh")
-    with pytest.raises(UserError, match=r"a.sh \(the same\), .*b.sh \(the same\);.*--recipe"):
+    shutil.copy(ROOT / TSM, tmp_path / "mine" / "a.toml")
+    assert find_recipe(recipe_of(TSM).options).path.endswith("a.toml")
+    shutil.copy(ROOT / TSM, tmp_path / "mine" / "b.toml")
+    with pytest.raises(UserError, match=r"a.toml \(the same\), .*b.toml \(the same\);.*--recipe"):
         find_recipe(recipe_of(TSM).options)
 
 
@@ -509,54 +526,46 @@ def test_options_missing_in_an_old_args_json_are_unknown(tmp_path, capsys):
     )
 
 
-def test_a_script_is_not_executed(script, tmp_path):
-    recipe = read_recipe(script)
-    command = f"touch '{tmp_path}/started'"
-    text = script.read_text().replace("processes=2", f"{command}\nprocesses=2")
-    script.write_text(text.replace("--full_res", f'--full_res --suffix "$({command})"'))
-    assert read_recipe(script).options == recipe.options
-    assert not (tmp_path / "started").exists()
+def test_the_total_batch_of_a_recipe(recipe_file):
+    recipe = read_recipe(recipe_file)
     assert recipe.options["rate"] == recipes.Rate(0.02, 8)
+    recipe_file.write_text(recipe_file.read_text().replace("lr_batch = 8\n", ""))
+    assert read_recipe(recipe_file).options["rate"] == UNKNOWN
 
 
-def test_the_number_of_processes_of_a_recipe(script):
-    assert read_recipe(script).options["rate"].batch == 2 * 4
-    script.write_text(script.read_text().replace("processes=2\n", ""))
-    assert read_recipe(script).options["rate"].batch == 8 * 4
+def test_a_recipe_is_given_by_its_script():
+    assert read_recipe(SCRIPT).path == TSM
+
+
+def test_a_run_is_compared_with_another_run(trained, capsys):
+    assert call("doctor", trained, "--recipe", trained / "args.toml") == 0
+    assert "not known: lr for the batch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("change", "message"),
     [
-        (lambda path: path.unlink(), "No such file"),
-        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "-row.sh: "),
-        (lambda path: path.write_text("python -m pytest\n"), "train=(...)"),
+        (lambda text: None, "-row.toml: no such file"),
+        (lambda text: "python -m pytest\n", "-row.toml:1: not TOML"),
+        (lambda text: text.replace("[train]", "[training]"), "no section [train]"),
+        (lambda text: text.replace('lr = "0.02"', 'lr = "fast"'), "lr: "),
+        (lambda text: text.replace('lr = "0.02"', "tam = true"), "tam"),
+        (lambda text: text.replace("full_res", "crops"), "'crops'"),
+        (lambda text: text.replace('modality = "RGB"', ""), "modality"),
         (
-            lambda path: path.write_text(path.read_text().replace("--full_res", "'--full_res")),
-            "test=(...)",
-        ),
-        (
-            lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--lr fast")),
-            "--lr: ",
-        ),
-        (
-            lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--help")),
-            "--help",
-        ),
-        (
-            lambda path: path.write_text(path.read_text().replace("--full_res", "--crops 3")),
-            "--crops 3",
-        ),
-        (
-            lambda path: path.write_text(path.read_text().replace("--lr 0.02", "--tam")),
-            "temporal modules",
+            lambda text: text.replace('lr = "0.02"', "scale_lr = true").replace("lr_batch = 8", ""),
+            "lr_batch",
         ),
     ],
 )
-def test_invalid_recipe_scripts(trained, script, capsys, wrong, message):
-    wrong(script)
-    line = refused(capsys, "doctor", trained, "--recipe", script)
-    assert message in line and "-row.sh: " in line
+def test_invalid_recipes(trained, recipe_file, capsys, change, message):
+    text = change(recipe_file.read_text())
+    if text is None:
+        recipe_file.unlink()
+    else:
+        recipe_file.write_text(text)
+    line = refused(capsys, "doctor", trained, "--recipe", recipe_file)
+    assert message in line and "-row.toml:" in line
 
 
 @pytest.mark.parametrize(
@@ -571,6 +580,7 @@ def test_invalid_recipe_scripts(trained, script, capsys, wrong, message):
         ({"batch_size": 0}, "batch_size is 0"),
         ({"lr_steps": [1, "2"]}, "lr_steps is [1, '2']"),
         ({"epochs": None}, "epochs is None"),
+        ({"config": [1]}, "config is [1]"),
     ],
 )
 def test_invalid_runs(tmp_path, capsys, content, message):

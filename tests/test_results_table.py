@@ -40,9 +40,9 @@ def test_accuracy_and_weights_of_a_script(table, script, expected, weights):
     assert expected in row and weights in row
 
 
-def test_another_accuracy_in_a_script_changes_the_table(table, tmp_path):
+def test_another_accuracy_in_a_recipe_changes_the_table(table, tmp_path):
     scripts = shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
-    path = scripts / "tdn" / "sthv1_r50_8f.sh"
+    path = scripts / "tdn" / "sthv1_r50_8f.toml"
     path.write_text(path.read_text().replace("52.3 %", "99.9 %"))
     changed = results_table(scripts)
     differing = set(changed.splitlines()) - set(table.splitlines())

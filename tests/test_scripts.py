@@ -1,7 +1,7 @@
 """The scripts of the published tables.
 
-Their arguments are dry-run in this process, and the commands that the shell starts are compared
-with what ``tools/lib/recipe_scripts.py`` reads.
+The commands that the shell starts are compared with their recipes, which are dry-run in this
+process.
 """
 
 import os
@@ -12,15 +12,17 @@ import pytest
 import torch
 from helpers.launch import ROOT, call
 
-from lib.recipe_scripts import read_script, recipe_scripts
+from lib.recipe_files import recipe_files
 from ops.checkpoints import export_state_dict
+from ops.cli.test_args import testing_arguments as parse_testing
+from ops.cli.train_args import training_arguments
 from ops.models import TSN
 from ops.temporal import MODULES
 
 SCRIPTS = sorted(
     str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").glob("*/*.sh")
 )
-RECIPES = [str(path.relative_to(ROOT / "scripts")) for path in recipe_scripts()]
+RECIPES = [str(path.with_suffix(".sh").relative_to(ROOT / "scripts")) for path in recipe_files()]
 ENSEMBLES = sorted(set(SCRIPTS) - set(RECIPES))
 # Shell functions that a script calls instead of the programs: they print what they are given.
 PRINTING = {
@@ -98,8 +100,36 @@ def commands(script, *args, **env):
     return [line.split("\0")[:-1] for line in run.stdout.splitlines()]
 
 
+def recipe_of(script):
+    """The recipe of a script, relative to the root of the project."""
+    return f"scripts/{script.removesuffix('.sh')}.toml"
+
+
+def training_of(script):
+    """The arguments of the training."""
+    return training_arguments("", ["--config", str(ROOT / recipe_of(script))])
+
+
+def test_of(script, mode):
+    """The arguments of a test."""
+    return parse_testing("", 1, ["--config", f"{ROOT / recipe_of(script)}:{mode}"])
+
+
+test_of.__test__ = False
+
+
+def modes_of(script):
+    """The sections of a recipe that are tests."""
+    text = (ROOT / recipe_of(script)).read_text()
+    return [mode for mode in ("test", "test1") if f"\n[{mode}]\n" in text]
+
+
 def comment_of(script):
-    lines = (ROOT / "scripts" / script).read_text().splitlines()
+    """The comment of a recipe, or that of a script without one."""
+    path = ROOT / recipe_of(script)
+    if not path.exists():
+        path = ROOT / "scripts" / script
+    lines = path.read_text().splitlines()
     return " ".join(re.sub(r"^# *", "", line) for line in lines if line.startswith("#"))
 
 
@@ -120,27 +150,31 @@ def test_comment_gives_batch_and_published_number(script):
 
 
 @pytest.mark.parametrize("script", RECIPES)
-def test_shell_starts_the_commands_that_are_read(script):
-    data = read_script(ROOT / "scripts" / script)
+def test_shell_starts_the_commands_of_the_recipe(script):
     run = run_dir_of(script)
     (training,) = commands(script, "train", "--seed", "my seed")
     assert training == [
-        *("torchrun", "--nproc_per_node", str(data.processes), "main.py", *data.train),
+        *("torchrun", "--nproc_per_node", "8", "main.py", "--config", recipe_of(script)),
         *("-j", "4", "--output_dir", run, "--resume", "auto", "--seed", "my seed"),
     ]
-    for mode, test in data.tests.items():
+    for mode in modes_of(script):
         folder = f"{run}/{mode.replace('test', 'scores')}"
-        command = ["python", f"{test.entry_point}.py", *test.arguments]
-        command += ["--output_dir", folder, "--dry_run"]
-        assert commands(script, mode, "--dry_run") == [command]
-        assert value_of(test.arguments, "--weights") == f"{run}/best.pth"
+        (command,) = commands(script, mode, "--dry_run")
+        assert command[0] == "python"
+        assert command[1] in ("test_models_center_crop.py", "test_models_three_crops.py")
+        config = recipe_of(script) + (":test1" if mode == "test1" else "")
+        assert command[2:] == ["--config", config, "--output_dir", folder, "--dry_run"]
+        args = test_of(script, mode)
+        assert args.weights == f"{run}/best.pth"
+        assert ("three" in command[1]) == (args.test_crops == [3])
         results = commands(script, mode)[1:]
         assert len(results) == ("tdn/" in script)  # TDN computes its results with another command
         for command in results:
-            assert command[1] == "pkl_to_results.py"
-            assert value_of(command, "--num_clips") == value_of(test.arguments, "--clips", "1")
-            assert value_of(command, "--test_crops") == value_of(test.arguments, "--test_crops")
-            assert value_of(command, "--output_dir") == folder
+            assert command == ["python", "pkl_to_results.py", "--output_dir", folder]
+
+
+def test_every_recipe_has_a_script():
+    assert set(RECIPES) <= set(SCRIPTS)
 
 
 @pytest.mark.parametrize("script", ENSEMBLES)
@@ -171,42 +205,34 @@ def modality_of(script):
 @pytest.mark.slow
 @pytest.mark.parametrize("script", RECIPES)
 def test_training_arguments(script, lists, released, capsys):
-    data = read_script(ROOT / "scripts" / script)
-    dataset, modality, *flags = data.train
-    module = script.split("/")[0]
-    assert value_of(flags, "--module") == module
-    assert modality == modality_of(script)
-    if module in T_IN_WEIGHTS:
-        assert int(value_of(flags, "--num_segments")) == segments_of(script)
-    batch = int(value_of(flags, "--batch-size"))
-    assert int(value_of(flags, "--lr_batch")) == 8 * batch
-    lr = value_of(flags, "--lr")
-    note = rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {lr}\b"
+    args = training_of(script)
+    assert args.module == script.split("/")[0]
+    assert args.modality == modality_of(script)
+    if args.module in T_IN_WEIGHTS:
+        assert args.num_segments == segments_of(script)
+    batch = args.batch_size
+    assert args.lr_batch == 8 * batch
+    note = rf"effective batch {8 * batch} = 8 processes x {batch} videos, lr {args.lr}\b"
     assert re.search(note, comment_of(script))
-    own = [
-        *lists[modality == "Flow"],
-        "--train_list",
-        value_of(lists[modality == "Flow"], "--val_list"),
-    ]
-    own += ["--batch-size", "2"]  # the list is short
-    if "--tune_from" in flags:  # a dry run reads it
-        own += ["--tune_from", released(400, module="tsm", arch="resnet50")]
-    assert call("main", dataset, modality, *flags, *own, "--dry_run") == 0
+    own = lists[args.modality == "Flow"]
+    flags = [*own, "--train_list", value_of(own, "--val_list"), "--batch-size", "2"]  # it is short
+    if args.tune_from:  # a dry run reads it
+        flags += ["--tune_from", released(400, module="tsm", arch="resnet50")]
+    assert call("main", "--config", ROOT / recipe_of(script), *flags, "--dry_run") == 0
     out = capsys.readouterr().out
-    assert f"3 train videos, 3 val videos, {CLASSES[dataset]} classes; nothing was trained" in out
+    classes = CLASSES[args.dataset]
+    assert f"3 train videos, 3 val videos, {classes} classes; nothing was trained" in out
     assert ("non-local" in out) == ("_nl_" in script)
-    assert ("--dense_sample" in flags) == ("dense" in script)
+    assert (args.sampling == "dense") == ("dense" in script)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("script", "mode"),
-    [(script, mode) for script in RECIPES for mode in read_script(ROOT / "scripts" / script).tests],
+    ("script", "mode"), [(script, mode) for script in RECIPES for mode in modes_of(script)]
 )
 def test_test_arguments(script, mode, lists, released, capsys):
-    test = read_script(ROOT / "scripts" / script).tests[mode]
-    dataset, *flags = test.arguments
-    out = check_test(script, test.entry_point, dataset, flags, lists, released, capsys)
+    _, file, *flags = commands(script, mode, "--dry_run")[0]
+    out = check_test(script, file, flags, test_of(script, mode), lists, released, capsys)
     protocol = re.search(r"\d+ frames? x \d+ crops? x \d+ clips?, \d+", out)[0]
     assert protocol in comment_of(script)
 
@@ -214,61 +240,74 @@ def test_test_arguments(script, mode, lists, released, capsys):
 @pytest.mark.slow
 def test_test_arguments_of_three_crops_of_an_ensemble(lists, released, capsys):
     script = "tdn/sthv2_r101_8f16f_3crops.sh"
-    for _, file, dataset, *flags in commands(script, "--dry_run"):
+    for _, file, *flags in commands(script, "--dry_run"):
         assert file == "test_models_three_crops.py"
-        check_test(script, "test_models_three_crops", dataset, flags, lists, released, capsys)
+        args = parse_testing("", 3, flags)
+        check_test(script, file, flags, args, lists, released, capsys)
 
 
-def check_test(script, entry_point, dataset, flags, lists, released, capsys):
+def check_test(script, file, flags, args, lists, released, capsys):
     """Dry-run a test of a script; returns what it printed."""
-    module, modality = script.split("/")[0], value_of(flags, "--modality", "RGB")
-    assert modality == modality_of(script)
+    module, modality = script.split("/")[0], modality_of(script)
+    assert args.modality == (None if modality == "RGB" else [modality])
     weights = released(
-        CLASSES[dataset],
+        CLASSES[args.dataset],
         segments_of(script) if module in T_IN_WEIGHTS else 8,
         module=module,
-        arch=value_of(flags, "--archs"),
+        arch=args.archs[0],
         modality=modality,
         non_local="_nl_" in script,
     )
     own = [*lists[modality == "Flow"], "--weights", weights, "--dry_run"]
-    assert call(entry_point, dataset, *flags, *own) == 0
+    assert call(file.removesuffix(".py"), *flags, *own) == 0
     out = capsys.readouterr().out
     assert f"3/3 videos, {AVERAGE[MODULES[module].average]}; nothing was scored" in out
-    dense = "--dense_sample" in flags or value_of(flags, "--sample", "").startswith("dense")
-    assert dense == ("dense" in script)
+    assert (args.test_sampling == ["dense"]) == ("dense" in script)
     return out
 
 
-def test_scores_of_two_streams_are_fused():
+def test_scores_of_two_streams_are_fused(monkeypatch):
     rgb, flow, fusion = commands("tsn/ucf101_rgb_flow.sh", SPLIT="3")
     folders = [value_of(command, "--output_dir") for command in (rgb, flow)]
     assert fusion == ["python", "pkl_to_results.py", *folders, "--score_weights", "1", "1.5"]
-    assert value_of(rgb, "--val_list").endswith("ucf101_rgb_val_split_3.txt")
-    assert value_of(flow, "--val_list").endswith("ucf101_flow_val_split_3.txt")
+    monkeypatch.setenv("SPLIT", "3")
+    for stream in ("rgb", "flow"):
+        args = test_of(f"tsn/ucf101_{stream}.sh", "test")
+        assert args.val_list.endswith(f"ucf101_{stream}_val_split_3.txt")
 
 
-def test_each_split_has_its_own_lists_and_folder():
-    for script in (
-        "tsm/ucf101_r50_8f.sh",
-        "tsn/ucf101_rgb.sh",
-        "tsn/ucf101_flow.sh",
-        "tsn/ucf101_rgbdiff.sh",
-    ):
-        one, two = (commands(script, "train", **env)[0] for env in ({}, {"SPLIT": "2"}))
-        assert [re.sub("split(_?)1", r"split\g<1>2", arg) for arg in one] == two
-        assert [one[i - 1] for i in range(len(one)) if one[i] != two[i]] == [
-            "--train_list",
-            "--val_list",
-            "--output_dir",
-        ]
-        run = run_script(script, "train", SPLIT="4")
-        assert run.returncode == 2 and "SPLIT=4 is not 1, 2 or 3" in run.stderr
+@pytest.mark.parametrize("script", [script for script in RECIPES if "ucf101" in script])
+def test_each_split_has_its_own_lists_and_folder(script, monkeypatch):
+    values = {}
+    for split in "12":
+        monkeypatch.setenv("SPLIT", split)
+        (command,) = commands(script, "train", SPLIT=split)
+        args = training_of(script)
+        values[split] = [args.train_list, args.val_list, value_of(command, "--output_dir")]
+        values[split].append(test_of(script, "test").weights)
+    one = [re.sub("split(_?)1", r"split\g<1>2", value) for value in values["1"]]
+    assert one == values["2"] != values["1"]
+    run = run_script(script, "train", SPLIT="4")
+    assert run.returncode == 2 and "SPLIT=4 is not 1, 2 or 3" in run.stderr
 
 
-def test_pretrain_in_the_environment_names_the_weights():
-    (command,) = commands("tsn/ucf101_rgb.sh", "train", PRETRAIN="my weights.pth")
-    assert value_of(command, "--pretrain") == "my weights.pth"
+def test_the_shell_passes_the_split_to_the_recipe(tmp_path):
+    """Without SPLIT in the environment, the script and the recipe mean the same."""
+    script = "source scripts/recipe.sh; use_split; printenv SPLIT"
+    run = subprocess.run(
+        ["bash", "-c", script, "scripts/tsn/x.sh"],
+        cwd=ROOT,
+        env={**os.environ, **PRINTING},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.split() == ["1"], run.stderr
+
+
+def test_pretrain_in_the_environment_names_the_weights(monkeypatch):
+    assert training_of("tsn/ucf101_rgb.sh").pretrain == "pretrained/bn_inception.pth"
+    monkeypatch.setenv("PRETRAIN", "my weights.pth")
+    assert training_of("tsn/ucf101_rgb.sh").pretrain == "my weights.pth"
 
 
 @pytest.mark.parametrize("args", [[], ["tset"], ["--lr", "1"]])

@@ -1,11 +1,10 @@
 """Compare a training run with its published recipe and list the differences, likely causes first.
 
     python tools/doctor.py runs/tsm_sthv1_r50_8f
-    python tools/doctor.py runs/mine --recipe scripts/tdn/sthv1_r50_8f.sh
+    python tools/doctor.py runs/mine --recipe scripts/tdn/sthv1_r50_8f.toml
 
-Reads args.json, log.jsonl and scores*/scores.json of the run. A recipe is a script of scripts/; it
-is read as text and not executed. Without --recipe the script with the dataset and network of the
-run is used.
+Reads args.json, log.jsonl and scores*/scores.json of the run. Without --recipe the recipe of
+scripts/ with the dataset and network of the run is used.
 Exit status: 0 without a likely cause of a lower result, 1 with one, 2 after an error.
 """
 
@@ -36,8 +35,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("run_dir", metavar="RUN_DIR", help="--output_dir of a run of main.py")
     top.add_argument(
         "--recipe",
-        metavar="SCRIPT",
-        help="recipe script (default: the one in scripts/ that fits the run)",
+        metavar="FILE.toml",
+        help="recipe, a file for --config of main.py (default: the one in scripts/ that fits the "
+        "run)",
     )
     top.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return top

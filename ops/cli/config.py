@@ -90,7 +90,7 @@ def read_config(parser: FlagParser, path: str, section: str) -> dict[str, Any]:
     sections = [key for key, value in file.content.items() if isinstance(value, dict)]
     if section not in sections and (sections or named):
         found = ", ".join(f"[{name}]" for name in sections) or "no section"
-        raise UserError(f"{path}: has no section [{section}] for {parser.prog} ({found})")
+        raise UserError(f"{path}: has no section [{section}] with flags of this command ({found})")
     flags = _flags_by_key(parser)
     values: dict[str, Any] = {}
     for place in ("", section) if sections else ("",):
@@ -171,9 +171,7 @@ def _fail_unknown(place: str, key: str, flags: dict[str, Flag], parser: FlagPars
         raise UserError(f"{place}: {key} is for the command line only: {reason}")
     near = difflib.get_close_matches(_as_key(key).lower(), flags, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(
-        f"{place}: unknown key {shortened(key)}; {hint}python {parser.prog} --help lists the flags"
-    )
+    raise UserError(f"{place}: unknown key {shortened(key)}; {hint}--help lists the flags")
 
 
 class _OneFlagParser(FlagParser):

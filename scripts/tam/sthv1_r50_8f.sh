@@ -1,11 +1,5 @@
 #!/usr/bin/env bash
-# TAM-ResNet50 (TANet), 8 frames, Something-Something V1.
-# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01.
-# Expected: Prec@1 46.5 % with 8 frames x 1 crop x 1 clip, 224 (TAM's README).
+# Trains and tests the recipe sthv1_r50_8f.toml, which names the published result.
 source "$(dirname "$0")/../recipe.sh"
-train=(something RGB --module tam --arch resnet50 --num_segments 8 --lr 0.01 --lr_batch 64
-    --lr_type step --lr_steps 30 40 45 --epochs 50 --batch-size 8 --wd 1e-3 --gd 20 --dropout 0.6
-    --npb --flip none)
-test=(center_crop something --archs resnet50 --weights $run/best.pth --test_segments 8
-    --test_crops 1 --sample uniform-1)
+test=center_crop
 run_recipe "$@"

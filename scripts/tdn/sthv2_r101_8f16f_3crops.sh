@@ -7,11 +7,10 @@ source "$(dirname "$0")/../recipe.sh"
 refuse_weights "$@"
 folders=()
 for frames in 8 16; do
-    run=runs/tdn_sthv2_r101_${frames}f
-    folder=$(network_dir $run/scores3 ${frames}f "$@")
+    folder=$(network_dir "runs/tdn_sthv2_r101_${frames}f/scores3" "${frames}f" "$@")
     folders+=("$folder")
-    run_test three_crops somethingv2 --archs resnet101 --weights $run/best.pth \
-        --test_segments $frames --test_crops 3 --full_res "$@" --output_dir "$folder"
+    python test_models_three_crops.py --config "scripts/tdn/sthv2_r101_${frames}f.toml" \
+        --test_crops 3 --full_res "$@" --output_dir "$folder"
 done
 is_dry_run "$@" || python pkl_to_results.py --num_clips 1 --test_crops 3 --multi_segments \
     --output_dir "${folders[0]}" --output_dir1 "${folders[1]}"

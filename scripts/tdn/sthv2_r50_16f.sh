@@ -1,13 +1,6 @@
 #!/usr/bin/env bash
-# TDN-ResNet50, 16 frames, Something-Something V2.
-# Training: effective batch 64 = 8 processes x 8 videos, lr 0.01 (published for ResNet-50 with 8
-#   frames).
-# Expected: Prec@1 65.3 % with 16 frames x 1 crop x 1 clip, 224 (TDN's README).
+# Trains and tests the recipe sthv2_r50_16f.toml, which names the published result.
 source "$(dirname "$0")/../recipe.sh"
-train=(somethingv2 RGB --module tdn --arch resnet50 --num_segments 16 --lr 0.01 --lr_batch 64
-    --lr_scheduler step --lr_steps 30 45 55 --epochs 60 --batch-size 8 --wd 5e-4 --gd 20
-    --dropout 0.5 --npb)
-test=(center_crop somethingv2 --archs resnet50 --weights $run/best.pth --test_segments 16
-    --test_crops 1)
-results=(--num_clips 1 --test_crops 1)
+test=center_crop
+print_results=true
 run_recipe "$@"

@@ -45,7 +45,7 @@ class Diagnosis(NamedTuple):
     """All that ``doctor.py`` prints about a run.
 
     Attributes:
-        summary: "run", "recipe", "expected" (None where the script has no such comment) and
+        summary: "run", "recipe", "expected" (None where the recipe has no such comment) and
             "reached" -> text.
         findings: the differences, those with the highest weight first.
         same: settings that agree.
@@ -80,7 +80,7 @@ class Diagnosis(NamedTuple):
     def lines(self) -> Iterator[str]:
         """The report as lines of text."""
         for key, text in self.summary.items():
-            yield f"{key + ':':<10}{text or 'not given by the script'}"
+            yield f"{key + ':':<10}{text or 'not given by the recipe'}"
         if self.likely_causes:
             yield from ("", "likely causes", *table(self.likely_causes))
         if self.unlikely_causes:
@@ -95,18 +95,18 @@ class Diagnosis(NamedTuple):
         yield f"versions: {', '.join(used)}"
 
 
-def diagnose(run_dir: str, script: str | None = None) -> Diagnosis:
+def diagnose(run_dir: str, path: str | None = None) -> Diagnosis:
     """Compare a run with its recipe.
 
     Args:
         run_dir: ``--output_dir`` of the run.
-        script: script of the recipe; None: the one in ``scripts/`` that fits the run.
+        path: the recipe; None: the one in ``scripts/`` that fits the run.
 
     Raises:
-        UserError: the run or the script cannot be read, or not exactly one script fits.
+        UserError: the run or the recipe cannot be read, or not exactly one recipe fits.
     """
     run = read_run(run_dir)
-    recipe = find_recipe(run.options) if script is None else read_recipe(script)
+    recipe = find_recipe(run.options) if path is None else read_recipe(path)
     options = compare_options(recipe.options, run.options)
     in_tests, test_notes = compare_tests(recipe, run)
     findings = [*options.findings, *compare_progress(recipe, run), *in_tests]
@@ -114,7 +114,7 @@ def diagnose(run_dir: str, script: str | None = None) -> Diagnosis:
     return Diagnosis(
         summary={
             "run": run_dir,
-            "recipe": recipe.script,
+            "recipe": recipe.path,
             "expected": recipe.expected,
             "reached": describe_best(recipe, run),
         },
@@ -194,7 +194,7 @@ def compare_tests(recipe: Recipe, run: Run) -> tuple[list[Finding], list[str]]:
     findings: list[Finding] = []
     notes: list[str] = []
     if not run.scores and recipe.tests:
-        notes.append(f"not tested yet: `bash {recipe.script} {next(iter(recipe.tests))}`")
+        notes.append(f"not tested yet: `{recipe.test_command(next(iter(recipe.tests)))}`")
     for name, scores in run.scores.items():
         findings += _test_coverage(recipe, name, scores)
         mode, differing = _nearest_test(recipe, scores)
@@ -209,7 +209,7 @@ def compare_tests(recipe: Recipe, run: Run) -> tuple[list[Finding], list[str]]:
             )
         if not differing:
             notes.append(
-                f"{name}: tested like `bash {recipe.script} {mode}`, "
+                f"{name}: tested like `{recipe.test_command(mode)}`, "
                 f"{scores.read}/{len(scores.ids)} videos"
             )
     return findings, notes

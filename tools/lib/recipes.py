@@ -1,19 +1,22 @@
 """The training recipes of ``scripts/`` as options of main.py and protocols of tests."""
 
+import argparse
 import contextlib
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.recipe_scripts import SCRIPTS, TestCommand, read_script, recipe_scripts
+from lib.recipe_files import SCRIPTS, read_comment, recipe_files
 from ops.cli.test_args import testing_arguments
 from ops.cli.train_args import training_arguments
 from ops.data.datasets import choose_flip, dataset_name, load_class_names, resolve
 from ops.data.sampling import SAMPLINGS
+from ops.data.toml_file import TomlFile
 from ops.temporal import MODULES
 from ops.training.run_metadata import digest
 from ops.training.schedule import rate_for
@@ -25,6 +28,7 @@ IDENTITY = ("dataset", "modality", "module", "arch", "num_segments", "sampling")
 # Where several recipes have that in common, these must be used in both or in neither.
 TIE_BREAKERS = ("non_local", "tune_from")
 NEAREST_SHOWN = 3
+TEST_SECTION = re.compile(r"test\d*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +54,24 @@ class Recipe(NamedTuple):
     """A published training.
 
     Attributes:
-        script: path of its script.
+        path: the TOML file.
         options: those of main.py, as ``settled`` returns them.
         tests: "test" and "test1" -> protocol, with the keys of ``scores.json``; "clips" is the
             number of clips.
         expected: the comment about the published result, None without one.
     """
 
-    script: str
+    path: str
     options: dict[str, Any]
     tests: dict[str, dict[str, Any]]
     expected: str | None
+
+    def test_command(self, mode: str) -> str:
+        """What a user types for one of the tests."""
+        script = Path(self.path).with_suffix(".sh")
+        if script.exists():
+            return f"bash {script} {mode}"
+        return f"python test_models_center_crop.py --config {self.path}:{mode}"
 
 
 def settled(options: Mapping[str, Any], processes: object) -> dict[str, Any]:
@@ -88,14 +99,19 @@ def settled(options: Mapping[str, Any], processes: object) -> dict[str, Any]:
     return complete
 
 
-def read_recipe(script: str | Path) -> Recipe:
-    """The recipe of a script.
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a file for ``--config`` with a section ``[train]``, or the script beside it.
 
     Raises:
-        UserError: the script has no training, or main.py or a test script would refuse its flags.
+        UserError: the file has no training, or main.py or a test script would refuse its flags.
     """
-    data = read_script(script)
-    args = _parse(script, lambda: training_arguments("main.py", data.train))
+    path = Path(path)
+    if path.suffix == ".sh":
+        path = path.with_suffix(".toml")
+    args = _parse(path, lambda: training_arguments("main.py", ["--config", str(path)]))
     options = {**vars(args), "dataset": dataset_name(args.dataset)}
     sampling = "center"
     with contextlib.suppress(UserError):  # the files of a custom dataset may be elsewhere
@@ -113,39 +129,48 @@ def read_recipe(script: str | Path) -> Recipe:
         sampling = dataset.test_sampling
         options["num_classes"] = dataset.num_class
         options["class_names_sha256"] = digest(load_class_names(dataset))
-    tests = {
-        mode: _protocol(script, command, options, sampling) for mode, command in data.tests.items()
-    }
-    return Recipe(str(script), settled(options, data.processes), tests, data.expected)
+    sections = [key for key in TomlFile(str(path)).content if TEST_SECTION.fullmatch(key)]
+    tests = {section: _protocol(path, section, options, sampling) for section in sections}
+    expected = read_comment(path).expected
+    return Recipe(str(path), settled(options, _processes(args)), tests, expected)
 
 
-def _parse(script: str | Path, parse: Callable[[], Any]) -> Any:
-    """What ``parse`` returns; the message of argparse becomes a UserError."""
+def _parse(path: str | Path, parse: Callable[[], Any]) -> Any:
+    """What ``parse`` returns; the message of argparse becomes a UserError with the path."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
             return parse()
     except UserError as error:
-        raise UserError(f"{script}: {error}") from None
+        if str(error).startswith(str(path)):
+            raise
+        raise UserError(f"{path}: {error}") from None
     except SystemExit:
         message = errors.getvalue().strip().rpartition("error: ")[2]
-        raise UserError(f"{script}: {message or 'the arguments ask for --help'}") from None
+        raise UserError(f"{path}: {message}") from None
+
+
+def _processes(args: argparse.Namespace) -> int | None:
+    """The number of processes that make up the total batch of a recipe, None if not specified."""
+    if args.lr_batch is None:
+        return None
+    return max(1, args.lr_batch // (args.batch_size * args.accumulate))
 
 
 def _protocol(
-    script: str | Path, command: TestCommand, options: Mapping[str, Any], sampling: str
+    path: str | Path, section: str, options: Mapping[str, Any], sampling: str
 ) -> dict[str, Any]:
-    """The protocol of a test command: its flags completed as ``ops.testing.test`` does.
+    """The protocol of a test: its flags completed as ``ops.testing.test`` does.
 
     Args:
-        script: path for messages.
-        command: the test.
+        path: the recipe.
+        section: of the test.
         options: those of the training.
         sampling: the dataset's test sampling.
     """
     module = MODULES[options["module"]]
-    crops = 3 if "three" in command.entry_point else 1
-    args = _parse(script, lambda: testing_arguments(command.entry_point, crops, command.arguments))
+    words = ["--config", f"{path}:{section}"]
+    args = _parse(path, lambda: testing_arguments("a test script", 1, words))
     if args.test_sampling:
         sampling = args.test_sampling[0]
     elif sampling == "random":
@@ -176,7 +201,7 @@ def find_recipe(options: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: none or several fit; it names the nearest.
     """
-    recipes = [read_recipe(os.path.relpath(script)) for script in recipe_scripts(SCRIPTS)]
+    recipes = [read_recipe(os.path.relpath(path)) for path in recipe_files(SCRIPTS)]
 
     def distance(recipe):
         return tuple(len(keys) for keys in _differing(recipe, options))
@@ -190,10 +215,10 @@ def find_recipe(options: Mapping[str, Any]) -> Recipe:
     for recipe in recipes[:NEAREST_SHOWN]:
         identity, ties = _differing(recipe, options)
         differences = [f"{key} {recipe.options[key]}" for key in identity + ties]
-        nearest.append(f"{recipe.script} ({', '.join(differences) or 'the same'})")
+        nearest.append(f"{recipe.path} ({', '.join(differences) or 'the same'})")
     network = " ".join(str(options[key]) for key in IDENTITY)
     raise UserError(
-        f"no single script of scripts/ is for {network}; the nearest are "
+        f"no single recipe of scripts/ is for {network}; the nearest are "
         f"{', '.join(nearest) or 'none'}; select one with --recipe"
     )
 

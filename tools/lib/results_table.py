@@ -1,6 +1,6 @@
 """The results table of README.md: one row per script of ``scripts/``, by dataset.
 
-The title and the expected accuracy are those of the script's comments; the weights are the ids of
+The title and the expected accuracy are those of the recipe's comment; the weights are the ids of
 ``pretrained/manifest.json`` with the same network and dataset.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.recipe_scripts import SCRIPTS, read_script, recipe_scripts
+from lib.recipe_files import SCRIPTS, read_comment
 from ops.checkpoints.manifest import read_manifest
 from ops.cli.train_args import training_arguments
 from ops.data.datasets import dataset_name
@@ -25,8 +25,6 @@ DATASETS = (
 START = "<!-- results: written by tools/results_table.py -->"
 END = "<!-- end of results -->"
 
-# "# TDN-ResNet50, 8 frames, Kinetics-400." with its indented continuation lines.
-_TITLE = re.compile(r"^# (.*(?:\n#   .*)*)", re.MULTILINE)
 _NETWORKS = re.compile(r"^networks=\((.*)\)$", re.MULTILINE)
 # "52.3 % with 8 frames x 1 crop x 1 clip, 224" and "72.8 % with ... 224, and 71.2 % with ..."
 _ACCURACY = re.compile(
@@ -87,26 +85,30 @@ def _natural_order(name):
 
 
 def _result_row(path, dataset_title):
-    text = path.read_text(encoding="utf-8")
-    title = _unwrap(_TITLE.search(text)[1]).replace(f", {dataset_title}", "").rstrip(".")
+    comment = read_comment(_recipe_of(path) or path)
+    title = comment.title.replace(f", {dataset_title}", "").rstrip(".")
     return ResultRow(
         title=title.partition(";")[0],
-        expected=_expected_results(text),
+        expected=_published_accuracies(comment.expected),
         weights=_published_weights(path),
         script=f"{path.parent.name}/{path.name}",
     )
 
 
-def _expected_results(text):
-    """(Prec@1, protocol) of each result that the comment "# Expected: ..." names."""
-    comment = re.search(r"^# Expected: (.*(?:\n#   .*)*)", text, re.MULTILINE)
-    if comment is None:
+def _published_accuracies(expected):
+    """(Prec@1, protocol) of each published result of a comment.
+
+    One that says "No number is published" may name the number of another network.
+    """
+    if expected is None or not expected.startswith("Prec@1"):
         return []
-    return _ACCURACY.findall(_unwrap(comment[1]))
+    return _ACCURACY.findall(expected)
 
 
-def _unwrap(comment):
-    return re.sub(r"\n#\s*", " ", comment)
+def _recipe_of(script):
+    """The recipe beside a script; None for an ensemble, which has none."""
+    recipe = script.with_suffix(".toml")
+    return recipe if recipe.exists() else None
 
 
 def _published_weights(path):
@@ -114,7 +116,8 @@ def _published_weights(path):
 
     The authors' own files come first; those of MMAction2 are named where there are no others.
     """
-    if path not in recipe_scripts(path.parents[1]):
+    recipe = _recipe_of(path)
+    if recipe is None:
         networks = _NETWORKS.search(path.read_text(encoding="utf-8"))
         if networks is None:
             return []
@@ -123,7 +126,7 @@ def _published_weights(path):
         for script in scripts:
             ids += _published_weights(path.parents[1] / f"{script}.sh")
         return ids
-    args = training_arguments("main.py", read_script(path).train)
+    args = training_arguments("main.py", ["--config", str(recipe)])
     wanted = {
         "dataset": dataset_name(args.dataset),
         "module": args.module,

@@ -108,7 +108,8 @@ def _is_valid(key: str, value: Any, default: Any) -> bool:
 def _has_type_of(value: Any, default: Any) -> bool:
     """Whether a value has the type of a default; where that is None: text, a number or None."""
     if isinstance(default, list):
-        return isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+        kind = int | float if default else str  # epochs of --lr_steps; files of --config
+        return isinstance(value, list) and all(isinstance(one, kind) for one in value)
     if isinstance(default, str):
         return isinstance(value, str)
     if isinstance(default, int | float) and not isinstance(default, bool):
