@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ops.backbones.pixels import IMAGENET
-from ops.backbones.recompute import recomputable
 
 STEM_FEATURES = 2  # the first conv and the block of 16 channels
 
@@ -27,8 +26,6 @@ class InvertedResidual(tv.InvertedResidual):
     ``[N, inp, H, W]`` to ``[N, oup, H/stride, W/stride]``.
     """
 
-    recompute = False
-
     def __init__(self, inp, *args, **kwargs):
         super().__init__(inp, *args, **kwargs)
         self.slots = {}
@@ -37,7 +34,6 @@ class InvertedResidual(tv.InvertedResidual):
             self.before_conv1 = nn.Identity()
             self.before_sum = nn.Identity()
 
-    @recomputable
     def forward(self, x):
         if not self.use_res_connect:
             return self.conv(x)
