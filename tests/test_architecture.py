@@ -10,7 +10,7 @@ LEVELS = [
     {"utils"},
     {"backbones", "temporal", "data", "distributed"},
     {"models"},
-    {"checkpoints", "inference"},
+    {"checkpoints", "explain", "inference"},
     {"scores"},
     {"training", "testing", "report", "predict", "streaming"},
     {"cli"},

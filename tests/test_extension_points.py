@@ -19,6 +19,7 @@ from ops.cli import test_args
 from ops.cli.train_args import parse_training
 from ops.data.loader import Batch
 from ops.data.sampling import SAMPLINGS, Sampling
+from ops.explain import explain
 from ops.models import TSN
 from ops.temporal import MODULES, Option, TemporalModule
 from ops.training.loss import LOSSES, build_loss
@@ -206,6 +207,7 @@ class Tiny(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, stride=4, padding=1)
         self.blocks = nn.ModuleList(Block(16) for _ in range(4))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
 
     def stages(self):
         return [[block] for block in self.blocks]
@@ -214,7 +216,7 @@ class Tiny(nn.Module):
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        return x.mean((2, 3))
+        return self.avgpool(x).flatten(1)
 
 
 @pytest.fixture
@@ -231,6 +233,12 @@ def test_a_backbone_trains_saves_loads_and_exports(tiny, mine, module, tmp_path)
     assert_same_scores(model, load_model(path, quiet=True))
     state = export_state_dict(model, "ours")
     assert_same_scores(model, load_model(state, 4, module=module, quiet=True, **options))
+
+
+def test_a_new_backbone_can_be_explained(tiny):
+    model = trained(arch="tiny", module="tsm").eval()
+    clip = torch.randint(256, (4, 3, 48, 48), dtype=torch.uint8)
+    assert explain(model, clip, 0).shape == (4, 48, 48)
 
 
 def test_a_layer_called_stem_is_not_a_slot(tiny):

@@ -5,6 +5,8 @@ A backbone is a module that maps ``[N, C, H, W]`` to features ``[N, feature_dim]
 * ``feature_dim``: length of a feature vector;
 * ``pixels``: a :class:`ops.backbones.pixels.Pixels`, how uint8 frames become its input;
 * ``first_conv``: dotted name of the conv that receives the frames;
+* ``avgpool``: the module that averages the last feature map ``[N, feature_dim, h, w]``, with which
+  maps of classes are computed (``ops/explain.py``);
 * ``stages()``: the blocks that temporal modules can be inserted into, stage by stage. A block has
   ``slots``, a dict of slot name -> channels there, and an attribute of each such name,
   ``nn.Identity`` while the slot is empty: ``before_block`` (before the residual branch and the

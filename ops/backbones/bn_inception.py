@@ -117,6 +117,7 @@ class BNInception(nn.Module):
         self.slot_conv2 = Slot(STEM["conv2_3x3_reduce"][0])
         for block, (channels, *_) in INCEPTIONS.items():
             self.add_module(f"slot_{block}", Slot(channels))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
 
     def stages(self):
         """The slots of conv2, 3a..3c, 4a..4e, 5a..5b, as four lists."""
@@ -140,7 +141,7 @@ class BNInception(nn.Module):
         x = _max_pool(self._convs(self.slot_conv2(x), "conv2_3x3_reduce", "conv2_3x3"))
         for block in INCEPTIONS:
             x = self._inception(getattr(self, f"slot_{block}")(x), block)
-        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+        return self.avgpool(x).flatten(1)
 
     def _convs(self, x, *names):
         """One conv after the other, each with its BatchNorm and a ReLU."""

@@ -13,7 +13,6 @@ from itertools import groupby
 
 import torchvision.models.mobilenetv2 as tv
 from torch import nn
-from torch.nn import functional as F
 
 from ops.backbones.pixels import IMAGENET
 
@@ -54,6 +53,7 @@ class MobileNetV2(tv.MobileNetV2):
         super().__init__(block=InvertedResidual)
         self.feature_dim = self.last_channel
         del self.classifier
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
 
     def stages(self):
         """The residual blocks by their width (24, 32, 64, 96, 160), as five lists."""
@@ -77,4 +77,4 @@ class MobileNetV2(tv.MobileNetV2):
         return stages
 
     def forward(self, x):
-        return F.adaptive_avg_pool2d(self.features(x), 1).flatten(1)
+        return self.avgpool(self.features(x)).flatten(1)

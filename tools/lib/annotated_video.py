@@ -8,9 +8,9 @@ from functools import lru_cache
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
-from matplotlib import get_data_path
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from lib.fonts import fitting_sans
 from ops.data.readers.containers import open_container
 from ops.data.readers.stream import FrameStream, VideoStream
 from ops.scores.spans import Span
@@ -57,9 +57,7 @@ def write_annotated(path: str, stream: FrameStream, spans: Sequence[Span]) -> No
     """
     kind = check_format(path)
     with atomic_write(path) as file, av.open(file, "w", format=kind) as output:
-        video = output.add_stream("libx264", rate=stream.rate, options=_X264_OPTIONS)
-        video.codec_context.time_base = _TIME_BASE
-        video.pix_fmt = "yuv420p"
+        video = add_video(output, stream.rate)
         audio = None
         if isinstance(stream, VideoStream):
             audio = _Audio(stream, output, path)
@@ -71,14 +69,25 @@ def write_annotated(path: str, stream: FrameStream, spans: Sequence[Span]) -> No
             _label(image, [span for span in spans if span.start <= frame.time < span.end])
             if audio:
                 audio.copy_until(frame.time)
-            _encode(output, video, image, frame.time)
+            encode_frame(output, video, image, frame.time)
         output.mux(video.encode(None))
         if audio:
             audio.copy_until(float("inf"))
             audio.close()
 
 
-def _encode(output: OutputContainer, video: av.VideoStream, image: np.ndarray, time: float) -> None:
+def add_video(output: OutputContainer, rate: Fraction) -> av.VideoStream:
+    """Add a stream for ``encode_frame``; the first frame sets its width and height."""
+    video = output.add_stream("libx264", rate=rate, options=_X264_OPTIONS)
+    video.codec_context.time_base = _TIME_BASE
+    video.pix_fmt = "yuv420p"
+    return video
+
+
+def encode_frame(
+    output: OutputContainer, video: av.VideoStream, image: np.ndarray, time: float
+) -> None:
+    """Add a frame, uint8 ``[H, W, 3]`` of even sides, that is displayed at a time in seconds."""
     picture = av.VideoFrame.from_ndarray(image, format="rgb24")
     picture.pts = round(time / _TIME_BASE)
     picture.time_base = _TIME_BASE
@@ -161,15 +170,7 @@ def _label(image: np.ndarray, spans: Sequence[Span]) -> None:
 def _text_mask(text: str, width: int, height: int) -> np.ndarray:
     """White text on black, float32 ``[height, width]`` in [0, 1]; small enough for the width."""
     size = max(_LEAST_TEXT, round(_TEXT * height))
-    font = _font(size)
-    while size > _LEAST_TEXT and font.getlength(text) > width - height:
-        size -= 1
-        font = _font(size)
+    font = fitting_sans(text, width - height, size, _LEAST_TEXT)
     image = Image.new("L", (width, height))
     ImageDraw.Draw(image).text((height // 2, height / 2), text, 255, font, anchor="lm")
     return np.asarray(image, np.float32) / 255
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings; PIL's own font has English letters only."""
-    return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

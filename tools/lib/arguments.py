@@ -90,11 +90,16 @@ def add_weights_flags(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_device_flags(group: argparse._ActionsContainer) -> None:
-    """Add the flags of the device and of mixed precision."""
+def add_device_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag of the device."""
     group.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)"
     )
+
+
+def add_device_flags(group: argparse._ActionsContainer) -> None:
+    """Add the flags of the device and of mixed precision."""
+    add_device_flag(group)
     group.add_argument(
         "--amp",
         choices=AMP,
