@@ -71,6 +71,12 @@ def test_training_clip_is_the_plain_composition(root, tmp_path):
     assert flips == {(False, 0), (False, 1), (False, 2), (True, 0), (True, 1)}
 
 
+def test_a_repeated_video_is_another_clip(root, tmp_path):
+    dataset = TrainDataset(videos_of(root, tmp_path), **TRAIN)
+    usual, first, second = (dataset[key].clip for key in ((0, 5), (0, 5, 0), (0, 5, 1)))
+    assert first.equal(usual) and not second.equal(first)
+
+
 def test_no_flip_map_never_flips(root, tmp_path):
     videos = videos_of(root, tmp_path)
     swap, never = (

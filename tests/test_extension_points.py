@@ -307,7 +307,7 @@ def test_a_new_sampling_rule_trains_and_tests(first, tmp_path):
     assert '"sampling": "first"' in (scores / "scores.json").read_text()
 
 
-def hinge_loss(args, multi_label, training):
+def hinge_loss(args, multi_label, training, class_weights):
     return F.multi_margin_loss
 
 

@@ -55,6 +55,45 @@ def test_focal_loss_is_its_formula(scores):
     assert torch.equal(loss, expected)
 
 
+WEIGHTS = torch.tensor([1.0, 0.5, 3.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("labels", [LABELS, SHARES])
+def test_class_weights_of_the_cross_entropy_are_its_formula(scores, labels, smoothing):
+    args = options(label_smoothing=smoothing)
+    loss = build_loss(args, class_weights=WEIGHTS)(scores, labels)
+    shares = F.one_hot(labels, 5).float() if labels.dim() == 1 else labels
+    shares = shares * (1 - smoothing) + smoothing / 5
+    expected = -(WEIGHTS * shares * scores.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_weighted_loss_is_the_mean_of_its_parts(scores):
+    """So the same total batch may be split in another way."""
+    loss = build_loss(options(), class_weights=WEIGHTS)
+    parts = [loss(scores[part], LABELS[part]) for part in (slice(0, 2), slice(2, 4))]
+    torch.testing.assert_close(loss(scores, LABELS), (parts[0] + parts[1]) / 2)
+
+
+def test_class_weights_of_the_focal_loss_are_its_alpha(scores):
+    loss = build_loss(options(loss="focal"), class_weights=WEIGHTS)(scores, LABELS)
+    p = scores.softmax(1)[range(4), LABELS]
+    torch.testing.assert_close(loss, -(WEIGHTS[LABELS] * (1 - p) ** 2 * p.log()).mean())
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_class_weights_of_1_change_nothing(scores, name):
+    plain = build_loss(options(loss=name))(scores, LABELS)
+    weighted = build_loss(options(loss=name), class_weights=torch.ones(5))(scores, LABELS)
+    torch.testing.assert_close(weighted, plain)
+
+
+def test_binary_cross_entropy_refuses_class_weights():
+    with pytest.raises(UserError, match="--class_weights"):
+        build_loss(options(loss="bce"), class_weights=WEIGHTS)
+
+
 @pytest.mark.parametrize("labels", [LABELS, SHARES])
 def test_focal_loss_with_gamma_0_is_the_cross_entropy(scores, labels):
     loss = build_loss(options(loss="focal", focal_gamma=0.0))(scores, labels)

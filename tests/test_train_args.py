@@ -381,3 +381,23 @@ def test_numbers_out_of_range_raise(capsys, flag, value):
     line = capsys.readouterr().err
     assert stop.value.code == 2 and line.count("\n") == 1
     assert flag in line and str(value) in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--compile --checkpoint_activations", "--checkpoint_activations.*--compile"),
+        ("--multi_label --balanced_sampling", "--balanced_sampling.*--multi_label"),
+        ("--multi_label --class_weights balanced", "--class_weights.*--multi_label"),
+    ],
+)
+def test_options_that_exclude_each_other_raise(flags, message):
+    with pytest.raises(UserError, match=message):
+        training(f"something RGB --module tsn {flags}")
+
+
+def test_a_frozen_backbone_trains_on_single_values():
+    flags = "something RGB --module tsn --npb --num_segments 1 --batch-size 1 --input_size 32"
+    assert training(f"{flags} --freeze backbone").freeze == "backbone"
+    with pytest.raises(UserError, match="--batch-size 1"):
+        training(f"{flags} --freeze stem")

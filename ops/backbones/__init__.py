@@ -16,7 +16,9 @@ A backbone is a module that maps ``[N, C, H, W]`` to features ``[N, feature_dim]
   ``stem`` (around the first stage, whose dotted name is ``first_stage``) and ``before_stage2``.
   An attribute of such a name is a slot only if it is declared here;
 * ``stage_layers()``, only where the blocks do not contain all weights after the stem: see
-  :mod:`ops.backbones.layers`.
+  :mod:`ops.backbones.layers`;
+* ``recompute``, an attribute of its blocks or of itself, for activation checkpointing: see
+  :mod:`ops.backbones.recompute`.
 
 docs/adding_a_backbone.md explains how to add one.
 """

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ops.backbones.pixels import CAFFE_BGR
+from ops.backbones.recompute import recomputable
 
 # conv name -> (channels in, channels out, kernel, stride)
 STEM = {
@@ -105,6 +106,7 @@ class BNInception(nn.Module):
     first_conv = "conv1_7x7_s2"
     feature_dim = 1024
     network_slots = ()
+    recompute = False
 
     def __init__(self):
         super().__init__()
@@ -140,7 +142,7 @@ class BNInception(nn.Module):
         x = _max_pool(self._convs(x, "conv1_7x7_s2"))
         x = _max_pool(self._convs(self.slot_conv2(x), "conv2_3x3_reduce", "conv2_3x3"))
         for block in INCEPTIONS:
-            x = self._inception(getattr(self, f"slot_{block}")(x), block)
+            x = self._inception(x, block)
         return self.avgpool(x).flatten(1)
 
     def _convs(self, x, *names):
@@ -149,8 +151,10 @@ class BNInception(nn.Module):
             x = F.relu(getattr(self, f"{name}_bn")(getattr(self, name)(x)), inplace=True)
         return x
 
+    @recomputable
     def _inception(self, x, block):
         """``[N, C, H, W]`` to ``[N, C', H, W]``, halved to (H+1)//2 by (W+1)//2 in 3c and 4e."""
+        x = getattr(self, f"slot_{block}")(x)
         _, single, _, _, proj, pool = INCEPTIONS[block]
         name = f"inception_{block}_"
         branches = []

@@ -15,6 +15,7 @@ import torchvision.models.mobilenetv2 as tv
 from torch import nn
 
 from ops.backbones.pixels import IMAGENET
+from ops.backbones.recompute import recomputable
 
 STEM_FEATURES = 2  # the first conv and the block of 16 channels
 
@@ -25,6 +26,8 @@ class InvertedResidual(tv.InvertedResidual):
     ``[N, inp, H, W]`` to ``[N, oup, H/stride, W/stride]``.
     """
 
+    recompute = False
+
     def __init__(self, inp, *args, **kwargs):
         super().__init__(inp, *args, **kwargs)
         self.slots = {}
@@ -33,6 +36,7 @@ class InvertedResidual(tv.InvertedResidual):
             self.before_conv1 = nn.Identity()
             self.before_sum = nn.Identity()
 
+    @recomputable
     def forward(self, x):
         if not self.use_res_connect:
             return self.conv(x)

@@ -15,6 +15,7 @@ import torchvision.models.resnet as tv
 from torch import nn
 
 from ops.backbones.pixels import IMAGENET
+from ops.backbones.recompute import recomputable
 
 
 def _add_slots(block, last_conv):
@@ -34,10 +35,13 @@ def _add_slots(block, last_conv):
 class BasicBlock(tv.BasicBlock):
     """torchvision's BasicBlock with the slots. ``[N, C, H, W]`` to ``[N, planes, H', W']``."""
 
+    recompute = False
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         _add_slots(self, self.conv2)
 
+    @recomputable
     def forward(self, x):
         x = self.before_block(x)
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
@@ -54,10 +58,13 @@ class Bottleneck(tv.Bottleneck):
     ``[N, C, H, W]`` to ``[N, 4*planes, H', W']``.
     """
 
+    recompute = False
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         _add_slots(self, self.conv3)
 
+    @recomputable
     def forward(self, x):
         x = self.before_block(x)
         out = self.relu(self.bn1(self.conv1(self.before_conv1(x))))

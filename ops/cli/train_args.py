@@ -124,6 +124,13 @@ def _add_train_sampling(parser):
         "dataset, docs/data.md)",
     )
     group.add_flag(
+        "--balanced_sampling",
+        effect=Effect.RESULT,
+        action="store_true",
+        help="take the videos of all classes equally often: those of rare classes several times "
+        "per epoch, each time another clip",
+    )
+    group.add_flag(
         "--missing",
         effect=Effect.EXTENT,
         choices=("stop", "skip"),
@@ -315,6 +322,13 @@ def _add_batch_and_rate(parser):
         help="batches per optimiser step",
     )
     group.add_flag(
+        "--checkpoint_activations",
+        effect=Effect.NONE,
+        action="store_true",
+        help="keep the input of each block only and compute the block again in the backward pass: "
+        "larger batches fit, steps take longer, the gradients are the same",
+    )
+    group.add_flag(
         "--lr",
         effect=Effect.RESULT,
         type=positive_float,
@@ -416,6 +430,13 @@ def _add_regularisation(parser):
         default=2.0,
         metavar="G",
         help="focusing parameter of --loss focal; 0 weights all videos equally",
+    )
+    group.add_flag(
+        "--class_weights",
+        effect=Effect.RESULT,
+        metavar="WHAT",
+        help="weights of the classes in the loss: balanced (in inverse proportion to their videos) "
+        "or a text file with one number per line; scaled to a mean of 1 over the training videos",
     )
     group.add_flag(
         "--label_smoothing",
@@ -670,10 +691,16 @@ def _check_exclusive(args):
         raise UserError("--scale_lr needs --lr_batch N, the total batch that --lr was tuned for")
     if args.overwrite and args.resume:
         raise UserError("--overwrite starts again and --resume continues a run: give one of them")
-    if args.multi_label and args.label_smoothing:
+    if args.compile and args.checkpoint_activations:
         raise UserError(
-            "--label_smoothing is for one label per video: leave it out with --multi_label"
+            "--checkpoint_activations is for training without --compile, which recomputes what it "
+            "finds worthwhile by itself: give one of them"
         )
+    for option in ("label_smoothing", "balanced_sampling", "class_weights"):
+        if args.multi_label and getattr(args, option):
+            raise UserError(
+                f"--{option} is for one label per video: leave it out with --multi_label"
+            )
 
 
 def module_of_checkpoint(args):

@@ -1,7 +1,8 @@
 """From list records to clips: the datasets, which read, sample, crop and flip.
 
-A key is ``(epoch, index)``. What a sample looks like is a pure function of ``(seed, epoch,
-record)``, whichever worker makes it.
+A key is ``(epoch, index)``, or ``(epoch, index, repeat)`` where an epoch takes a video several
+times. What a sample looks like is a pure function of ``(seed, epoch, record, repeat)``, whichever
+worker makes it.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +27,7 @@ from ops.data.sampling import (
 from ops.data.transforms import TRAIN_SCALES, TestTransform, TrainTransform
 from ops.utils.errors import UserError
 
-Key = tuple[int, int]
+Key = tuple[int, int] | tuple[int, int, int]
 
 _FLIP_PROBABILITY = 0.5
 _CHANNELS = 3
@@ -133,18 +134,18 @@ class VideoDataset(Dataset, ABC):
         return len(self.video_list)
 
     def __getitem__(self, key: Key) -> Sample | Frames | Failure:
-        """The item of ``(epoch, index)``, or a Failure if the video cannot be read.
+        """The item of ``(epoch, index[, repeat])``, or a Failure if the video cannot be read.
 
         Raises:
             UserError: a flag does not fit the video. The message names the line of the list.
             RuntimeError: any other error, with the line of the list.
         """
-        epoch, index = key
+        epoch, index, *repeats = key
         record = self.video_list[index]
         place = f"{self.video_list.path}:{record.line}: {record.id}"
         self._set_reading(index)
         try:
-            return self.sample(epoch, index, record)
+            return self.sample(epoch, index, record, *repeats)
         except UnreadableVideo as error:
             return Failure(index, record.id, record.line, error.reason)
         except UserError as error:
@@ -160,8 +161,15 @@ class VideoDataset(Dataset, ABC):
             self.reading[worker.id] = index
 
     @abstractmethod
-    def sample(self, epoch: int, index: int, record: Record) -> Sample | Frames:
-        """Make the item of a record."""
+    def sample(self, epoch: int, index: int, record: Record, repeat: int = 0) -> Sample | Frames:
+        """Make the item of a record.
+
+        Args:
+            epoch: from 0.
+            index: position of the record in the list.
+            record: the video.
+            repeat: how often the epoch has taken the video before.
+        """
 
     def read(
         self, record: Record, choose: Callable[[int], np.ndarray]
@@ -222,9 +230,9 @@ class TrainDataset(VideoDataset):
         frames = self.num_segments * self.frames_per_segment
         self.item_bytes = frames * crop_size**2 * _CHANNELS
 
-    def sample(self, epoch: int, index: int, record: Record) -> Sample:
+    def sample(self, epoch: int, index: int, record: Record, repeat: int = 0) -> Sample:
         # The order of the draws fixes what a seed means: flip, offsets, crop.
-        rng = clip_rng(self.seed, epoch, f"{record.id}:{record.line}", 0)
+        rng = clip_rng(self.seed, epoch, f"{record.id}:{record.line}", repeat)
         flip = bool(rng.random() < _FLIP_PROBABILITY)
         labels = np.array(record.label)
         if self.flip_map is None or self.flip_map[labels].min() < 0:
@@ -254,7 +262,7 @@ class TrainDataset(VideoDataset):
 
 
 class TestDataset(VideoDataset):
-    """Test clips of every video. The epoch of a key has no effect.
+    """Test clips of every video. The epoch and the repeat of a key have no effect.
 
     A frame that several clips need is decoded, scaled and sent once. The crops are cut on the
     model's device: ``transform.crops(frames, picks[k])`` are the views of clip k.
@@ -300,7 +308,7 @@ class TestDataset(VideoDataset):
         frames = len(self.clips) * self.num_segments * self.frames_per_segment
         self.item_bytes = int(frames * side**2 * _USUAL_ASPECT * _CHANNELS)
 
-    def sample(self, epoch: int, index: int, record: Record) -> Frames:
+    def sample(self, epoch: int, index: int, record: Record, repeat: int = 0) -> Frames:
         def choose(n: int) -> np.ndarray:
             return np.stack([self._offsets(n, record, clip) for clip in self.clips])
 

@@ -1,11 +1,12 @@
 """From datasets to batches of clips: samplers and the loader.
 
-Samplers yield keys ``(epoch, index)``. So workers that live for many epochs need no shared state,
-and what a sample looks like is a pure function of ``(seed, epoch, record)``, whichever worker makes
-it.
+Samplers yield keys (``ops.data.clips.Key``). So workers that live for many epochs need no shared
+state, and what a sample looks like is a pure function of the seed, the key and the record,
+whichever worker makes it.
 """
 
 import contextlib
+import itertools
 import sys
 import threading
 import weakref
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
+from ops.data.balance import balanced_order
 from ops.data.clips import Failure, Frames, Key, Sample, TestDataset, TrainDataset
 from ops.data.sampling import clip_rng
 from ops.data.sharing import Plan, plan_sharing, to_arrays, to_tensors
@@ -84,8 +86,9 @@ def _keep_item(item: Frames | Failure) -> Frames | Failure:
 class TrainSampler(Sampler[Key]):
     """Keys of one process in one epoch.
 
-    Each epoch has a new order, a pure function of (seed, epoch), of which the incomplete last step
-    is dropped. A step is ``accumulate`` batches of ``batch_size`` videos in each process.
+    Each epoch has a new order, a pure function of (seed, epoch) and of the labels if it is
+    balanced, of which the incomplete last step is dropped. A step is ``accumulate`` batches of
+    ``batch_size`` videos in each process.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class TrainSampler(Sampler[Key]):
         rank: int = 0,
         world_size: int = 1,
         seed: int = 0,
+        balanced_labels: np.ndarray | None = None,
     ) -> None:
         """Create a sampler.
 
@@ -106,6 +110,8 @@ class TrainSampler(Sampler[Key]):
             accumulate: batches per step.
             rank, world_size: of this process, and the number of processes.
             seed: of the order.
+            balanced_labels: label of each video, int64 ``[n]``: every class occurs equally often
+                in an epoch (``ops.data.balance``). None: every video occurs once.
 
         Raises:
             UserError: there is no whole step.
@@ -123,6 +129,7 @@ class TrainSampler(Sampler[Key]):
         self.used = n - n % needed
         self.rank = rank
         self.seed = seed
+        self.balanced_labels = balanced_labels
         self.epoch = 0
         self.start = 0
 
@@ -140,10 +147,17 @@ class TrainSampler(Sampler[Key]):
         return self.used // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
-        order = clip_rng(self.seed, self.epoch, "order", 0).permutation(self.n)
-        of_this_process = order[: self.used][self.rank :: self.world_size]
-        for index in of_this_process[self.start :]:
-            yield self.epoch, int(index)
+        rng = clip_rng(self.seed, self.epoch, "order", 0)
+        own_part = slice(self.rank, self.used, self.world_size)
+        if self.balanced_labels is None:
+            order = rng.permutation(self.n)
+            for index in order[own_part][self.start :]:
+                yield self.epoch, int(index)
+        else:
+            order, repeats = balanced_order(self.balanced_labels, rng)
+            pairs = zip(order[own_part], repeats[own_part], strict=True)
+            for index, repeat in itertools.islice(pairs, self.start, None):
+                yield self.epoch, int(index), int(repeat)
 
 
 class ShardSampler(Sampler[Key]):

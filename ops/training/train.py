@@ -10,6 +10,7 @@ import torch
 
 from ops import checkpoints, distributed
 from ops.backbones.pretrained import fetch
+from ops.backbones.recompute import recompute_activations
 from ops.checkpoints.torch_file import read_state_dict
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.datasets import (
@@ -26,6 +27,7 @@ from ops.data.preflight import training_lists
 from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
+from ops.training.class_weights import class_weights
 from ops.training.ema import WeightAverage
 from ops.training.freeze import freeze
 from ops.training.logger import RunLog
@@ -92,6 +94,7 @@ class Setup:
         optimizer: of ``ops.training.optim``.
         train_loader: None for an evaluation.
         val_loader: of the validation.
+        class_weights: of ``--class_weights``, float32 ``[num_class]``, or None.
         schedule: of the learning rate.
         lr_note: words about the learning rate, for the log.
         lr_warning: a warning about it, or None.
@@ -112,6 +115,7 @@ class Setup:
     optimizer: torch.optim.Optimizer
     train_loader: torch.utils.data.DataLoader | None
     val_loader: torch.utils.data.DataLoader
+    class_weights: torch.Tensor | None
     schedule: Schedule
     lr_note: str
     lr_warning: str | None
@@ -194,6 +198,10 @@ def prepare(args, world):
     if "train" in lists:
         train_loader = make_train_loader(args, data, lists["train"], flips, net, world)
     val_loader = make_val_loader(args, data, lists["val"], net, world)
+    weights = None
+    if args.class_weights and "train" in lists:
+        weights = class_weights(args.class_weights, lists["train"].labels, data.num_class)
+        weights = torch.from_numpy(weights).to(world.device)
     schedule = Schedule(
         lr=lr,
         epochs=args.epochs,
@@ -221,6 +229,7 @@ def prepare(args, world):
         optimizer=optimizer,
         train_loader=train_loader,
         val_loader=val_loader,
+        class_weights=weights,
         schedule=schedule,
         lr_note=lr_note,
         lr_warning=lr_warning,
@@ -290,6 +299,8 @@ def build_network(args, data, class_names, world, checkpoint):
         net.to_channels_last()
     if args.sync_bn:
         synchronize(net, world)
+    if args.checkpoint_activations:
+        recompute_activations(net.backbone, args.arch)
     if args.freeze and not args.evaluate:
         notes += freeze(net, args.freeze, pretrained=_pretrained_parts(args, checkpoint))
     return net, notes
@@ -316,6 +327,13 @@ def make_train_loader(args, data, videos, flips, net, world):
     dataset = TrainDataset(
         videos, flip_map=flips, sampling=args.sampling, **_clip_options(args, data, net)
     )
+    balanced_labels = None
+    if args.balanced_sampling:
+        if data.multi_label:
+            raise UserError(
+                f"--balanced_sampling is for one label per video: leave it out for {data.name}"
+            )
+        balanced_labels = videos.labels
     # Batches that are accumulated belong to one step: the sampler drops what does not fill it.
     sampler = TrainSampler(
         len(dataset),
@@ -324,6 +342,7 @@ def make_train_loader(args, data, videos, flips, net, world):
         rank=world.rank,
         world_size=world.size,
         seed=args.seed,
+        balanced_labels=balanced_labels,
     )
     return make_loader(dataset, sampler, args.batch_size, **_loader_options(args, world))
 
@@ -422,7 +441,8 @@ def train(setup, notes, fixed_options, args_toml):
     """Train up to ``--epochs``, from the start or from the checkpoint of ``--resume``."""
     args, world, net = setup.args, setup.world, setup.net
     make_loss = partial(build_loss, args, multi_label=setup.data.multi_label)
-    criterion, validation_criterion = make_loss(), make_loss(training=False)
+    criterion = make_loss(class_weights=setup.class_weights)
+    validation_criterion = make_loss(training=False)
     scaler = torch.amp.GradScaler(world.device.type) if args.amp == "fp16" else None
     ema = WeightAverage(net, args.ema) if args.ema else None
     start = restore(setup, fixed_options, scaler, ema)

@@ -281,6 +281,8 @@ SPECIFIC_CHECKS = (
     option_check("nesterov", 6, "another step size"),
     option_check("clip_gradient", 6, "another step size"),
     option_check("loss", 9, "another loss"),
+    option_check("class_weights", 7, "another loss"),
+    option_check("balanced_sampling", 7, "classes are trained on in other proportions"),
     option_check("focal_gamma", 6, "another loss"),
     option_check("consensus_type", 6, "loss of each segment, or of the mean of the segments"),
     option_check("ema", 5, "the average of the last weights is tested"),
