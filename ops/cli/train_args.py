@@ -291,6 +291,15 @@ def _add_batch_norm(parser):
         action="store_true",
         help="normalise over the videos of all processes (GPUs)",
     )
+    group.add_flag(
+        "--precise_bn",
+        effect=Effect.RESULT,
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="before each validation estimate the statistics from N training batches per process, "
+        "in place of the running average; 0 disables it",
+    )
 
 
 def _add_batch_and_rate(parser):

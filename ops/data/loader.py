@@ -132,16 +132,19 @@ class TrainSampler(Sampler[Key]):
         self.balanced_labels = balanced_labels
         self.epoch = 0
         self.start = 0
+        self.stop: int | None = None
 
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose an epoch.
+    def set_epoch(self, epoch: int, start: int = 0, stop: int | None = None) -> None:
+        """Choose an epoch, or a part of it.
 
         Args:
             epoch: from 0.
             start: how many keys of this process to skip, because they have been used.
+            stop: the number of the first key that is left out again; None: go on to the end.
         """
         self.epoch = epoch
         self.start = start
+        self.stop = stop
 
     def __len__(self) -> int:
         return self.used // self.world_size
@@ -151,12 +154,12 @@ class TrainSampler(Sampler[Key]):
         own_part = slice(self.rank, self.used, self.world_size)
         if self.balanced_labels is None:
             order = rng.permutation(self.n)
-            for index in order[own_part][self.start :]:
+            for index in order[own_part][self.start : self.stop]:
                 yield self.epoch, int(index)
         else:
             order, repeats = balanced_order(self.balanced_labels, rng)
             pairs = zip(order[own_part], repeats[own_part], strict=True)
-            for index, repeat in itertools.islice(pairs, self.start, None):
+            for index, repeat in itertools.islice(pairs, self.start, self.stop):
                 yield self.epoch, int(index), int(repeat)
 
 

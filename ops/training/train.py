@@ -482,6 +482,7 @@ def train(setup, notes, fixed_options, args_toml):
             class_names=setup.class_names,
             ema=ema,
             eval_freq=args.eval_freq,
+            precise_bn=args.precise_bn,
             keep=args.keep,
             seed=args.seed,
             print_freq=args.print_freq,

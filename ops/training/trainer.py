@@ -19,6 +19,7 @@ from ops.training.ema import WeightAverage
 from ops.training.logger import RunLog
 from ops.training.meters import Meters, advice
 from ops.training.optim import set_learning_rate
+from ops.training.precise_bn import estimate_statistics
 from ops.training.run_dir import SaveInterval, rotate_checkpoints
 from ops.training.schedule import Schedule
 from ops.training.step import TrainStep
@@ -52,6 +53,8 @@ class Trainer:
         class_names: in label order, or None, for the checkpoints.
         ema: an average of the weights, or None. Its weights are validated and saved as the model.
         eval_freq: epochs between two validations.
+        precise_bn: batches of each process that the statistics of BatchNorms are estimated from
+            before a validation; 0 keeps the running ones.
         keep: number of checkpoints.
         seed: of dropout and mixtures. A step depends on (seed, step, rank), not on earlier steps.
         print_freq: steps between two lines of the log.
@@ -74,6 +77,7 @@ class Trainer:
     class_names: list[str] | None = None
     ema: WeightAverage | None = None
     eval_freq: int = 1
+    precise_bn: int = 0
     keep: int = 2
     seed: int = 0
     print_freq: int = 20
@@ -251,20 +255,48 @@ class Trainer:
         Raises:
             Stopped: after a signal; the validation is done when the run is resumed.
         """
-        result = validate(
-            self.ema.module if self.ema else self.net,
-            self.val_loader,
-            self.world,
-            self.validation_criterion,
-            amp=self.step.amp,
-            batch_size=self.batch_size,
-            stop=lambda: self._request.number,
-        )
+        model = self.ema.module if self.ema else self.net
+        result = None
+        if not self.precise_bn or self._estimate_statistics(model, epoch):
+            result = validate(
+                model,
+                self.val_loader,
+                self.world,
+                self.validation_criterion,
+                amp=self.step.amp,
+                batch_size=self.batch_size,
+                stop=lambda: self._request.number,
+            )
         if result is None:
             (number,) = self.world.max(self._request.number)
             self._save(epoch, self.steps, meters)
             raise self._stopped(number, epoch, self.steps)
         return result
+
+    def _estimate_statistics(self, model, epoch):
+        """Collective: give a network precise BatchNorm statistics.
+
+        They are those of the first batches of the epoch, as clips that it has been trained on.
+
+        Returns:
+            False after a signal.
+        """
+        began = time.perf_counter()
+        videos = self.precise_bn * self.train_loader.batch_size
+        self.train_loader.sampler.set_epoch(epoch, stop=videos)
+        with loader_errors(self.train_loader):
+            is_done = estimate_statistics(
+                model,
+                self.train_loader,
+                self.world,
+                amp=self.step.amp,
+                stop=lambda: self._request.number,
+            )
+        if is_done:
+            batches = counted(min(self.precise_bn, len(self.train_loader)), "batch", "batches")
+            seconds = time.perf_counter() - began
+            self.log.info(f"BatchNorm statistics of {batches} per process, {seconds:.0f} s")
+        return is_done
 
     def _stopped(self, number, epoch, step):
         """The exception that ends the run after a signal."""
