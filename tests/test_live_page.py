@@ -271,6 +271,15 @@ def test_a_defect_of_the_network_does_not_end_the_server(capsys):
     assert "a defect of the network" in capsys.readouterr().err
 
 
+def test_the_page_reads_what_is_wrong_with_the_network():
+    class DamagedStream(CountingStream):
+        def push_crop(self, frame, seconds):
+            raise UserError("scores are not finite")
+
+    with serving(DamagedStream) as server:
+        assert send_frame(server) == (500, "scores are not finite\n")
+
+
 def test_reports_are_handed_over():
     reports = []
     with serving(on_report=reports.append) as server:

@@ -41,7 +41,7 @@ class App {
     this.video = view.element("picture");
     this.source = new Source(
       this.video,
-      (now, seconds) => this.onPicture(seconds),
+      (seconds) => this.onPicture(seconds),
       (notice) => this.stop(notice),
     );
     this.bars = new view.Bars(view.element("bars"), this.names);
@@ -148,6 +148,7 @@ class App {
     this.network.restart();
     this.history.clear();
     this.bars.clear();
+    view.showFigures(run.statistics);
     this.showRunning(true);
     try {
       if (chosen === FILE) {

@@ -22,9 +22,8 @@ export class SourceError extends Error {
 export class Source {
   /**
    * @param {HTMLVideoElement} video that plays it.
-   * @param {(now: number, seconds: number) => void} onPicture called for each new picture: with
-   *   the time at which it is shown (ms, performance.now) and its own time (s, never earlier than
-   *   that of the one before).
+   * @param {(seconds: number) => void} onPicture called for each new picture, with its time in
+   *   the video, or since the camera was opened.
    * @param {(notice: string) => void} onEnd called when the source ends by itself.
    */
   constructor(video, onPicture, onEnd) {
@@ -91,7 +90,7 @@ export class Source {
     }
     this.isOpen = true;
     this.startedAt = performance.now();
-    this.requestPicture();
+    this.requestPicture(opening);
   }
 
   /** @returns {string} the id of the camera that is open. */
@@ -99,22 +98,23 @@ export class Source {
     return this.stream.getVideoTracks()[0].getSettings().deviceId;
   }
 
-  requestPicture() {
+  requestPicture(opening) {
     if (this.video.requestVideoFrameCallback) {
-      this.video.requestVideoFrameCallback((now, picture) => this.give(now, picture.mediaTime));
+      this.video.requestVideoFrameCallback((now, { mediaTime }) =>
+        this.give(opening, now, mediaTime),
+      );
       return;
     }
-    // Firefox before 132: the screen's rate, where a picture can come twice.
-    requestAnimationFrame((now) => this.give(now, this.video.currentTime));
+    // Firefox before 132: at the rate of the screen, where a picture can come twice.
+    requestAnimationFrame((now) => this.give(opening, now, this.video.currentTime));
   }
 
-  give(now, mediaTime) {
-    if (!this.isOpen) {
-      return;
+  give(opening, now, mediaTime) {
+    if (opening !== this.opening) {
+      return; // a picture of what was open before
     }
-    this.requestPicture();
-    const seconds = this.isFile ? mediaTime : (now - this.startedAt) / 1000;
-    this.onPicture(now, seconds);
+    this.requestPicture(opening);
+    this.onPicture(this.isFile ? mediaTime : (now - this.startedAt) / 1000);
   }
 
   end(notice) {

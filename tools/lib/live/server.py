@@ -208,6 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             # The client is gone, or too slow.
             self.close_connection = True
+        except UserError as error:
+            self._refuse(_Refused(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)))
         except Exception:
             traceback.print_exc()
             self._refuse(
