@@ -18,7 +18,7 @@ fi
 new=$(mktemp -d "$PWD/vendor.XXXXXX")
 trap 'rm -rf "$new"' EXIT
 echo "downloading $package (33 MB)"
-npm pack --silent --pack-destination "$new" "$package" >/dev/null
+npm pack --loglevel error --pack-destination "$new" "$package" >/dev/null
 tar -xzf "$new"/*.tgz -C "$new" --strip-components=2 "${files[@]/#/package/dist/}"
 rm "$new"/*.tgz
 echo "$package" >"$new/version"

@@ -4,7 +4,8 @@ const SPAN = 60; // seconds that are shown
 const TICK = 10; // seconds between the marks, and twice that where there is little room
 const LITTLE_ROOM = 480; // px
 const TICK_ALIGN = { 0: "right", [SPAN]: "left" }; // the outer marks stay within the canvas
-const MOST_LISTED = 12;
+const MOST_LINES = 3; // of a name in its block
+const LINE = 14; // px
 const AXIS = 16; // px below the blocks
 const ROUNDING = 3; // px
 const PADDING = 6; // px beside a name in its block
@@ -132,19 +133,21 @@ export class Timeline {
     context.beginPath();
     context.roundRect(left, 1, right - left, height - 2, ROUNDING);
     context.fill();
-    const name = shortened(context, this.names[label], right - left - 2 * PADDING);
+    const lines = wrapped(context, this.names[label], right - left - 2 * PADDING);
+    const top = height / 2 - (LINE * (lines.length - 1)) / 2;
     context.fillStyle = ink;
     context.textAlign = "left";
-    context.fillText(name, left + PADDING, height / 2);
+    lines.forEach((line, number) => context.fillText(line, left + PADDING, top + LINE * number));
   }
 
-  /** The latest blocks as text, newest first; rewritten only when it changes. */
+  /** The classes and their seconds as text, latest first; rewritten only when it changes. */
   write(history) {
-    const latest = history.blocks.slice(-MOST_LISTED).reverse();
-    const lines = latest.map((block) => ({
-      label: block.label,
-      when: block.isOpen ? "now" : `${(block.end - block.start).toFixed(1)} s`,
-    }));
+    const seconds = new Map();
+    for (const block of history.blocks.toReversed()) {
+      const before = seconds.get(block.label) ?? 0;
+      seconds.set(block.label, before + block.end - Math.max(block.start, history.now - SPAN));
+    }
+    const lines = Array.from(seconds, ([label, total]) => ({ label, when: `${total.toFixed(0)} s` }));
     const content = JSON.stringify(lines);
     if (content === this.listed) {
       return;
@@ -166,14 +169,17 @@ export class Timeline {
   }
 }
 
-/** A text cut to a width, with an ellipsis; nothing where not even some letters fit. */
-function shortened(context, text, width) {
-  if (context.measureText(text).width <= width) {
-    return text;
+/** The lines of a text in a width; none where the text needs more than there is room for. */
+function wrapped(context, text, width) {
+  const lines = [];
+  for (const word of text.split(" ")) {
+    const longer = lines.length > 0 ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length > 0 && context.measureText(longer).width <= width) {
+      lines[lines.length - 1] = longer;
+    } else {
+      lines.push(word);
+    }
   }
-  let length = text.length;
-  while (length > 0 && context.measureText(`${text.slice(0, length)}…`).width > width) {
-    length--;
-  }
-  return length > 2 ? `${text.slice(0, length)}…` : "";
+  const fits = lines.every((line) => context.measureText(line).width <= width);
+  return fits && lines.length <= MOST_LINES ? lines : [];
 }
