@@ -124,6 +124,27 @@ class VideoList(Sequence[Record]):
             line=int(self._lines[index]),
         )
 
+    def paths(self, part: range | None = None) -> list[str]:
+        """The paths of a part of the records, in list order.
+
+        It is much faster than making the records.
+
+        Args:
+            part: indices, without gaps and ascending; None: all.
+        """
+        part = range(len(self)) if part is None else part
+        if not part:
+            return []
+        start = int(self._ends[part[0] - 1]) if part[0] else 0
+        ends = (self._ends[part.start : part.stop] - start).tolist()
+        text = self._text[start : start + ends[-1]].tobytes()
+        paths = []
+        begin = 0
+        for end in ends:
+            paths.append(os.path.join(self.root_path, text[begin:end].decode()))
+            begin = end
+        return paths
+
     def head(self, n: int) -> "VideoList":
         """The first ``n`` records, or all where there are fewer.
 
@@ -320,12 +341,11 @@ def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
     """
 
     def find_missing(part: range) -> list[Record]:
-        records = [video_list[index] for index in part]
         # Usually the path exists, and one question is enough.
         return [
-            record
-            for record in records
-            if not exists(record.path) and not exists(resolve(record.path))
+            video_list[index]
+            for index, path in zip(part, video_list.paths(part), strict=True)
+            if not exists(path) and not exists(resolve(path))
         ]
 
     count = len(video_list)

@@ -138,21 +138,33 @@ def _warn_of_shared_videos(train: VideoList, val: VideoList) -> list[str]:
     Raises:
         UserError: a list contains a video twice with different labels.
     """
-    first: dict[str, tuple[VideoList, Record]] = {}
-    shared = []
-    for videos in (train, val):
-        for record in videos:
-            other_list, other = first.setdefault(record.path, (videos, record))
-            place = f"{videos.path}:{record.line}"
-            if other_list is not videos:
-                shared.append(f"{place}: {record.id} is also at {other_list.path}:{other.line}")
-            elif other.label != record.label:
-                raise UserError(
-                    f"{place}: {record.id} has another label on line {other.line}; correct it"
-                )
+    in_train = _first_indices(train)
+    in_val = _first_indices(val)
+    shared = [path for path in in_val if path in in_train]
     if not shared:
         return []
-    return [f"{len(shared)} of {len(val)} validation videos are trained on ({shared[0]})"]
+    record, other = val[in_val[shared[0]]], train[in_train[shared[0]]]
+    place = f"{val.path}:{record.line}: {record.id} is also at {train.path}:{other.line}"
+    return [f"{len(shared)} of {len(val)} validation videos are trained on ({place})"]
+
+
+def _first_indices(videos: VideoList) -> dict[str, int]:
+    """Where each path of a list is first.
+
+    Raises:
+        UserError: the list contains a video twice with different labels.
+    """
+    first: dict[str, int] = {}
+    for index, path in enumerate(videos.paths()):
+        if first.setdefault(path, index) == index:
+            continue
+        record, other = videos[index], videos[first[path]]
+        if other.label != record.label:
+            raise UserError(
+                f"{videos.path}:{record.line}: {record.id} has another label on line {other.line}; "
+                f"correct it"
+            )
+    return first
 
 
 def _try_videos(videos: VideoList, dataset: Dataset, modality: str, decoder: str) -> list[str]:
