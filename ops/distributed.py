@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from ops.utils.errors import Stopped, UserError
+from ops.utils.machine import keep_freed_memory
 from ops.utils.signals import ignore_signals
 from ops.utils.text import counted
 
@@ -272,6 +273,8 @@ def start(
             choose_device(device, ranks.local_rank),
             local_rank=ranks.local_rank,
         )
+        if world.device.type == "cpu":
+            keep_freed_memory()
         if world.size == 1:
             yield world
         else:

@@ -1,10 +1,12 @@
 """ops/utils/machine.py: the limits of this machine."""
 
+import os
+import platform
 import subprocess
 import sys
 
 import pytest
-from helpers.launch import ROOT
+from helpers.launch import ROOT, launch
 
 from ops.utils import machine
 
@@ -66,3 +68,31 @@ def test_shared_memory_is_measured_or_absent(monkeypatch, tmp_path):
         machine.free_shared_memory()
     monkeypatch.setattr(machine.sys, "platform", "win32")
     assert machine.free_shared_memory() is None
+
+
+# Page faults of making and freeing byte arrays of 64 MiB.
+PAGE_FAULTS = """
+import resource, sys
+from ops.utils.machine import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(8):
+    bytearray(b"1") * (64 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this system has no glibc")
+def test_freed_memory_is_kept_unless_the_user_configured_the_allocator(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+
+    def page_faults(mode):
+        run = launch("-c", PAGE_FAULTS, mode)
+        assert run.returncode == 0, run.stderr
+        return int(run.stdout)
+
+    returned = page_faults("default")
+    assert page_faults("keep") < returned / 3
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert page_faults("keep") > returned / 2
