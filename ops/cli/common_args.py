@@ -190,7 +190,7 @@ def add_runtime(parser):
         "--compile",
         effect=Effect.NONE,
         action="store_true",
-        help="torch.compile the model; takes minutes at the start",
+        help="torch.compile the model for batches of the usual size; takes minutes at the start",
     )
     group.add_flag(
         "--local-rank",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ops.data.clips import Failure, TestDataset
@@ -35,6 +34,7 @@ from ops.scores.npz_file import load_npz, save_npz
 from ops.scores.pickle_file import ScoreWriter, load_scores, score_path
 from ops.scores.source import Aggregation, ScoreSource, load_source
 from ops.testing import journal
+from ops.utils.compiled import CompiledNetwork
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 
@@ -195,7 +195,8 @@ def score_missing(
     if args.channels_last:
         model.to_channels_last()
     if args.compile:
-        model = torch.compile(model)
+        views = args.batch_size * test.dataset.transform.num_crops
+        model = CompiledNetwork(model, min(views, args.view_batch or views))
     loader = make_loader(
         test.dataset,
         queue,

@@ -8,6 +8,7 @@ from torch import nn
 
 from ops.training.sync_batchnorm import frozen_norms
 from ops.utils.amp import autocast
+from ops.utils.compiled import run_eagerly
 
 
 @dataclass
@@ -66,7 +67,11 @@ class TrainStep:
         take statistics of the stand-in.
         """
         clips = torch.zeros((1, *self.clip_shape), dtype=torch.uint8, device=self.device)
-        with frozen_norms(self.model), autocast(self.device, self.amp):
+        with (
+            frozen_norms(self.model),
+            run_eagerly(self.model),
+            autocast(self.device, self.amp),
+        ):
             return self.model(clips).sum() * 0
 
     def _loss(self, batch, meters):

@@ -42,6 +42,7 @@ from ops.training.step import TrainStep
 from ops.training.sync_batchnorm import synchronize
 from ops.training.trainer import Trainer
 from ops.training.validation import validate, validation_line
+from ops.utils.compiled import CompiledNetwork
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 from ops.utils.text import counted
@@ -423,9 +424,12 @@ def evaluate(setup, notes):
     setup.checkpoint.check_model(setup.net.spec, setup.class_names, setup.data.class_names)
     setup.checkpoint.restore_weights(setup.net)
     criterion = build_loss(args, multi_label=setup.data.multi_label, training=False)
+    net = setup.net
+    if args.compile:
+        net = CompiledNetwork(net, args.batch_size)
     with setup.val_loader as loader:
         result = validate(
-            setup.net,
+            net,
             loader,
             setup.world,
             criterion,
@@ -447,7 +451,9 @@ def train(setup, notes, fixed_options, args_toml):
     ema = WeightAverage(net, args.ema) if args.ema else None
     start = restore(setup, fixed_options, scaler, ema)
     torch.backends.cudnn.benchmark = not args.deterministic  # every batch has the same shape
-    model = torch.compile(net) if args.compile else net
+    model = net
+    if args.compile:
+        model = CompiledNetwork(net, args.batch_size)
     step = TrainStep(
         model=world.data_parallel(model),
         optimizer=setup.optimizer,
@@ -481,6 +487,7 @@ def train(setup, notes, fixed_options, args_toml):
             save_every=SaveInterval.parse(args.save_every),
             class_names=setup.class_names,
             ema=ema,
+            compile=args.compile,
             eval_freq=args.eval_freq,
             precise_bn=args.precise_bn,
             keep=args.keep,

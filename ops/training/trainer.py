@@ -25,6 +25,7 @@ from ops.training.schedule import Schedule
 from ops.training.step import TrainStep
 from ops.training.sync_batchnorm import SyncNorm, each_alone
 from ops.training.validation import validate, validation_line
+from ops.utils.compiled import CompiledNetwork, run_eagerly
 from ops.utils.errors import INTERRUPTED_STATUS, STOPPED_STATUS, Stopped
 from ops.utils.signals import StopRequest
 from ops.utils.text import counted
@@ -52,6 +53,7 @@ class Trainer:
         save_every: a ``SaveInterval`` within an epoch.
         class_names: in label order, or None, for the checkpoints.
         ema: an average of the weights, or None. Its weights are validated and saved as the model.
+        compile: whether the validation compiles the network, as the model of step is.
         eval_freq: epochs between two validations.
         precise_bn: batches of each process that the statistics of BatchNorms are estimated from
             before a validation; 0 keeps the running ones.
@@ -76,6 +78,7 @@ class Trainer:
     save_every: SaveInterval
     class_names: list[str] | None = None
     ema: WeightAverage | None = None
+    compile: bool = False
     eval_freq: int = 1
     precise_bn: int = 0
     keep: int = 2
@@ -110,6 +113,9 @@ class Trainer:
         self.best = start.best
         self._saved_at = time.perf_counter()
         self._has_sync_norms = any(isinstance(m, SyncNorm) for m in self.step.model.modules())
+        self._validated = self.ema.module if self.ema else self.net
+        if self.compile:
+            self._validated = CompiledNetwork(self._validated, self.batch_size)
         began = time.perf_counter()
         with StopRequest() as self._request, self.train_loader, self.val_loader:
             for epoch in range(start.epoch, self.epochs):
@@ -191,9 +197,11 @@ class Trainer:
             places += batch.indices.tolist()
             self._seed_batch(step * accumulate + part)
             is_last = part == accumulate - 1
+            without_video = self._is_anyone_without_video(batch)
             with (
                 self._gradient_exchange(is_last),
-                each_alone(self.step.model, self._is_anyone_without_video(batch)),
+                each_alone(self.step.model, without_video),
+                run_eagerly(self.step.model, without_video),
             ):
                 loss = loss + self.step.forward_backward(batch, meters)
         norm = self.step.update()
@@ -259,7 +267,7 @@ class Trainer:
         result = None
         if not self.precise_bn or self._estimate_statistics(model, epoch):
             result = validate(
-                model,
+                self._validated,
                 self.val_loader,
                 self.world,
                 self.validation_criterion,
