@@ -14,7 +14,7 @@ Any number of sources with weights, each a directory of {clip}_crop{crop}.pkl fi
 
 The views of each source are aggregated first, crops and then clips or frames; then the sources are
 fused. Videos are matched by their ids if all sources contain them, else by their order. --report
-writes tables and an HTML page.
+writes tables and an HTML page; with --explain, its most confident mistakes show their evidence.
 """
 
 import argparse
@@ -119,6 +119,11 @@ def report(
             test = test._replace(accuracy_by_view=np.array(accuracy.top1))
         if source.metadata and source.metadata.files:
             test = test._replace(files=source.metadata.files)
+        if args.explain:
+            # Imported here: it loads torch.
+            from ops.report.maps import MistakeMaps
+
+            test = test._replace(explain=MistakeMaps(source.name, source.metadata))
         tests.append(test)
     fusion = None
     if len(tests) > 1:

@@ -514,6 +514,7 @@ def test_help_has_every_flag_and_its_default(results):
         "class_names",
         "per_view",
         "report",
+        "explain",
     }
     assert set(re.findall(r"^  --(\w+)", "\n".join(out), re.MULTILINE)) == names
     assert options.count("(default: ") == len(names)

@@ -116,6 +116,14 @@ def _add_output(parser: FlagParser) -> None:
         "and report.html into this folder (default: none)",
     )
     group.add_flag(
+        "--explain",
+        effect=Effect.NONE,
+        action="store_true",
+        help="with --report: show which places of which frames the network bases its most "
+        "confident mistakes on (Grad-CAM); needs the weights and the videos of the test "
+        "(default: off)",
+    )
+    group.add_flag(
         "--csv_file",
         effect=Effect.NONE,
         metavar="FILE",
@@ -168,6 +176,10 @@ def results_arguments(description: str, argv: Sequence[str] | None = None) -> ar
         parser.error("--num_clips, --test_crops and --per_view are for directories of score files")
     if args.dataset and not args.csv_file:
         parser.error("--dataset needs --csv_file")
+    if args.explain and not args.report:
+        parser.error("--explain needs --report")
+    if args.explain and len(args.sources) > 1:
+        parser.error("--explain is for one source: a fusion is not the result of one network")
     if args.class_names and not (args.csv_file or args.report):
         parser.error("--class_names needs --csv_file or --report")
     return args

@@ -1,5 +1,6 @@
 """The data of a report: one test with its scores, and the analysis of each of its videos."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ class TestResult(NamedTuple):
         accuracy_by_view: floats ``[clips, crops]``, Prec@1 in percent with the first k+1 clips and
             m+1 crops, or None.
         files: ``root_path``, ``image_tmpl`` and ``modality`` of the videos, or None.
+        explain: draws the evidence for a class in a video, (row, label) -> ``data:`` URL or None;
+            None: a mistake has the middle frame of its video instead.
     """
 
     __test__ = False  # not a test case of pytest
@@ -42,6 +45,7 @@ class TestResult(NamedTuple):
     failed: np.ndarray | None = None
     accuracy_by_view: np.ndarray | None = None
     files: dict | None = None
+    explain: Callable[[int, int], str | None] | None = None
 
     @property
     def classes(self) -> int:

@@ -1,4 +1,4 @@
-"""A thumbnail of a video: its middle frame."""
+"""Pictures of a page: a thumbnail of a video, its middle frame."""
 
 import base64
 import os
@@ -11,6 +11,7 @@ from ops.data.lists import resolve
 from ops.data.readers.open import open_reader
 
 _WIDTH, _HEIGHT = 200, 140  # pixels at most
+_QUALITY = 70
 
 
 def middle_frame(video: str, files: dict) -> str | None:
@@ -26,7 +27,7 @@ def middle_frame(video: str, files: dict) -> str | None:
         A ``data:`` URL of a JPEG (of the motion along x for flow), or None if the video cannot be
         read.
     """
-    if "://" in files["root_path"] or "::" in files["root_path"]:
+    if not is_local(files):
         return None
     try:
         path = resolve(os.path.join(files["root_path"], video))
@@ -37,9 +38,19 @@ def middle_frame(video: str, files: dict) -> str | None:
         if frame.shape[2] != 3:
             frame = frame[..., 0]
         image = Image.fromarray(np.ascontiguousarray(frame))
-        image.thumbnail((_WIDTH, _HEIGHT))
-        data = BytesIO()
-        image.save(data, "JPEG", quality=70)
     except Exception:  # decoders raise many types, and the report works without a frame
         return None
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+    image.thumbnail((_WIDTH, _HEIGHT))
+    return data_url(image, "JPEG")
+
+
+def is_local(files: dict) -> bool:
+    """Whether the videos of a test are not at a URL; files as of ``middle_frame``."""
+    return "://" not in files["root_path"] and "::" not in files["root_path"]
+
+
+def data_url(image: Image.Image, kind: str) -> str:
+    """A ``data:`` URL of an image, as a "JPEG" or, if parts are transparent, as "WEBP"."""
+    data = BytesIO()
+    image.save(data, kind, quality=_QUALITY)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -26,8 +26,15 @@ class _Fact(NamedTuple):
     probability: float | None = None
 
 
+class _Picture(NamedTuple):
+    """A picture of a card: a ``data:`` URL, and what it shows, in words."""
+
+    url: str
+    alt: str
+
+
 def mistakes(tested: TestResult, analysis: Analysis) -> Section:
-    """The videos with the most confident wrong answers, each with a frame."""
+    """The videos with the most confident wrong answers, each with a frame or its evidence."""
     wrong = np.flatnonzero(~analysis.right & tested.read)
     order = np.argsort(-analysis.probability[wrong, 0], kind="stable")
     rows = wrong[order][:_MISTAKES].tolist()
@@ -38,7 +45,10 @@ def mistakes(tested: TestResult, analysis: Analysis) -> Section:
         ]
         for row in rows
     ]
-    content = {**_cards(tested, rows, facts), "any_read": bool(tested.read.any())}
+    pictures = None
+    if tested.explain:
+        pictures = [_evidence(tested, analysis, row) for row in rows]
+    content = {**_cards(tested, rows, facts, pictures), "any_read": bool(tested.read.any())}
     return Section("Most confident mistakes", "mistakes.html", content)
 
 
@@ -114,18 +124,46 @@ def _truth(tested: TestResult, row: int) -> _Fact:
     return _Fact("truth", [tested.class_name(label) for label in labels[:_LABELS]], rest)
 
 
-def _cards(tested: TestResult, rows: list[int], facts: Sequence[list[_Fact]]) -> dict:
-    """One card per video: its frame if it can be read, its id, and its facts."""
-    cards = []
-    for row, lines in zip(rows, facts, strict=True):
-        frame = None
-        if tested.files and tested.ids:
-            frame = middle_frame(tested.ids[row], tested.files)
-        cards.append({"frame": frame, "video": tested.video(row), "facts": lines})
+def _cards(
+    tested: TestResult,
+    rows: list[int],
+    facts: Sequence[list[_Fact]],
+    pictures: Sequence[_Picture | None] | None = None,
+) -> dict:
+    """One card per video: its picture if it can be read, its id, and its facts.
+
+    ``pictures`` are evidence; None: the middle frames are shown.
+    """
+    is_explained = pictures is not None
+    if not is_explained:
+        pictures = [_frame(tested, row) for row in rows]
+    cards = [
+        {"picture": picture, "video": tested.video(row), "facts": lines}
+        for row, lines, picture in zip(rows, facts, pictures, strict=True)
+    ]
     no_frames = ""
-    if not any(card["frame"] for card in cards):
+    if not any(pictures):
         no_frames = _why_no_frames(tested)
-    return {"cards": cards, "no_frames": no_frames}
+    return {"cards": cards, "no_frames": no_frames, "explained": is_explained}
+
+
+def _frame(tested: TestResult, row: int) -> _Picture | None:
+    if not (tested.files and tested.ids):
+        return None
+    url = middle_frame(tested.ids[row], tested.files)
+    if url is None:
+        return None
+    return _Picture(url, f"middle frame of {tested.video(row)}")
+
+
+def _evidence(tested: TestResult, analysis: Analysis, row: int) -> _Picture | None:
+    """The evidence for the predicted class."""
+    label = int(analysis.best[row, 0])
+    url = tested.explain(row, label)
+    if url is None:
+        return None
+    name = tested.class_name(label)
+    return _Picture(url, f"frames of {tested.video(row)} with the evidence for {name}")
 
 
 def _why_no_frames(tested: TestResult) -> str:
