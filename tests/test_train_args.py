@@ -401,3 +401,9 @@ def test_a_frozen_backbone_trains_on_single_values():
     assert training(f"{flags} --freeze backbone").freeze == "backbone"
     with pytest.raises(UserError, match="--batch-size 1"):
         training(f"{flags} --freeze stem")
+
+
+def test_a_measured_batch_size_stays_a_word_until_the_network_is_there():
+    assert training("something RGB --module tsn --npb --batch-size auto").batch_size == "auto"
+    with pytest.raises(UserError, match=r"type torchrun .* --batch_size auto$"):
+        training("something RGB --shift --batch_size auto --gpus 0 1")

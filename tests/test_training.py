@@ -331,3 +331,76 @@ def test_the_total_batch_may_be_split_otherwise_at_the_start_of_an_epoch(data, t
     torch.save({**load(part / "last.pth"), "step_in_epoch": 1}, part / "last.pth")
     new = ["main", "motion", "RGB", *data, *TINY, "--output_dir", part, "--resume", "auto"]
     assert "batch_size 4 -> 2" in refused(capsys, *new, *split)
+
+
+# No step changes a network with these flags, so that no validation is better than the first.
+CONSTANT = ["--freeze", "backbone", "--lr", 1e-30, "--epochs", 9]
+
+
+def epochs_of(out):
+    return [json.loads(line)["epoch"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_ends_when_its_patience_does(data, tmp_path):
+    out = tmp_path / "out"
+    assert run(data, out, *CONSTANT, "--patience", 1) == 0
+    assert epochs_of(out) == [1, 2]
+    assert "--patience 1" in (out / "log.txt").read_text()
+    assert load(out / "last.pth")["since_best"] == 1 and load(out / "best.pth")["since_best"] == 0
+    assert run(data, out, *CONSTANT, "--patience", 1, "--resume", "auto") == 0
+    assert epochs_of(out) == [1, 2]
+    assert run(data, out, *CONSTANT, "--patience", 2, "--resume", "auto") == 0
+    assert epochs_of(out) == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_processes_end_together_when_their_patience_does(data, tmp_path):
+    out = tmp_path / "out"
+    flags = [*TINY, *CONSTANT, "--patience", 2, "--eval-freq", 2, "--output_dir", out]
+    run_command_ranks(tmp_path, "main", "motion", "RGB", *data, *flags)
+    assert epochs_of(out) == [1, 2, 3, 4, 5, 6]
+
+
+# The options of the optimization together, those that exclude each other by module.
+OPTIONS = ["--balanced_sampling", "--class_weights", "balanced", "--layer_decay", 0.8]
+OPTIONS += ["--checkpoint_activations", "--stochastic_depth", 0.2, "--precise_bn", 2]
+OPTIONS += ["--patience", 5]
+SETS = {
+    "tdn": ["--freeze", "stem,stages:1", "--optimizer", "adamw", "--optimizer_impl", "foreach"],
+    "tam": ["--freeze", "stages:1-2", "--nesterov", "--optimizer_impl", "fused", "--ema", 0.9],
+    "tsm": ["--partial_bn", "--freeze", "stem", "--accumulate", 2],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", SETS)
+def test_a_run_with_all_options_resumes_bit_identically(data, tmp_path, module):
+    flags = ["--module", module, "--arch", "resnet18", *OPTIONS, *SETS[module]]
+    whole = tmp_path / "whole"
+    assert run(data, whole, *flags, "--save_every", 1, "--keep", 9) == 0
+    states = {path: load(path) for path in whole.glob("last*.pth")}
+    position = (0, 1)  # in the first epoch, after its first step
+    (within,) = [
+        path
+        for path, state in states.items()
+        if (state["epoch"], state["step_in_epoch"]) == position
+    ]
+    out = tmp_path / "out"
+    assert run(data, out, *flags, "--resume", within) == 0
+    expected, last = states[whole / "last.pth"], load(out / "last.pth")
+    for key in ("state_dict", "trained_state_dict"):
+        weights = expected.get(key, {}).items()
+        assert all(value.equal(last[key][name]) for name, value in weights)
+    assert last["metrics"]["val_loss"] == expected["metrics"]["val_loss"]
+
+
+@pytest.mark.slow
+def test_processes_train_with_all_options(data, tmp_path):
+    """DDP finds no unused parameter; 2 x 4 videos are one step."""
+    out = tmp_path / "out"
+    flags = [*TINY, "--module", "tdn", "--arch", "resnet18", *OPTIONS, *SETS["tdn"]]
+    run_command_ranks(tmp_path, "main", "motion", "RGB", *data, *flags, "--output_dir", out)
+    last = load(out / "last.pth")
+    assert last["step"] == 4 and all(v.isfinite().all() for v in last["state_dict"].values())
+    trained = last["optimizer"]["param_groups"]
+    assert not any(group["name"].endswith("layer 0") for group in trained)

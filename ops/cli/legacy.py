@@ -12,6 +12,7 @@ from functools import partial
 
 from ops.cli.flags import Effect
 from ops.cli.types import boolean, is_bce, non_negative_int, positive_int, tsm_schedule
+from ops.training.batch_size import AUTO
 from ops.utils.errors import UserError
 
 TIN_WARMUP_MULTIPLIER = 10  # TIN main.py: the warm-up starts at a tenth of the learning rate
@@ -296,7 +297,7 @@ def _without_gpus(argv):
 
 def _split_batch(args, gpus):
     """The flag that splits a batch over GPUs, as all originals but TDN do it."""
-    if args.module == "tdn":
+    if args.module == "tdn" or args.batch_size == AUTO:
         return []
     return ["--batch-size", str(math.ceil(args.batch_size / gpus))]
 

@@ -16,6 +16,7 @@ from ops.cli.common_args import (
 from ops.cli.config import add_config, parse_with_config, toml_lines
 from ops.cli.flags import Effect
 from ops.cli.types import (
+    batch_size,
     fraction,
     frozen_parts,
     mixing,
@@ -33,6 +34,7 @@ from ops.data.readers.templates import choose_template
 from ops.data.sampling import SAMPLINGS, samplings_for_training
 from ops.temporal import MODULES, option_names, resolve_options, supported_modules
 from ops.temporal.consensus import CONSENSUS
+from ops.training.batch_size import AUTO as AUTO_BATCH
 from ops.training.freeze import WHOLE_BACKBONE
 from ops.training.loss import LOSSES
 from ops.training.optim import AUTO, IMPLEMENTATIONS, OPTIMIZERS, POLICIES
@@ -317,10 +319,11 @@ def _add_batch_and_rate(parser):
         "--batch-size",
         "--batch_size",
         effect=Effect.RESULT,
-        type=positive_int,
+        type=batch_size,
         default=8,
         metavar="N",
-        help="videos per batch, PER PROCESS",
+        help="videos per batch, PER PROCESS; auto measures the largest that fits into the memory "
+        "of the GPU",
     )
     group.add_flag(
         "--accumulate",
@@ -602,6 +605,14 @@ def _add_run(parser):
         help="validate every N epochs, and after the last",
     )
     group.add_flag(
+        "--patience",
+        effect=Effect.EXTENT,
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="end the training after N validations in a row without a new best one; 0 disables it",
+    )
+    group.add_flag(
         "--print-freq",
         "-p",
         "--print_freq",
@@ -673,7 +684,7 @@ def parse_training(description, argv=None):
     if args.partial_bn is None:
         is_pretrained = args.pretrain != "none" or args.tune_from is not None
         args.partial_bn = entry.partial_bn and is_pretrained
-    if not args.evaluate:
+    if not args.evaluate and args.batch_size != AUTO_BATCH:
         check_norm_batch(args)
     args.lr_policy = args.lr_policy or entry.lr_policy
     if args.fc_lr5 is None and is_tsn_pytorch and args.module == "tsn":

@@ -2,6 +2,7 @@
 
 import argparse
 
+from ops.training.batch_size import AUTO
 from ops.training.freeze import parse_parts
 from ops.training.run_dir import SaveInterval
 
@@ -20,6 +21,13 @@ def positive_int(text):
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
     return value
+
+
+def batch_size(text):
+    """A number of videos, or ``auto``."""
+    if text == AUTO:
+        return text
+    return positive_int(text)
 
 
 def non_negative_int(text):

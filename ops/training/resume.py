@@ -19,6 +19,7 @@ _STATE = {
     "optimizer": dict,
     "epoch": int,
     "best": int | float,
+    "since_best": int | None,
     "step_in_epoch": int | None,
     "meters": list | None,
     "class_names": list | None,
@@ -35,12 +36,14 @@ class ResumeState(NamedTuple):
         step: number of steps of the next epoch that are done.
         meters: state of the meters of each process within that epoch, or None.
         best: best value of the first metric so far, percent; negative before the first validation.
+        since_best: number of validations after the best one.
     """
 
     epoch: int = 0
     step: int = 0
     meters: list[dict] | None = None
     best: float = -1.0
+    since_best: int = 0
 
     def describe(self, steps):
         """Where the run resumes, such as ``in epoch 1 after step 3 of 7 (not validated yet)``.
@@ -212,6 +215,7 @@ class TrainingCheckpoint:
             self.content.get("step_in_epoch", 0),
             self.content.get("meters"),
             self.content["best"],
+            self.content.get("since_best") or 0,
         )
 
     def release(self):

@@ -27,6 +27,7 @@ from ops.data.preflight import training_lists
 from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
+from ops.training.batch_size import AUTO, resolve_batch_size
 from ops.training.class_weights import class_weights
 from ops.training.ema import WeightAverage
 from ops.training.freeze import freeze
@@ -53,7 +54,7 @@ def run(args, notes, fixed_options, args_toml):
 
     Args:
         args: the arguments of ``main.py``. Those that depend on the data or the checkpoint,
-            ``flip`` and ``fc_lr5``, are resolved in place.
+            ``flip``, ``fc_lr5`` and ``batch_size``, are resolved in place.
         notes: lines for the log about choices that no flag made.
         fixed_options: names of the options that a resumed run must share with the first one.
         args_toml: function (args, number of processes) -> the text of ``args.toml``.
@@ -91,7 +92,7 @@ class Setup:
         checkpoint: the ``TrainingCheckpoint`` of ``--resume``, or None.
         damaged: a line for each damaged checkpoint that was passed over.
         net: the TSN on its device (without memory in a dry run).
-        net_notes: lines for the log about ``--tune_from`` and ``--freeze``.
+        net_notes: lines for the log about ``--tune_from``, ``--freeze`` and the batch size.
         optimizer: of ``ops.training.optim``.
         train_loader: None for an evaluation.
         val_loader: of the validation.
@@ -178,6 +179,10 @@ def prepare(args, world):
         raise UserError("-e needs --resume with the checkpoint to evaluate")
     checkpoint = TrainingCheckpoint(path) if path else None
     net, net_notes = build_network(args, data, class_names, world, checkpoint)
+    if args.batch_size == AUTO:
+        videos = len(lists.get("train", ()))
+        args.batch_size, note = resolve_batch_size(args, net, world, checkpoint, videos)
+        net_notes.append(note)
     groups = parameter_groups(
         net,
         args.lr_policy,
@@ -489,6 +494,7 @@ def train(setup, notes, fixed_options, args_toml):
             ema=ema,
             compile=args.compile,
             eval_freq=args.eval_freq,
+            patience=args.patience,
             precise_bn=args.precise_bn,
             keep=args.keep,
             seed=args.seed,

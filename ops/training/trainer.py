@@ -55,12 +55,15 @@ class Trainer:
         ema: an average of the weights, or None. Its weights are validated and saved as the model.
         compile: whether the validation compiles the network, as the model of step is.
         eval_freq: epochs between two validations.
+        patience: validations in a row without a new best value after which the training ends; 0:
+            it does not end before the last epoch.
         precise_bn: batches of each process that the statistics of BatchNorms are estimated from
             before a validation; 0 keeps the running ones.
         keep: number of checkpoints.
         seed: of dropout and mixtures. A step depends on (seed, step, rank), not on earlier steps.
         print_freq: steps between two lines of the log.
         best: best value of the first metric so far, percent.
+        since_best: number of validations after the best one.
     """
 
     net: torch.nn.Module
@@ -80,11 +83,13 @@ class Trainer:
     ema: WeightAverage | None = None
     compile: bool = False
     eval_freq: int = 1
+    patience: int = 0
     precise_bn: int = 0
     keep: int = 2
     seed: int = 0
     print_freq: int = 20
     best: float = -1.0
+    since_best: int = 0
 
     @property
     def steps(self):
@@ -111,6 +116,7 @@ class Trainer:
             Stopped: after a signal to any process, with the state saved.
         """
         self.best = start.best
+        self.since_best = start.since_best
         self._saved_at = time.perf_counter()
         self._has_sync_norms = any(isinstance(m, SyncNorm) for m in self.step.model.modules())
         self._validated = self.ema.module if self.ema else self.net
@@ -119,6 +125,12 @@ class Trainer:
         began = time.perf_counter()
         with StopRequest() as self._request, self.train_loader, self.val_loader:
             for epoch in range(start.epoch, self.epochs):
+                if self._has_converged():
+                    self.log.info(
+                        f"ended before epoch {epoch + 1}: no better validation in "
+                        f"{self.since_best} (--patience {self.patience})"
+                    )
+                    break
                 first_step = start.step if epoch == start.epoch else 0
                 state = None
                 if first_step and start.meters:
@@ -137,6 +149,15 @@ class Trainer:
                     raise self._stopped(number, epoch, self.steps)
         return self.best
 
+    def _has_converged(self):
+        """Collective, with patience: whether process 0 has waited long enough for a better value.
+
+        The metrics of processes on different machines may be rounded differently.
+        """
+        if not self.patience:
+            return False
+        return self.world.from_main(self.since_best >= self.patience)
+
     def _run_epoch(self, epoch, first_step, meters_state):
         """Train one epoch and validate. Returns the values for the log, and whether it is best."""
         meters = Meters(self.world.device, meters_state)
@@ -148,6 +169,7 @@ class Trainer:
             value = next(iter(result.values()))
             is_best = value > self.best
             self.best = max(self.best, value)
+            self.since_best = 0 if is_best else self.since_best + 1
             values.update((f"val_{key}", value) for key, value in result.items())
             line = validation_line(result, self.val_loader.dataset)
             self.log.info(f"{line} (best {self.best:.2f}%)")
@@ -337,6 +359,7 @@ class Trainer:
                 "epoch": epoch,
                 "step": epoch * self.steps + step,
                 "best": self.best,
+                "since_best": self.since_best,
                 "step_in_epoch": step,
                 "meters": states if meters else None,
                 **facts,
@@ -397,8 +420,8 @@ class Trainer:
         """Write the values of an epoch to TensorBoard and ``log.jsonl``."""
         step = (epoch + 1) * self.steps
         scalars = {key.replace("_", "__", 1): value for key, value in values.items()}
-        self.log.log_scalars(step, **scalars, lr=self.step.optimizer.param_groups[0]["lr"])
         lr = self.schedule.rate(step - 1)
+        self.log.log_scalars(step, **scalars, lr=lr)
         self.log.log_metrics(epoch=epoch + 1, step=step, best=self.best, lr=lr, **values)
 
     def _log_remaining_time(self, seconds, done, epoch):

@@ -285,6 +285,7 @@ SPECIFIC_CHECKS = (
     option_check("balanced_sampling", 7, "classes are trained on in other proportions"),
     option_check("focal_gamma", 6, "another loss"),
     option_check("consensus_type", 6, "loss of each segment, or of the mean of the segments"),
+    option_check("patience", 4, "may end the training earlier"),
     option_check("precise_bn", 5, "other BatchNorm statistics are tested"),
     option_check("ema", 5, "the average of the last weights is tested"),
     option_check("sampling_compat", 3, "short videos are sampled differently"),

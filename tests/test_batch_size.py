@@ -1,0 +1,54 @@
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops import distributed
+from ops.training.batch_size import largest_batch, resolve_batch_size
+from ops.utils.errors import UserError
+
+ALONE = distributed.World(0, 1, torch.device("cpu"))
+
+
+@given(capacity=st.integers(0, 2000), limit=st.integers(1, 1024))
+def test_the_largest_batch_fits_and_is_close(capacity, limit):
+    tried = []
+
+    def fits(batch):
+        assert 1 <= batch <= limit
+        tried.append(batch)
+        return batch <= capacity
+
+    best = min(capacity, limit)
+    found = largest_batch(fits, limit)
+    assert found <= best and best - found <= max(0, found // 8)
+    assert len(tried) == len(set(tried)) <= 16
+
+
+def arguments(**changes):
+    return Namespace(**{"dry_run": False, "amp": "none", "ema": 0.0, "accumulate": 1, **changes})
+
+
+def checkpoint(**recipe):
+    return SimpleNamespace(path="runs/a/last.pth", recipe=recipe)
+
+
+def test_a_resumed_run_has_the_batch_size_of_its_checkpoint():
+    size, note = resolve_batch_size(arguments(), None, ALONE, checkpoint(batch_size=24), 100)
+    assert size == 24 and "24" in note and "runs/a/last.pth" in note
+
+
+@pytest.mark.parametrize("saved", [{}, {"batch_size": "auto"}, {"batch_size": 0}])
+def test_a_checkpoint_without_a_batch_size_is_refused(saved):
+    with pytest.raises(UserError, match=r"runs/a/last\.pth.*--batch-size"):
+        resolve_batch_size(arguments(), None, ALONE, checkpoint(**saved), 100)
+
+
+def test_it_is_refused_without_a_gpu_and_in_a_dry_run():
+    with pytest.raises(UserError, match=r"--batch-size auto .*cpu"):
+        resolve_batch_size(arguments(), None, ALONE, None, 100)
+    with pytest.raises(UserError, match=r"--batch-size auto .*--dry_run"):
+        resolve_batch_size(arguments(dry_run=True), None, ALONE, None, 100)
