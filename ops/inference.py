@@ -28,6 +28,7 @@ OUT_OF_MEMORY = (
     "MPS backend out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine",  # cuDNN, when no algorithm finds room for its workspace
 )
 
 

@@ -3,7 +3,6 @@ import signal
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
 
 
@@ -28,6 +27,10 @@ def _open_vpx_encoders():
 
     decord exports the symbols of its own libvpx to the whole process, with which they fail to open.
     """
+    try:
+        import av
+    except ImportError:  # the tests of tests/gpu need no decoder
+        return
     for codec in ("libvpx", "libvpx-vp9"):
         with contextlib.suppress(av.codec.codec.UnknownCodecError):
             encoder = av.CodecContext.create(codec, "w")
@@ -42,15 +45,31 @@ def pytest_addoption(parser):
         action="store_true",
         help="run the tests marked slow, which a plain run leaves out",
     )
+    parser.addoption(
+        "--device",
+        metavar="NAME",
+        help="run the tests marked gpu, which other runs leave out, on this device: cuda, or cpu "
+        "for a dry run",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep the tests marked slow with --slow, the others without it."""
-    wanted = config.getoption("--slow")
+    """Keep the tests marked gpu with --device, those marked slow with --slow, else the others."""
+    wanted = "others"
+    if config.getoption("--device"):
+        wanted = "gpu"
+    elif config.getoption("--slow"):
+        wanted = "slow"
     kept = []
     left_out = []
     for item in items:
-        is_slow = item.get_closest_marker("slow") is not None
-        (kept if is_slow == wanted else left_out).append(item)
+        (kept if _kind(item) == wanted else left_out).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
+
+
+def _kind(item):
+    for marker in ("gpu", "slow"):
+        if item.get_closest_marker(marker):
+            return marker
+    return "others"

@@ -19,9 +19,8 @@ from helpers.launch import ROOT, is_running, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.data.clips import Failure, Frames, Sample, TestDataset, TrainDataset
+from ops.data.clips import Failure, Sample, TestDataset, TrainDataset
 from ops.data.loader import (
-    Batch,
     LoaderError,
     QueueSampler,
     ShardSampler,
@@ -210,20 +209,6 @@ def test_collate_keeps_order_and_failures():
         and batch.indices.tolist() == [0, 2]
         and batch.failures == [failure]
     )
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a GPU")
-def test_batches_can_be_pinned(root, tmp_path):
-    videos = videos_of(root, tmp_path, "v0.mp4 0", "gone.mp4 1", "gone.mp4 2")
-    one, none = make_loader(
-        TrainDataset(videos, **TRAIN), ShardSampler(3), 2, workers=1, pin_memory=True
-    )
-    assert isinstance(one, Batch) and one.clips.is_pinned() and one.labels.is_pinned()
-    assert isinstance(one.failures[0], Failure) and none.clips is None
-    item, failure, _ = make_loader(
-        TestDataset(videos, **TEST), ShardSampler(3), None, workers=1, pin_memory=True
-    )
-    assert isinstance(item, Frames) and item.frames.is_pinned() and isinstance(failure, Failure)
 
 
 def test_too_few_videos_for_one_step():
