@@ -43,6 +43,7 @@ from ops.data.readers.templates import EXAMPLES
 from ops.data.sampling import SAMPLINGS
 from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW, Window, WindowCollector
 from ops.distributed import choose_device
+from ops.export.network import ExportedNetwork, is_exported, load_exported
 from ops.inference import iterate_scores
 from ops.models import TSN, fuse_batch_norm
 from ops.scores.aggregation import to_probabilities, view_sum
@@ -206,7 +207,7 @@ class Predictor:
     """A network, its classes, and the protocol that it predicts with.
 
     Attributes:
-        model: the network, in eval mode on ``device``.
+        model: the network, in eval mode on ``device``; an ``ExportedNetwork`` of an ONNX file.
         class_names: in label order, or None.
         multi_label: whether a video can have several classes.
         protocol: which views of a video are scored.
@@ -218,7 +219,7 @@ class Predictor:
 
     def __init__(
         self,
-        weights: str | os.PathLike | TSN,
+        weights: str | os.PathLike | TSN | ExportedNetwork,
         device: str | None = None,
         *,
         num_segments: int | None = None,
@@ -246,10 +247,12 @@ class Predictor:
         """Load a network.
 
         The protocol is the published one with the fewest views where the file is a known published
-        one, else that of the test scripts for its dataset; each argument overrides its part.
+        one, else that of the test scripts for its dataset; each argument overrides its part. An
+        exported network has the protocol of the checkpoint that it was made of.
 
         Args:
-            weights: whatever ``load_model`` takes, or a TSN, which is moved to the device.
+            weights: whatever ``load_model`` takes; a TSN, which is moved to the device; or an
+                exported network, as its ONNX file or loaded.
             device: "cpu", "cuda", "cuda:1", "mps"; None: the GPU if there is one, else the CPU.
             num_segments: T; None: that of the file.
             weights_key: which of several sets of weights in the file to take.
@@ -279,23 +282,33 @@ class Predictor:
         """
         if average not in (None, *AVERAGES):
             raise UserError(f"average {average!r}: unknown; known are {', '.join(AVERAGES)}")
-        self.device = choose_device(device)
         file = None
-        if isinstance(weights, TSN):
+        if is_exported(weights):
+            model = _exported_clip(weights, device)
+            _refuse_network_options(
+                model,
+                num_segments=num_segments,
+                weights_key=weights_key,
+                amp=amp if amp != "none" else None,
+                fuse_bn=fuse_bn or None,
+                **options,
+            )
+            device = "cpu"
+            known_names = model.class_names
+        elif isinstance(weights, TSN):
             model = weights.eval()
             known_names = getattr(model, "class_names", None)
         else:
             file = read_weights(weights, weights_key)
             model = load_model(file, num_segments, quiet=quiet, consensus="avg", **options)
             known_names = class_names_of(file)
-        recipe = file.recipe if file else {}
+        self.device = choose_device(device)
         self.class_names = _choose_names(known_names, class_names, model, file)
         model.published = getattr(model, "published", None)
         model.average = getattr(model, "average", None)
         self.multi_label = multi_label
         if multi_label is None:
-            trained = model.published or recipe
-            self.multi_label = trained.get("multi_label") is True
+            self.multi_label = _is_multi_label(model, file)
         self.protocol = _choose_protocol(
             model,
             file,
@@ -317,11 +330,13 @@ class Predictor:
         self.view_batch = view_batch
         self.waited = 0.0
         self.damaged = 0
-        self.model = model.to(self.device)
-        if fuse_bn:
-            fuse_batch_norm(model)
-        if channels_last:
-            model.to_channels_last()
+        self.model = model
+        if isinstance(model, TSN):
+            model.to(self.device)
+            if fuse_bn:
+                fuse_batch_norm(model)
+            if channels_last:
+                model.to_channels_last()
         # An invalid protocol is found now, not at the first video.
         self._transform = self._dataset([]).transform
 
@@ -481,6 +496,29 @@ class Predictor:
             template = infer_template(os.fspath(path), modality)
         template = template or EXAMPLES[modality]
         return open_stream(path, image_tmpl=template, rate=fps, modality=modality)
+
+    def views(self, path: str | os.PathLike) -> torch.Tensor:
+        """The clips of a video as the network is given them, clip by clip, crop by crop.
+
+        Args:
+            path: a video file or a folder of frames.
+
+        Returns:
+            uint8 ``[views, T, L*C, S, S]``, on the CPU.
+
+        Raises:
+            UnreadableVideo: the video cannot be read.
+        """
+        name = os.fspath(path)
+        reason = _why_impossible(name)
+        if reason:
+            raise UnreadableVideo(repr(name), reason)
+        dataset = self._dataset([name])
+        item = dataset[0, 0]  # (epoch, index)
+        if isinstance(item, Failure):
+            raise UnreadableVideo(name, item.reason)
+        crops = [dataset.transform.crops(item.frames, picks) for picks in item.picks]
+        return torch.cat(crops)
 
     def _windows(
         self, path: str | os.PathLike, window: float, step: float, unit: str, fps: float | None
@@ -741,10 +779,48 @@ def _why_impossible(path: str) -> str | None:
     return None
 
 
+def _exported_clip(
+    source: str | os.PathLike | ExportedNetwork, device: str | None
+) -> ExportedNetwork:
+    """An exported network, called with clips.
+
+    Raises:
+        UserError: the file cannot be loaded, or the device is not the CPU.
+    """
+    network = source
+    if not isinstance(source, ExportedNetwork):
+        network = load_exported(source)
+    if device not in (None, "cpu"):
+        raise UserError(
+            f"--device {device}: {network.name} runs in onnxruntime on the CPU; give the "
+            "checkpoint for a GPU"
+        )
+    return network.as_clip()
+
+
+def _refuse_network_options(network: ExportedNetwork, **options: Any) -> None:
+    """Raise UserError for an option of a network whose graph is fixed; None is not given."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(
+                f"--{name}: {network.name} is exported, and fixed in this; give the checkpoint, or "
+                "export it again"
+            )
+
+
+def _is_multi_label(model: TSN | ExportedNetwork, file: WeightFile | None) -> bool:
+    """Whether a network was trained for videos with several classes."""
+    if isinstance(model, ExportedNetwork):
+        return model.description.multi_label
+    recipe = file.recipe if file else {}
+    trained = model.published or recipe
+    return trained.get("multi_label") is True
+
+
 def _choose_names(
     known: Sequence[str] | None,
     given: str | os.PathLike | Sequence[str] | None,
-    model: TSN,
+    model: TSN | ExportedNetwork,
     file: WeightFile | None,
 ) -> list[str] | None:
     """The class names: those of the checkpoint, or those given by the user."""
@@ -773,7 +849,7 @@ def _choose_names(
 
 
 def _choose_protocol(
-    model: TSN,
+    model: TSN | ExportedNetwork,
     file: WeightFile | None,
     multi_label: bool,
     *,
@@ -794,6 +870,13 @@ def _choose_protocol(
         multi_label: whether a video can have several classes.
         sampling, average, crops, clips, full_res, scale_size, crop_size, seed: as of `Predictor`.
     """
+    if isinstance(model, ExportedNetwork):
+        # In the file are the choices below for its checkpoint.
+        if sampling is None:
+            sampling = model.description.sampling
+            clips = clips or model.description.clips
+        crops = crops or model.description.crops
+        _check_crop_size(model, full_res, scale_size, crop_size)
     result = published_result(model.published, model.num_segments)
     if result:
         if sampling is None:
@@ -815,6 +898,20 @@ def _choose_protocol(
         crop_size=crop_size,
         seed=seed,
     )
+
+
+def _check_crop_size(
+    network: ExportedNetwork, full_res: bool, scale_size: int | None, crop_size: int | None
+) -> None:
+    """Raise UserError unless the crops are of the size that an exported network takes."""
+    size = network.input_size
+    if full_res:
+        crop_size = scale_size or network.scale_size
+    if crop_size not in (None, size):
+        raise UserError(
+            f"crops of {crop_size}: {network.name} takes {size} x {size}; export it again with "
+            f"--input_size {crop_size}"
+        )
 
 
 def _usual_sampling(model: TSN, file: WeightFile | None) -> str:

@@ -12,6 +12,7 @@ LEVELS = [
     {"models"},
     {"checkpoints", "explain", "inference"},
     {"scores"},
+    {"export"},
     {"training", "testing", "report", "predict", "streaming"},
     {"cli"},
 ]

@@ -51,7 +51,7 @@ def _videos_of(argument: str, modality: str) -> list[str]:
             raise UserError(f"{argument}: no videos and no folders of frames in it")
         return videos
     if os.path.exists(argument):
-        if os.path.splitext(argument)[1].lower() not in _LIST_SUFFIXES:
+        if not is_list_name(argument):
             return [argument]
         lines = read_text(argument).split("\n")
         videos = list(_listed(lines, os.path.dirname(argument)))
@@ -64,6 +64,11 @@ def _videos_of(argument: str, modality: str) -> list[str]:
             raise UserError(f"{argument}: no file fits this pattern")
         return [video for match in matches for video in _videos_of(match, modality)]
     return [argument]
+
+
+def is_list_name(name: str) -> bool:
+    """Whether a file has the name of a list, such as ``val.txt``."""
+    return os.path.splitext(name)[1].lower() in _LIST_SUFFIXES
 
 
 def _search(folder: str, modality: str) -> Iterator[str]:

@@ -1,0 +1,241 @@
+"""What tools/export.py does after its arguments are parsed."""
+
+import argparse
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib.export_check import ListScores, Pair, compare_list, evenly, exported_network
+from lib.predict_inputs import is_list_name
+from ops.checkpoints.names import resolve_weights
+from ops.data.lists import read_list
+from ops.data.readers.base import UnreadableVideo
+from ops.export.description import Description
+from ops.export.graph import (
+    DEFAULT_OPSET,
+    check_packages,
+    export_onnx,
+    export_torch,
+    prepare,
+)
+from ops.export.int8 import CALIBRATION_CLIPS, quantize
+from ops.export.network import is_exported
+from ops.export.parity import (
+    Parity,
+    check_parity,
+    moving_batches,
+    noise_batches,
+    video_batches,
+)
+from ops.predict import Predictor
+from ops.streaming import StreamingTSN
+from ops.utils.errors import UserError
+from ops.utils.files import atomic_write, sha256
+from ops.utils.text import counted
+
+MAX_INT8_VIDEOS = 256  # of the list of --int8 that are compared without --check
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write the file that the flags describe, once its scores are those of the checkpoint.
+
+    Raises:
+        UserError: it cannot be exported, or its scores differ.
+    """
+    if args.to == "onnx":
+        check_packages()
+    predictor = load(args)
+    print(predictor.model.report)
+    description = describe_export(args, predictor)
+    # Read before the minutes of the export: a list may have errors.
+    calibration = _paths(args.int8, args.root_path, predictor) if args.int8 else []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, args.out.name)
+        network = prepare(predictor.model, description.precision, args.fuse_bn)
+        if args.stream:
+            network = StreamingTSN(network)
+        print(f"exporting a {description.kind} network, {_words(description)}")
+        write(args, network, path, description, _clips(predictor, calibration))
+        pair = Pair(predictor.model, exported_network(path, network, description), description)
+        check(args, predictor, pair, calibration)
+        with atomic_write(args.out) as file:
+            file.write(path.read_bytes())
+    print(f"{args.out}: {os.path.getsize(args.out) / 1e6:.1f} MB")
+
+
+def load(args: argparse.Namespace) -> Predictor:
+    """The network of the flags, in float32 on the CPU, with the protocol of its predictions.
+
+    Raises:
+        UserError: the weights cannot be loaded, or are exported already.
+    """
+    if is_exported(args.weights):
+        raise UserError(f"--weights {args.weights}: is exported already; give the checkpoint")
+    scale_size = None
+    if args.input_size:
+        scale_size = args.input_size * 256 // 224
+    predictor = Predictor(
+        args.weights,
+        "cpu",
+        num_segments=args.num_segments,
+        weights_key=args.weights_key,
+        class_names=args.class_names,
+        scale_size=scale_size,
+        crop_size=args.input_size,
+        image_tmpl=args.image_tmpl,
+        channels_last=False,
+        module=args.module,
+    )
+    predictor.model.float()
+    return predictor
+
+
+def describe_export(args: argparse.Namespace, predictor: Predictor) -> Description:
+    """What the file will contain beside its graph."""
+    model = predictor.model
+    protocol = predictor.protocol
+    precision = "fp32"
+    if args.fp16:
+        precision = "fp16"
+    if args.int8:
+        precision = "int8"
+    source = resolve_weights(args.weights)
+    return Description(
+        kind="step" if args.stream else "clip",
+        module=model.spec["module"],
+        modality=model.modality,
+        num_class=model.num_class,
+        num_segments=model.num_segments,
+        frames_per_segment=model.frames_per_segment,
+        input_size=protocol.crop_size,
+        scale_size=protocol.scale_size,
+        sampling=protocol.sampling,
+        clips=protocol.num_clips,
+        crops=protocol.crops,
+        average=protocol.average,
+        multi_label=predictor.multi_label,
+        class_names=predictor.class_names,
+        model=model.spec,
+        precision=precision,
+        source=source.name,
+        source_sha256=sha256(source),
+        torch=torch.__version__.split("+")[0],
+    )
+
+
+def _words(description: Description) -> str:
+    size = description.input_size
+    segments = counted(description.num_segments, "segment")
+    return f"{segments} of {size} x {size}, {description.precision}"
+
+
+def write(args, network, path, description, calibration):
+    """Write the file of the flags, unchecked.
+
+    Args:
+        args: of the command.
+        network: as `export_onnx` takes it.
+        path: file to write.
+        description: of the file.
+        calibration: iterator of clips for --int8.
+    """
+    if args.to == "torch":
+        export_torch(network, path, description)
+        return
+    opset = DEFAULT_OPSET if args.opset is None else args.opset
+    if not args.int8:
+        export_onnx(network, path, description, opset)
+        return
+    unquantized = path.with_suffix(".fp32.onnx")
+    export_onnx(network, unquantized, dataclasses.replace(description, precision="fp32"), opset)
+    quantize(unquantized, path, calibration, description)
+
+
+def _paths(list_path: str, root_path: str, predictor: Predictor) -> list[str]:
+    """The videos of a list that int8 is calibrated with, taken evenly from all of it."""
+    videos = read_list(
+        list_path,
+        root_path=root_path,
+        num_class=predictor.model.num_class,
+        multi_label=predictor.multi_label,
+    )
+    return [videos[number].path for number in evenly(len(videos), CALIBRATION_CLIPS)]
+
+
+def _clips(predictor: Predictor, paths: list[str]) -> Iterator[np.ndarray]:
+    """One clip of each video, uint8 ``[1, T, L*C, S, S]``."""
+    for path in paths:
+        yield _views(predictor, path)[:1].numpy()
+
+
+def _views(predictor: Predictor, path: str) -> torch.Tensor:
+    try:
+        return predictor.views(path)
+    except UnreadableVideo as error:
+        raise UserError(f"{path}: {error.reason}") from None
+
+
+def check(
+    args: argparse.Namespace, predictor: Predictor, pair: Pair, calibration: list[str]
+) -> None:
+    """Compare the file with the checkpoint, and print the differences.
+
+    Raises:
+        UserError: the scores differ by more than the precision allows.
+    """
+    is_int8 = args.int8 is not None
+    shape = pair.clip_shape
+    synthetic = Parity(pair.precision)
+    for batches in (noise_batches(shape), moving_batches(shape)):
+        synthetic.merge(check_parity(pair.network, pair.exported, batches, pair.precision))
+    print(f"noise and generated pictures: {synthetic}")
+    if not is_int8:
+        # What int8 gives for pictures unlike its calibration videos is no measure of it.
+        _judge(synthetic, args)
+    if args.check and not is_list_name(args.check):
+        clips = _views(predictor, args.check)
+        real = check_parity(pair.network, pair.exported, video_batches(clips), pair.precision)
+        print(f"{args.check}: {real}")
+        _judge(real, args)
+    if args.check and is_list_name(args.check):
+        _check_list(args, predictor, pair, args.check, None)
+    elif is_int8:
+        _check_list(args, predictor, pair, args.int8, MAX_INT8_VIDEOS)
+
+
+def _check_list(args, predictor, pair, list_path, limit):
+    """Compare on the videos of a list, and print both accuracies.
+
+    Args:
+        args: of the command.
+        predictor: of the checkpoint.
+        pair: both networks.
+        list_path: the list.
+        limit: at most so many videos, evenly from all of it; None: all.
+    """
+    found: ListScores = compare_list(predictor, pair, list_path, args.root_path, limit)
+    print(f"{list_path}: {found.parity}")
+    print(f"{counted(found.videos, 'video')} of {found.listed}, {predictor.description}")
+    print(f"  checkpoint: {found.expected}")
+    print(f"  exported:   {found.exported}")
+    _judge(found.parity, args)
+
+
+def _judge(parity: Parity, args: argparse.Namespace) -> None:
+    """Raise UserError unless the scores are the same, or are allowed to differ."""
+    if parity.is_good:
+        return
+    if args.force:
+        print("warning: the predictions of the file differ; kept because of --force")
+        return
+    fix = "this network cannot be exported"
+    if parity.precision == "fp16":
+        fix = "export it without --fp16"
+    if parity.precision == "int8":
+        fix = "use --fp16 or no --int8, or keep the file with --force"
+    raise UserError(f"{args.out}: not written, as its scores differ: {parity}; {fix}")
