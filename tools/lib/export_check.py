@@ -1,6 +1,6 @@
 """Both sides of the comparison of tools/export.py: the checkpoint and the file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ops.data.lists import read_list
+from ops.data.lists import VideoList
 from ops.data.readers.base import UnreadableVideo
 from ops.export.description import Description
 from ops.export.network import SUFFIX, load_exported, run_steps
-from ops.export.parity import Parity, check_parity, video_batches
+from ops.export.parity import BATCHES, Parity, check_parity, video_batches
 from ops.models import TSN
 from ops.predict import Predictor, average_views
 from ops.scores.metrics import evaluate, line
@@ -20,7 +20,6 @@ from ops.streaming import StreamingTSN
 from ops.utils.errors import UserError
 
 VIEW_BATCH = 4  # views that go through the networks at once
-BATCH_VIDEOS = 5  # whose clips are also compared in batches
 
 
 class Pair:
@@ -77,11 +76,38 @@ def exported_network(path: Path, network: torch.nn.Module, description: Descript
     return step
 
 
-def evenly(count: int, wanted: int | None) -> Sequence[int]:
-    """At most so many of the numbers below ``count``, at equal distances; None: all."""
-    if wanted is None or count <= wanted:
-        return range(count)
-    return [number * count // wanted for number in range(wanted)]
+def thinned(videos: VideoList, count: int) -> VideoList:
+    """At most so many videos of a list, evenly from all of it."""
+    if len(videos) <= count:
+        return videos
+    picked = [videos[number * len(videos) // count] for number in range(count)]
+    num_frames = [-1 if record.num_frames is None else record.num_frames for record in picked]
+    return VideoList(
+        videos.path,
+        videos.root_path,
+        [record.id for record in picked],
+        num_frames,
+        [record.label for record in picked],
+        [record.line for record in picked],
+        videos.labels.shape[-1],
+    )
+
+
+def views_of(predictor: Predictor, path: str, place: str) -> torch.Tensor:
+    """The clips of a video, as ``Predictor.views`` gives them.
+
+    Args:
+        predictor: whose protocol chooses them.
+        path: the video.
+        place: where it is named, for the message.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return predictor.views(path)
+    except UnreadableVideo as error:
+        raise UserError(f"{place}: {error.reason}") from None
 
 
 @dataclass(frozen=True)
@@ -90,65 +116,50 @@ class ListScores:
 
     Attributes:
         parity: over all views, or all frames for a network of single frames.
-        videos: number of videos compared.
-        listed: number of videos of the list.
         expected, exported: the accuracy of the checkpoint and of the file, in words.
     """
 
     parity: Parity
-    videos: int
-    listed: int
     expected: str
     exported: str
 
 
 @torch.inference_mode()
-def compare_list(
-    predictor: Predictor, pair: Pair, list_path: str, root_path: str, limit: int | None
-) -> ListScores:
+def compare_list(predictor: Predictor, pair: Pair, videos: VideoList) -> ListScores:
     """Score the videos of a list with both networks.
 
     Args:
         predictor: of the checkpoint; its protocol chooses the views.
         pair: both networks.
-        list_path: the list.
-        root_path: what its paths are relative to.
-        limit: at most so many videos; None: all.
+        videos: the list.
 
     Raises:
-        UserError: the list is wrong, or a video cannot be read.
+        UserError: a video cannot be read.
     """
-    videos = read_list(
-        list_path,
-        root_path=root_path,
-        num_class=predictor.model.num_class,
-        multi_label=predictor.multi_label,
-    )
-    numbers = evenly(len(videos), limit)
     parity = Parity(pair.precision)
-    scores = {"expected": [], "exported": []}
+    expected_scores = []
+    exported_scores = []
     first_clips = []
-    bar = tqdm(numbers, desc="comparing", unit="video", disable=None, leave=False)
-    for number in bar:
-        record = videos[number]
-        try:
-            views = predictor.views(record.path)
-        except UnreadableVideo as error:
-            raise UserError(f"{list_path}:{record.line}: {record.id}: {error.reason}") from None
-        if len(first_clips) < BATCH_VIDEOS:
+    for record in tqdm(videos, desc="comparing", unit="video", disable=None, leave=False):
+        place = f"{videos.path}:{record.line}: {record.id}"
+        views = views_of(predictor, record.path, place)
+        if len(first_clips) < max(BATCHES):
             first_clips.append(views[:1])
         expected = torch.cat([pair.network(part) for part in views.split(VIEW_BATCH)])
         exported = torch.cat([pair.exported(part) for part in views.split(VIEW_BATCH)])
         parity.add(expected, exported)
-        for name, own in (("expected", expected), ("exported", exported)):
-            of_views = own.mean(1).numpy()
-            scores[name].append(
-                average_views(of_views, predictor.protocol.average, predictor.multi_label)
-            )
+        expected_scores.append(_scores_of_video(predictor, expected))
+        exported_scores.append(_scores_of_video(predictor, exported))
     batches = video_batches(torch.cat(first_clips))
     parity.merge(check_parity(pair.network, pair.exported, batches, pair.precision))
-    labels = videos.labels[list(numbers)]
-    accuracy = {
-        name: line(evaluate(np.stack(of_videos), labels)) for name, of_videos in scores.items()
-    }
-    return ListScores(parity, len(numbers), len(videos), accuracy["expected"], accuracy["exported"])
+    return ListScores(
+        parity,
+        line(evaluate(np.stack(expected_scores), videos.labels)),
+        line(evaluate(np.stack(exported_scores), videos.labels)),
+    )
+
+
+def _scores_of_video(predictor: Predictor, scores: torch.Tensor) -> np.ndarray:
+    """``[views, R, num_class]`` to the probabilities of the video, ``[num_class]``."""
+    of_views = scores.mean(1).numpy()
+    return average_views(of_views, predictor.protocol.average, predictor.multi_label)

@@ -6,15 +6,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from lib.export_check import ListScores, Pair, compare_list, evenly, exported_network
+from lib.export_check import Pair, compare_list, exported_network, thinned, views_of
 from lib.predict_inputs import is_list_name
 from ops.checkpoints.names import resolve_weights
-from ops.data.lists import read_list
-from ops.data.readers.base import UnreadableVideo
+from ops.data.lists import VideoList, read_list
 from ops.export.description import Description
 from ops.export.graph import (
     DEFAULT_OPSET,
@@ -52,17 +52,17 @@ def export(args: argparse.Namespace) -> None:
     predictor = load(args)
     print(predictor.model.report)
     description = describe_export(args, predictor)
-    # Read before the minutes of the export: a list may have errors.
-    calibration = _paths(args.int8, args.root_path, predictor) if args.int8 else []
+    # Read before the minutes of the export, as they may have errors.
+    videos = read_videos(args, predictor)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, args.out.name)
         network = prepare(predictor.model, description.precision, args.fuse_bn)
         if args.stream:
             network = StreamingTSN(network)
         print(f"exporting a {description.kind} network, {_words(description)}")
-        write(args, network, path, description, _clips(predictor, calibration))
+        write(args, network, path, description, _calibration_clips(predictor, videos))
         pair = Pair(predictor.model, exported_network(path, network, description), description)
-        check(args, predictor, pair, calibration)
+        check(args, predictor, pair, videos)
         with atomic_write(args.out) as file:
             file.write(path.read_bytes())
     print(f"{args.out}: {os.path.getsize(args.out) / 1e6:.1f} MB")
@@ -156,74 +156,82 @@ def write(args, network, path, description, calibration):
     quantize(unquantized, path, calibration, description)
 
 
-def _paths(list_path: str, root_path: str, predictor: Predictor) -> list[str]:
-    """The videos of a list that int8 is calibrated with, taken evenly from all of it."""
-    videos = read_list(
-        list_path,
+class Videos(NamedTuple):
+    """The videos of the flags.
+
+    Attributes:
+        calibration: list of --int8, or None.
+        checked: list whose accuracy is printed, or None.
+        clips: of the single video of --check, uint8 ``[views, T, L*C, S, S]``, or None.
+    """
+
+    calibration: VideoList | None
+    checked: VideoList | None
+    clips: torch.Tensor | None
+
+
+def read_videos(args: argparse.Namespace, predictor: Predictor) -> Videos:
+    """Read the lists, and the video, of the flags.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    calibration = None
+    if args.int8:
+        calibration = _read_list(args.int8, args.root_path, predictor)
+    if args.check is None:
+        checked = calibration
+        if checked is not None:
+            checked = thinned(checked, MAX_INT8_VIDEOS)
+        return Videos(calibration, checked, None)
+    if is_list_name(args.check):
+        return Videos(calibration, _read_list(args.check, args.root_path, predictor), None)
+    return Videos(calibration, None, views_of(predictor, args.check, args.check))
+
+
+def _read_list(path: str, root_path: str, predictor: Predictor) -> VideoList:
+    return read_list(
+        path,
         root_path=root_path,
         num_class=predictor.model.num_class,
         multi_label=predictor.multi_label,
     )
-    return [videos[number].path for number in evenly(len(videos), CALIBRATION_CLIPS)]
 
 
-def _clips(predictor: Predictor, paths: list[str]) -> Iterator[np.ndarray]:
-    """One clip of each video, uint8 ``[1, T, L*C, S, S]``."""
-    for path in paths:
-        yield _views(predictor, path)[:1].numpy()
+def _calibration_clips(predictor: Predictor, videos: Videos) -> Iterator[np.ndarray]:
+    """One clip of some of the videos of --int8, uint8 ``[1, T, L*C, S, S]``."""
+    for record in thinned(videos.calibration, CALIBRATION_CLIPS):
+        place = f"{videos.calibration.path}:{record.line}: {record.id}"
+        yield views_of(predictor, record.path, place)[:1].numpy()
 
 
-def _views(predictor: Predictor, path: str) -> torch.Tensor:
-    try:
-        return predictor.views(path)
-    except UnreadableVideo as error:
-        raise UserError(f"{path}: {error.reason}") from None
-
-
-def check(
-    args: argparse.Namespace, predictor: Predictor, pair: Pair, calibration: list[str]
-) -> None:
+def check(args: argparse.Namespace, predictor: Predictor, pair: Pair, videos: Videos) -> None:
     """Compare the file with the checkpoint, and print the differences.
 
     Raises:
         UserError: the scores differ by more than the precision allows.
     """
-    is_int8 = args.int8 is not None
     shape = pair.clip_shape
     synthetic = Parity(pair.precision)
     for batches in (noise_batches(shape), moving_batches(shape)):
         synthetic.merge(check_parity(pair.network, pair.exported, batches, pair.precision))
     print(f"noise and generated pictures: {synthetic}")
-    if not is_int8:
+    if not args.int8:
         # What int8 gives for pictures unlike its calibration videos is no measure of it.
         _judge(synthetic, args)
-    if args.check and not is_list_name(args.check):
-        clips = _views(predictor, args.check)
-        real = check_parity(pair.network, pair.exported, video_batches(clips), pair.precision)
+    if videos.clips is not None:
+        batches = video_batches(videos.clips)
+        real = check_parity(pair.network, pair.exported, batches, pair.precision)
         print(f"{args.check}: {real}")
         _judge(real, args)
-    if args.check and is_list_name(args.check):
-        _check_list(args, predictor, pair, args.check, None)
-    elif is_int8:
-        _check_list(args, predictor, pair, args.int8, MAX_INT8_VIDEOS)
-
-
-def _check_list(args, predictor, pair, list_path, limit):
-    """Compare on the videos of a list, and print both accuracies.
-
-    Args:
-        args: of the command.
-        predictor: of the checkpoint.
-        pair: both networks.
-        list_path: the list.
-        limit: at most so many videos, evenly from all of it; None: all.
-    """
-    found: ListScores = compare_list(predictor, pair, list_path, args.root_path, limit)
-    print(f"{list_path}: {found.parity}")
-    print(f"{counted(found.videos, 'video')} of {found.listed}, {predictor.description}")
-    print(f"  checkpoint: {found.expected}")
-    print(f"  exported:   {found.exported}")
-    _judge(found.parity, args)
+    if videos.checked is not None:
+        found = compare_list(predictor, pair, videos.checked)
+        count = counted(len(videos.checked), "video")
+        print(f"{videos.checked.path}: {found.parity}")
+        print(f"{count}, {predictor.description}")
+        print(f"  checkpoint: {found.expected}")
+        print(f"  exported:   {found.exported}")
+        _judge(found.parity, args)
 
 
 def _judge(parity: Parity, args: argparse.Namespace) -> None:
