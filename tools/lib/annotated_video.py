@@ -1,5 +1,6 @@
-"""Writes a video again with the names of the classes that are seen on its frames."""
+"""Writes a video with the names of the classes that are seen on its frames."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -8,9 +9,9 @@ from functools import lru_cache
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
-from PIL import Image, ImageDraw
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
 
-from lib.fonts import fitting_sans
 from ops.data.readers.containers import open_container
 from ops.data.readers.stream import FrameStream, VideoStream
 from ops.scores.spans import Span
@@ -19,7 +20,8 @@ from ops.utils.files import atomic_write
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _TIME_BASE = Fraction(1, 90000)  # a multiple of the usual frame rates
-_X264_OPTIONS = {"preset": "fast", "crf": "20"}
+_PRESET = "fast"  # of x264
+_CRF = "20"  # of x264: no loss is visible
 _BAND = 0.1  # height of the band with the text, as a share of the frame
 _LEAST_BAND = 14  # pixels
 _DARKNESS = 0.35  # what is left of the light under the text
@@ -28,16 +30,79 @@ _LEAST_TEXT = 8  # pixels
 _MOST_NAMES = 3  # of classes at a time
 
 
-def check_format(path: str) -> str:
+def check_format(path: str, flag: str = "--video") -> str:
     """FFmpeg's name of the container that the suffix of a file stands for.
+
+    Args:
+        path: of the file.
+        flag: that named the file, for the message.
 
     Raises:
         UserError: another suffix.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
-        raise UserError(f"--video {path}: the name must end with {', '.join(FORMATS)}")
+        raise UserError(f"{flag} {path}: the name must end with {', '.join(FORMATS)}")
     return FORMATS[suffix]
+
+
+class AnnotatedVideo:
+    """A video file to which frames are written, with a band at the bottom for text.
+
+    Args:
+        output: the open file.
+        rate: frames per second, for players; the times of the frames are what counts.
+        preset: of x264, "fast" or a quicker one, which makes larger files.
+    """
+
+    def __init__(self, output: OutputContainer, rate: Fraction | float, preset: str) -> None:
+        self.output = output
+        self._video = add_video(output, Fraction(rate), preset)
+        self._size: tuple[int, int] | None = None
+        self._least_time = 0.0
+
+    def write(self, image: np.ndarray, time: float, text: str) -> None:
+        """Write a frame.
+
+        Args:
+            image: uint8 ``[H, W, 3]``, is not changed. It loses a row or a column where its size
+                is odd, and is scaled to the size of the first frame where it has another one.
+            time: seconds since the first frame; later than that of the frame before.
+            text: what is seen, empty for no band.
+        """
+        image = np.array(image[: len(image) & ~1, : image.shape[1] & ~1], order="C")
+        if self._size is None:
+            self._size = (image.shape[1], image.shape[0])
+            self._video.width, self._video.height = self._size
+        label(image, text)
+        if (image.shape[1], image.shape[0]) != self._size:
+            picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(*self._size)
+            image = picture.to_ndarray(format="rgb24")
+        time = max(time, self._least_time)
+        self._least_time = time + float(_TIME_BASE)
+        encode_frame(self.output, self._video, image, time)
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        self.output.mux(self._video.encode(None))
+
+
+@contextlib.contextmanager
+def open_annotated(
+    path: str, rate: Fraction | float, preset: str = _PRESET, flag: str = "--video"
+) -> Iterator[AnnotatedVideo]:
+    """Create an annotated video, which appears under its name when the context ends.
+
+    Args:
+        path: the file, which ends with .mp4, .mov or .mkv.
+        rate, preset: as of `AnnotatedVideo`.
+        flag: that named the file, for messages.
+    """
+    kind = check_format(path, flag)
+    with atomic_write(path) as file, av.open(file, "w", format=kind) as output:
+        video = AnnotatedVideo(output, rate, preset)
+        yield video
+        video.finish()
 
 
 def write_annotated(path: str, stream: FrameStream, spans: Sequence[Span]) -> None:
@@ -55,30 +120,25 @@ def write_annotated(path: str, stream: FrameStream, spans: Sequence[Span]) -> No
         UnreadableVideo: as the stream does.
         UserError: the container cannot store the audio.
     """
-    kind = check_format(path)
-    with atomic_write(path) as file, av.open(file, "w", format=kind) as output:
-        video = add_video(output, stream.rate)
+    with open_annotated(path, stream.rate) as video:
         audio = None
         if isinstance(stream, VideoStream):
-            audio = _Audio(stream, output, path)
+            audio = _Audio(stream, video.output, path)
         for frame in stream:
-            image = frame.image()
-            image = np.ascontiguousarray(image[: len(image) & ~1, : image.shape[1] & ~1])
-            if frame.index == 0:
-                video.height, video.width = image.shape[:2]
-            _label(image, [span for span in spans if span.start <= frame.time < span.end])
+            seen = [span for span in spans if span.start <= frame.time < span.end]
+            # The first frame sets the size, before anything of the audio is in the file.
+            video.write(frame.image(), frame.time, describe_spans(seen))
             if audio:
                 audio.copy_until(frame.time)
-            encode_frame(output, video, image, frame.time)
-        output.mux(video.encode(None))
         if audio:
             audio.copy_until(float("inf"))
             audio.close()
 
 
-def add_video(output: OutputContainer, rate: Fraction) -> av.VideoStream:
+def add_video(output: OutputContainer, rate: Fraction, preset: str = _PRESET) -> av.VideoStream:
     """Add a stream for ``encode_frame``; the first frame sets its width and height."""
-    video = output.add_stream("libx264", rate=rate, options=_X264_OPTIONS)
+    options = {"preset": preset, "crf": _CRF}
+    video = output.add_stream("libx264", rate=rate, options=options)
     video.codec_context.time_base = _TIME_BASE
     video.pix_fmt = "yuv420p"
     return video
@@ -92,6 +152,16 @@ def encode_frame(
     picture.pts = round(time / _TIME_BASE)
     picture.time_base = _TIME_BASE
     output.mux(video.encode(picture))
+
+
+def describe_spans(spans: Sequence[Span]) -> str:
+    """What is seen, for the band: the names of a few classes and their probabilities."""
+    return ",  ".join(caption(span.name, span.probability) for span in spans[:_MOST_NAMES])
+
+
+def caption(name: str, probability: float) -> str:
+    """A class and its probability, for the band."""
+    return f"{name}  {100 * probability:.0f} %"
 
 
 class _Audio:
@@ -152,13 +222,10 @@ class _Audio:
         return None
 
 
-def _label(image: np.ndarray, spans: Sequence[Span]) -> None:
-    """Write the classes onto a frame, uint8 ``[H, W, 3]``, in place."""
-    if not spans:
+def label(image: np.ndarray, text: str) -> None:
+    """Write a text onto a band at the bottom of a frame, uint8 ``[H, W, 3]``, in place."""
+    if not text:
         return
-    text = ",  ".join(
-        f"{span.name}  {100 * span.probability:.0f} %" for span in spans[:_MOST_NAMES]
-    )
     height, width = image.shape[:2]
     mask = _text_mask(text, width, min(height, max(_LEAST_BAND, round(_BAND * height))))
     band = image[height - len(mask) :]
@@ -170,7 +237,15 @@ def _label(image: np.ndarray, spans: Sequence[Span]) -> None:
 def _text_mask(text: str, width: int, height: int) -> np.ndarray:
     """White text on black, float32 ``[height, width]`` in [0, 1]; small enough for the width."""
     size = max(_LEAST_TEXT, round(_TEXT * height))
-    font = fitting_sans(text, width - height, size, _LEAST_TEXT)
+    font = _font(size)
+    while size > _LEAST_TEXT and font.getlength(text) > width - height:
+        size -= 1
+        font = _font(size)
     image = Image.new("L", (width, height))
     ImageDraw.Draw(image).text((height // 2, height / 2), text, 255, font, anchor="lm")
     return np.asarray(image, np.float32) / 255
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings; PIL's own font has English letters only."""
+    return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

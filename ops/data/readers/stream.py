@@ -90,19 +90,21 @@ class VideoStream(FrameStream):
         start: time of the first frame in the file, in seconds, once it has been read.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(
+        self, path: str | os.PathLike, container: av.container.InputContainer | None = None
+    ) -> None:
         """Open a video file.
+
+        Args:
+            path: the file.
+            container: what is open already, such as a camera, which is closed with the stream;
+                ``path`` is its name then.
 
         Raises:
             UnreadableVideo: not a video.
         """
         super().__init__(path)
-        check_file(self.path)
-        av.logging.set_level(None)  # as in PyAVReader
-        try:
-            self._container = open_container(self.path)
-        except av.FFmpegError as error:
-            raise UnreadableVideo(self.path, error.strerror) from None
+        self._container = container or self._open_file()
         self._stream = self._container.streams.best("video")
         reason = self._why_unusable()
         if reason:
@@ -113,6 +115,14 @@ class VideoStream(FrameStream):
         self._reformatter = VideoReformatter()
         self._start: Fraction | None = None
         self._last_time = 0.0
+
+    def _open_file(self) -> av.container.InputContainer:
+        check_file(self.path)
+        av.logging.set_level(None)  # as in PyAVReader
+        try:
+            return open_container(self.path)
+        except av.FFmpegError as error:
+            raise UnreadableVideo(self.path, error.strerror) from None
 
     def _why_unusable(self) -> str | None:
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
