@@ -156,7 +156,7 @@ def test_a_switch_waits_for_the_hold():
     run(rule, [1, 1, 1])
     assert rule.update(both, 0.3) == [] and rule.label == 1
     ended, began = rule.update(both, 0.4)
-    assert (ended.label, ended.end, began.label, began.start) == (1, 0.4, 2, 0.3)
+    assert (ended.label, ended.end, began.label, began.start) == (1, 0.3, 2, 0.3)
 
 
 def test_idle_classes_are_no_event():

@@ -32,7 +32,7 @@ class LiveResult:
         probabilities: smoothed, float64 ``[classes]``.
         label: of the class that is seen; None: none is.
         events: those that ended or began, in this order.
-        latency: seconds from the call with the newest frame to the result.
+        latency: seconds from the capture of the newest frame to the result.
         class_names: in label order, or None.
     """
 
@@ -70,6 +70,7 @@ class LiveStream:
 
     Attributes:
         steps: whether the network makes a step for each frame.
+        description: in words, how frames become predictions.
         size: side of the square frames of the network, pixels.
     """
 
@@ -117,6 +118,9 @@ class LiveStream:
         self.size = network.input_size
         self.fps = fps
         self.rule = rule or Smoother()
+        self.description = f"windows of {window:g} s every {step:g} s{_why_windows(network)}"
+        if self.steps:
+            self.description = f"frame by frame, {self.fps:g} frames per second"
         self._transform = TestTransform(network.scale_size, network.input_size, 1)
         self._engine: StepEngine | WindowEngine
         if self.steps:
@@ -126,12 +130,19 @@ class LiveStream:
         self._cut_off: list[Event] = []  # by a new stream, and not reported yet
         self._begin()
 
-    def push(self, frame: np.ndarray, seconds: float) -> LiveResult | None:
+    def push(
+        self,
+        frame: np.ndarray | Callable[[], np.ndarray],
+        seconds: float,
+        arrived: float | None = None,
+    ) -> LiveResult | None:
         """Add a frame of any size.
 
         Args:
-            frame: RGB, uint8 ``[H, W, 3]``. It must not change afterwards.
+            frame: RGB, uint8 ``[H, W, 3]``, which must not change afterwards; or a function that
+                returns it, and is called if the network needs it.
             seconds: its time. A time before that of the last frame begins a new stream.
+            arrived: when it was captured, of ``time.perf_counter``, for the latency; None: now.
 
         Returns:
             What is seen now; None if this frame changes nothing: it is not sampled, or completes no
@@ -140,9 +151,16 @@ class LiveStream:
         Raises:
             UserError: scores are not finite.
         """
-        return self._push(lambda: self._transform.views_of_frame(frame)[0], seconds)
 
-    def push_crop(self, frame: np.ndarray, seconds: float) -> LiveResult | None:
+        def crop() -> torch.Tensor:
+            image = frame() if callable(frame) else frame
+            return self._transform.views_of_frame(image)[0]
+
+        return self._push(crop, seconds, arrived)
+
+    def push_crop(
+        self, frame: np.ndarray, seconds: float, arrived: float | None = None
+    ) -> LiveResult | None:
         """Add a frame that has been scaled and cropped: RGB, uint8 ``[3, size, size]``.
 
         The rest is as in `push`.
@@ -155,7 +173,7 @@ class LiveStream:
                 f"a cropped frame is uint8 [3, {self.size}, {self.size}], not {frame.dtype} "
                 f"{list(frame.shape)}"
             )
-        return self._push(lambda: torch.from_numpy(frame), seconds)
+        return self._push(lambda: torch.from_numpy(frame), seconds, arrived)
 
     def restart(self) -> list[Event]:
         """Begin a new stream, after a cut or a lost camera.
@@ -179,8 +197,11 @@ class LiveStream:
         self._last = 0.0
         self._slot = -1  # number of the last sampled frame
 
-    def _push(self, crop: Callable[[], torch.Tensor], seconds: float) -> LiveResult | None:
-        arrived = time.perf_counter()
+    def _push(
+        self, crop: Callable[[], torch.Tensor], seconds: float, arrived: float | None
+    ) -> LiveResult | None:
+        if arrived is None:
+            arrived = time.perf_counter()
         if self._first is not None and seconds < self._last:
             self._cut_off += self.restart()
         if self._first is None:
@@ -223,3 +244,12 @@ def _makes_steps(network: nn.Module | Any) -> bool:
     if isinstance(network, TSN):
         return stepping_obstacle(network) is None
     return network.kind == "step"
+
+
+def _why_windows(network: nn.Module | Any) -> str:
+    reason = None
+    if isinstance(network, TSN):
+        reason = stepping_obstacle(network)
+    if reason is None:
+        return ""
+    return f", as {reason}"

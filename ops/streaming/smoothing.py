@@ -81,7 +81,8 @@ class SmoothingRule(ABC):
         label, start = self._decide(np.asarray(logits, np.float64), seconds)
         events = []
         if label != self.label:
-            events += self._end(seconds)
+            # Where another class takes the place, the old event ends where the new one starts.
+            events += self._end(seconds if label is None else start)
             if label is not None:
                 self._event = Event(label, start, None, float(self.probabilities[label]))
                 events.append(self._event)
@@ -103,7 +104,7 @@ class SmoothingRule(ABC):
     def _end(self, seconds: float) -> list[Event]:
         if self._event is None:
             return []
-        ended = replace(self._event, end=seconds)
+        ended = replace(self._event, end=max(seconds, self._event.start))
         self._event = None
         return [ended]
 

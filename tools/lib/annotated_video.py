@@ -28,6 +28,8 @@ _DARKNESS = 0.35  # what is left of the light under the text
 _TEXT = 0.62  # height of the text, as a share of the band
 _LEAST_TEXT = 8  # pixels
 _MOST_NAMES = 3  # of classes at a time
+_PANEL_LINE = 0.045  # height of a line of the panel, as a share of the frame
+_PANEL_WIDTH = 0.5  # of the frame
 
 
 def check_format(path: str, flag: str = "--video") -> str:
@@ -228,7 +230,21 @@ def label(image: np.ndarray, text: str) -> None:
         return
     height, width = image.shape[:2]
     mask = _text_mask(text, width, min(height, max(_LEAST_BAND, round(_BAND * height))))
-    band = image[height - len(mask) :]
+    _blend(image[height - len(mask) :], mask)
+
+
+def draw_panel(image: np.ndarray, lines: Sequence[str]) -> None:
+    """Write small lines into the upper left corner of a frame, uint8 ``[H, W, 3]``, in place."""
+    height, width = image.shape[:2]
+    line_height = max(_LEAST_BAND, round(_PANEL_LINE * height))
+    for number, text in enumerate(lines[: height // line_height]):
+        mask = _text_mask(text, round(_PANEL_WIDTH * width), line_height)
+        top = number * line_height
+        _blend(image[top : top + line_height, : mask.shape[1]], mask)
+
+
+def _blend(band: np.ndarray, mask: np.ndarray) -> None:
+    """Darken a part of a frame and write the text of a mask onto it, in place."""
     dark = band * _DARKNESS
     band[:] = dark + (255 - dark) * mask[..., None]
 
@@ -246,6 +262,7 @@ def _text_mask(text: str, width: int, height: int) -> np.ndarray:
     return np.asarray(image, np.float32) / 255
 
 
+@lru_cache(maxsize=64)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings; PIL's own font has English letters only."""
     return ImageFont.truetype(os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

@@ -1,0 +1,1 @@
+"""What tools/live.py does: capture, prediction, output."""

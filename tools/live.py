@@ -1,0 +1,180 @@
+"""Predict a camera, a stream or a file while it runs, and report what is seen.
+
+    python tools/live.py --weights best.pth --source 0
+    python tools/live.py --weights best.pth --source rtsp://camera/1 --jsonl events.jsonl
+    python tools/live.py --weights best.pth --source walk.mp4 --record seen.mp4
+    python tools/live.py --weights best.pth --source walk.mp4 --realtime
+
+A causal network (a TSM trained with --shift_direction past, a TSN) runs frame by frame: it takes
+--fps frames of a second. Any other network predicts the last --window seconds every --step seconds.
+
+What is seen is smoothed in time: a class begins when its probability is at least --on for --hold
+seconds, and ends when it falls below --off. Each event is printed when it begins and when it ends;
+--jsonl writes the same as JSON lines: type (begin, end), name, label, start, end, probability, and
+the time of day (clock) for cameras.
+
+Cameras hand over their latest frame, so that results never fall behind. A camera that is lost is
+opened again until it is back. Files are read as fast as they can be predicted, or at their own pace
+with --realtime. A window shows the picture where there is a display: Q ends, F fills the screen.
+
+Ctrl-C ends the program; all files are complete. Exit status: 0; 2 after an error; 130 if a file was
+interrupted.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.arguments import add_device_flags, add_weights_flags, command_parser
+from ops.cli.types import non_negative_float, positive_float, probability
+from ops.utils.errors import run_cli
+
+
+def main() -> None:
+    args = parser().parse_args()
+    # Imported here: --help does not need them. What is wrong with the source is found before torch
+    # is imported, which takes seconds.
+    from lib.live.sources import find_source
+
+    source = find_source(args.source, args.camera_size)
+    from lib.live.command import run_live
+
+    sys.exit(run_live(args, source))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = command_parser(__doc__)
+    add_source(top.add_argument_group("source"))
+    add_model(top.add_argument_group("model"))
+    add_sampling(top.add_argument_group("sampling"))
+    add_smoothing(top.add_argument_group("smoothing"))
+    add_output(top.add_argument_group("output"))
+    add_machine(top.add_argument_group("machine"))
+    return top
+
+
+def add_source(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--source",
+        required=True,
+        metavar="SOURCE",
+        help="number of a camera, a device (/dev/video2), an address (rtsp://...), or a video file",
+    )
+    group.add_argument(
+        "--camera_size",
+        type=camera_size,
+        metavar="WxH",
+        help="size of the camera's pictures, 640x480 (default: the camera's own)",
+    )
+    group.add_argument(
+        "--realtime", action="store_true", help="play a file at its own pace, as a camera"
+    )
+
+
+def add_model(group: argparse._ArgumentGroup) -> None:
+    add_weights_flags(group)
+    group.add_argument(
+        "--class_names",
+        metavar="FILE",
+        help="class names, one per line, in label order (default: those of the checkpoint)",
+    )
+    group.add_argument(
+        "--multi_label",
+        action=argparse.BooleanOptionalAction,
+        help="several classes at once: sigmoid (default: as the checkpoint was trained)",
+    )
+
+
+def add_sampling(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--fps",
+        type=positive_float,
+        metavar="N",
+        help="frames per second that the network sees (default: 12; for windows, all)",
+    )
+    group.add_argument(
+        "--window",
+        type=positive_float,
+        metavar="SECONDS",
+        help="length of a window, for networks that are not causal (default: 2.5)",
+    )
+    group.add_argument(
+        "--step",
+        type=positive_float,
+        metavar="SECONDS",
+        help="from the start of a window to that of the next one (default: 0.5)",
+    )
+
+
+def add_smoothing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--tau",
+        type=non_negative_float,
+        metavar="SECONDS",
+        help="time constant of the mean of the logits (default: 0.4)",
+    )
+    group.add_argument(
+        "--on",
+        type=probability,
+        metavar="P",
+        help="probability at which a class begins (default: 0.25)",
+    )
+    group.add_argument(
+        "--off",
+        type=probability,
+        metavar="P",
+        help="probability below which it ends, at most --on (default: 0.15)",
+    )
+    group.add_argument(
+        "--hold",
+        type=non_negative_float,
+        metavar="SECONDS",
+        help="how long it must be seen before it begins (default: 0.2)",
+    )
+    group.add_argument(
+        "--idle",
+        nargs="*",
+        metavar="NAME",
+        help="classes that are no event (default: those of Jester, where the network has them)",
+    )
+    group.add_argument(
+        "--rule",
+        choices=("mean", "demo"),
+        default="mean",
+        help="mean: as above; demo: the rule of TSM's online demo (default: mean)",
+    )
+
+
+def add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--record",
+        metavar="FILE",
+        help="also write the video with the classes on it: .mp4, .mov or .mkv",
+    )
+    group.add_argument(
+        "--jsonl", metavar="FILE", help="also write events as JSON lines; - for standard output"
+    )
+    group.add_argument(
+        "--no_window", action="store_true", help="show no picture on the screen, text only"
+    )
+
+
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    add_device_flags(group)
+    group.add_argument(
+        "--fuse_bn", action="store_true", help="fold BatchNorms into the convs; faster, other bits"
+    )
+
+
+def camera_size(text: str) -> str:
+    """The size of a camera's pictures, ``640x480``."""
+    if not re.fullmatch("[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; give WIDTHxHEIGHT (640x480)")
+    return text
+
+
+if __name__ == "__main__":
+    run_cli(main)
