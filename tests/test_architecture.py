@@ -12,8 +12,8 @@ LEVELS = [
     {"models"},
     {"checkpoints", "explain", "inference"},
     {"scores"},
-    {"export"},
-    {"training", "testing", "report", "predict", "streaming"},
+    {"export", "report"},
+    {"training", "testing", "predict", "streaming"},
     {"cli"},
 ]
 

@@ -231,7 +231,7 @@ def test_every_flag_of_the_help_is_a_key(write):
         if flag.action.nargs == "?" and flag.is_positional:
             continue
         key = flag.names[-1].lstrip("-") if len(flag.names[-1]) > 3 else flag.names[0].lstrip("-")
-        path = write(f"{key} = []\n")
+        path = write(f"{key} = 1979-05-27\n")
         with pytest.raises(UserError) as error:
             parse_with_config(training_parser(""), ["mine", "RGB", "--config", path], "train")
         if f"recipe.toml:1: {key}: " not in str(error.value):

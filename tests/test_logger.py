@@ -1,23 +1,29 @@
+import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from ops.training.logger import RunLog
 
 
-def read_events(folder):
-    """The (tag, step, value) of an event file, whose records are length, crc, data, crc."""
-    data = next(folder.glob("events*")).read_bytes()
+def read_values(folder):
+    """The (step, value) of all event files, whose records are length, crc, data, crc."""
+    data = b"".join(path.read_bytes() for path in sorted(folder.glob("events*")))
     found = []
     while data:
         length = int.from_bytes(data[:8], "little")
         event = Event.FromString(data[12 : 12 + length])
-        found += [
-            (value.tag, event.step, round(value.simple_value, 4)) for value in event.summary.value
-        ]
+        found += [(event.step, value) for value in event.summary.value]
         data = data[12 + length + 4 :]
     return found
+
+
+def read_events(folder):
+    """The (tag, step, number) of all event files."""
+    return [(value.tag, step, round(value.simple_value, 4)) for step, value in read_values(folder)]
 
 
 def test_logs_are_written_and_appended_to(tmp_path, capsys):
@@ -37,6 +43,16 @@ def test_logs_are_written_and_appended_to(tmp_path, capsys):
     assert ("val/top1", 2, 20.0) in read_events(tmp_path / "tensorboard")
 
 
+def test_images_are_written(tmp_path):
+    image = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+    with RunLog(tmp_path, is_main=True) as log:
+        log.log_image(7, "val/confusion", image)
+    ((step, value),) = read_values(tmp_path / "tensorboard")
+    assert (step, value.tag, value.image.height, value.image.width) == (7, "val/confusion", 4, 5)
+    written = Image.open(io.BytesIO(value.image.encoded_image_string))
+    assert np.array_equal(np.asarray(written), np.asarray(image))
+
+
 def test_lines_of_repeated_epochs_are_removed(tmp_path):
     rows = ['{"epoch": 1}\n', '{"epoch": 2}\n', '{"epoch": 3}\n', '{"epo']
     (tmp_path / "log.jsonl").write_text("".join(rows))
@@ -52,6 +68,9 @@ def test_other_processes_write_nothing(tmp_path, capsys):
         log.info("hello")
         log.log_metrics(epoch=1)
         log.log_scalars(1, a=1.0)
+        log.log_image(1, "a", None)
+        log.start_trackers(["wandb"], {}, project="a", name="b", config={})
+        assert log.run_ids == {}
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
 
 

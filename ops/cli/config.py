@@ -221,7 +221,7 @@ def _words_with_value(flag: Flag, value: Any) -> list[str]:
     nargs = flag.settings.get("nargs")
     if nargs == "?" and value is True:
         return [name]
-    if nargs == "+" and isinstance(value, list):
+    if nargs in ("+", "*") and isinstance(value, list):
         return [name, *map(_as_text, value)]
     return [f"{name}={_as_text(value)}"]
 

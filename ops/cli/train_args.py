@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from importlib.util import find_spec
 
 from ops.backbones import BACKBONES, build_backbone
 from ops.backbones.modalities import MODALITIES
@@ -39,6 +40,7 @@ from ops.training.freeze import WHOLE_BACKBONE
 from ops.training.loss import LOSSES
 from ops.training.optim import AUTO, IMPLEMENTATIONS, OPTIMIZERS, POLICIES
 from ops.training.schedule import SCHEDULERS
+from ops.training.trackers import TRACKERS
 from ops.utils.errors import UserError
 
 DEFAULT_MODULE = "tdn"
@@ -622,6 +624,16 @@ def _add_run(parser):
         metavar="N",
         help="write a line to the log every N steps",
     )
+    group.add_flag(
+        "--log_to",
+        effect=Effect.NONE,
+        nargs="*",
+        choices=tuple(TRACKERS),
+        default=[],
+        metavar="NAME",
+        help=f"also log curves and images to {', '.join(TRACKERS)} (optional packages; "
+        "docs/training.md, Loggers)",
+    )
 
 
 def args_toml(args, processes):
@@ -638,6 +650,13 @@ def args_toml(args, processes):
     first = f"# To train the same again: {launcher} main.py --config THIS_FILE --output_dir OTHER"
     lines = toml_lines(training_parser(""), vars(args), skipped=_NOT_REPEATED)
     return "\n".join([first, *lines, ""])
+
+
+def check_trackers(names):
+    """Raise UserError for a tracker whose package is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            raise UserError(f"--log_to {name}: the package is not installed: pip install {name}")
 
 
 def fixed_options():
@@ -694,6 +713,7 @@ def parse_training(description, argv=None):
             "at 5 times the rate"
         )
     _check_exclusive(args)
+    check_trackers(args.log_to)
     args.output_dir = args.output_dir or f"{root or 'runs'}/{run_name or _run_name(args)}"
     return args, notes
 

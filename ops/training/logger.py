@@ -1,14 +1,16 @@
-"""The logs of a run: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard events."""
+"""The logs of a run: ``log.txt`` for people, ``log.jsonl`` for programs, TensorBoard, trackers."""
 
 import contextlib
 import json
 import math
 import time
+from io import BytesIO
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ops.training.run_dir import remove_training
+from ops.training.trackers import Trackers
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write, read_regular
 from ops.utils.locks import exclusive_lock
@@ -33,7 +35,7 @@ class RunLog:
 
     def __init__(self, folder, is_main, epochs=0, *, overwrite=False):
         self.is_main = is_main
-        self.writer = self.text = self.lines = None
+        self.writer = self.text = self.lines = self.trackers = None
         self._lock = contextlib.ExitStack()
         if is_main and folder is not None:
             self._lock.enter_context(exclusive_lock(folder, "training", "--output_dir"))
@@ -58,6 +60,22 @@ class RunLog:
             self.writer = EventsWriter(str(self.events / "events"))
             self.writer.flush()
 
+    def start_trackers(self, names, run_ids, **run):
+        """Also log scalars and images to trackers.
+
+        Args:
+            names: keys of ``ops.training.trackers.TRACKERS``.
+            run_ids: those of the run that is continued, as ``run_ids`` returned them.
+            **run: ``project``, ``name`` and ``config`` of ``Trackers``.
+        """
+        if self.writer:
+            self.trackers = Trackers(names, run_ids=run_ids, warn=self.info, **run)
+
+    @property
+    def run_ids(self):
+        """Name of a tracker -> id of this run in it."""
+        return self.trackers.run_ids if self.trackers else {}
+
     def info(self, message):
         """Write a line to the screen, above the progress bar, and to ``log.txt``.
 
@@ -73,7 +91,7 @@ class RunLog:
         _write(self.lines, json.dumps(values) + "\n")
 
     def log_scalars(self, step, **values):
-        """Write scalars to TensorBoard.
+        """Write scalars to TensorBoard and the trackers.
 
         Args:
             step: number of optimizer steps.
@@ -81,17 +99,53 @@ class RunLog:
         """
         if not self.writer:
             return
-        from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
+        named = {key.replace("__", "/"): value for key, value in values.items()}
+        self._write_events(step, [scalar(name, value) for name, value in named.items()])
+        if self.trackers:
+            self.trackers.log_scalars(step, named)
+
+    def log_image(self, step, name, image):
+        """Write an image to TensorBoard and the trackers.
+
+        Args:
+            step: number of optimizer steps.
+            name: of the image.
+            image: a PIL image, RGB.
+        """
+        if not self.writer:
+            return
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        png = BytesIO()
+        image.save(png, "PNG")
+        content = Summary.Image(
+            width=image.width,
+            height=image.height,
+            colorspace=len(image.getbands()),
+            encoded_image_string=png.getvalue(),
+        )
+        self._write_events(step, [Summary(value=[Summary.Value(tag=name, image=content)])])
+        if self.trackers:
+            self.trackers.log_image(step, name, image)
+
+    def _write_events(self, step, summaries):
+        from tensorboardX.proto.event_pb2 import Event
+
         with _named(self.events):
-            for key, value in values.items():
-                summary = scalar(key.replace("__", "/"), value)
+            for summary in summaries:
                 self.writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
             self.writer.flush()
 
-    def close(self):
-        """Flush and close the files, and unlock the folder."""
+    def close(self, failed=False):
+        """Flush and close the files, end the trackers, and unlock the folder.
+
+        Args:
+            failed: whether an exception ends the run.
+        """
+        if self.trackers:
+            self.trackers.close(failed)
         for file in (self.text, self.lines, self.writer):
             if file:
                 with contextlib.suppress(OSError):  # of a full disk, which was reported before
@@ -101,8 +155,8 @@ class RunLog:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exc):
-        self.close()
+    def __exit__(self, kind, *exc):
+        self.close(failed=kind is not None)
 
 
 def _write(file, text):

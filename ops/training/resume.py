@@ -115,6 +115,14 @@ class TrainingCheckpoint:
         """The options of the run that wrote it, by name."""
         return self.content["recipe"]
 
+    @property
+    def tracker_ids(self):
+        """Name of a tracker of ``--log_to`` -> id of the run in it."""
+        saved = self.content.get("trackers")
+        if not isinstance(saved, dict):
+            return {}
+        return {name: run_id for name, run_id in saved.items() if isinstance(run_id, str)}
+
     def check_model(self, spec, class_names, names_file):
         """Raise UserError unless the checkpoint is of this network and these classes.
 

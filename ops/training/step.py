@@ -26,6 +26,8 @@ class TrainStep:
         accumulate: batches per step.
         clip_gradient: largest norm of the gradient, or None.
         mix: of ``ops.training.mixup``, or None.
+        inspect: called with the clips and labels of the next batch that the network gets; None:
+            nobody looks.
     """
 
     model: nn.Module
@@ -38,6 +40,7 @@ class TrainStep:
     accumulate: int = 1
     clip_gradient: float | None = None
     mix: Callable | None = None
+    inspect: Callable | None = None
 
     def forward_backward(self, batch, meters):
         """Forward and backward of one batch, whose loss, hits and videos are added to meters.
@@ -80,6 +83,9 @@ class TrainStep:
         multi_label = labels.dim() == 2
         if self.mix:
             clips, labels = self.mix(clips, labels)
+        if self.inspect:
+            self.inspect(clips, labels)
+            self.inspect = None
         with autocast(self.device, self.amp):
             scores = self.model(clips)
             loss = self.criterion(scores, labels)

@@ -35,6 +35,7 @@ from ops.training.logger import RunLog
 from ops.training.loss import build_loss
 from ops.training.mixup import mixer
 from ops.training.optim import build_optimizer, parameter_groups
+from ops.training.pictures import RunPictures
 from ops.training.resume import ResumeState, TrainingCheckpoint, find_checkpoint
 from ops.training.run_dir import SaveInterval, check_unused
 from ops.training.run_metadata import digest, write_settings
@@ -475,6 +476,13 @@ def train(setup, notes, fixed_options, args_toml):
     with RunLog(folder, world.is_main, start.epoch, overwrite=args.overwrite) as log:
         if world.is_main:
             write_run_settings(setup, args_toml(args, world.size))
+        log.start_trackers(
+            args.log_to,
+            run_ids=setup.checkpoint.tracker_ids if setup.checkpoint else {},
+            project=setup.data.name,
+            name=folder.resolve().name,
+            config=setup.recipe,
+        )
         log_start(setup, notes, start, log)
         trainer = Trainer(
             net=net,
@@ -499,9 +507,18 @@ def train(setup, notes, fixed_options, args_toml):
             keep=args.keep,
             seed=args.seed,
             print_freq=args.print_freq,
+            pictures=make_pictures(setup, log),
         )
         best = trainer.fit(start)
         log.info(f"finished: best {best:.2f}%, weights in {folder}/best.pth")
+
+
+def make_pictures(setup, log):
+    """The ``RunPictures`` of the process that logs, None in the others."""
+    if not setup.world.is_main:
+        return None
+    data = setup.data
+    return RunPictures(log, setup.args.modality, data.num_class, setup.class_names)
 
 
 def restore(setup, fixed_options, scaler, ema):

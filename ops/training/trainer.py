@@ -19,6 +19,7 @@ from ops.training.ema import WeightAverage
 from ops.training.logger import RunLog
 from ops.training.meters import Meters, advice
 from ops.training.optim import set_learning_rate
+from ops.training.pictures import RunPictures
 from ops.training.precise_bn import estimate_statistics
 from ops.training.run_dir import SaveInterval, rotate_checkpoints
 from ops.training.schedule import Schedule
@@ -62,6 +63,7 @@ class Trainer:
         keep: number of checkpoints.
         seed: of dropout and mixtures. A step depends on (seed, step, rank), not on earlier steps.
         print_freq: steps between two lines of the log.
+        pictures: a ``RunPictures``, or None.
         best: best value of the first metric so far, percent.
         since_best: number of validations after the best one.
     """
@@ -88,6 +90,7 @@ class Trainer:
     keep: int = 2
     seed: int = 0
     print_freq: int = 20
+    pictures: RunPictures | None = None
     best: float = -1.0
     since_best: int = 0
 
@@ -122,6 +125,8 @@ class Trainer:
         self._validated = self.ema.module if self.ema else self.net
         if self.compile:
             self._validated = CompiledNetwork(self._validated, self.batch_size)
+        if self.pictures and not start.epoch and not start.step:
+            self.step.inspect = self.pictures.log_first_batch
         began = time.perf_counter()
         with StopRequest() as self._request, self.train_loader, self.val_loader:
             for epoch in range(start.epoch, self.epochs):
@@ -296,6 +301,7 @@ class Trainer:
                 amp=self.step.amp,
                 batch_size=self.batch_size,
                 stop=lambda: self._request.number,
+                on_confusion=self._log_confusion(epoch),
             )
         if result is None:
             (number,) = self.world.max(self._request.number)
@@ -327,6 +333,12 @@ class Trainer:
             seconds = time.perf_counter() - began
             self.log.info(f"BatchNorm statistics of {batches} per process, {seconds:.0f} s")
         return is_done
+
+    def _log_confusion(self, epoch):
+        """A function that logs the confusion matrix after an epoch, None where nothing is drawn."""
+        if self.pictures is None:
+            return None
+        return partial(self.pictures.log_confusion, (epoch + 1) * self.steps)
 
     def _stopped(self, number, epoch, step):
         """The exception that ends the run after a signal."""
@@ -362,6 +374,7 @@ class Trainer:
                 "since_best": self.since_best,
                 "step_in_epoch": step,
                 "meters": states if meters else None,
+                "trackers": self.log.run_ids,
                 **facts,
             }
             model = self.net

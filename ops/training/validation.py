@@ -10,7 +10,9 @@ from ops.utils.errors import UserError
 from ops.utils.text import counted
 
 
-def validate(model, loader, world, criterion, *, amp="none", batch_size=8, stop=None):
+def validate(
+    model, loader, world, criterion, *, amp="none", batch_size=8, stop=None, on_confusion=None
+):
     """Score every video of a list once.
 
     Args:
@@ -22,6 +24,8 @@ def validate(model, loader, world, criterion, *, amp="none", batch_size=8, stop=
         amp: "none", "bf16" or "fp16".
         batch_size: videos per batch.
         stop: see :func:`ops.inference.score_videos`.
+        on_confusion: called with the confusion matrix of the decoded videos, int64 ``[classes,
+            classes]`` with one row per true class, unless videos can have several labels.
 
     Returns:
         None if it was stopped, else a dict: the metrics of ``ops.scores.metrics.evaluate`` (first
@@ -42,6 +46,11 @@ def validate(model, loader, world, criterion, *, amp="none", batch_size=8, stop=
     logits = scored.logits.mean(axis=1)
     _check_finite(logits, loader.dataset.video_list, amp)
     failed = np.isin(np.arange(len(logits)), [failure.index for failure in scored.failures])
+    if on_confusion and scored.labels.ndim == 1:
+        best = logits.argmax(axis=1)
+        on_confusion(
+            metrics.confusion_matrix(best[~failed], scored.labels[~failed], logits.shape[1])
+        )
     loss = criterion(torch.from_numpy(logits), torch.from_numpy(scored.labels)).item()
     listed = len(scored.labels)
     return {

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from lib.traced_clips import TracedClip, TracedTestDataset, TracedTrainDataset
-from ops.backbones.modalities import MODALITIES
+from ops.backbones.modalities import clip_images
 from ops.data.clips import Failure
 from ops.data.datasets import (
     Dataset,
@@ -200,14 +200,11 @@ def pictures(
         (L - 1 for RGBDiff), or 1. Flow is x above y, so H is 2 * S; RGBDiff is half the
         difference of two frames, around 128.
     """
-    channels = MODALITIES[modality].channels
-    frames = item.clip.unflatten(1, (-1, channels))
+    frames = clip_images(item.clip, modality)
     captions = item.indices.tolist()
     if modality == "Flow":
-        frames = frames.flatten(2, 3)[:, :, None].expand(-1, -1, 3, -1, -1)
         captions = [[f"{number}: x, y" for number in segment] for segment in captions]
     elif modality == "RGBDiff":
-        frames = ((frames[:, 1:].int() - frames[:, :-1].int() + 256) // 2).byte()
         captions = [
             [f"{after} - {before}" for before, after in pairwise(segment)] for segment in captions
         ]
