@@ -10,7 +10,7 @@ from helpers.launch import call, refused, run_command_ranks
 from helpers.models import small_model
 from torch.nn.functional import cross_entropy
 
-from ops.training import validation
+from ops.training import trainer, validation
 from ops.training.ema import WeightAverage
 from ops.training.logger import RunLog
 from ops.training.resume import ResumeState
@@ -226,6 +226,29 @@ def test_signal_during_validation_stops_at_once(data, tmp_path, monkeypatch, cap
         whole["metrics"]["val_loss"] == parts["metrics"]["val_loss"]
         and whole["best"] == parts["best"]
     )
+
+
+@pytest.mark.slow
+def test_signal_while_statistics_are_estimated(data, tmp_path, monkeypatch, capsys):
+    """The epoch is saved; when the run is resumed, they are estimated anew."""
+    flags = ["--precise_bn", 3]
+    assert run(data, tmp_path / "whole", *flags) == 0
+    real = trainer.estimate_statistics
+
+    def signalled(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **options)
+
+    monkeypatch.setattr(trainer, "estimate_statistics", signalled)
+    out = tmp_path / "out"
+    assert run(data, out, *flags) == 75
+    assert "SIGTERM in epoch 1" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert load(out / "last.pth")["step_in_epoch"] == 4
+    assert run(data, out, *flags, "--resume", "auto") == 0
+    whole, parts = load(tmp_path / "whole" / "last.pth"), load(out / "last.pth")
+    assert all(v.equal(parts["state_dict"][key]) for key, v in whole["state_dict"].items())
+    assert whole["metrics"]["val_loss"] == parts["metrics"]["val_loss"]
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
 from ops.training.batch_size import AUTO, resolve_batch_size
-from ops.training.class_weights import class_weights
+from ops.training.class_weights import BALANCED, class_weights
 from ops.training.ema import WeightAverage
 from ops.training.freeze import freeze
 from ops.training.logger import RunLog
@@ -409,11 +409,35 @@ def describe(setup, notes):
         f"{batch_norm} BN; {world.device}, amp {args.amp}",
         f"schedule: {setup.schedule.describe()}",
         f"{describe_flip(setup.data, setup.flips)} ({args.flip}: {setup.flip_reason})",
+        *_describe_classes(setup),
     ]
     warnings = [*setup.list_warnings, setup.lr_warning, setup.schedule.warning()]
+    warnings.append(_warning_about_classes(args))
     for loader in (setup.train_loader, setup.val_loader):
         warnings.append(loader.plan.warning if loader else None)
     return lines + [f"warning: {text}" for text in warnings if text]
+
+
+def _describe_classes(setup):
+    """Lines for the log about how much each class counts, where that is not by its videos."""
+    lines = []
+    if setup.args.balanced_sampling:
+        lines.append("classes: trained on equally often")
+    if setup.class_weights is not None:
+        low, high = setup.class_weights.aminmax()
+        weights = f"{low.item():.3g} to {high.item():.3g}"
+        lines.append(f"class weights: {setup.args.class_weights}, {weights}")
+    return lines
+
+
+def _warning_about_classes(args):
+    """A warning about classes that are balanced twice, or None."""
+    if not (args.balanced_sampling and args.class_weights == BALANCED):
+        return None
+    return (
+        "--balanced_sampling and --class_weights balanced make rare classes count more than "
+        "frequent ones; give one of them"
+    )
 
 
 def report_dry_run(setup, notes):

@@ -174,7 +174,9 @@ class Trainer:
             value = next(iter(result.values()))
             is_best = value > self.best
             self.best = max(self.best, value)
-            self.since_best = 0 if is_best else self.since_best + 1
+            self.since_best += 1
+            if is_best:
+                self.since_best = 0
             values.update((f"val_{key}", value) for key, value in result.items())
             line = validation_line(result, self.val_loader.dataset)
             self.log.info(f"{line} (best {self.best:.2f}%)")

@@ -157,15 +157,11 @@ def compare_progress(recipe: Recipe, run: Run) -> list[Finding]:
     findings = list(_list_sizes(recipe, listed))
     done, planned = last.get("epoch", 0), run.options["epochs"]
     if done < planned:
-        findings.append(
-            Finding(
-                "epochs done",
-                str(recipe.options["epochs"]),
-                f"{done} of {planned}",
-                "stopped early: resume it with the same command and --resume auto",
-                8,
-            )
-        )
+        why = "stopped early: resume it with the same command and --resume auto"
+        if run.options["patience"]:
+            why += f", without --patience {run.options['patience']} if that ended it"
+        wanted = str(recipe.options["epochs"])
+        findings.append(Finding("epochs done", wanted, f"{done} of {planned}", why, 8))
     for split, number in unreadable.items():
         if number:
             findings.append(_unreadable(f"{split} videos", number, listed[split]))
