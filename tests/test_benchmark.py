@@ -394,3 +394,13 @@ def test_predict(tmp_path):
     (difference,) = [row for row in rows if "difference" in row]
     (growth,) = [row for row in rows if "memory" in row]
     assert difference.endswith("ok") and growth.endswith("ok"), run.stdout
+
+
+@pytest.mark.slow
+def test_export(monkeypatch, capsys):
+    pytest.importorskip("onnxruntime", reason="tools/requirements.txt is not installed")
+    small = ("--archs", "resnet18", "--segments", 2, "--size", 32, "--rounds", 1)
+    lines = run(monkeypatch, capsys, "export", *small)
+    rows = {name.strip(): value for name, value in (line.rsplit("  ", 1) for line in lines[-7:])}
+    assert float(rows["resnet18: clip / step"]) > 1
+    assert float(rows["resnet18: int8 file / fp32 file"]) < 0.35

@@ -113,6 +113,20 @@ def add_predict_flags(parser):
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
 
 
+def add_export_flags(parser):
+    parser.add_argument(
+        "--archs",
+        nargs="+",
+        choices=("resnet18", "resnet50", "mobilenetv2"),
+        default=["resnet50", "mobilenetv2"],
+        help="backbones",
+    )
+    add_count(parser, "--segments", 8, "frames per clip", metavar="T")
+    add_count(parser, "--size", 224, "side of a frame", metavar="PIXELS")
+    add_count(parser, "--rounds", 11, "rounds after a warm-up round")
+    add_count(parser, "--threads", 1, "threads on the CPU")
+
+
 # A new benchmark is a function in tools/lib/ and an entry here.
 BENCHMARKS = {
     "data": Benchmark(
@@ -134,6 +148,11 @@ BENCHMARKS = {
         "lib.benchmark_predict:predict",
         "predictions beside the network alone; a timeline beside naive windows; start, memory",
         add_predict_flags,
+    ),
+    "export": Benchmark(
+        "lib.benchmark_export:export",
+        "onnxruntime beside torch; int8; one step of a stream beside a clip (CPU)",
+        add_export_flags,
     ),
     "flops": Benchmark(
         "lib.benchmark_model:flops",

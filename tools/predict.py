@@ -21,6 +21,8 @@ logits (mean over the views), protocol, seconds, error. - writes it to standard 
 class begins where its probability reaches --enter and continues while it is at least --stay. Its
 JSON lines have path, start, end (seconds), name, label, probability, error.
 
+--weights may be an ONNX file of tools/export.py, too.
+
 Exit status: 0; 1 if some videos could not be read, which are named; 2 after an error. Ctrl-C keeps
 what was written.
 """

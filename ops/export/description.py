@@ -9,9 +9,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from ops.backbones.modalities import MODALITIES
 from ops.data.class_names import check_names
 from ops.data.sampling import SAMPLINGS
+from ops.models import TSN
 from ops.scores.protocol import AVERAGES
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
@@ -70,6 +73,38 @@ class Description:
     source_sha256: str
     torch: str
     version: int = VERSION
+
+    @classmethod
+    def of(cls, model: TSN, **others: Any) -> "Description":
+        """The description of a network.
+
+        Args:
+            model: the network.
+            **others: fields that it does not contain, or that differ. The defaults are a clip
+                network in float32, one center crop of its own input size, and no class names.
+        """
+        fields = {
+            "kind": "clip",
+            "module": model.spec["module"],
+            "modality": model.modality,
+            "num_class": model.num_class,
+            "num_segments": model.num_segments,
+            "frames_per_segment": model.frames_per_segment,
+            "input_size": model.input_size,
+            "scale_size": model.scale_size,
+            "sampling": "center",
+            "clips": None,
+            "crops": 1,
+            "average": "logits",
+            "multi_label": False,
+            "class_names": None,
+            "model": model.spec,
+            "precision": "fp32",
+            "source": "",
+            "source_sha256": "",
+            "torch": torch.__version__.split("+")[0],
+        }
+        return cls(**{**fields, **others})
 
     @property
     def frame_channels(self) -> int:

@@ -32,6 +32,21 @@ WHOLE_TEST = {"ours, --fuse_bn --amp bf16": 3.0}
 PREDICT = {"network": 1.05, "start": 4.0, "difference": 1e-5, "reading": 0.10, "growth": 100.0}
 PREDICT_SHARING = 3.0
 
+# benchmark.py export: backbone -> row -> least gain, most milliseconds, or largest share; on a CPU,
+# one thread, with so many frames of this size.
+EXPORT_STANDARD = (8, 224)
+_INT8 = {"onnxruntime / int8": 1.7, "int8 file / fp32 file": 0.35}
+EXPORT = {
+    "resnet50": {"torch / onnxruntime": 1.25, **_INT8},
+    "resnet18": _INT8,
+    "mobilenetv2": {
+        "torch / onnxruntime": 2.5,
+        "step in onnxruntime, ms": 12.0,
+        "clip / step": 6.0,
+        "int8 file / fp32 file": 0.35,
+    },
+}
+
 # (module, segments) -> GMACs and millions of parameters, as TSM (arXiv 1811.08383) and TDN (arXiv
 # 2012.10071) print them.
 PAPERS = {

@@ -105,13 +105,9 @@ def describe_export(args: argparse.Namespace, predictor: Predictor) -> Descripti
     if args.int8:
         precision = "int8"
     source = resolve_weights(args.weights)
-    return Description(
+    return Description.of(
+        model,
         kind="step" if args.stream else "clip",
-        module=model.spec["module"],
-        modality=model.modality,
-        num_class=model.num_class,
-        num_segments=model.num_segments,
-        frames_per_segment=model.frames_per_segment,
         input_size=protocol.crop_size,
         scale_size=protocol.scale_size,
         sampling=protocol.sampling,
@@ -120,11 +116,9 @@ def describe_export(args: argparse.Namespace, predictor: Predictor) -> Descripti
         average=protocol.average,
         multi_label=predictor.multi_label,
         class_names=predictor.class_names,
-        model=model.spec,
         precision=precision,
         source=source.name,
         source_sha256=sha256(source),
-        torch=torch.__version__.split("+")[0],
     )
 
 
