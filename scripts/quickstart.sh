@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs .venv, generates a small motion dataset, trains TSN and TDN on it, tests both and prints
-# a table of the results.
+# a table of the results. Then TDN predicts one of the test videos, and a picture shows which places
+# of which frames its prediction is based on.
 #   bash scripts/quickstart.sh [--all]
 # --all also trains TSM, TIN and TAM: TIN starts from the weights of TSM, TAM from those of TIN.
 # Needs Python 3.11 or newer. After the installation it takes about ten minutes on two CPU cores
@@ -66,5 +67,14 @@ for module in $modules; do
     row="| ${module^^} | resnet18 | $frames x 1 x 1 | ${videos% videos} | $top1 | $top5 |"
     echo "$row" >>"$out/table.md"
 done
+echo "== predicting and explaining a video with tdn"
+weights=$out/tdn/last.pth
+video=$data/$(sed -n '1s/ [0-9]*$//p' "$data/val.txt")
+python tools/predict.py "$video" --weights "$weights"
+python tools/explain.py "$video" --weights "$weights" --out "$out/explanation.png"
+python pkl_to_results.py "$out/tdn/scores" --report "$out/report" --explain >"$out/report.log"
 echo
 cat "$out/table.md"
+echo
+echo "what TDN bases its prediction on: $out/explanation.png"
+echo "report of the test of TDN:        $out/report/report.html"

@@ -374,6 +374,14 @@ def test_worker(monkeypatch, capsys):
     assert resident > private > 0
 
 
+def test_explain(monkeypatch, capsys):
+    small = ("--arch", "resnet18", "--modules", "tsm", "--sizes", 48, "--segments", 2)
+    lines = run(monkeypatch, capsys, "explain", *small, "--rounds", 1)
+    name, size, stage, *numbers = lines[-1].split()
+    assert (name, size, stage) == ("tsm", "48", "2")
+    assert float(numbers[1]) / float(numbers[0]) == pytest.approx(float(numbers[2]), rel=0.1)
+
+
 def test_runs_from_anywhere_and_refuses_unknown_flags(tmp_path):
     done = subprocess.run(
         [sys.executable, TOOLS / "benchmark.py", "flops", "--x"],

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from helpers.datasets import make_flow
+import torch.nn.functional as F
+from helpers.datasets import make_flow, make_motion
 from helpers.launch import call, refused
 from helpers.models import pixels, randomize_norms, small_model
 from helpers.videos import encode, textured_frames
 from PIL import Image
 from torch import nn
 
+from lib.measure import interleave
 from ops.backbones import BACKBONES
 from ops.checkpoints import save_checkpoint
+from ops.data.clips import TestDataset
+from ops.data.lists import read_list
 from ops.data.readers.pyav import PyAVReader
 from ops.explain import explain, grad_cam, middle_of_segments, pictures_of
 from ops.models import TSN
@@ -19,6 +23,7 @@ from ops.report.evidence import overlay
 from ops.temporal import MODULES
 
 T = 4
+BATCH = 8
 NETWORKS = {
     **{module: {"module": module} for module in MODULES},
     "mobilenetv2": {"module": "tsm", "arch": "mobilenetv2"},
@@ -213,6 +218,83 @@ def test_evidence_is_drawn_in_color_over_gray():
     brightness = drawn.reshape(4, 3).astype(int) @ [299, 587, 114]
     assert brightness.tolist() == sorted(brightness.tolist())
     assert np.ptp(drawn[0, 1, 1].astype(int)) > 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "limit"), [(224, 1.2), (96, 1.5)])
+def test_an_explanation_costs_at_most_half_a_prediction_more(size, limit):
+    model = small_model("tdn").to_channels_last()
+    clip = clip_of(model, size)
+
+    def predict(_):
+        with torch.inference_mode():
+            model(clip[None])
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = interleave({"predict": predict, "explain": lambda _: explain(model, clip, 0)}, 7)
+    torch.set_num_threads(threads)
+    assert times["explain"] < limit * times["predict"]
+
+
+@pytest.mark.slow
+def test_masking_the_evidence_lowers_the_score(tmp_path):
+    """More than masking another quarter of the clip of the same shape: means over 32 videos."""
+    clips, labels = motion_clips(tmp_path, videos=32)
+    model = fitted(small_model("tdn", num_class=8, input_size=32, dropout=0.0), clips, labels)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        scores = model(clips)
+    assert (scores.argmax(1) == labels).float().mean() > 0.9
+    lost_by_evidence, lost_by_chance = [], []
+    for clip, score, label in zip(clips, scores, labels.tolist(), strict=True):
+        maps = explain(model, clip, label)
+        hottest = maps > maps.quantile(0.75)
+        lost_by_evidence.append((score - score_without(model, clip, hottest))[label])
+        for _ in range(4):
+            shifts = [int(torch.randint(1, n, (), generator=generator)) for n in maps.shape]
+            elsewhere = hottest.roll(shifts, (0, 1, 2))
+            lost_by_chance.append((score - score_without(model, clip, elsewhere))[label])
+    assert torch.stack(lost_by_evidence).mean() > 1.1 * torch.stack(lost_by_chance).mean() > 0
+
+
+def motion_clips(folder, videos):
+    """Clips uint8 ``[videos, 4, 15, 32, 32]`` of the motion dataset, and their labels."""
+    make_motion(folder, videos=videos)
+    listed = read_list(str(folder / "train.txt"), root_path=str(folder), num_class=8)
+    dataset = TestDataset(
+        listed,
+        num_segments=T,
+        frames_per_segment=5,
+        image_tmpl="",
+        scale_size=32,
+        crop_size=32,
+    )
+    items = [dataset[0, index] for index in range(videos)]
+    clips = [dataset.transform.crops(item.frames, item.picks[0])[0] for item in items]
+    return torch.stack(clips), torch.tensor(listed.labels)
+
+
+def fitted(model, clips, labels, epochs=12, rate=1e-3):
+    """The model after it was trained on some clips."""
+    optimizer = torch.optim.Adam(model.train().to_channels_last().parameters())
+    steps = epochs * len(clips) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(clips), generator=generator).split(BATCH):
+            loss = F.cross_entropy(model(clips[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def score_without(model, clip, mask):
+    """Scores ``[classes]`` of a clip that is gray where the mask ``[T, H, W]`` is true."""
+    with torch.no_grad():
+        return model(clip.masked_fill(mask[:, None], 128)[None])[0]
 
 
 # tools/explain.py

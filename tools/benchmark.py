@@ -127,6 +127,24 @@ def add_export_flags(parser):
     add_count(parser, "--threads", 1, "threads on the CPU")
 
 
+def add_explain_flags(parser):
+    parser.add_argument(
+        "--modules", nargs="+", choices=MODULES, default=list(MODULES), help="temporal modules"
+    )
+    parser.add_argument("--arch", choices=("resnet18", *ARCHS), default="resnet50", help="backbone")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=positive_int,
+        default=[224, 112],
+        metavar="PIXELS",
+        help="sides of a frame",
+    )
+    add_count(parser, "--segments", 8, "segments of the clip", metavar="T")
+    add_count(parser, "--rounds", 7, "rounds after a warm-up round")
+    add_count(parser, "--threads", 1, "threads on the CPU")
+
+
 # A new benchmark is a function in tools/lib/ and an entry here.
 BENCHMARKS = {
     "data": Benchmark(
@@ -153,6 +171,11 @@ BENCHMARKS = {
         "lib.benchmark_export:export",
         "onnxruntime beside torch; int8; one step of a stream beside a clip (CPU)",
         add_export_flags,
+    ),
+    "explain": Benchmark(
+        "lib.benchmark_explain:explain_clips",
+        "an explanation of a clip (Grad-CAM) beside its prediction",
+        add_explain_flags,
     ),
     "flops": Benchmark(
         "lib.benchmark_model:flops",

@@ -47,6 +47,9 @@ EXPORT = {
     },
 }
 
+# benchmark.py explain: largest time of an explanation as a multiple of a prediction's.
+EXPLAIN = 1.5
+
 # (module, segments) -> GMACs and millions of parameters, as TSM (arXiv 1811.08383) and TDN (arXiv
 # 2012.10071) print them.
 PAPERS = {
