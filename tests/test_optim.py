@@ -365,6 +365,28 @@ def test_implementations_take_the_same_steps(implementation, options):
     assert optimizer.param_groups[0]["foreach"] == IMPLEMENTATIONS[implementation]["foreach"]
 
 
+@pytest.mark.parametrize(
+    "options", [{"name": "sgd"}, {"name": "sgd", "nesterov": True}, {"name": "adamw"}]
+)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_skipped_first_step_changes_nothing(implementation, options):
+    """As by the GradScaler of fp16, whose first scale is often too large."""
+    optimizer, parameter = optimizer_of(implementation=implementation, **options)
+    scaler = torch.amp.GradScaler("cpu")
+    loss = scaler.scale(parameter.sum() * float("inf"))
+    loss.backward()
+    scaler.unscale_(optimizer)
+    # What torch allocates without filling it is then likely to be one of these.
+    poison = [torch.full((4,), float("nan")) for _ in range(64)]
+    del poison
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(parameter.detach(), torch.arange(4.0))
+    usual, other = optimizer_of(implementation=implementation, **options)
+    for _ in range(2):
+        assert torch.equal(one_step(optimizer, parameter), one_step(usual, other))
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_the_implementation_is_that_of_the_run_not_of_the_checkpoint(name):
     saved, parameter = optimizer_of(name, implementation="fused")

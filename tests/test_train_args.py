@@ -387,6 +387,7 @@ def test_numbers_out_of_range_raise(capsys, flag, value):
     ("flags", "message"),
     [
         ("--compile --checkpoint_activations", "--checkpoint_activations.*--compile"),
+        ("--freeze backbone --precise_bn 9", "--precise_bn.*--freeze backbone"),
         ("--multi_label --balanced_sampling", "--balanced_sampling.*--multi_label"),
         ("--multi_label --class_weights balanced", "--class_weights.*--multi_label"),
     ],

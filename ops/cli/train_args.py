@@ -736,6 +736,11 @@ def _check_exclusive(args):
             "--checkpoint_activations is for training without --compile, which recomputes what it "
             "finds worthwhile by itself: give one of them"
         )
+    if args.precise_bn and args.freeze == WHOLE_BACKBONE:
+        raise UserError(
+            "--precise_bn has nothing to estimate with --freeze backbone, which keeps the "
+            "statistics of all BatchNorms: leave it out"
+        )
     for option in ("label_smoothing", "balanced_sampling", "class_weights"):
         if args.multi_label and getattr(args, option):
             raise UserError(

@@ -195,7 +195,14 @@ def build_optimizer(groups, name="sgd", *, lr, momentum=0.9, nesterov=False, imp
 def _sgd(groups, lr, *, momentum, nesterov, **implementation):
     import torch
 
-    return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, **implementation)
+    optimizer = torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, **implementation)
+    if momentum and implementation.get("fused"):
+        # Torch's fused step leaves the momentum undefined where a GradScaler skips the first step,
+        # as it does with fp16. Zeros give the same numbers as no momentum.
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def _adamw(groups, lr, *, momentum, nesterov, **implementation):

@@ -397,6 +397,9 @@ def describe(setup, notes):
         optimizer = ", Nesterov momentum"
     elif args.optimizer != "sgd":
         optimizer = f", {args.optimizer}"
+    policy = args.lr_policy
+    if args.layer_decay < 1:
+        policy += f" x {args.layer_decay:g} per layer"
     loss = f"; loss {args.loss}" if args.loss else ""
     batch_norm = "partial" if args.partial_bn else "full"
     lines = [
@@ -405,7 +408,7 @@ def describe(setup, notes):
         f"{checkpoints.describe(net.spec)} of {counted(net.frames_per_segment, 'frame')} at "
         f"{args.input_size}; total batch {setup.total_batch} = "
         f"{counted(world.size, 'process', 'processes')} x {counted(args.batch_size, 'video')} x "
-        f"{args.accumulate} accumulated; {setup.lr_note}, {args.lr_policy}{optimizer}{loss}; "
+        f"{args.accumulate} accumulated; {setup.lr_note}, {policy}{optimizer}{loss}; "
         f"{batch_norm} BN; {world.device}, amp {args.amp}",
         f"schedule: {setup.schedule.describe()}",
         f"{describe_flip(setup.data, setup.flips)} ({args.flip}: {setup.flip_reason})",
