@@ -13,13 +13,17 @@ from helpers.launch import launch
 
 from lib import (
     baselines_data,
+    baselines_loop,
     baselines_model,
     baselines_temporal,
+    benchmark_all,
     benchmark_data,
+    benchmark_epoch,
     benchmark_model,
     benchmark_targets,
     benchmark_views,
     measure,
+    performance_page,
 )
 from ops.checkpoints import load_model
 from ops.utils.errors import UserError
@@ -181,6 +185,31 @@ def test_pixels_undoes_the_normalization():
     assert torch.equal(baselines_data.pixels((image / 255 - mean) / std), image)
 
 
+@pytest.mark.parametrize("source", ["video", "folder"])
+def test_the_original_reads_lists_of_both_kinds(made, source):
+    video, folder, (frames, _, _) = made
+    line = f"{folder} {frames} 3" if source == "folder" else f"{video} 3"
+    for training in (True, False):
+        dataset = baselines_loop.OriginalTrainSet(
+            [line], 8, 1, benchmark_data.TEMPLATE, crop_size=64, training=training
+        )
+        clip, label = dataset[0]
+        assert (clip.dtype, clip.shape, label) == (torch.float32, (24, 64, 64), 3)
+    # Without chance: the middle of the picture, at the middle of each eighth of the video.
+    indices = [i * (frames // 8) + frames // 16 for i in range(8)]
+    images = baselines_data.images_of_video(str(video), indices)
+    pixels = baselines_data.pixels(clip).int()
+    expected = baselines_data.crops(images, [(16, 4)], 73, 64)[0]
+    limit = 2 if source == "video" else 60  # JPEG
+    assert (pixels - baselines_data.pixels(expected).int()).abs().max() <= limit
+
+
+def test_accuracy_of_the_original_counts_the_best_classes():
+    output = torch.tensor([[0.0, 1, 2, 3, 4, 5], [5.0, 4, 3, 2, 1, 0], [0.0, 1, 2, 3, 4, 5]])
+    top1, top5 = baselines_loop.accuracy(output, torch.tensor([5, 4, 0]))
+    assert (top1.item(), top5.item()) == pytest.approx((100 / 3, 200 / 3))
+
+
 # Measuring.
 
 
@@ -208,9 +237,9 @@ def test_ratios_are_compared_with_targets():
 
 
 def test_shares_are_compared_with_targets():
-    assert benchmark_model.describe_share(1.08, 1.08) == "x 1.08 (<= 1.08 ok)"
-    assert benchmark_model.describe_share(1.2, 1.08) == "x 1.20 (<= 1.08 above)"
-    assert benchmark_model.describe_share(1.2, None) == "x 1.20"
+    assert benchmark_model.compare_share(1.08, 1.08) == ("x 1.08", "<= 1.08", "ok")
+    assert benchmark_model.compare_share(1.2, 1.08) == ("x 1.20", "<= 1.08", "above")
+    assert benchmark_model.compare_share(1.2, None) == ("x 1.20", "", "")
 
 
 def test_targets_name_what_is_measured():
@@ -231,6 +260,21 @@ def test_table_aligns_and_drops_empty_columns(capsys):
         "first   1.0",
         "b      10.0    >= 2",
     ]
+
+
+def test_tables_are_recorded_as_printed():
+    with measure.recording() as outer:
+        measure.table(("", "ms"), [("a", "1")])
+        with measure.recording() as inner:
+            measure.table(("", "empty", "s"), [("b", "", "2")])
+    measure.table(("", "ms"), [("c", "3")])
+    assert inner == [(["", "s"], [["b", "2"]])]
+    assert outer == [(["", "ms"], [["a", "1"]]), *inner]
+
+
+def test_compiling_pays_off_where_a_step_is_faster():
+    assert benchmark_model.describe_compiling(30, 200.0, 100.0) == ("30", "300 steps")
+    assert benchmark_model.describe_compiling(30, 100.0, 100.0) == ("30", "never")
 
 
 def test_machine_names_versions():
@@ -412,3 +456,74 @@ def test_export(monkeypatch, capsys):
     rows = {name.strip(): value for name, value in (line.rsplit("  ", 1) for line in lines[-7:])}
     assert float(rows["resnet18: clip / step"]) > 1
     assert float(rows["resnet18: int8 file / fp32 file"]) < 0.35
+
+
+SMALL = ("--arch", "resnet18", "--frames", 30, "--size", 32, "--device", "cpu")
+ONE_CORE = ("--workers", 1, "--threads", 1)
+
+
+@pytest.mark.slow
+def test_epoch(monkeypatch, capsys):
+    few = ("--videos", 4, "--batch", 2, "--modules", "tsm")
+    rows = run(monkeypatch, capsys, "epoch", *few, *SMALL, *ONE_CORE)[-3:]
+    names = [row.split("  ")[0] for row in rows]
+    assert names == [
+        f"tsm, frame folders, {way}" for way in ("original", "ours, fp32", "ours, bf16")
+    ]
+    assert all(float(row.split()[-3]) > 0 for row in rows)
+
+
+def test_a_program_that_fails_is_named():
+    command = [sys.executable, "-c", "raise SystemExit('no disk')"]
+    with pytest.raises(UserError, match="no disk"):
+        benchmark_epoch.time_between(command, "first", "last", threads=1)
+    with pytest.raises(UserError, match="did not print 'text'"):
+        benchmark_epoch.time_to([sys.executable, "-c", "print('other')"], "text")
+    waits = "import time; print('text', flush=True); time.sleep(600)"
+    assert benchmark_epoch.time_to([sys.executable, "-c", waits], "text") < 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [1, 30])
+def test_score(monkeypatch, capsys, views):
+    few = ("--modules", "tsm", "--views", views, "--videos", 1)
+    rows = run(monkeypatch, capsys, "score", *few, *SMALL, *ONE_CORE)[-3:]
+    assert [row.split("  ")[0].split(", ", 2)[2] for row in rows] == [
+        "original",
+        "ours, fp32",
+        "ours, bf16",
+    ]
+    fp32, bf16 = (float(row.split()[-2]) for row in rows[1:])
+    assert fp32 < 1e-4 < bf16 < 0.05
+
+
+def test_loader(monkeypatch, capsys):
+    few = ("--frames", 30, "--clips", 8, "--batch", 2, "--rounds", 1)
+    rows = run(monkeypatch, capsys, "loader", *few)[-2:]
+    for row in rows:
+        total, useful = map(float, row.split()[-6:-4])
+        assert 0 < useful < total
+
+
+@pytest.mark.slow
+def test_start(monkeypatch, capsys):
+    rows = run(monkeypatch, capsys, "start", "--lines", 16, "--rounds", 1, "--workers", 1)[-2:]
+    assert [row.split()[:4] for row in rows] == [["lists", "of", n, "lines"] for n in ("8", "16")]
+    assert rows[1].endswith(("ok", "above"))
+
+
+@pytest.mark.slow
+def test_all_runs_the_other_parts_if_one_fails(monkeypatch, capsys, tmp_path):
+    parts = {
+        "flops": benchmark_targets.PARTS["flops"],
+        "wrong": benchmark_targets.Part(("flops", "--x"), False, True),
+    }
+    monkeypatch.setattr(benchmark_all, "PARTS", parts)
+    monkeypatch.setattr(benchmark, "PARTS", parts)
+    with pytest.raises(UserError, match=r"wrong: failed.*--parts wrong"):
+        run(monkeypatch, capsys, "all", "--out", tmp_path)
+    part = performance_page.load_part(tmp_path / "flops.json")
+    assert part.command == "flops" and len(part.tables[0].rows) == 6
+    assert capsys.readouterr().out.count("1 part in") == 1
+    lines = run(monkeypatch, capsys, "all", "--out", tmp_path, "--resume", "--parts", "flops")
+    assert "measured before" in lines[0]

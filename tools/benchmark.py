@@ -17,14 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.benchmark_targets import ARCHS, MODULES
+from lib.benchmark_targets import ARCHS, MODULES, PARTS
 from ops.cli.types import positive_int
 from ops.utils.errors import run_cli
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark: its function as ``module:name``, its help, and a function that adds its flags.
+    """A benchmark.
+
+    Its function as ``module:name``, its help, a function that adds its flags, and whether it
+    measures in its own process.
 
     The module is imported after parsing: torch takes seconds.
     """
@@ -32,6 +35,7 @@ class Benchmark:
     run: str
     help: str
     add_flags: callable
+    measures: bool = True
 
     def __call__(self, args):
         module, name = self.run.split(":")
@@ -41,6 +45,15 @@ class Benchmark:
 def add_count(parser, name, default, help, metavar="N"):
     """A flag with a number from 1."""
     parser.add_argument(name, type=positive_int, default=default, metavar=metavar, help=help)
+
+
+def add_device_flag(parser):
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device of the networks; auto: a GPU if there is one",
+    )
 
 
 def add_data_flags(parser):
@@ -70,12 +83,7 @@ def add_model_flags(parser):
     )
     add_count(parser, "--rounds", 7, "rounds after a warm-up round")
     add_count(parser, "--threads", 1, "threads on the CPU")
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="device of the networks; auto: a GPU if there is one",
-    )
+    add_device_flag(parser)
 
 
 def add_views_flags(parser):
@@ -103,12 +111,7 @@ def add_predict_flags(parser):
     add_count(parser, "--rounds", 3, "rounds after a warm-up round")
     add_count(parser, "--threads", 1, "threads on the CPU")
     add_count(parser, "--workers", 1, "data-loading workers")
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="device of the networks; auto: a GPU if there is one",
-    )
+    add_device_flag(parser)
     # What the process whose memory is measured is given.
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
 
@@ -143,6 +146,85 @@ def add_explain_flags(parser):
     add_count(parser, "--segments", 8, "segments of the clip", metavar="T")
     add_count(parser, "--rounds", 7, "rounds after a warm-up round")
     add_count(parser, "--threads", 1, "threads on the CPU")
+
+
+def add_epoch_flags(parser):
+    parser.add_argument(
+        "--modules",
+        nargs="+",
+        choices=MODULES,
+        default=["tsm", "tdn"],
+        help="temporal modules: tdn on videos, the others on frame folders, as the originals",
+    )
+    add_count(parser, "--videos", 64, "training videos; a quarter of them is validated")
+    add_count(parser, "--batch", 8, "clips per batch", metavar="B")
+    add_count(parser, "--rounds", 1, "rounds, in each of which every program runs once")
+    add_loop_flags(parser)
+    # What the process that runs the original is given.
+    parser.add_argument("--original", nargs=3, help=argparse.SUPPRESS)
+
+
+def add_loop_flags(parser):
+    """The flags of benchmarks that run a network and a loader together."""
+    parser.add_argument("--arch", choices=("resnet18", *ARCHS), default="resnet50", help="backbone")
+    add_count(parser, "--frames", 300, "frames of each generated video, 30 per second")
+    add_count(parser, "--size", 224, "side of a frame", metavar="PIXELS")
+    add_count(parser, "--workers", 2, "data-loading workers")
+    add_count(parser, "--threads", 2, "threads of the networks")
+    add_device_flag(parser)
+
+
+def add_score_flags(parser):
+    parser.add_argument(
+        "--modules",
+        nargs="+",
+        choices=MODULES,
+        default=["tsm", "tdn", "tam", "tin"],
+        help="temporal modules",
+    )
+    parser.add_argument(
+        "--views", nargs="+", choices=("1", "30"), default=["1", "30"], help="views of each video"
+    )
+    add_count(parser, "--videos", 8, "videos of tests with 1 view")
+    add_count(parser, "--long_videos", 1, "videos of tests with 30 views")
+    add_loop_flags(parser)
+
+
+def add_loader_flags(parser):
+    add_count(parser, "--frames", 300, "frames of the generated video, 30 per second")
+    add_count(parser, "--clips", 64, "clips per epoch")
+    add_count(parser, "--batch", 8, "clips per batch", metavar="B")
+    add_count(parser, "--rounds", 3, "rounds")
+
+
+def add_start_flags(parser):
+    add_count(parser, "--lines", 300_000, "lines of each list")
+    add_count(parser, "--workers", 2, "data-loading workers")
+    add_count(parser, "--rounds", 3, "rounds")
+    parser.add_argument("--folder", metavar="DIR", help="where to make the videos (default: /tmp)")
+
+
+def add_all_flags(parser):
+    parser.add_argument("--out", default="runs/benchmark", metavar="DIR", help="folder of the JSON")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=tuple(PARTS),
+        help="what to measure (default: a set of about 15 minutes on two cores)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the parts that are in the folder already"
+    )
+    parser.add_argument(
+        "--write_docs",
+        action="store_true",
+        help="also write docs/performance.json and the tables of docs/performance.md",
+    )
+    add_device_flag(parser)
+
+
+def add_page_flags(parser):
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
 
 
 # A new benchmark is a function in tools/lib/ and an entry here.
@@ -182,6 +264,38 @@ BENCHMARKS = {
         "parameters and multiply-adds of a view beside the numbers of the papers",
         lambda parser: None,
     ),
+    "epoch": Benchmark(
+        "lib.benchmark_epoch:epoch",
+        "a whole epoch of main.py beside the original's training loop, on the same videos",
+        add_epoch_flags,
+    ),
+    "score": Benchmark(
+        "lib.benchmark_scoring:score",
+        "whole tests of 1 and 30 views beside the original's loop",
+        add_score_flags,
+    ),
+    "loader": Benchmark(
+        "lib.benchmark_loader:loader",
+        "videos per second with one and two workers, and the time outside decoding and resizing",
+        add_loader_flags,
+    ),
+    "start": Benchmark(
+        "lib.benchmark_start:start",
+        "from the command to the first step of a training with long lists",
+        add_start_flags,
+    ),
+    "all": Benchmark(
+        "lib.benchmark_all:run_all",
+        "the benchmarks of docs/performance.md, and whether each reaches its goal",
+        add_all_flags,
+        measures=False,
+    ),
+    "page": Benchmark(
+        "lib.benchmark_all:page",
+        "write the tables of docs/performance.md from docs/performance.json",
+        add_page_flags,
+        measures=False,
+    ),
     "worker": Benchmark(
         "lib.benchmark_worker:worker",
         "memory of the data-loading workers after each epoch, which must not grow",
@@ -206,16 +320,35 @@ def parse_args():
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         command.set_defaults(benchmark=benchmark, threads=1)
+        if benchmark.measures:
+            command.add_argument("--json", metavar="FILE", help="also write the tables to a file")
         benchmark.add_flags(command)
     return parser.parse_args()
+
+
+def _without_json(arguments):
+    """Arguments without ``--json FILE``, as the page names them."""
+    place = arguments.index("--json")
+    return arguments[:place] + arguments[place + 2 :]
 
 
 def main():
     args = parse_args()
     import torch
 
+    from lib.measure import recording
+    from lib.performance_page import is_busy, load_average, save_part
+    from ops.utils.machine import keep_freed_memory
+
     torch.set_num_threads(args.threads)
-    args.benchmark(args)
+    keep_freed_memory()  # as main.py and the test scripts do on a CPU
+    load = load_average()
+    if is_busy(load) and args.benchmark.measures:
+        print(f"warning: other programs use this machine (load {load:.1f})", file=sys.stderr)
+    with recording() as tables:
+        args.benchmark(args)
+    if args.benchmark.measures and args.json:
+        save_part(args.json, _without_json(sys.argv[1:]), load, tables)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """``benchmark.py model`` and ``benchmark.py flops``: the original networks and ours."""
 
+import time
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from ops.models import TSN, fuse_batch_norm
 from ops.temporal.difference import TemporalConv
 from ops.temporal.shift import TemporalShift
 from ops.utils.amp import autocast
+from ops.utils.compiled import CompiledNetwork
 from ops.utils.errors import UserError
 
 # Two networks are the same function if their float32 logits differ by less, relatively.
@@ -37,9 +39,12 @@ WAYS = {
     "channels-last bf16": Way(True, False, False, "bf16"),
     "channels-last fp32, folded BN": Way(True, True, False, "none"),
     "channels-last bf16, folded BN": Way(True, True, False, "bf16"),
+    "channels-last fp32, compiled": Way(True, False, True, "none"),
     "channels-last bf16, compiled": Way(True, False, True, "bf16"),
     "channels-last bf16, folded BN, compiled": Way(True, True, True, "bf16"),
 }
+
+COMPILED = ", compiled"
 
 # Channels and side of the feature maps that a ResNet-50 shifts at 224 x 224.
 SHIFTED = ((64, 56), (256, 56), (512, 28), (1024, 14), (2048, 7))
@@ -66,12 +71,16 @@ def model(args):
 def measure_module(module, args):
     """Print the table of one module."""
     make_step = train_step if args.train else inference
-    steps, logits, kept = {}, {}, {}
+    steps, logits, kept, compiling = {}, {}, {}, {}
     for name, network, clip, amp in networks(module, args):
         step = make_step(network, clip, amp)
         steps[name] = step
         kept[name] = ""
-        if args.train:
+        if isinstance(network, CompiledNetwork):
+            started = time.perf_counter()
+            step(0)
+            compiling[name] = time.perf_counter() - started
+        elif args.train:
             kept[name] = f"{bytes_for_backward(network, step) / 2**20:.0f}"
         logits[name] = step(0).float()
     differences = logit_differences(logits)
@@ -83,23 +92,28 @@ def measure_module(module, args):
         for name, network, clip, amp in networks("tsn", args):
             cases["tsn", name] = train_step(network, clip, amp)
     times = interleave(cases, args.rounds, args.device)
-    is_standard = all(getattr(args, name) == value for name, value in targets.STANDARD.items())
     ratios, share_target = {}, None
-    if is_standard:
+    if targets.is_standard(args):
         ratios = targets.MODEL.get((module, args.train), {})
         share_target = targets.TSN_SHARE.get(module)
     rows = []
     for name in steps:
-        share = ""
+        share = ("", "", "")
         if with_tsn:
             target = share_target if name in targets.TSN_SHARE_WAYS else None
-            share = describe_share(times[name] / times["tsn", name], target)
+            share = compare_share(times[name] / times["tsn", name], target)
         cells = compare(times["original"], times[name], ratios.get(name))
         difference = f"{differences[name]:.0e}"
-        rows.append((name, f"{times[name]:.1f}", *cells, difference, kept[name], share))
+        compiled = ("", "")
+        if name in compiling:
+            eager = times[name.removesuffix(COMPILED)]
+            compiled = describe_compiling(compiling[name], eager, times[name])
+        own = (difference, kept[name])
+        rows.append((name, f"{times[name]:.1f}", *cells, *own, *share, *compiled))
     print()
-    titles = ("ms", "ratio", "target", "", "logits differ", "MB for backward", "TSN's time")
-    table((module, *titles), rows)
+    titles = ("ms", "ratio", "target", "", "logits differ", "MB for backward")
+    share_titles = ("TSN's time", "target", "")
+    table((module, *titles, *share_titles, "compiling s", "pays off after"), rows)
 
 
 def logit_differences(logits):
@@ -118,12 +132,25 @@ def check_same(module, differences):
             )
 
 
-def describe_share(share, target):
-    """A time as a share of TSN's, and whether it is within the target, if there is one."""
+def describe_compiling(seconds, eager, compiled):
+    """Seconds of the first step, and after how many steps it has paid off, as cells of a table.
+
+    Args:
+        seconds: of the first step, which compiles.
+        eager: milliseconds of a later step without torch.compile.
+        compiled: milliseconds of a later step with it.
+    """
+    if compiled >= eager:
+        return f"{seconds:.0f}", "never"
+    return f"{seconds:.0f}", f"{seconds * 1000 / (eager - compiled):.0f} steps"
+
+
+def compare_share(share, target):
+    """A time as a share of TSN's, the target, and whether it is within it, as cells of a table."""
     if target is None:
-        return f"x {share:.2f}"
+        return f"x {share:.2f}", "", ""
     verdict = "ok" if share <= target else "above"
-    return f"x {share:.2f} (<= {target:.2f} {verdict})"
+    return f"x {share:.2f}", f"<= {target:.2f}", verdict
 
 
 def shift(args):
@@ -195,7 +222,7 @@ def networks(module, args):
             network.to_channels_last()
         network.train(args.train)
         if way.compiled:
-            network = torch.compile(network)
+            network = CompiledNetwork(network, args.batch)
         yield name, network, pixels, way.amp
 
 

@@ -44,7 +44,7 @@ def predict(args):
             *_timeline(Path(folder), args),
             _memory(Path(folder), args),
         ]
-    table(("predict", "measured", "target", ""), rows)
+    table(("", "measured", "target", ""), rows)
 
 
 def _row(name: str, value: float, target: float, unit: str = "", most: bool = True):

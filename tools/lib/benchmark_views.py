@@ -97,21 +97,26 @@ def original_views(dataset, video, frames, clip):
 
     It opens the video, decodes frame by frame, and scales and crops with PIL.
     """
-    spec = ClipSpec(
-        frames,
-        8,
-        dataset.frames_per_segment,
-        index=clip,
-        count=CLIPS,
-        seed=dataset.seed,
-        video=dataset.video_list[0].id,
-    )
-    offsets = SAMPLINGS[dataset.sampling].test(spec)
-    indices = frame_indices(offsets, dataset.frames_per_segment, frames).flatten()
+    indices = original_indices(dataset, dataset.video_list[0], frames, clip)
     places = [(x, y) for x, y, _ in crop_offsets_test(*scaled_size(340, 256, SIZE), SIZE, CROPS)]
     return baselines_data.crops(
         baselines_data.images_of_video(str(video), indices), places, SIZE, SIZE
     )
+
+
+def original_indices(dataset, record, frames, clip):
+    """The 0-based frames of a clip of a video, in the order of its places."""
+    spec = ClipSpec(
+        frames,
+        dataset.num_segments,
+        dataset.frames_per_segment,
+        index=clip,
+        count=dataset.num_clips,
+        seed=dataset.seed,
+        video=record.id,
+    )
+    offsets = SAMPLINGS[dataset.sampling].test(spec)
+    return frame_indices(offsets, dataset.frames_per_segment, frames).flatten()
 
 
 def data_side(args, video):

@@ -1,13 +1,15 @@
 """Side-by-side measurement for the benchmarks: interleaved rounds, medians, one aligned table."""
 
+import contextlib
 import os
 import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -53,6 +55,9 @@ def _time(case: Callable[[int], object], number: int, on_gpu: bool) -> float:
     return time.perf_counter() - started
 
 
+VERDICTS = ("ok", "below", "above", "missed")
+
+
 def compare(original: float, ours: float, target: float | None) -> tuple[str, str, str]:
     """A ratio of times, the target that it must reach, and whether it does, as cells of a table."""
     ratio = original / ours
@@ -62,9 +67,38 @@ def compare(original: float, ours: float, target: float | None) -> tuple[str, st
     return f"{ratio:.2f}", f">= {target:.2f}", verdict
 
 
+class Table(NamedTuple):
+    """A table as it was printed, without its empty columns.
+
+    Attributes:
+        header: title of each column; that of a verdict is empty.
+        rows: the cells of each row.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+_recordings: list[list[Table]] = []
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Table]]:
+    """Context that collects the tables that are printed in it, in a list."""
+    tables: list[Table] = []
+    _recordings.append(tables)
+    try:
+        yield tables
+    finally:
+        _recordings.remove(tables)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under a header, the first column left-aligned, without columns that are empty."""
     columns = [column for column in zip(header, *rows, strict=True) if any(column[1:])]
+    for tables in _recordings:
+        titles, *cells = (list(row) for row in zip(*columns, strict=True))
+        tables.append(Table(titles, cells))
     widths = [max(map(len, column)) for column in columns]
     for cells in zip(*columns, strict=True):
         aligned = [cells[0].ljust(widths[0])]
