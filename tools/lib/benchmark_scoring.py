@@ -27,8 +27,9 @@ from ops.utils.errors import UserError
 CLASSES = 400
 SEGMENTS = 8
 WIDTH, HEIGHT = 340, 256  # of the generated videos
-# Two networks are the same function if their float32 logits differ by less, relatively.
-SAME = 1e-4
+# Largest difference of float32 logits, relative to the largest logit. They differ by more than
+# rounding since PIL and torchvision round some pixels of a scaled frame otherwise, by 1 of 255.
+SAME = 1e-3
 
 
 class Protocol(NamedTuple):
