@@ -121,5 +121,6 @@ PARTS = {
     "views": _part("views --videos 8", devices=False, in_set=False),
     "predict": _part("predict", in_set=False),
     "export": _part("export", devices=False, in_set=False),
+    "explain": _part("explain", devices=False, in_set=False),
     "worker": _part("worker --epochs 4 --lines 1000000", devices=False, in_set=False),
 }
