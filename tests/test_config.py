@@ -69,6 +69,12 @@ def test_a_section_can_be_named(write):
         assert parse_testing("", 1, ["--config", name]).weights == weights
 
 
+def test_a_section_wins_over_the_keys_above_it(write):
+    path = write('dataset = "mine"\nlr = 0.1\noverwrite = true\n[train]\nlr = 0.2\nresume = true\n')
+    args = train("--config", path, "mine", "RGB")
+    assert (args.lr, args.resume, args.overwrite) == (0.2, "auto", False)
+
+
 def test_values_are_those_of_the_command_line(write):
     """Without a file the same arguments have the same values and types."""
     words = ["mine", "Flow", "--module", "tsm", "--lr", "0.02", "--lr_steps", "1", "2.5"]
@@ -138,7 +144,8 @@ def test_flags_that_exclude_each_other_are_still_refused(write):
         ('config = "x.toml"', ":3: config is for the command line only"),
         ('root_path = "$NOT_SET/x"', "NOT_SET is not set"),
         ("lr =", ":3: not TOML"),
-        ("[tset]\nlr = 1", "no section [train]"),
+        ("[test]\nlr = 1", "no section [train]"),
+        ("[trian]\nlr = 1", ":3: unknown section [trian]"),
     ],
 )
 def test_invalid_files_are_refused_with_their_line(write, capsys, line, message):

@@ -547,7 +547,7 @@ def test_a_run_is_compared_with_another_run(trained, capsys):
     [
         (lambda text: None, "-row.toml: no such file"),
         (lambda text: "python -m pytest\n", "-row.toml:1: not TOML"),
-        (lambda text: text.replace("[train]", "[training]"), "no section [train]"),
+        (lambda text: text.replace("[train]", "[test1]"), "no section [train]"),
         (lambda text: text.replace('lr = "0.02"', 'lr = "fast"'), "lr: "),
         (lambda text: text.replace('lr = "0.02"', "tam = true"), "tam"),
         (lambda text: text.replace("full_res", "crops"), "'crops'"),

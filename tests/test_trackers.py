@@ -50,6 +50,9 @@ TINY = ["--module", "tsn", "--arch", "mobilenetv2", "--pretrain", "none", "--num
 TINY += ["--input_size", 32, "--batch-size", 8, "-j", 0, "--device", "cpu", "--epochs", 1]
 
 
+CONFIG = {"lr_steps": [1, 2.5], **{f"option_{number}": None for number in range(150)}}
+
+
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """The file of the calls of a stand-in for wandb."""
@@ -173,7 +176,7 @@ def test_the_real_package_offline(name, tmp_path, monkeypatch):
     image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
     warnings, ids = [], {}
     for step in (1, 2):
-        log = Trackers([name], "project", "name", {"lr": 0.1, "steps": [1]}, ids, warnings.append)
+        log = Trackers([name], "project", "name", CONFIG, ids, warnings.append)
         log.log_image(step, "val/confusion", image)
         log.log_scalars(step, {"val/top1": 10.0 * step})
         log.close(failed=False)

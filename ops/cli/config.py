@@ -26,6 +26,7 @@ from ops.data.toml_file import TomlFile, fill_in_variables, shortened
 from ops.utils.errors import UserError
 
 _SWITCHES = ("store_true", "store_false", "store_const", argparse.BooleanOptionalAction)
+_SECTION_NAMES = re.compile(r"train|test\w*")
 _PATH_AND_SECTION = re.compile(r"(.+\.toml):([\w-]+)")
 
 
@@ -88,33 +89,42 @@ def read_config(parser: FlagParser, path: str, section: str) -> dict[str, Any]:
         path, section = named.groups()
     file = TomlFile(path)
     sections = [key for key, value in file.content.items() if isinstance(value, dict)]
+    for name in sections:
+        if not _SECTION_NAMES.fullmatch(name):
+            raise UserError(
+                f"{file.place('', name)}: unknown section [{name}]; [train] is for main.py, [test] "
+                "and others that start with test are for the test scripts"
+            )
     if section not in sections and (sections or named):
         found = ", ".join(f"[{name}]" for name in sections) or "no section"
         raise UserError(f"{path}: has no section [{section}] with flags of this command ({found})")
-    flags = _flags_by_key(parser)
-    values: dict[str, Any] = {}
-    for place in ("", section) if sections else ("",):
-        content = file.content.get(place, {}) if place else file.content
-        own = {key: value for key, value in content.items() if place or key not in sections}
-        values.update(_read_section(file, place, own, flags, parser))
+    common = {key: value for key, value in file.content.items() if key not in sections}
+    values = _read_section(parser, file, "", common)
+    if section in sections:
+        own = _read_section(parser, file, section, file.content[section])
+        values = parser.overlaid(values, own)
     return values
 
 
 def _read_section(
-    file: TomlFile,
-    section: str,
-    content: dict[str, Any],
-    flags: dict[str, Flag],
-    parser: FlagParser,
+    parser: FlagParser, file: TomlFile, section: str, content: dict[str, Any]
 ) -> dict[str, Any]:
-    """The arguments that one section gives, converted by the types of their flags."""
+    """The arguments that one section gives, converted by the types of their flags.
+
+    Args:
+        parser: of the command.
+        file: for messages.
+        section: name of the section; "": the keys above all sections.
+        content: key -> value.
+    """
+    flags = _flags_by_key(parser)
     values: dict[str, Any] = {}
     key_of: dict[str, str] = {}
     for key, value in content.items():
         place = file.place(section, key)
         flag = flags.get(_as_key(key))
         if flag is None:
-            _fail_unknown(place, key, flags, parser)
+            _fail_unknown(parser, place, key)
         name = flag.action.dest
         if name in values:
             raise UserError(f"{place}: {key} and {key_of[name]} are the same flag; give one")
@@ -160,7 +170,7 @@ def _as_key(name: str) -> str:
     return name.lstrip("-").replace("-", "_")
 
 
-def _fail_unknown(place: str, key: str, flags: dict[str, Flag], parser: FlagParser) -> NoReturn:
+def _fail_unknown(parser: FlagParser, place: str, key: str) -> NoReturn:
     others = [flag for flag in parser.flags if _as_key(key) in _keys_of(flag)]
     if others:
         reason = others[0].settings["help"]
@@ -169,7 +179,7 @@ def _fail_unknown(place: str, key: str, flags: dict[str, Flag], parser: FlagPars
         elif reason is argparse.SUPPRESS:
             reason = "a flag of the original programs, docs/original_commands.md"
         raise UserError(f"{place}: {key} is for the command line only: {reason}")
-    near = difflib.get_close_matches(_as_key(key).lower(), flags, n=1)
+    near = difflib.get_close_matches(_as_key(key).lower(), _flags_by_key(parser), n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"{place}: unknown key {shortened(key)}; {hint}--help lists the flags")
 

@@ -1,25 +1,50 @@
 """Experiment trackers of ``--log_to``, beside TensorBoard: optional packages, imported when used.
 
-A tracker has ``run_id``, by which a resumed run continues its curves, ``log_scalars``,
-``log_image`` and ``close``. Where it writes, and whether it works offline, is set by the package's
-own environment variables (docs/training.md). A new one is a class and an entry of ``TRACKERS``.
+A new one is a class with the methods of ``Tracker`` and an entry of ``TRACKERS``. Where a package
+writes, and whether it works offline, is set by its own environment variables (docs/training.md).
 """
 
 import os
 import secrets
+import time
 from functools import partial
 
 from ops.utils.text import printable
 
+MLFLOW_BATCH = 100  # the most parameters that MLflow takes at once
 
-class WandbTracker:
+
+class Tracker:
+    """One run in a tracker. ``run_id`` finds it again when the training is resumed.
+
+    Here is what packages have in common whose runs have ``log``, as wandb's.
+
+    Args:
+        project: name that the runs of a dataset have in common.
+        name: name of the run.
+        config: plain values, the options of the run.
+        run_id: ``run_id`` of the run that is continued, None for a new one.
+    """
+
+    run = make_image = None
+
+    def log_scalars(self, step, values):
+        """Log numbers, by name, after a number of optimizer steps."""
+        self.run.log(values, step=step)
+
+    def log_image(self, step, name, image):
+        """Log a PIL image."""
+        self.run.log({name: self.make_image(image)}, step=step)
+
+
+class WandbTracker(Tracker):
     """Weights & Biases; ``WANDB_MODE=offline`` writes to ./wandb, for ``wandb sync``."""
 
     def __init__(self, project, name, config, run_id):
         import wandb
 
-        self._image_class = wandb.Image
-        self._run = wandb.init(
+        self.make_image = wandb.Image
+        self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", project),
             name=name,
             id=run_id,
@@ -27,42 +52,30 @@ class WandbTracker:
             config=config,
             settings=wandb.Settings(console="off", quiet=True),  # log.txt has the lines
         )
-        self.run_id = self._run.id
-
-    def log_scalars(self, step, values):
-        self._run.log(values, step=step)
-
-    def log_image(self, step, name, image):
-        self._run.log({name: self._image_class(image)}, step=step)
+        self.run_id = self.run.id
 
     def close(self, failed):
-        self._run.finish(exit_code=int(failed))
+        self.run.finish(exit_code=int(failed))
 
 
-class TrackioTracker:
+class TrackioTracker(Tracker):
     """Trackio, which is local: ``trackio show``; the name of a run is its id."""
 
     def __init__(self, project, name, config, run_id):
         import trackio
 
-        self._image_class = trackio.Image
+        self.make_image = trackio.Image
         self._finish = trackio.finish
         self.run_id = run_id or f"{name}-{secrets.token_hex(3)}"
-        self._run = trackio.init(
+        self.run = trackio.init(
             project=project, name=self.run_id, config=config, resume="allow", embed=False
         )
-
-    def log_scalars(self, step, values):
-        self._run.log(values, step=step)
-
-    def log_image(self, step, name, image):
-        self._run.log({name: self._image_class(image)}, step=step)
 
     def close(self, failed):
         self._finish()
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """MLflow; without ``MLFLOW_TRACKING_URI`` it writes to ./mlflow.db and ./mlruns."""
 
     def __init__(self, project, name, config, run_id):
@@ -79,11 +92,15 @@ class MlflowTracker:
         number = experiment.experiment_id if experiment else self._client.create_experiment(project)
         self.run_id = self._client.create_run(number, run_name=name).info.run_id
         params = [Param(key, str(value)) for key, value in config.items()]
-        self._client.log_batch(self.run_id, params=params)
+        for first in range(0, len(params), MLFLOW_BATCH):
+            self._client.log_batch(self.run_id, params=params[first : first + MLFLOW_BATCH])
 
     def log_scalars(self, step, values):
-        for key, value in values.items():
-            self._client.log_metric(self.run_id, key, value, step=step)
+        from mlflow.entities import Metric
+
+        now = round(1000 * time.time())
+        metrics = [Metric(key, value, now, step) for key, value in values.items()]
+        self._client.log_batch(self.run_id, metrics=metrics)
 
     def log_image(self, step, name, image):
         self._client.log_image(self.run_id, image, key=name.replace("/", "_"), step=step)

@@ -5,7 +5,6 @@ import contextlib
 import io
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ IDENTITY = ("dataset", "modality", "module", "arch", "num_segments", "sampling")
 # Where several recipes have that in common, these must be used in both or in neither.
 TIE_BREAKERS = ("non_local", "tune_from")
 NEAREST_SHOWN = 3
-TEST_SECTION = re.compile(r"test\d*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +127,11 @@ def read_recipe(path: str | Path) -> Recipe:
         sampling = dataset.test_sampling
         options["num_classes"] = dataset.num_class
         options["class_names_sha256"] = digest(load_class_names(dataset))
-    sections = [key for key in TomlFile(str(path)).content if TEST_SECTION.fullmatch(key)]
-    tests = {section: _protocol(path, section, options, sampling) for section in sections}
+    tests = {
+        name: _protocol(path, name, options, sampling)
+        for name, content in TomlFile(str(path)).content.items()
+        if name.startswith("test") and isinstance(content, dict)
+    }
     expected = read_comment(path).expected
     return Recipe(str(path), settled(options, _processes(args)), tests, expected)
 
