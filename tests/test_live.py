@@ -1,6 +1,8 @@
 import json
+import os
 import queue
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.file_server import file_server
-from helpers.launch import call, refused, start_tool, wait_until
+from helpers.launch import ROOT, call, refused, start_tool, wait_until
 from helpers.models import small_model
 from helpers.videos import encode, textured_frames
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 from lib.live.camera import Camera
 from lib.live.display import open_window
@@ -371,6 +373,13 @@ def test_nothing_is_recorded_without_a_frame(tmp_path):
     with Recorder(str(tmp_path / "seen.mp4")):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_window_can_open_before_pyav_is_imported():
+    """OpenCV waits forever for X11 where PyAV was imported first."""
+    code = "import lib.live.display, lib.live.sources, sys; sys.exit('av' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
 def test_without_a_display_there_is_no_window(monkeypatch):

@@ -35,14 +35,19 @@ from ops.utils.errors import run_cli
 
 def main() -> None:
     args = parser().parse_args()
-    # Imported here: --help does not need them. What is wrong with the source is found before torch
-    # is imported, which takes seconds.
+    # --help needs nothing of what follows. The source is checked before torch is imported, which
+    # takes seconds, and a window opens before PyAV is imported (lib.live.display).
+    from lib.live.display import open_window
     from lib.live.sources import find_source
+    from lib.messages import note
 
     source = find_source(args.source, args.camera_size)
+    window = None
+    if not args.no_window:
+        window = open_window(note)
     from lib.live.command import run_live
 
-    sys.exit(run_live(args, source))
+    sys.exit(run_live(args, source, window))
 
 
 def parser() -> argparse.ArgumentParser:

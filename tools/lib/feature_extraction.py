@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from lib.predict_command import note
+from lib.messages import note
 from lib.predict_inputs import find_inputs
 from lib.video_search import is_video_name
 from ops.checkpoints.names import resolve_weights

@@ -2,11 +2,11 @@
 
 import argparse
 import contextlib
-import sys
 import time
 
 from tqdm import tqdm
 
+from lib.messages import note
 from lib.predict_inputs import find_inputs
 from lib.predict_output import STDOUT, PredictionWriter, open_lines
 from ops.predict import Predictor
@@ -91,9 +91,3 @@ def _summary(videos: int, failed: int, seconds: float, waited: float) -> str:
     if failed:
         text += f"; {counted(failed, 'video')} could not be read"
     return text
-
-
-def note(text: str) -> None:
-    """Print a line about the run beside the results, to standard error."""
-    if text:
-        print(text, file=sys.stderr)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from lib.annotated_video import check_format, write_annotated
-from lib.predict_command import build_predictor, describe, note
+from lib.messages import note
+from lib.predict_command import build_predictor, describe
 from lib.predict_inputs import find_inputs
 from lib.predict_output import STDOUT, open_lines
 from lib.timeline_output import SpanWriter, write_srt, write_vtt

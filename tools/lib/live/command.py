@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.annotated_video import check_format
-from lib.live.display import open_window
+from lib.live.display import Window
 from lib.live.output import EventWriter, Recorder
 from lib.live.session import Session
 from lib.live.sources import FILE, Source, SourceError
-from lib.predict_command import note
+from lib.messages import note
 from lib.predict_output import STDOUT, open_lines
 from ops.data.readers.base import UnreadableVideo
 from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW
@@ -45,17 +45,17 @@ class Network(NamedTuple):
     multi_label: bool
 
 
-def run_live(args: argparse.Namespace, source: Source) -> int:
-    """Predict a source as the flags say; returns the exit status."""
+def run_live(args: argparse.Namespace, source: Source, window: Window | None) -> int:
+    """Predict a source as the flags say, and show it in a window; returns the exit status."""
     try:
-        return _run(args, source)
+        return _run(args, source, window)
     except SourceError as error:
         raise UserError(f"--source {source.name}: {error}") from None
     except UnreadableVideo as error:
         raise UserError(f"--source {source.name}: {error.reason}") from None
 
 
-def _run(args: argparse.Namespace, source: Source) -> int:
+def _run(args: argparse.Namespace, source: Source, window: Window | None) -> int:
     is_file = source.kind == FILE
     if args.realtime and not is_file:
         raise UserError("--realtime is for files; cameras and addresses always are in real time")
@@ -74,7 +74,6 @@ def _run(args: argparse.Namespace, source: Source) -> int:
             has_clock=not is_file,
         )
         recorder = files.enter_context(Recorder(args.record))
-        window = None if args.no_window else open_window(note)
         session = files.enter_context(Session(stream, events, recorder, window))
         if in_real_time:
             keep = network.model.frames_per_segment

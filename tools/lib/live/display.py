@@ -1,4 +1,8 @@
-"""A window with the picture of the camera and what is seen on it."""
+"""A window with the picture of the camera and what is seen on it.
+
+This file imports no PyAV, and the window is to be opened before anything does: the libraries of X11
+in the packages of PyAV and of OpenCV have the same names, and OpenCV waits forever in PyAV's.
+"""
 
 import os
 import sys
@@ -7,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lib.annotated_video import caption, draw_panel, label
+from lib.captions import caption, draw_panel, label
 
-TITLE = "live"
+TITLE = "live (Q: quit, F: full screen)"
 _LEAST_HEIGHT = 480  # pixels; smaller pictures are enlarged, so that text can be read
 _KEYS_TO_QUIT = (ord("q"), ord("Q"), 27)  # Esc
 _KEYS_FOR_FULLSCREEN = (ord("f"), ord("F"))
@@ -26,7 +30,8 @@ class Window:
     def __init__(self, cv2: Any) -> None:
         self._cv2 = cv2
         self._fills_screen = False
-        cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+        cv2.namedWindow(TITLE, flags)
         self._size: tuple[int, int] | None = None
 
     def show(
@@ -70,7 +75,7 @@ class Window:
 
 
 def open_window(note: Callable[[str], None]) -> Window | None:
-    """A window, if this machine has a display and OpenCV can draw on it.
+    """A window, if this machine has a display and OpenCV can draw on it; see the top of the file.
 
     Args:
         note: prints why there is none, where one could be expected.

@@ -11,7 +11,8 @@ from typing import IO
 
 import numpy as np
 
-from lib.annotated_video import AnnotatedVideo, caption, open_annotated
+from lib.annotated_video import AnnotatedVideo, open_annotated
+from lib.captions import caption
 from ops.streaming import Event, LiveResult
 from ops.utils.text import counted
 

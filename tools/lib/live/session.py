@@ -9,7 +9,7 @@ from lib.live.camera import Camera
 from lib.live.display import Window
 from lib.live.output import EventWriter, Recorder, Speed, StatusLine, seen_text
 from lib.live.sources import Source
-from lib.predict_command import note
+from lib.messages import note
 from ops.streaming import Event, LiveResult, LiveStream
 
 _WAIT_SECONDS = 0.2  # for a frame, after which signals and the window are looked at

@@ -1,4 +1,9 @@
-"""What --source names: a camera, an address in the network, a video file."""
+"""What --source names: a camera, an address in the network, a video file.
+
+PyAV is imported when a source is opened: a window must be opened before (``lib.live.display``).
+"""
+
+from __future__ import annotations
 
 import glob
 import os
@@ -7,14 +12,16 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import av
-
-from ops.data.readers.base import UnreadableVideo
-from ops.data.readers.stream import VideoStream
 from ops.utils.errors import UserError
 from ops.utils.text import counted
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+    from ops.data.readers.stream import VideoStream
 
 CAMERA = "camera"
 NETWORK = "network"
@@ -71,6 +78,11 @@ class Source:
         Raises:
             SourceError: it does not exist, or cannot be opened.
         """
+        import av
+
+        from ops.data.readers.base import UnreadableVideo
+        from ops.data.readers.stream import VideoStream
+
         try:
             if self.kind == FILE:
                 return VideoStream(self.path)
@@ -80,7 +92,9 @@ class Source:
         except (av.FFmpegError, OSError) as error:
             raise SourceError(self._reason(error)) from None
 
-    def _open_container(self) -> av.container.InputContainer:
+    def _open_container(self) -> InputContainer:
+        import av
+
         av.logging.set_level(None)  # FFmpeg's messages about single packets
         return av.open(
             self.path,
@@ -174,6 +188,8 @@ def _mac_camera(number: int, options: dict[str, str]) -> Source:
 
 def _windows_camera(number: int, options: dict[str, str]) -> Source:
     """dshow has names in place of numbers."""
+    import av
+
     try:
         names = [device.name for device in av.enumerate_input_devices("dshow")]
     except (av.FFmpegError, ValueError) as error:
