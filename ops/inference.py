@@ -60,6 +60,21 @@ class Pace(NamedTuple):
         )
 
 
+def to_device(model, device):
+    """A network on a device, in place: in float32 on Apple's GPUs, which have no float64.
+
+    Args:
+        model: any module.
+        device: a ``torch.device``.
+
+    Returns:
+        the model.
+    """
+    if device.type == "mps":
+        model.float()
+    return model.to(device)
+
+
 @torch.inference_mode()
 def score_views(
     model,

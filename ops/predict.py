@@ -44,7 +44,7 @@ from ops.data.sampling import SAMPLINGS
 from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW, Window, WindowCollector
 from ops.distributed import choose_device
 from ops.export.network import ExportedNetwork, is_exported, load_exported
-from ops.inference import iterate_scores
+from ops.inference import iterate_scores, to_device
 from ops.models import TSN, fuse_batch_norm
 from ops.scores.aggregation import to_probabilities, view_sum
 from ops.scores.protocol import (
@@ -332,7 +332,7 @@ class Predictor:
         self.damaged = 0
         self.model = model
         if isinstance(model, TSN):
-            model.to(self.device)
+            to_device(model, self.device)
             if fuse_bn:
                 fuse_batch_norm(model)
             if channels_last:

@@ -21,7 +21,7 @@ from ops.data.datasets import Dataset
 from ops.data.labels import mark_unread, of_row
 from ops.data.loader import LoaderError, QueueSampler, loader_errors, make_loader
 from ops.distributed import World
-from ops.inference import Pace, score_views
+from ops.inference import Pace, score_views, to_device
 from ops.models import TSN, fuse_batch_norm
 from ops.scores.metadata import (
     ScoreMetadata,
@@ -189,7 +189,7 @@ def score_missing(
     log: journal.JournalWriter,
 ) -> Pace:
     """Score the videos of the queue into the log file of this process."""
-    model = test.model.to(world.device)
+    model = to_device(test.model, world.device)
     if args.fuse_bn:
         fuse_batch_norm(model)
     if args.channels_last:

@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,12 +107,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def machine(*packages: str) -> str:
-    """One line: processor, cores, GPU if there is one, Python, and the versions of packages."""
+    """One line: processor, cores, GPU if there is one, Python, and the versions of packages.
+
+    A package that is not installed is left out.
+    """
     parts = [f"{_processor()} ({os.cpu_count()} logical cores, {torch.get_num_threads()} used)"]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     parts.append(f"Python {platform.python_version()}")
-    parts += [f"{package} {version(package)}" for package in packages]
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            parts.append(f"{package} {version(package)}")
     return ", ".join(parts)
 
 

@@ -157,11 +157,8 @@ def _start(work: Callable[[Any], Any]) -> tuple[Connection, BaseProcess]:
     own_end, other_end = context.Pipe()
     process = context.Process(target=serve, args=(other_end, work), daemon=True)
     # An exception in the middle of a start would leave the process with half of what it needs.
-    with defer_interrupt():
-        # The resource tracker starts with the first process, and would reset the signal mask below.
-        resource_tracker.ensure_running()
-        with _blocked_interrupt():
-            process.start()
+    with defer_interrupt(), _blocked_interrupt():
+        process.start()
     other_end.close()
     return own_end, process
 
@@ -172,9 +169,11 @@ def _blocked_interrupt() -> Iterator[None]:
 
     A signal may still reach another thread of this process, whose exception Python raises here.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which has no resource tracker either
         yield
         return
+    # The resource tracker starts with the first process, and would reset the signal mask.
+    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
