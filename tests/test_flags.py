@@ -44,6 +44,28 @@ def test_a_resumed_run_may_change_what_does_not_affect_the_result():
     assert not free & fixed
 
 
+def test_a_command_line_wins_over_other_values():
+    def parse(argv, **values):
+        parser = FlagParser("")
+        parser.add_flag("dataset", effect=Effect.RESULT)
+        parser.add_flag("--lr", effect=Effect.RESULT, type=float, default=0.1)
+        parser.add_flag("--nesterov", effect=Effect.RESULT, action="store_true")
+        parser.add_flag("--resume", effect=Effect.NONE)
+        parser.add_flag("--overwrite", effect=Effect.NONE, replaces=["resume"], action="store_true")
+        return vars(parser.parse_over(argv, values))
+
+    default = {"lr": 0.1, "nesterov": False, "resume": None, "overwrite": False}
+    assert parse(["a"]) == {**default, "dataset": "a"}
+    assert parse(["a"], lr=0.2, dataset="b") == {**default, "dataset": "a", "lr": 0.2}
+    # The default is given: it wins as well.
+    assert parse(["--lr", "0.1"], lr=0.2, dataset="b") == {**default, "dataset": "b"}
+    assert not parse(["a", "--no-nesterov"], nesterov=True)["nesterov"]
+    assert parse(["a", "--overwrite"], resume="x")["resume"] is None
+    assert parse(["a", "--no-overwrite"], resume="x")["resume"] == "x"
+    with pytest.raises(SystemExit):
+        parse([], lr=0.2)
+
+
 def test_errors_of_flags_are_one_line(capsys):
     parser = FlagParser("")
     parser.add_flag("--lr", effect=Effect.RESULT, type=float)

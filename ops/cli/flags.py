@@ -116,14 +116,15 @@ class FlagParser(argparse.ArgumentParser):
         Returns:
             the arguments as ``parse_args`` returns them.
         """
-        unset = object()
+        unset = object()  # tells a default from the same value on the command line
         defaults = {}
         absent = {}  # what argparse sets for a positional argument that is not given
         for action in [flag.action for flag in self.flags]:
             if action.default is argparse.SUPPRESS:
                 continue
             defaults.setdefault(action.dest, _converted_default(action))
-            if not action.option_strings:
+            is_positional = not action.option_strings
+            if is_positional:
                 absent[action.dest] = defaults[action.dest]
                 if action.dest in values and action.required:
                     action.nargs, action.required = "?", False
