@@ -24,6 +24,7 @@ DESCRIPTION = "description.json"
 KINDS = ("clip", "step")
 PRECISIONS = ("fp32", "fp16", "int8")
 CROPS = (1, 3, 5, 10)
+_PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +173,14 @@ def _is_names(value: Any) -> bool:
 
 
 def _is_spec(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("module") in MODULES
+    """Whether a value can be the arguments of a TSN, which reports describe."""
+    return (
+        isinstance(value, dict)
+        and all(type(one) in _PLAIN for one in value.values())
+        and value.get("module") in MODULES
+        and isinstance(value.get("arch"), str)
+        and _is_count(value.get("num_segments"))
+    )
 
 
 # What a field of a file must be. A description is read from a file that a stranger may have made.

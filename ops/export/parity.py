@@ -1,13 +1,12 @@
 """Compare the scores of an exported network with those of the network that it was made of."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ops.utils.errors import UserError
-from ops.utils.text import counted
 
 # Largest relative difference of the logits, by precision.
 LIMITS = {"fp32": 1e-4, "fp16": 3e-2, "int8": 3e-2}
@@ -24,13 +23,15 @@ class Parity:
 
     Attributes:
         precision: of the exported network, "fp32", "fp16" or "int8".
-        difference: largest difference of a logit, relative to the largest logit of its batch.
+        largest_error: largest difference of a logit.
+        largest_logit: largest logit of the network, without its sign.
         clips: number of clips (of frames for a network of single frames) compared.
         same: number of them with the same best class.
     """
 
     precision: str
-    difference: float = 0.0
+    largest_error: float = 0.0
+    largest_logit: float = 0.0
     clips: int = 0
     same: int = 0
 
@@ -51,19 +52,25 @@ class Parity:
             )
         expected = expected.double().flatten(0, -2)
         found = found.double().flatten(0, -2)
-        largest = expected.abs().max().clamp_min(_SMALLEST)
-        difference = float((expected - found).abs().max() / largest)
-        if not np.isfinite(difference):
-            difference = float("inf")
-        self.difference = max(self.difference, difference)
+        error = float((expected - found).abs().max())
+        if not math.isfinite(error):
+            error = math.inf
+        self.largest_error = max(self.largest_error, error)
+        self.largest_logit = max(self.largest_logit, float(expected.abs().max()))
         self.clips += len(expected)
         self.same += int((expected.argmax(1) == found.argmax(1)).sum())
 
     def merge(self, other: "Parity") -> None:
         """Count what another comparison has found, too."""
-        self.difference = max(self.difference, other.difference)
+        self.largest_error = max(self.largest_error, other.largest_error)
+        self.largest_logit = max(self.largest_logit, other.largest_logit)
         self.clips += other.clips
         self.same += other.same
+
+    @property
+    def difference(self) -> float:
+        """Largest difference of a logit, relative to the largest logit."""
+        return self.largest_error / max(self.largest_logit, _SMALLEST)
 
     @property
     def agreement(self) -> float:
@@ -82,7 +89,7 @@ class Parity:
         return (
             f"largest relative difference {self.difference:.1e} "
             f"(at most {LIMITS[self.precision]:g}), same best class in {self.same} of "
-            f"{counted(self.clips, 'clip')}"
+            f"{self.clips}"
         )
 
 
