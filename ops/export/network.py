@@ -234,6 +234,10 @@ class ExportedStep(ExportedNetwork):
     def _zeros(self, batch: int) -> list[np.ndarray]:
         return [np.zeros((batch, *shape), np.float32) for shape in self.state_shapes]
 
+    def as_step(self) -> "ExportedStep":
+        """The network."""
+        return self
+
     def as_clip(self) -> "SteppedClip":
         """A network of clips that steps over their segments."""
         return SteppedClip(self.session, self.description, self.name)
@@ -251,6 +255,10 @@ class SteppedClip(ExportedNetwork):
         """As `ExportedClip.__call__`."""
         pixels = _pixels(clip, self._shape)
         return _like(clip, run_steps(self._step, pixels).mean(1))
+
+    def as_step(self) -> ExportedStep:
+        """The network of single frames."""
+        return self._step
 
     def as_clip(self) -> "SteppedClip":
         """The network."""

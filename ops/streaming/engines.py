@@ -51,7 +51,7 @@ class StepEngine:
     """One step of a network for each sampled frame.
 
     Args:
-        network: a TSN that can run frame by frame, or an exported step.
+        network: a TSN that can run frame by frame, or an exported network of kind "step".
         amp: mixed precision, "none", "bf16" or "fp16".
     """
 
@@ -60,6 +60,8 @@ class StepEngine:
         self._recent: deque[torch.Tensor] = deque(maxlen=network.frames_per_segment)
         if isinstance(network, TSN):
             network = StreamingTSN(network)
+        else:
+            network = network.as_step()  # a Predictor has it as a network of clips
         self._network = network
         self._amp = amp
         self._device = _device_of(network)

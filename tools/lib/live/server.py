@@ -56,7 +56,7 @@ _LARGEST_REPORT = 2**22  # bytes
 _DECIMALS = 7  # of the numbers that are sent
 _BLOCK = 2**18  # bytes of a file that are sent at once
 _SOCKET_SECONDS = 20.0
-_POLL_SECONDS = 0.1  # how often the server looks whether it was asked to end
+_POLL_SECONDS = 0.1
 
 _CONTENT_POLICY = (
     "default-src 'none'",
@@ -104,7 +104,7 @@ class Page:
 
 
 class PageServer(ThreadingHTTPServer):
-    """The server; ``serve_forever`` runs it and ``url`` is where.
+    """The server; ``serve`` runs it and ``url`` is where.
 
     Attributes:
         page: what it serves.
@@ -149,9 +149,15 @@ class PageServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://{ADDRESS}:{self.server_port}/"
 
-    def serve(self) -> None:
-        """Serve until ``shutdown`` or an exception in this thread, such as Ctrl-C."""
-        self.serve_forever(_POLL_SECONDS)
+    def serve(self, stopped: Callable[[], object]) -> None:
+        """Serve until it is asked to stop.
+
+        Args:
+            stopped: called several times per second; whether to end now.
+        """
+        self.timeout = _POLL_SECONDS  # of the wait for a connection
+        while not stopped():
+            self.handle_request()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a connection that broke: browsers close them as they like."""
