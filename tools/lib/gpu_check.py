@@ -7,11 +7,13 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from lib.measure import machine
+from lib.measure import Table, machine
+from lib.performance_page import load_part
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
 
@@ -30,6 +32,9 @@ BENCHMARKS = {
     },
     "cpu": {"inference": f"model {_DRY_RUN}", "training": f"model --train {_DRY_RUN}"},
 }
+# Whole epochs and whole tests beside the loops of the originals, which decode videos.
+SET = "all --parts epoch score"
+DECODING = ("av", "decord", "simplejpeg", "tensorboardX")
 # Flags of pytest. On a CPU all tests take some minutes, and mixed precision and compiling most of
 # them.
 TEST_CHOICE = {"cuda": (), "cpu": ("-k", "forward_and_backward or collectives")}
@@ -46,6 +51,7 @@ class Part:
         seconds: that it took.
         output: what it printed.
         counts: of tests: their number by outcome ("passed", "failed", "skipped").
+        tables: of a benchmark.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Part:
     seconds: float = 0.0
     output: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
 
 
 def check(args):
@@ -98,7 +105,11 @@ def all_parts(device: str, folder: Path) -> list[Part]:
     tests += [*TEST_CHOICE[device], f"--junitxml={_tests_file(folder)}"]
     parts = [Part(TESTS, tests)]
     for name, arguments in BENCHMARKS[device].items():
-        parts.append(Part(name, ["tools/benchmark.py", *arguments.split(), "--device", device]))
+        command = ["tools/benchmark.py", *arguments.split(), "--device", device]
+        parts.append(Part(name, [*command, "--json", str(folder.resolve() / f"{name}.json")]))
+    if device == "cuda" and all(find_spec(package) for package in DECODING):
+        command = ["tools/benchmark.py", *SET.split(), "--device", device]
+        parts.append(Part("set", [*command, "--out", str(folder.resolve() / "set")]))
     return parts
 
 
@@ -109,6 +120,10 @@ def _tests_file(folder: Path) -> Path:
 def run(part: Part, limit: float, folder: Path) -> None:
     """Run a part for at most ``limit`` seconds, and note how it ended."""
     log = folder / f"{part.name}.log"
+    for old in _json_files(part, folder):
+        old.unlink()
+    if part.name == TESTS:
+        _tests_file(folder).unlink(missing_ok=True)
     started = time.monotonic()
     with open(log, "w", encoding="utf-8") as file:
         try:
@@ -126,6 +141,14 @@ def run(part: Part, limit: float, folder: Path) -> None:
     part.output = log.read_text(encoding="utf-8", errors="replace")
     if part.name == TESTS and part.result != STOPPED:
         part.counts = count_tests(_tests_file(folder))
+    for path in _json_files(part, folder):
+        part.tables += load_part(path).tables
+
+
+def _json_files(part: Part, folder: Path) -> list[Path]:
+    """What a benchmark, or a set of them, has written."""
+    files = [folder / f"{part.name}.json", *sorted((folder / part.name).glob("*.json"))]
+    return [path for path in files if path.exists()]
 
 
 def count_tests(path: Path) -> dict[str, int]:
@@ -153,7 +176,15 @@ def write_report(folder: Path, description: str, parts: Sequence[Part]) -> None:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in part.counts.items())
         lines.append(f"| {part.name} | {counts or part.result} | {part.seconds:.0f} |")
     for part in parts:
-        command = f"python {' '.join(part.command)}"
-        lines.append(f"\n## {part.name}\n\n`{command}`\n\n```text\n{part.output.rstrip()}\n```")
+        lines.append(f"\n## {part.name}\n\n`python {' '.join(part.command)}`")
+        for header, rows in part.tables:
+            lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
+        if not part.tables:
+            lines.append(f"\n```text\n{part.output.rstrip()}\n```")
     with atomic_write(folder / "report.md", "w") as file:
         file.write("\n".join(lines) + "\n")
+
+
+def _row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
