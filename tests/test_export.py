@@ -11,8 +11,10 @@ from helpers.datasets import make_root
 from helpers.launch import call, refused
 from helpers.models import pixels, randomize_norms, small_model
 
+from lib.export_check import thinned
 from ops.backbones.mobilenet_v2 import MobileNetV2
 from ops.checkpoints import save_checkpoint
+from ops.data.lists import VideoList
 from ops.export import Description, check_parity, export_onnx, export_torch, load_exported, quantize
 from ops.export.graph import prepare
 from ops.export.network import run_steps
@@ -89,6 +91,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     (folder / "videos").mkdir()
     make_root(folder / "videos")
+    (folder / "folder.onnx").mkdir()
     (folder / "list.txt").write_text("".join(f"v{i}.mp4 {i}\n" for i in range(5)))
     save_checkpoint(folder / "best.pth", network(), class_names=NAMES)
     status = run_export(folder, "--check", folder / "list.txt", "--root_path", folder / "videos")
@@ -259,6 +262,21 @@ def test_without_onnxruntime_there_is_one_line(online, monkeypatch):
         load_exported(path)
 
 
+def test_without_a_package_the_command_prints_one_line(work, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    arguments = ("--weights", work / "best.pth", "--out", work / "x.onnx")
+    assert "pip install -r tools/requirements.txt" in refused(capsys, "export", *arguments)
+
+
+@pytest.mark.parametrize("labels", [list(range(10)), [(number, 10) for number in range(10)]])
+def test_long_lists_are_thinned_evenly(labels):
+    videos = VideoList("l.txt", "root", list("abcdefghij"), [-1, 7] * 5, labels, range(1, 11), 11)
+    thin = thinned(videos, 4)
+    assert [record.id for record in thin] == ["a", "c", "f", "h"]
+    assert list(thin) == [videos[number] for number in (0, 2, 5, 7)]
+    assert thinned(videos, 10) is videos
+
+
 def test_parity_counts_differences_and_changed_classes():
     parity = Parity("fp32")
     parity.add(torch.tensor([[1.0, 2.0], [4.0, 3.0]]), torch.tensor([[1.0, 2.0], [2.0, 3.0]]))
@@ -383,6 +401,7 @@ def test_a_file_with_other_scores_is_not_written(work, capsys, monkeypatch):
         (["--out", "x.pth"], ".onnx"),
         (["--to", "torch", "--out", "x.onnx"], ".pt2"),
         (["--out", "no_such_folder/x.onnx"], "no_such_folder"),
+        (["--out", "folder.onnx"], "folder.onnx"),
         (["--fp16", "--int8", "list.txt"], "--fp16 and --int8"),
         (["--to", "torch", "--out", "x.pt2", "--int8", "list.txt"], "--int8"),
         (["--to", "torch", "--out", "x.pt2", "--opset", "20"], "--opset"),

@@ -19,6 +19,7 @@ docs/export.md shows how to use the files.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -51,6 +52,10 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--out {args.out}: the name of a file of --to {args.to} ends in {suffix}")
     if not args.out.parent.is_dir():
         raise UserError(f"--out {args.out}: there is no folder {args.out.parent}; create it")
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out}: is a folder; give the name of a file")
+    if not os.access(args.out.parent, os.W_OK):
+        raise UserError(f"--out {args.out}: no permission to write into {args.out.parent}")
     if args.fp16 and args.int8:
         raise UserError("--fp16 and --int8 exclude each other")
     if args.force and not args.int8:
