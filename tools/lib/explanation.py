@@ -112,7 +112,7 @@ def explain_video(
         label = label_of(wanted, predictor)
     prediction = predictor(path)
     if prediction.error:
-        raise UserError(f"{path}: {prediction.error}")
+        raise UserError(f"{path}: {prediction.error}; give a video file, or a folder of frames")
     if label is None:
         (label,) = prediction.best_labels(1)
     of_clips = to_probabilities(prediction.views, predictor.multi_label)[:, label]

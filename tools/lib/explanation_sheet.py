@@ -123,5 +123,5 @@ def _draw_footer(
     sheet.paste(colors, (x, middle - LEGEND_HEIGHT // 2))
     x += LEGEND_WIDTH + GAP
     pen.text((x, middle), "strongest of the clip", SOFT, font, anchor="lm")
-    text = f"bars: share of each frame;  - - -  equal shares, {100 / count:.0f} %"
+    text = f"bars: share of each frame;  - - -  equal shares, {100 / count:.3g} %"
     pen.text((MARGIN + width, middle), text, SOFT, font, anchor="rm")
