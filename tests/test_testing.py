@@ -13,6 +13,7 @@ from ops.checkpoints.manifest import read_manifest
 from ops.data.label_orders import FOLDER
 from ops.models import TSN
 from ops.scores.metadata import read_metadata
+from ops.testing import RUNTIMES
 from ops.testing.test import print_published
 from ops.utils.text import counted
 
@@ -604,3 +605,36 @@ def test_weights_by_key_and_by_folder(data, tmp_path, capsys):
     assert not np.array_equal(folders[0][0][0], folders[1][0][0])
     # The other weights of the same file are another network, with other scores.
     assert "weights_key" in refused(capsys, *command, "--weights", run)
+
+
+@pytest.mark.slow
+def test_onnxruntime_scores_the_same_and_int8_nearly(data, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="tools/requirements.txt is not installed")
+    torch.manual_seed(0)
+    model = TSN(8, 2, arch="resnet18", module="tsm", input_size=32)
+    torch.nn.init.normal_(model.head.weight)
+    save_checkpoint(tmp_path / "tsm.pth", model)
+    common = ["motion", *data, "--weights", tmp_path / "tsm.pth", "-j", 0, "--device", "cpu"]
+    scores = {}
+    for runtime in RUNTIMES:
+        flags = ["--runtime", runtime, "--output_dir", tmp_path / runtime, "--full_res"]
+        assert call("test_models_center_crop", *common, *flags) == 0
+        assert "Overall Prec@1" in capsys.readouterr().out
+        rows = read(next((tmp_path / runtime).glob("*.pkl")))
+        scores[runtime] = np.concatenate([row[0] for row in rows])
+    scale = np.abs(scores["torch"]).max()
+    assert np.abs(scores["onnxruntime"] - scores["torch"]).max() < 1e-4 * scale
+    assert 1e-4 * scale < np.abs(scores["onnxruntime-int8"] - scores["torch"]).max() < 0.1 * scale
+    # Scores of one directory have one precision.
+    folder = ["--output_dir", tmp_path / "torch", "--full_res"]
+    line = refused(
+        capsys, "test_models_center_crop", *common, *folder, "--runtime", "onnxruntime-int8"
+    )
+    assert "amp" in line
+
+
+@pytest.mark.parametrize("flags", [["--amp", "bf16"], ["--compile"], ["--save_scores", "x.npz"]])
+def test_flags_that_onnxruntime_does_not_have_raise(data, weights, tmp_path, capsys, flags):
+    common = ["motion", *data, "--weights", weights, "--output_dir", tmp_path, "--device", "cpu"]
+    line = refused(capsys, "test_models_center_crop", *common, "--runtime", "onnxruntime", *flags)
+    assert "--runtime onnxruntime" in line and flags[0] in line

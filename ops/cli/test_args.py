@@ -19,6 +19,7 @@ from ops.cli.flags import Effect
 from ops.cli.types import non_negative_int, positive_float, positive_int, segments
 from ops.data.sampling import samplings_for_tests
 from ops.temporal import MODULES
+from ops.testing import RUNTIMES, TORCH
 from ops.utils.errors import UserError
 
 # tsn-pytorch test_models.py: its defaults, which its command relies on.
@@ -280,6 +281,14 @@ def _add_run(parser):
         metavar="N",
         help="largest number of views per batch (default: no limit; either way it is halved when "
         "the device runs out of memory)",
+    )
+    group.add_flag(
+        "--runtime",
+        effect=Effect.RESULT,
+        choices=RUNTIMES,
+        default=TORCH,
+        help="what computes the network; onnxruntime exports it first, which takes a minute, and "
+        "runs on CPUs; int8 scores differ, and its ranges come from 32 of the videos",
     )
     group.add_flag(
         "--gpus",

@@ -21,6 +21,7 @@ from ops.data.datasets import Dataset
 from ops.data.labels import mark_unread, of_row
 from ops.data.loader import LoaderError, QueueSampler, loader_errors, make_loader
 from ops.distributed import World
+from ops.export.network import ExportedNetwork
 from ops.inference import Pace, score_views, to_device
 from ops.models import TSN, fuse_batch_norm
 from ops.scores.metadata import (
@@ -33,7 +34,8 @@ from ops.scores.metadata import (
 from ops.scores.npz_file import load_npz, save_npz
 from ops.scores.pickle_file import ScoreWriter, load_scores, score_path
 from ops.scores.source import Aggregation, ScoreSource, load_source
-from ops.testing import journal
+from ops.testing import TORCH, journal
+from ops.testing.runtime import exported_network
 from ops.utils.compiled import CompiledNetwork
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write
@@ -189,14 +191,7 @@ def score_missing(
     log: journal.JournalWriter,
 ) -> Pace:
     """Score the videos of the queue into the log file of this process."""
-    model = to_device(test.model, world.device)
-    if args.fuse_bn:
-        fuse_batch_norm(model)
-    if args.channels_last:
-        model.to_channels_last()
-    if args.compile:
-        views = args.batch_size * test.dataset.transform.num_crops
-        model = CompiledNetwork(model, min(views, args.view_batch or views))
+    model = _network(args, test, world)
     loader = make_loader(
         test.dataset,
         queue,
@@ -227,6 +222,23 @@ def score_missing(
         raise UserError(
             f"{error}; the scores so far are kept: start the same command again"
         ) from None
+
+
+def _network(
+    args: argparse.Namespace, test: TestRun, world: World
+) -> TSN | CompiledNetwork | ExportedNetwork:
+    """The network of a test as its flags run it."""
+    if args.runtime != TORCH:
+        return exported_network(test.model, test.dataset, args.runtime, args.fuse_bn)
+    model = to_device(test.model, world.device)
+    if args.fuse_bn:
+        fuse_batch_norm(model)
+    if args.channels_last:
+        model.to_channels_last()
+    if args.compile:
+        views = args.batch_size * test.dataset.transform.num_crops
+        model = CompiledNetwork(model, min(views, args.view_batch or views))
+    return model
 
 
 def _callbacks(

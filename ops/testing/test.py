@@ -20,8 +20,9 @@ from ops.scores.protocol import choose_protocol, default_average, default_sampli
 from ops.scores.source import ScoreSource
 from ops.scores.submission import write_submission
 from ops.temporal import option_names
-from ops.testing import journal
+from ops.testing import INT8, journal
 from ops.testing.run import TestRun, read_source, score
+from ops.testing.runtime import check_runtime
 from ops.utils import locks
 from ops.utils.errors import UserError, repeatable
 from ops.utils.files import sha256
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
         if world.is_main:
             for note in args.notes:
                 print(note)
+        check_runtime(args, world.device)
         tests = prepare_all(args, quiet=not world.is_main)
         if args.dry_run:
             if world.is_main:
@@ -137,7 +139,7 @@ def prepare(
             "crop_size": protocol.crop_size,
             "scale_size": protocol.scale_size,
             "seed": protocol.seed,
-            "amp": args.amp,
+            "amp": "int8" if args.runtime == INT8 else args.amp,
             "average": protocol.average,
         },
         weights=weights_metadata(own.weights, weights_key=own.weights_key, **options),
