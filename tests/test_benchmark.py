@@ -486,7 +486,7 @@ def test_a_program_that_fails_is_named():
 @pytest.mark.slow
 @pytest.mark.parametrize("views", [1, 30])
 def test_score(monkeypatch, capsys, views):
-    few = ("--modules", "tsm", "--views", views, "--videos", 1)
+    few = ("--modules", "tsm", "--views", views, "--videos", 1, "--onnxruntime")
     rows = run(monkeypatch, capsys, "score", *few, *SMALL, *ONE_CORE)[-3:]
     assert [row.split("  ")[0].split(", ", 2)[2] for row in rows] == [
         "original",

@@ -185,6 +185,13 @@ def add_score_flags(parser):
     parser.add_argument(
         "--views", nargs="+", choices=("1", "30"), default=["1", "30"], help="views of each video"
     )
+    parser.add_argument(
+        "--onnxruntime",
+        nargs="*",
+        choices=MODULES,
+        help="of these modules also --runtime onnxruntime and onnxruntime-int8, with 1 view, "
+        "without the time of the export (default: tsm, on a CPU and where it is installed)",
+    )
     add_count(parser, "--videos", 8, "videos of tests with 1 view")
     add_count(parser, "--long_videos", 1, "videos of tests with 30 views")
     add_loop_flags(parser)

@@ -20,8 +20,11 @@ from ops.data.lists import read_list
 from ops.data.loader import ShardSampler, make_loader
 from ops.data.transforms import crop_offsets_test, scaled_size
 from ops.distributed import World, choose_device
+from ops.export.graph import check_packages
 from ops.inference import score_videos
 from ops.models import fuse_batch_norm
+from ops.testing import INT8, ONNXRUNTIME, TORCH
+from ops.testing.runtime import exported_network
 from ops.utils.errors import UserError
 
 CLASSES = 400
@@ -53,6 +56,7 @@ WAYS = {"fp32": "none", "bf16": "bf16"}
 def score(args):
     """Print the time of whole tests of each module."""
     args.device = choose_device(None if args.device == "auto" else args.device).type
+    choose_exported(args)
     print(machine("torch", "torchvision", "av", "decord", "pillow"))
     print(
         f"whole tests of videos of {args.frames} frames, {WIDTH}x{HEIGHT}: wall-clock seconds with "
@@ -65,6 +69,27 @@ def score(args):
             for views in args.views:
                 rows += measure(args, module, PROTOCOLS[views], Path(folder))
     table(("", "videos", "s/video", "ratio", "target", "", "logits differ", "Prec@1"), rows)
+
+
+def choose_exported(args):
+    """Resolve ``args.onnxruntime``, the modules that also run in onnxruntime, in place.
+
+    Raises:
+        UserError: modules are named, and onnxruntime is not installed.
+    """
+    if args.onnxruntime:
+        check_packages()
+    if args.onnxruntime is not None:
+        return
+    args.onnxruntime = []
+    if args.device != "cpu":
+        return
+    try:
+        check_packages()
+    except UserError as error:
+        print(f"without onnxruntime: {error}")
+    else:
+        args.onnxruntime = ["tsm"]
 
 
 def measure(args, module, protocol, folder):
@@ -81,6 +106,10 @@ def measure(args, module, protocol, folder):
     ways = {"original": original_test(args, network, dataset, protocol)}
     for name, amp in WAYS.items():
         ways[f"ours, {name}"] = our_test(args, network.state_dict(), dataset, amp)
+    if protocol.clips == 1 and module in args.onnxruntime:
+        for runtime in (ONNXRUNTIME, INT8):
+            test = our_test(args, network.state_dict(), dataset, "none", runtime)
+            ways[f"ours, {runtime}"] = test
     order = list(ways)
     random.Random(0).shuffle(order)
     seconds, logits = {}, {}
@@ -106,7 +135,7 @@ def compare_logits(module, name, logits, expected):
         UserError: float32 logits differ.
     """
     difference = np.abs(logits - expected).max() / np.abs(expected).max()
-    if name == "ours, fp32" and difference > SAME:
+    if name in ("ours, fp32", f"ours, {ONNXRUNTIME}") and difference > SAME:
         raise UserError(f"{module}: logits differ from the original's by {difference:.1e}")
     labels = expected.mean(1).argmax(1)
     right = (logits.mean(1).argmax(1) == labels).mean()
@@ -161,11 +190,16 @@ def original_test(args, network, dataset, protocol):
     return lambda: baselines_loop.test_videos(network, passes, args.workers, args.device)
 
 
-def our_test(args, state, dataset, amp):
+def our_test(args, state, dataset, amp, runtime=TORCH):
     """A function that scores all videos as the test scripts do; returns their logits."""
-    model = fuse_batch_norm(load_model(state, SEGMENTS, quiet=True)).to_channels_last()
-    world = World(0, 1, torch.device(args.device))
-    model.to(world.device)
+    model = load_model(state, SEGMENTS, quiet=True)
+    if runtime == TORCH:
+        device = torch.device(args.device)
+        model = fuse_batch_norm(model).to_channels_last().to(device)
+    else:
+        device = torch.device("cpu")
+        model = exported_network(model, dataset, runtime, fuse_bn=True)
+    world = World(0, 1, device)
 
     def run():
         sampler = ShardSampler(len(dataset))

@@ -46,7 +46,7 @@ EPOCH = {
 }
 
 # Whole tests with folded BatchNorms.
-SCORE = {"fp32": 1.35, "bf16": 2.7}
+SCORE = {"fp32": 1.35, "bf16": 2.7, "onnxruntime": 1.4, "onnxruntime-int8": 3.0}
 
 # Largest share of a data-loading worker's time outside decoding and resizing, and seconds from the
 # command to the first step with long lists.
