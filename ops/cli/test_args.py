@@ -288,7 +288,7 @@ def _add_run(parser):
         choices=RUNTIMES,
         default=TORCH,
         help="what computes the network; onnxruntime exports it first, which takes a minute, and "
-        "runs on CPUs; int8 scores differ, and its ranges come from 32 of the videos",
+        "runs on CPUs; int8 scores differ, and its ranges come from 128 of the videos",
     )
     group.add_flag(
         "--gpus",

@@ -1,6 +1,7 @@
 """The network of a test in onnxruntime (``--runtime``)."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,17 +76,17 @@ def exported_network(
         return load_exported(path)
 
 
-def _calibration_clips(dataset: TestDataset) -> list[np.ndarray]:
+def _calibration_clips(dataset: TestDataset) -> Iterator[np.ndarray]:
     """The first view of videos spread over the list, uint8 ``[1, T, L*C, S, S]`` each."""
     count = min(CALIBRATION_CLIPS, len(dataset))
-    clips = []
+    read = 0
     for index in np.linspace(0, len(dataset) - 1, count).astype(int):
         item = dataset[0, int(index)]
         if not isinstance(item, Failure):
-            clips.append(dataset.transform.crops(item.frames, item.picks[0])[:1].numpy())
-    if not clips:
+            read += 1
+            yield dataset.transform.crops(item.frames, item.picks[0])[:1].numpy()
+    if not read:
         raise UserError(
             f"{dataset.video_list.path}: none of {count} videos can be read to find the ranges of "
             "the activations for int8"
         )
-    return clips
