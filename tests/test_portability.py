@@ -185,3 +185,10 @@ def test_float64_networks_are_float32_on_apples_gpus(monkeypatch):
     monkeypatch.setattr(net, "to", moved.append)
     to_device(net, torch.device("mps"))
     assert moved == [torch.device("mps")] and net.head.weight.dtype == torch.float32
+
+
+def test_the_workflow_tests_the_oldest_torch_of_the_requirements():
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("torch"):
+            assert line.replace(">=", "==") + ".*" in workflow
