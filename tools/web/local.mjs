@@ -7,6 +7,17 @@ const MOST_THREADS = 4;
 /** This browser does not run WebAssembly. */
 export class NoWasm extends Error {}
 
+/**
+ * One core is left for the camera and the page: threads of WebAssembly that wait keep their core
+ * busy. Without the isolation headers there is no shared memory, and so one thread.
+ */
+function countThreads() {
+  if (!crossOriginIsolated) {
+    return 1;
+  }
+  return Math.min(Math.max(navigator.hardwareConcurrency - 1, 1), MOST_THREADS);
+}
+
 /** The exported step in a worker, and the smoothing of its scores. */
 export class LocalNetwork {
   constructor(settings) {
@@ -28,10 +39,8 @@ export class LocalNetwork {
     });
     this.worker.addEventListener("message", ({ data }) => this.receive(data));
     this.worker.addEventListener("error", (event) => this.fail(event.message));
-    // Without the isolation headers there is no shared memory, and so one thread.
-    const cores = crossOriginIsolated ? navigator.hardwareConcurrency : 1;
     const address = new URL(this.settings.step, location.href).href;
-    const threads = Math.min(cores, MOST_THREADS);
+    const threads = countThreads();
     this.worker.postMessage({ type: "open", address, threads });
     this.details.threads = await opened;
     this.restart();
