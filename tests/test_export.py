@@ -18,7 +18,7 @@ from ops.data.lists import VideoList
 from ops.export import Description, check_parity, export_onnx, export_torch, load_exported, quantize
 from ops.export.graph import prepare
 from ops.export.network import run_steps
-from ops.export.parity import Parity, moving_batches, noise_batches, video_batches
+from ops.export.parity import LIMITS, Parity, moving_batches, noise_batches, video_batches
 from ops.models import TSN
 from ops.predict import Predictor
 from ops.streaming import StreamingTSN
@@ -484,11 +484,11 @@ def test_half_precision_takes_uint8_and_gives_float32(tmp_path):
 
 
 @pytest.mark.slow
-def test_int8_of_the_command_differs_and_is_forced(work, capsys):
+def test_int8_of_the_command_prints_accuracies_and_can_be_forced(work, capsys, monkeypatch):
+    monkeypatch.setitem(LIMITS, "int8", 1e-9)  # no int8 file is as close
     flags = ("--int8", work / "list.txt", "--root_path", work / "videos", "--force")
     assert run_export(work, *flags, out="int8.onnx") == 0
     printed = capsys.readouterr().out
-    # Random weights do not survive int8: what matters is that it is noticed.
     assert printed.count("Prec@1") == 2 and "--force" in printed
     assert load_exported(work / "int8.onnx").description.precision == "int8"
 
