@@ -91,6 +91,7 @@ echo
 echo "what TDN bases its prediction on: $out/explanation.png"
 echo "report of the test of TDN:        $out/report/report.html"
 if [ "$*" = --all ]; then
+    echo "live in the browser (move the camera):"
     # The network was trained on 8 frames of videos of 2 seconds.
-    echo "live in the browser (move the camera): python tools/live.py --page --weights $out/live.onnx --fps 4"
+    echo "    .venv/bin/python tools/live.py --page --weights $out/live.onnx --fps 4"
 fi
