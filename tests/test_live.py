@@ -82,10 +82,9 @@ def video(tmp_path_factory):
     return encode(tmp_path_factory.mktemp("video") / "two.mp4", frames)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A TSN that sees waving in bright frames, and no gesture in dark ones."""
-    model = small_model("tsn", num_class=2, input_size=32)
+def save_network(folder, module, **options):
+    """A network that sees waving in bright frames, and no gesture in dark ones."""
+    model = small_model(module, num_class=2, input_size=32, **options)
     with torch.no_grad():
         bright, dark = (
             model.features(torch.full((1, 4, 3, 32, 32), value, dtype=torch.uint8)).mean(1)[0]
@@ -94,9 +93,15 @@ def weights(tmp_path_factory):
         direction = bright - dark
         model.head.weight[:] = torch.stack([direction, -direction]) * 20 / direction.square().sum()
         model.head.bias[:] = -(model.head.weight @ (bright + dark) / 2)
-    path = tmp_path_factory.mktemp("weights") / "tsn.pth"
+    path = folder / f"{module}.pth"
     save_checkpoint(path, model, class_names=NAMES)
     return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A causal network of `save_network`."""
+    return save_network(tmp_path_factory.mktemp("weights"), "tsm", shift_direction="past")
 
 
 def live(source, weights, *flags):
@@ -350,6 +355,25 @@ def test_a_lost_address_ends_its_event_and_comes_back(video, weights, tmp_path):
     assert "is lost" in err and "is back" in err
     assert [event["type"] for event in events_of(lines)][:4] == ["begin", "end"] * 2
     assert "clock" in events_of(lines)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "options"), [("tsn", {}), ("tsm", {"shift_direction": "past"})])
+def test_an_exported_step_has_the_events_of_its_checkpoint(video, tmp_path, module, options):
+    pytest.importorskip("onnxruntime")
+    weights = save_network(tmp_path, module, **options)
+    exported = tmp_path / "network.onnx"
+    flags = ("--weights", weights, "--to", "onnx", "--stream", "--out", exported)
+    assert call("export", *flags) == 0
+    events = []
+    for name in (weights, exported):
+        assert live(video, name, "--jsonl", tmp_path / "events.jsonl") == 0
+        events.append(events_of(tmp_path / "events.jsonl"))
+    for expected, found in zip(*events, strict=True):
+        assert found == {
+            **expected,
+            "probability": pytest.approx(expected["probability"], abs=1e-4),
+        }
 
 
 # Outputs.

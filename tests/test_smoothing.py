@@ -159,6 +159,15 @@ def test_a_switch_waits_for_the_hold():
     assert (ended.label, ended.end, began.label, began.start) == (1, 0.3, 2, 0.3)
 
 
+def test_events_do_not_overlap():
+    rule = Smoother(tau=0, on=0.25, off=0.2, hold=0.2)
+    run(rule, [1, 1, 1])
+    rule.update(np.log([0.01, 0.4, 0.58, 0.01]), 0.3)  # class 2 is probable, for 0.1 s
+    (ended,) = rule.update(np.log([0.4, 0.1, 0.49, 0.01]), 0.35)
+    (began,) = rule.update(scores_of(2), 0.4)
+    assert (ended.end, began.start) == (0.35, 0.35)
+
+
 def test_idle_classes_are_no_event():
     assert run(Smoother(idle=(1, 3)), [1, 3, 1, 3, 1, 1, 1]) == []
     assert run(DemoRule(idle=(1, 3)), [1, 3, 1, 3, 1, 1, 1]) == []

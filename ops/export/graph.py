@@ -199,7 +199,9 @@ def _problem(network, description, batch):
     for number in range(len(state)):
         inputs.append(state_name(number))
         outputs.append(new_state_name(number))
-    dynamic_shapes = {"frame": {0: batch}, "state": tuple({0: batch} for _ in state)}
+    dynamic_shapes = {"frame": {0: batch}}
+    if state:  # that of a plain TSN is empty
+        dynamic_shapes["state"] = tuple({0: batch} for _ in state)
     return StepGraph(network), (frame, *state), (inputs, outputs), dynamic_shapes
 
 

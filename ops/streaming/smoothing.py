@@ -66,6 +66,7 @@ class SmoothingRule(ABC):
         self.probabilities: np.ndarray | None = None
         self.label: int | None = None
         self._event: Event | None = None
+        self._last_end = -math.inf  # of an event
         self._last = 0.0
 
     def update(self, logits: np.ndarray, seconds: float) -> list[Event]:
@@ -81,7 +82,8 @@ class SmoothingRule(ABC):
         label, start = self._decide(np.asarray(logits, np.float64), seconds)
         events = []
         if label != self.label:
-            # Where another class takes the place, the old event ends where the new one starts.
+            # Events do not overlap, although a class is probable before its hold is over.
+            start = max(start, self._last_end)
             events += self._end(seconds if label is None else start)
             if label is not None:
                 self._event = Event(label, start, None, float(self.probabilities[label]))
@@ -98,6 +100,7 @@ class SmoothingRule(ABC):
         events = self._end(self._last)
         self.label = None
         self.probabilities = None
+        self._last_end = -math.inf
         self._forget()
         return events
 
@@ -105,6 +108,7 @@ class SmoothingRule(ABC):
         if self._event is None:
             return []
         ended = replace(self._event, end=max(seconds, self._event.start))
+        self._last_end = ended.end
         self._event = None
         return [ended]
 

@@ -15,6 +15,7 @@ from lib.messages import note
 from lib.predict_output import STDOUT, open_lines
 from ops.data.readers.base import UnreadableVideo
 from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW
+from ops.export.network import ExportedNetwork, is_exported, load_exported
 from ops.predict import Predictor
 from ops.streaming import DemoRule, LiveStream, Smoother
 from ops.streaming.smoothing import (
@@ -88,8 +89,11 @@ def _run(args: argparse.Namespace, source: Source, window: Window | None) -> int
 
 def load_network(args: argparse.Namespace) -> Network:
     """The network that the flags name; prints what was loaded."""
+    weights = args.weights
+    if is_exported(weights):
+        weights = load_exported(weights)
     predictor = Predictor(
-        args.weights,
+        weights,
         args.device,
         num_segments=args.num_segments,
         weights_key=args.weights_key,
@@ -101,13 +105,16 @@ def load_network(args: argparse.Namespace) -> Network:
         fuse_bn=args.fuse_bn,
         module=args.module,
     )
-    note(getattr(predictor.model, "report", ""))
+    model = predictor.model
+    if isinstance(weights, ExportedNetwork):
+        model = weights  # the predictor's one needs clips
+    note(getattr(model, "report", ""))
     if predictor.class_names is None:
         note(
             "the checkpoint has no class names: label numbers are printed; "
             "give names with --class_names FILE"
         )
-    return Network(predictor.model, predictor.class_names, predictor.multi_label)
+    return Network(model, predictor.class_names, predictor.multi_label)
 
 
 def build_stream(args: argparse.Namespace, network: Network, *, background: bool) -> LiveStream:
