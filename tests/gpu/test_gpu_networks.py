@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ops.models import fuse_batch_norm
+from ops.streaming import StreamingTSN
 from ops.temporal.adaptive import TemporalAdaptive
 from ops.temporal.difference import LongTermDifference, TemporalConv
 from ops.temporal.interlace import TemporalInterlace
@@ -136,6 +137,21 @@ def test_gradients_of_networks_are_those_of_the_cpu(device, name):
         F.cross_entropy(scores, torch.tensor([0, 3], device=place)).backward()
         gradients[place] = {key: value.grad for key, value in model.named_parameters()}
     assert_all_close(gradients[device], gradients[CPU], FLOAT64)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+def test_causal_networks_frame_by_frame(device, arch):
+    model = small_model("tsm", arch=arch, input_size=64, shift_direction="past")
+    nn.init.normal_(randomize_norms(model).head.weight, std=0.1)
+    frames = pixels(model, batch=1, size=64)[0].split(1)
+    scores = {}
+    for place in (CPU, device):
+        stream = StreamingTSN(copy.deepcopy(model).to(place))
+        state = None
+        with torch.inference_mode():
+            for frame in frames:
+                scores[place], state = stream(frame.to(place), state)
+    assert_close(scores[device], scores[CPU], FLOAT32)
 
 
 @pytest.mark.parametrize("name", ["tsm", "tam", "tin", "tdn", "tsm mobilenetv2"])
