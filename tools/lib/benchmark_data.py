@@ -1,5 +1,6 @@
 """``benchmark.py data``: training clips from videos and frames, by the original and by ours."""
 
+import copy
 import tempfile
 from pathlib import Path
 
@@ -32,13 +33,15 @@ def data(args):
         else:
             video = make_video(folder / "made.mp4", args.frames)
         frames, height, width = extract(video, folder / "frames")
-        makers = {}
+        makers, decord = {}, {}
         for source, length in targets.DATA:
             line = str(video)
             if source == "frame folder":
                 line = f"{folder / 'frames'}\t{frames}"
             dataset = training_set(folder / "list.txt", line, length)
             makers[source, length] = clip_makers(dataset, frames, height, width)
+            if source == "video":
+                decord[source, length] = with_decord(dataset)
         worst = max(largest_difference(*pair) for pair in makers.values())
         if worst > MAX_DIFFERENCE:
             raise UserError(f"the clips differ: a pixel by {worst} of 255 levels")
@@ -46,6 +49,8 @@ def data(args):
         for case, (original, ours) in makers.items():
             cases[case, "original"] = in_a_row(original, args.clips)
             cases[case, "ours"] = in_a_row(ours, args.clips)
+        for case, make in decord.items():
+            cases[case, "decord"] = in_a_row(make, args.clips)
         times = interleave(cases, args.rounds)
     print(machine("torch", "torchvision", "av", "decord", "simplejpeg", "pillow"))
     print(
@@ -56,9 +61,13 @@ def data(args):
     for (source, length), target in targets.DATA.items():
         original = times[(source, length), "original"] / args.clips
         ours = times[(source, length), "ours"] / args.clips
-        cells = (f"{original:.1f}", f"{ours:.1f}", f"{1000 / ours:.1f}")
+        decord_cell = ""
+        if (source, length) in decord:
+            decord_cell = f"{times[(source, length), 'decord'] / args.clips:.1f}"
+        cells = (f"{original:.1f}", decord_cell, f"{ours:.1f}", f"{1000 / ours:.1f}")
         rows.append((f"{source}, 8 x {length} frames", *cells, *compare(original, ours, target)))
-    table(("", "original ms", "ours ms", "ours clips/s/core", "ratio", "target", ""), rows)
+    titles = ("original ms", "--decoder decord ms", "ours ms", "ours clips/s/core")
+    table(("", *titles, "ratio", "target", ""), rows)
 
 
 def make_video(path, frames, seed=0):
@@ -145,6 +154,13 @@ def clip_makers(dataset, frames, height, width):
         return baselines_data.training_clip(images, crop, flip)
 
     return original, lambda epoch: dataset[epoch, 0].clip
+
+
+def with_decord(dataset):
+    """A function of an epoch that makes our clip with ``--decoder decord``."""
+    other = copy.copy(dataset)
+    other.decoder = "decord"
+    return lambda epoch: other[epoch, 0].clip
 
 
 def in_a_row(make, clips):
