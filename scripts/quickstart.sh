@@ -61,7 +61,8 @@ for network in $networks; do
     esac
     echo "== training $network"
     python main.py motion RGB "${lists[@]}" --train_list "$data/train.txt" \
-        --module "${network#causal-}" --arch resnet18 --pretrain none --num_segments $frames $recipe --lr_scheduler cosine \
+        --module "${network#causal-}" --arch resnet18 --pretrain none --num_segments $frames \
+        $recipe --lr_scheduler cosine \
         --warmup_epoch 2 --lr_policy flat --eval-freq 4 -j 2 --output_dir "$run" --resume auto
     echo "== testing $network"
     python test_models_center_crop.py motion "${lists[@]}" --archs=resnet18 \
