@@ -3,7 +3,7 @@ import torch
 from helpers.golden_fill import clip as filled_clip
 from helpers.golden_fill import difference, load
 
-from lib.baselines_temporal import AdaptiveModule as Original
+from lib.benchmarks.baselines_temporal import AdaptiveModule as Original
 from ops.checkpoints import load_model
 from ops.temporal import adaptive
 from ops.temporal.adaptive import TemporalAdaptive

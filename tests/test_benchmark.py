@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from helpers import golden_fill
 from helpers.launch import launch
 
-from lib import (
+from lib import measure
+from lib.benchmarks import (
     baselines_data,
     baselines_loop,
     baselines_model,
@@ -22,7 +23,6 @@ from lib import (
     benchmark_model,
     benchmark_targets,
     benchmark_views,
-    measure,
     performance_page,
 )
 from ops.checkpoints import load_model

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib import list_checks, video_checks
+from lib.lists import list_checks
+from lib.videos import video_checks
 from ops.utils.errors import UserError
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "check_videos.py"

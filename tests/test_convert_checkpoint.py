@@ -7,7 +7,7 @@ from helpers.golden_fill import load
 from helpers.launch import call, refused
 from helpers.models import assert_same_weights, saved, small_model
 
-from lib import conversion
+from lib.weights import conversion
 from ops.checkpoints import export_state_dict, load_model, save_checkpoint
 from ops.checkpoints.identify import read_weights
 from ops.checkpoints.layouts import LAYOUTS

@@ -11,7 +11,7 @@ from helpers.datasets import make_root
 from helpers.launch import call, refused
 from helpers.models import pixels, randomize_norms, small_model
 
-from lib.export_check import thinned
+from lib.exporting.export_check import thinned
 from ops.backbones.mobilenet_v2 import MobileNetV2
 from ops.checkpoints import save_checkpoint
 from ops.data.lists import VideoList
@@ -387,7 +387,7 @@ def test_a_file_with_other_scores_is_not_written(work, capsys, monkeypatch):
         copy.head.bias.data[0] += 0.1 * copy.head.weight.abs().max()
         return copy
 
-    monkeypatch.setattr("lib.export_command.prepare", wrong)
+    monkeypatch.setattr("lib.exporting.export_command.prepare", wrong)
     (work / "wrong.pt2").write_text("the file of an earlier export")
     arguments = ("--weights", work / "best.pth", "--to", "torch", "--out", work / "wrong.pt2")
     line = refused(capsys, "export", *arguments)

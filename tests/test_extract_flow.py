@@ -8,8 +8,8 @@ import pytest
 from helpers.launch import call, contents, refused, start_tool, wait_until
 from helpers.videos import encode, textured_frames
 
-from lib.optical_flow import flow_method, quantize, warped_flow
-from lib.video_frames import write_picture
+from lib.videos.optical_flow import flow_method, quantize, warped_flow
+from lib.videos.video_frames import write_picture
 from ops.data.readers.open import open_reader
 
 cv2 = pytest.importorskip("cv2")

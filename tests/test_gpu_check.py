@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers.launch import ROOT, refused
 
-from lib import gpu_check
+from lib.benchmarks import gpu_check
 
 XML = """<?xml version="1.0"?>
 <testsuites><testsuite tests="4">

@@ -19,7 +19,7 @@ from helpers.annotations import (
 )
 from helpers.launch import refused
 
-from lib.list_sources import read_source
+from lib.lists.list_sources import read_source
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.label_orders import FOLDER
 from ops.data.preflight import read_checked

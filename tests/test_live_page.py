@@ -23,12 +23,12 @@ from helpers import chromium
 from helpers.launch import refused, start_tool
 from helpers.models import small_model
 
-from lib import export_command
+from lib.exporting import export_command
 from lib.live.clients import GIVES_WAY_SECONDS, IDLE_SECONDS, MOST_CLIENTS, Clients, TooManyClients
 from lib.live.page import check_runs_in_browser, make_page
 from lib.live.page_report import PageReport, check_frame, largest_difference
 from lib.live.server import VENDOR, WEB, Page, PageServer
-from lib.motion_videos import photo, render
+from lib.videos.motion_videos import photo, render
 from ops.checkpoints import save_checkpoint
 from ops.data.transforms import TestTransform
 from ops.export import export_onnx

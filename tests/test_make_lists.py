@@ -9,9 +9,9 @@ from helpers.launch import launch, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import list_making
-from lib.list_classes import split_off
-from lib.list_text import class_text, format_lines
+from lib.lists import list_making
+from lib.lists.list_classes import split_off
+from lib.lists.list_text import class_text, format_lines
 from ops.data.class_names import read_class_names
 from ops.data.datasets import dataset_name, resolve
 from ops.data.lists import read_list
@@ -386,7 +386,7 @@ def test_command_in_its_own_process(tmp_path):
     assert launch("tools/make_lists.py", "kinetics", "--help").returncode == 0
     process = launch(
         "-c",
-        "import sys; sys.path.append('tools'); import lib.list_making; "
+        "import sys; sys.path.append('tools'); import lib.lists.list_making; "
         "assert 'torch' not in sys.modules",
     )
     assert process.returncode == 0, process.stderr

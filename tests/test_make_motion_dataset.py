@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import cross_val_predict
 
-from lib import motion_dataset, motion_videos
-from lib.motion_videos import CLASSES, PHOTOS, encode, endless, photo, render
+from lib.videos import motion_dataset, motion_videos
+from lib.videos.motion_videos import CLASSES, PHOTOS, encode, endless, photo, render
 from ops.data.class_names import flip_label_map, read_class_names
 from ops.data.lists import read_list
 from ops.data.readers.open import open_reader

@@ -15,7 +15,7 @@ from helpers.datasets import make_root, write_flow
 from helpers.launch import ROOT, call, refused
 from PIL import Image
 
-from lib.shard_files import PackedVideo, files_of, packed_size
+from lib.videos.shard_files import PackedVideo, files_of, packed_size
 from ops.data.readers.shard_paths import find
 from ops.data.readers.shards import ShardSet, shard_name
 

@@ -3,7 +3,7 @@ import shlex
 import pytest
 from helpers.launch import ROOT
 
-from lib.model_zoo import model_zoo, scoring_command
+from lib.weights.model_zoo import model_zoo, scoring_command
 from ops.checkpoints.manifest import read_manifest, read_unsupported
 from ops.cli import test_args
 

@@ -1,9 +1,9 @@
-"""tools/lib/performance_page.py: the measured tables of docs/performance.md."""
+"""tools/lib/benchmarks/performance_page.py: the measured tables of docs/performance.md."""
 
 import pytest
 
+from lib.benchmarks.performance_page import Measured, goals, load_part, save_part, write_page
 from lib.measure import Table
-from lib.performance_page import Measured, goals, load_part, save_part, write_page
 from ops.utils.errors import UserError
 
 TABLE = Table(

@@ -8,7 +8,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from lib.predict_inputs import find_inputs, is_frame_folder
+from lib.predicting.predict_inputs import find_inputs, is_frame_folder
 from ops.utils.errors import UserError
 
 

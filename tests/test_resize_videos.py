@@ -13,8 +13,8 @@ from helpers.launch import ROOT, call, refused
 from helpers.videos import decode_all, encode, hide_frames, textured_frames
 from PIL import Image
 
-from lib.video_encoding import resize
-from lib.video_jobs import Job
+from lib.videos.video_encoding import resize
+from lib.videos.video_jobs import Job
 from ops.data.readers.pyav import PyAVReader
 
 FRAMES = textured_frames(30, 96, 128)

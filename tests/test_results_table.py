@@ -5,7 +5,7 @@ import sys
 import pytest
 from helpers.launch import ROOT
 
-from lib.results_table import END, START, replace_table, results_table
+from lib.weights.results_table import END, START, replace_table, results_table
 from ops.utils.errors import UserError
 
 

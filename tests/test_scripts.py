@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.launch import ROOT, call
 
-from lib.recipe_files import recipe_files
+from lib.runs.recipe_files import recipe_files
 from ops.checkpoints import export_state_dict
 from ops.cli.test_args import testing_arguments as parse_testing
 from ops.cli.train_args import training_arguments

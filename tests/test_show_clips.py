@@ -8,8 +8,8 @@ from helpers.launch import call, refused
 from helpers.videos import decode_all, textured_frames
 from PIL import Image
 
-from lib import clip_sheet
-from lib.traced_clips import TracedTestDataset, TracedTrainDataset
+from lib.pictures import clip_sheet
+from lib.pictures.traced_clips import TracedTestDataset, TracedTrainDataset
 from ops.data.clips import TestDataset, TrainDataset
 from ops.data.sampling import center_offsets
 from ops.data.transforms import TestTransform, mirror, resize, to_frames

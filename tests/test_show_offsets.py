@@ -9,7 +9,7 @@ from helpers.models import saved, small_model
 from helpers.videos import encode, textured_frames
 from PIL import Image
 
-from lib import offsets, offsets_figure
+from lib.pictures import offsets, offsets_figure
 from ops.checkpoints import export_state_dict, save_checkpoint
 from ops.temporal.interlace import TemporalInterlace
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers.launch import ROOT, is_running, launch, wait_until
 
-from lib import sturdy_pool
-from lib.sturdy_pool import Lost, run_jobs
+from lib.videos import sturdy_pool
+from lib.videos.sturdy_pool import Lost, run_jobs
 from ops.utils.errors import UserError
 
 

@@ -16,8 +16,8 @@ from ops.scores.spans import Span
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from lib.annotated_video import write_annotated
-from lib.timeline_output import write_srt, write_vtt
+from lib.pictures.annotated_video import write_annotated
+from lib.predicting.timeline_output import write_srt, write_vtt
 
 NAMES = ["dark <b>", "bright & \u202e --> 走"]
 SPANS = [Span(0, 1.2345, 0, 0.9, NAMES[0]), Span(3661.5, 3662.9996, 1, 0.515, NAMES[1])]

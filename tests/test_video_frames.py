@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib.arguments import parse_size
-from lib.video_frames import (
+from lib.videos.video_frames import (
     FrameStream,
     check_picture_names,
     folder_frames,

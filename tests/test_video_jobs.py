@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib.arguments import add_video_flags
-from lib.video_jobs import Job, atomic_folder, find_jobs, run
+from lib.videos.video_jobs import Job, atomic_folder, find_jobs, run
 from ops.utils.errors import UserError
 
 

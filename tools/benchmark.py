@@ -3,7 +3,7 @@
 In each round the original and ours run once each, in random order. A time is the median over the
 rounds, a ratio is the original's time over ours, and a target is the ratio that this project holds
 itself to. On the CPU a time is that of the process with all its threads, on a GPU it is wall-clock
-time. tools/lib/baselines_*.py describe the originals.
+time. tools/lib/benchmarks/baselines_*.py describe the originals.
 
     python tools/benchmark.py data
     python tools/benchmark.py model --modules tdn --train
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.benchmark_targets import ARCHS, MODULES, PARTS
+from lib.benchmarks.benchmark_targets import ARCHS, MODULES, PARTS
 from ops.cli.types import positive_int
 from ops.utils.errors import run_cli
 
@@ -234,77 +234,77 @@ def add_page_flags(parser):
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
 
 
-# A new benchmark is a function in tools/lib/ and an entry here.
+# A new benchmark is a function in tools/lib/benchmarks/ and an entry here.
 BENCHMARKS = {
     "data": Benchmark(
-        "lib.benchmark_data:data",
+        "lib.benchmarks.benchmark_data:data",
         "CPU time of a training clip, from file to tensor, with 8 x 5 frames (TDN) and 8 x 1 (TSN)",
         add_data_flags,
     ),
     "model": Benchmark(
-        "lib.benchmark_model:model",
+        "lib.benchmarks.benchmark_model:model",
         "time of inference or of a training step, and the memory kept for the backward pass",
         add_model_flags,
     ),
     "views": Benchmark(
-        "lib.benchmark_views:views",
+        "lib.benchmarks.benchmark_views:views",
         "30 views of a video: CPU time of the data, time of a whole test, memory",
         add_views_flags,
     ),
     "predict": Benchmark(
-        "lib.benchmark_predict:predict",
+        "lib.benchmarks.benchmark_predict:predict",
         "predictions beside the network alone; a timeline beside naive windows; start, memory",
         add_predict_flags,
     ),
     "export": Benchmark(
-        "lib.benchmark_export:export",
+        "lib.benchmarks.benchmark_export:export",
         "onnxruntime beside torch; int8; one step of a stream beside a clip (CPU)",
         add_export_flags,
     ),
     "explain": Benchmark(
-        "lib.benchmark_explain:explain_clips",
+        "lib.benchmarks.benchmark_explain:explain_clips",
         "an explanation of a clip (Grad-CAM) beside its prediction",
         add_explain_flags,
     ),
     "flops": Benchmark(
-        "lib.benchmark_model:flops",
+        "lib.benchmarks.benchmark_model:flops",
         "parameters and multiply-adds of a view beside the numbers of the papers",
         lambda parser: None,
     ),
     "epoch": Benchmark(
-        "lib.benchmark_epoch:epoch",
+        "lib.benchmarks.benchmark_epoch:epoch",
         "a whole epoch of main.py beside the original's training loop, on the same videos",
         add_epoch_flags,
     ),
     "score": Benchmark(
-        "lib.benchmark_scoring:score",
+        "lib.benchmarks.benchmark_scoring:score",
         "whole tests of 1 and 30 views beside the original's loop",
         add_score_flags,
     ),
     "loader": Benchmark(
-        "lib.benchmark_loader:loader",
+        "lib.benchmarks.benchmark_loader:loader",
         "videos per second with one and two workers, and the time outside decoding and resizing",
         add_loader_flags,
     ),
     "start": Benchmark(
-        "lib.benchmark_start:start",
+        "lib.benchmarks.benchmark_start:start",
         "from the command to the first step of a training with long lists",
         add_start_flags,
     ),
     "all": Benchmark(
-        "lib.benchmark_all:run_all",
+        "lib.benchmarks.benchmark_all:run_all",
         "the benchmarks of docs/performance.md, and whether each reaches its goal",
         add_all_flags,
         measures=False,
     ),
     "page": Benchmark(
-        "lib.benchmark_all:page",
+        "lib.benchmarks.benchmark_all:page",
         "write the tables of docs/performance.md from docs/performance.json",
         add_page_flags,
         measures=False,
     ),
     "worker": Benchmark(
-        "lib.benchmark_worker:worker",
+        "lib.benchmarks.benchmark_worker:worker",
         "memory of the data-loading workers after each epoch, which must not grow",
         add_worker_flags,
     ),
@@ -343,8 +343,8 @@ def main():
     args = parse_args()
     import torch
 
+    from lib.benchmarks.performance_page import is_busy, load_average, save_part
     from lib.measure import recording
-    from lib.performance_page import is_busy, load_average, save_part
     from ops.utils.machine import keep_freed_memory
 
     torch.set_num_threads(args.threads)

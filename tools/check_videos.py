@@ -41,7 +41,7 @@ from ops.utils.errors import run_cli
 
 def main() -> None:
     args = parser().parse_args()
-    from lib.list_checks import ListCheck, check_list, lists_to_check  # not needed for --help
+    from lib.lists.list_checks import ListCheck, check_list, lists_to_check  # not needed for --help
 
     checks = lists_to_check(ListCheck(**vars(args)))
     have_problems = [check_list(check) for check in checks]

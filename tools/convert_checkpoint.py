@@ -29,7 +29,7 @@ from ops.utils.errors import run_cli
 def main() -> None:
     args = parser().parse_args()
     # Imports PyTorch, which --help does not need.
-    from lib import conversion
+    from lib.weights import conversion
 
     conversion.check_target(args.out, args.to, args.force, args.class_names)
     given = {name: getattr(args, name) for name in ("num_segments", "module", *option_names())}

@@ -26,7 +26,9 @@ from ops.utils.errors import run_cli
 
 def main() -> None:
     args = parser().parse_args()
-    from lib.explanation import write_explanation  # imports PyTorch, which --help does not need
+    from lib.pictures.explanation import (
+        write_explanation,  # imports PyTorch, which --help does not need
+    )
 
     write_explanation(args)
 

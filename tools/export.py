@@ -36,7 +36,7 @@ def main() -> None:
     args = parser().parse_args()
     check_flags(args)
     # Imports PyTorch, which --help does not need.
-    from lib.export_command import export
+    from lib.exporting.export_command import export
 
     export(args)
 

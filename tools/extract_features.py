@@ -32,7 +32,10 @@ def main() -> None:
     step, step_unit = args.step or args.window
     if step_unit != unit:
         raise UserError("--window and --step: give both in frames (64f), or both in seconds")
-    from lib.feature_extraction import Settings, extract  # torch is not needed for --help
+    from lib.predicting.feature_extraction import (  # torch is not needed for --help
+        Settings,
+        extract,
+    )
 
     settings = Settings(window, step, unit, args.pool, args.dtype)
     sys.exit(extract(args, settings))

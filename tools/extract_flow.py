@@ -29,8 +29,8 @@ METHODS = ("tvl1", "dis", "farneback")
 
 def main() -> None:
     args = parser().parse_intermixed_args()
-    from lib.optical_flow import check_arguments, extract_flow, flow_method  # not for --help
-    from lib.video_jobs import find_jobs, run
+    from lib.videos.optical_flow import check_arguments, extract_flow, flow_method  # not for --help
+    from lib.videos.video_jobs import find_jobs, run
     from ops.data.readers.templates import file_namer
 
     check_arguments(args)

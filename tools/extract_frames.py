@@ -24,8 +24,8 @@ from ops.utils.errors import UserError, run_cli
 
 def main() -> None:
     args = parser().parse_intermixed_args()
-    from lib.video_frames import check_picture_names, extract_frames  # not needed for --help
-    from lib.video_jobs import find_jobs, run
+    from lib.videos.video_frames import check_picture_names, extract_frames  # not needed for --help
+    from lib.videos.video_jobs import find_jobs, run
     from ops.data.readers.templates import count_places
 
     count_places(args.image_tmpl)

@@ -43,7 +43,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from lib.gpu_check import check
+    from lib.benchmarks.gpu_check import check
 
     check(args)
 

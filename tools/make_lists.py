@@ -39,8 +39,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.arguments import command_parser
-from lib.list_sources import FILES
-from lib.video_search import KINDS
+from lib.lists.list_sources import FILES
+from lib.lists.video_search import KINDS
 from ops.cli.types import fraction, positive_int
 from ops.data.label_orders import DEFAULT_ORDER, LABEL_ORDERS
 from ops.utils.errors import run_cli
@@ -48,7 +48,7 @@ from ops.utils.errors import run_cli
 
 def main() -> None:
     args = parser().parse_args()
-    from lib.list_making import make_lists  # not needed for --help
+    from lib.lists.list_making import make_lists  # not needed for --help
 
     print("\n".join(make_lists(args)))
 

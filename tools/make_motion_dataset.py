@@ -38,7 +38,7 @@ def main() -> None:
             raise UserError(f"--{flag} {value} is too small; give {smallest} or more")
     if args.size % 2:
         raise UserError(f"--size {args.size} is odd; give an even number, as H.264 requires")
-    from lib.motion_dataset import Recipe, default_val_videos, make_dataset  # not for --help
+    from lib.videos.motion_dataset import Recipe, default_val_videos, make_dataset  # not for --help
 
     val_videos = args.val_videos
     if val_videos is None:

@@ -31,7 +31,7 @@ def main() -> None:
     args = parser().parse_args()
     if not args.out.stem or args.out.suffix != SHARD_SET_SUFFIX:
         raise UserError(f"--out {args.out}: a shard set is a folder named NAME{SHARD_SET_SUFFIX}")
-    from lib.shard_set import find_videos, make_shard_set  # not needed for --help
+    from lib.videos.shard_set import find_videos, make_shard_set  # not needed for --help
 
     videos = find_videos(args.lists, args.root_path, args.num_class, args.multi_label)
     made = make_shard_set(videos, args.out, args.shard_size, args.processes)

@@ -46,10 +46,10 @@ def main() -> None:
     check_timeline_flags(args)
     # Imported here because --help does not need torch.
     if args.timeline:
-        from lib.timeline_command import write_timelines
+        from lib.predicting.timeline_command import write_timelines
 
         sys.exit(write_timelines(args))
-    from lib.predict_command import predict_videos
+    from lib.predicting.predict_command import predict_videos
 
     sys.exit(predict_videos(args))
 

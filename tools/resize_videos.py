@@ -29,8 +29,8 @@ def main() -> None:
         raise UserError(f"--gop {args.gop} is too small; give 1 or more")
     if not 0 <= args.crf <= 51:
         raise UserError(f"--crf {args.crf} is not in 0 to 51; give a number like 21")
-    from lib.video_encoding import resize  # not needed for --help
-    from lib.video_jobs import find_jobs, run
+    from lib.videos.video_encoding import resize  # not needed for --help
+    from lib.videos.video_jobs import find_jobs, run
 
     arguments = {"size": args.size, "gop": args.gop, "crf": args.crf}
     jobs = find_jobs(args, result_suffix=".mp4")

@@ -23,8 +23,8 @@ def main() -> None:
     parser = command_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     args = parser.parse_args()
-    from lib.model_zoo import model_zoo
-    from lib.results_table import replace_table, results_table
+    from lib.weights.model_zoo import model_zoo
+    from lib.weights.results_table import replace_table, results_table
     from ops.utils.files import atomic_write
 
     readme = README.read_text(encoding="utf-8")

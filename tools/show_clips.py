@@ -31,8 +31,8 @@ from ops.utils.errors import run_cli
 def main() -> None:
     args = parser().parse_args()
     args.image_tmpl = choose_template(args.image_tmpl, args.flow_prefix, args.modality)
-    from lib.clip_sheet import make_sheet  # imports PyTorch, which --help does not need
-    from lib.panels import check_png, save_panels
+    from lib.pictures.clip_sheet import make_sheet  # imports PyTorch, which --help does not need
+    from lib.pictures.panels import check_png, save_panels
 
     check_png(args.out)
     save_panels(args.out, make_sheet(args))

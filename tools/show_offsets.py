@@ -23,8 +23,8 @@ from ops.utils.errors import run_cli
 def main() -> None:
     args = parser().parse_args()
     # Imports PyTorch, which --help does not need.
-    from lib import offsets, offsets_figure
-    from lib.panels import check_png, save_panels
+    from lib.pictures import offsets, offsets_figure
+    from lib.pictures.panels import check_png, save_panels
 
     if args.out:
         check_png(args.out)

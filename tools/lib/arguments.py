@@ -109,7 +109,7 @@ def add_device_flags(group: argparse._ActionsContainer) -> None:
 
 
 def parse_size(text: str) -> str:
-    """A flag's size in the form that ``lib.video_frames.scaled`` takes: "0", "256" or "340x256"."""
+    """A size of a flag, as ``lib.videos.video_frames.scaled`` takes it: "0", "256", "340x256"."""
     if not SIZE.fullmatch(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size; give the short side (256), WIDTHxHEIGHT (340x256) or 0"

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.annotated_video import check_format
 from lib.live.display import Window
 from lib.live.output import EventWriter, Recorder
 from lib.live.session import Session
 from lib.live.sources import FILE, Source, SourceError
 from lib.messages import note
-from lib.predict_output import STDOUT, open_lines
+from lib.pictures.annotated_video import check_format
+from lib.predicting.predict_output import STDOUT, open_lines
 from ops.data.readers.base import UnreadableVideo
 from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW
 from ops.export.network import ExportedNetwork, is_exported, load_exported

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.captions import caption, draw_panel, label
+from lib.pictures.captions import caption, draw_panel, label
 
 TITLE = "live (Q: quit, F: full screen)"
 _LEAST_HEIGHT = 480  # pixels; smaller pictures are enlarged, so that text can be read

@@ -11,8 +11,8 @@ from typing import IO
 
 import numpy as np
 
-from lib.annotated_video import AnnotatedVideo, open_annotated
-from lib.captions import caption
+from lib.pictures.annotated_video import AnnotatedVideo, open_annotated
+from lib.pictures.captions import caption
 from ops.streaming import Event, LiveResult
 from ops.utils.text import counted
 
