@@ -10,10 +10,11 @@ from helpers.launch import ROOT, call, refused
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from lib.runs import diagnosis, recipes
+from lib.runs.option_checks import CHECKS
 from lib.runs.recipe_files import recipe_files
 from lib.runs.recipes import UNKNOWN, Recipe, find_recipe, read_recipe
-from lib.runs.runs import Run, describe_best, diagnosis, read_run, recipes
-from lib.runs.runs.option_checks import CHECKS
+from lib.runs.runs import Run, describe_best, read_run
 from ops.cli.flags import Effect
 from ops.cli.train_args import training_arguments, training_parser
 from ops.utils.errors import UserError

@@ -236,20 +236,20 @@ def test_numbers_of_the_readmes(name, frames, crops, clips, top1, top5):
 
 
 def test_scripts_expect_the_same_numbers():
-    """The comment of a script names each number of the entry of its network and dataset."""
+    """The comment of a recipe names each number of the entry of its network and dataset."""
     checked = 0
     for entry in ENTRIES:
         if entry["system"] not in ("tsm", "tdn", "tam") or entry["module"] == "tsn":
             continue
-        # tsm_r50_8f_k400_nl_dense is scripts/tsm/k400_r50_nl_8f_dense.sh
+        # tsm_r50_8f_k400_nl_dense is scripts/tsm/k400_r50_nl_8f_dense.toml
         module, arch, frames, dataset, *rest = entry["id"].split("_")
         variants = [word for word in rest if word != "dense"]
         sampling = ["dense"] if entry["options"].get("dense") else []
         name = "_".join([dataset, arch, *variants, frames, *sampling])
-        script = ROOT / "scripts" / module / f"{name}.sh"
-        if not script.exists():
+        recipe = ROOT / "scripts" / module / f"{name}.toml"
+        if not recipe.exists():
             continue
-        lines = script.read_text().splitlines()
+        lines = recipe.read_text().splitlines()
         comment = " ".join(line for line in lines if line.startswith("#"))
         for result in entry["expected"]:
             assert f"{result['top1']} %" in comment, entry["id"]

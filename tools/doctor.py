@@ -20,7 +20,7 @@ from ops.utils.errors import run_cli
 
 def main() -> None:
     args = parser().parse_args()
-    from lib.runs.runs.diagnosis import diagnose  # imports PyTorch, which --help does not need
+    from lib.runs.diagnosis import diagnose  # imports PyTorch, which --help does not need
 
     diagnosis = diagnose(args.run_dir, args.recipe)
     if args.json:

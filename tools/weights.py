@@ -30,13 +30,13 @@ def main() -> None:
     args = parser().parse_args()
     given = {name: getattr(args, name, None) for name in FILTERS}
     given = {name: value for name, value in given.items() if value is not None}
-    from lib import weight_downloads  # imports that --help does not need
+    from lib.weights import weight_downloads  # imports that --help does not need
 
     if args.command == "get":
         with repeatable():
             weight_downloads.get_files(args.names, given, args.all)
         return
-    from lib import published  # imports PyTorch
+    from lib.weights import published  # imports PyTorch
 
     if args.command == "list":
         published.print_entries(weight_downloads.find_entries(given))

@@ -37,6 +37,7 @@ def measure_epochs(args, folder):
     # As one rank of so many that an epoch has --clips clips, of other lines each time.
     world_size = max(1, args.lines // max(BATCH, args.clips))
     sampler = TrainSampler(len(dataset), BATCH, world_size=world_size)
+    others = multiprocessing.active_children()
     loader = make_loader(dataset, sampler, BATCH, workers=args.workers)
     rows = []
     for epoch in range(args.epochs):
@@ -44,6 +45,8 @@ def measure_epochs(args, folder):
         clips = sum(len(batch.labels) for batch in loader)
         row = [f"epoch {epoch + 1}", str(clips)]
         for process in multiprocessing.active_children():
+            if process in others:
+                continue
             row += [f"{kib / 1024:.0f}" for kib in read_memory(process.pid)]
         rows.append(row)
     return rows

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from lib.runs.option_checks import CHECKS, Finding, as_text
 from lib.runs.recipes import UNKNOWN, Recipe, find_recipe, read_recipe
 from lib.runs.runs import Run, describe_best, read_run
-from lib.runs.runs.option_checks import CHECKS, Finding, as_text
 from ops.scores.metadata import ScoreMetadata
 from ops.utils.text import printable
 
