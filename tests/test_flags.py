@@ -52,7 +52,7 @@ def test_a_command_line_wins_over_other_values():
         parser.add_flag("--nesterov", effect=Effect.RESULT, action="store_true")
         parser.add_flag("--resume", effect=Effect.NONE)
         parser.add_flag("--overwrite", effect=Effect.NONE, replaces=["resume"], action="store_true")
-        return vars(parser.parse_over(argv, values))
+        return vars(parser.parse_with_values(argv, values))
 
     default = {"lr": 0.1, "nesterov": False, "resume": None, "overwrite": False}
     assert parse(["a"]) == {**default, "dataset": "a"}

@@ -64,8 +64,8 @@ def parse_with_config(parser: FlagParser, argv: list[str], section: str) -> argp
     paths = finder.parse_known_args(argv)[0].config
     values: dict[str, Any] = {}
     for path in paths:
-        values = parser.overlaid(values, read_config(parser, path, section))
-    args = parser.parse_over(argv, values)
+        values = parser.merged(values, read_config(parser, path, section))
+    args = parser.parse_with_values(argv, values)
     args.config = paths
     return args
 
@@ -102,7 +102,7 @@ def read_config(parser: FlagParser, path: str, section: str) -> dict[str, Any]:
     values = _read_section(parser, file, "", common)
     if section in sections:
         own = _read_section(parser, file, section, file.content[section])
-        values = parser.overlaid(values, own)
+        values = parser.merged(values, own)
     return values
 
 

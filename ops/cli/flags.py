@@ -105,7 +105,7 @@ class FlagParser(argparse.ArgumentParser):
             help=argparse.SUPPRESS,
         )
 
-    def parse_over(self, argv, values):
+    def parse_with_values(self, argv, values):
         """Parse a command line whose arguments win over values from elsewhere.
 
         Args:
@@ -133,9 +133,9 @@ class FlagParser(argparse.ArgumentParser):
         for name, value in vars(self.parse_args(argv, blank)).items():
             if value is not unset and not (name in absent and value == absent[name]):
                 given[name] = value
-        return argparse.Namespace(**{**defaults, **self.overlaid(values, given)})
+        return argparse.Namespace(**{**defaults, **self.merged(values, given)})
 
-    def overlaid(self, lower, upper):
+    def merged(self, lower, upper):
         """Merge two sets of arguments, of which ``upper`` wins.
 
         Args:

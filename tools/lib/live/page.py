@@ -1,4 +1,4 @@
-"""The page of tools/live.py --page: what it is told about a network, and what it reports."""
+"""The page of tools/live.py --page: its settings of a network, and its report."""
 
 import argparse
 from collections.abc import Callable

@@ -88,7 +88,7 @@ class Page:
 
     Attributes:
         size: S, the side of the square frames that the network takes.
-        settings: what the page is told; see ``lib.live.page_command``.
+        settings: of the page, see ``lib.live.page``.
         new_stream: makes the stream of one page, an ``ops.streaming.LiveStream``; None if the page
             runs the network itself.
         files: address -> file, beside those of the page: ``/video``, ``/step.onnx``.
