@@ -73,7 +73,7 @@ for network in $networks; do
     videos=$(grep -o '[0-9]*/[0-9]* videos' <<<"$result")
     top1=$(sed -n 's/.*Prec@1 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
     top5=$(sed -n 's/.*Prec@5 \([0-9.]*\)%.*/\1/p' <<<"$result" | tail -1)
-    row="| ${network^^} | resnet18 | $frames x 1 x 1 | ${videos% videos} | $top1 | $top5 |"
+    row="| $(tr a-z A-Z <<<"$network") | resnet18 | $frames x 1 x 1 | ${videos% videos} | $top1 | $top5 |"
     echo "$row" >>"$out/table.md"
 done
 echo "== predicting and explaining a video with tdn"
