@@ -243,7 +243,7 @@ class LiveStream:
 def _makes_steps(network: nn.Module | Any) -> bool:
     if isinstance(network, TSN):
         return stepping_obstacle(network) is None
-    return hasattr(network, "initial_state")  # of an exported step
+    return network.kind == "step"
 
 
 def _why_windows(network: nn.Module | Any) -> str:
