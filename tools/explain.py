@@ -26,9 +26,8 @@ from ops.utils.errors import run_cli
 
 def main() -> None:
     args = parser().parse_args()
-    from lib.pictures.explanation import (
-        write_explanation,  # imports PyTorch, which --help does not need
-    )
+    # Imports PyTorch, which --help does not need.
+    from lib.pictures.explanation import write_explanation
 
     write_explanation(args)
 

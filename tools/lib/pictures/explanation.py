@@ -3,59 +3,18 @@
 import argparse
 import difflib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-
+from lib.pictures.explained_video import ExplainedVideo
 from lib.pictures.traced_clips import TracedClip, TracedTestDataset
 from ops.data.clips import Failure
 from ops.data.lists import VideoList
 from ops.data.readers.templates import EXAMPLES
 from ops.explain import Explanation, grad_cam, middle_of_segments, pictures_of
 from ops.models import TSN
-from ops.predict import Prediction, Predictor, infer_template, to_probabilities
+from ops.predict import Predictor, infer_template, to_probabilities
 from ops.utils.errors import UserError
 from ops.utils.text import counted
-
-
-@dataclass(frozen=True)
-class ExplainedVideo:
-    """A clip of a video and the evidence for a class in it.
-
-    Attributes:
-        prediction: of the whole video.
-        explanation: of the clip.
-        traced: the clip.
-        pictures: a frame of each of the T' maps, uint8 ``[T', S, S, 3]``.
-        frames: its number in the video, from 0, ``[T']``.
-        summary: network, frames and stage in words, one line.
-    """
-
-    prediction: Prediction
-    explanation: Explanation
-    traced: TracedClip
-    pictures: np.ndarray
-    frames: list[int]
-    summary: str
-
-    @property
-    def name(self) -> str:
-        """The class that is explained."""
-        return self.prediction.name(self.explanation.label)
-
-    @property
-    def probability(self) -> float:
-        """Its probability in the video."""
-        return float(self.prediction.probabilities[self.explanation.label])
-
-    @property
-    def shares(self) -> list[float]:
-        """The share of each frame in the evidence, ``[T']``."""
-        return self.explanation.shares.tolist()
-
-    def maps(self, height: int, width: int) -> np.ndarray:
-        """The evidence, floats ``[T', height, width]``."""
-        return self.explanation.maps(height, width).cpu().numpy()
 
 
 def write_explanation(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ bar for the share of each frame.
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lib.pictures.explanation import ExplainedVideo
+from lib.pictures.explained_video import ExplainedVideo
 from lib.pictures.fonts import fitting_sans, sans
 from ops.report.evidence import legend, overlay
 

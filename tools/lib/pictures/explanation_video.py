@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from lib.pictures.annotated_video import add_video, encode_frame
-from lib.pictures.explanation import ExplainedVideo
+from lib.pictures.explained_video import ExplainedVideo
 from lib.pictures.explanation_sheet import (
     BLUE,
     GAP,
