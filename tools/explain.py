@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_device_flag, add_weights_flags, command_parser
+from lib.arguments import add_class_names_flag, add_device_flag, add_weights_flags, command_parser
 from ops.cli.types import positive_int
 from ops.utils.errors import run_cli
 
@@ -36,11 +36,7 @@ def parser() -> argparse.ArgumentParser:
     top = command_parser(__doc__)
     top.add_argument("video", metavar="VIDEO", help="video file or folder of frames")
     add_weights_flags(top)
-    top.add_argument(
-        "--class_names",
-        metavar="FILE",
-        help="class names, one per line, in label order (default: those of the checkpoint)",
-    )
+    add_class_names_flag(top)
     top.add_argument(
         "--class",
         dest="wanted",

@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_weights_flags, command_parser
+from lib.arguments import add_class_names_flag, add_weights_flags, command_parser
 from ops.cli.types import positive_int
 from ops.utils.errors import UserError, run_cli
 
@@ -76,11 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     model = top.add_argument_group("model")
     add_weights_flags(model)
-    model.add_argument(
-        "--class_names",
-        metavar="FILE",
-        help="class names, one per line, in label order (default: those of the checkpoint)",
-    )
+    add_class_names_flag(model)
     model.add_argument(
         "--input_size",
         type=positive_int,

@@ -32,7 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_device_flags, add_weights_flags, command_parser
+from lib.arguments import add_class_names_flag, add_device_flags, add_weights_flags, command_parser
 from ops.cli.types import non_negative_float, positive_float, probability
 from ops.utils.errors import UserError, run_cli
 
@@ -111,11 +111,7 @@ def add_source(group: argparse._ArgumentGroup) -> None:
 
 def add_model(group: argparse._ArgumentGroup) -> None:
     add_weights_flags(group)
-    group.add_argument(
-        "--class_names",
-        metavar="FILE",
-        help="class names, one per line, in label order (default: those of the checkpoint)",
-    )
+    add_class_names_flag(group)
     group.add_argument(
         "--multi_label",
         action=argparse.BooleanOptionalAction,

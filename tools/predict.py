@@ -33,7 +33,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_device_flags, add_weights_flags, command_parser
+from lib.arguments import add_class_names_flag, add_device_flags, add_weights_flags, command_parser
 from ops.cli.types import positive_float, positive_int, probability, workers
 from ops.data.readers.open import DECODERS
 from ops.data.sampling import samplings_for_tests
@@ -76,11 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_model(group: argparse._ArgumentGroup) -> None:
     add_weights_flags(group)
-    group.add_argument(
-        "--class_names",
-        metavar="FILE",
-        help="class names, one per line, in label order (default: those of the checkpoint)",
-    )
+    add_class_names_flag(group)
     group.add_argument(
         "--multi_label",
         action=argparse.BooleanOptionalAction,

@@ -90,6 +90,15 @@ def add_weights_flags(group: argparse._ActionsContainer) -> None:
     )
 
 
+def add_class_names_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag of a file of class names, which take the place of those of the weights."""
+    group.add_argument(
+        "--class_names",
+        metavar="FILE",
+        help="class names, one per line, in label order (default: those of the checkpoint)",
+    )
+
+
 def add_device_flag(group: argparse._ActionsContainer) -> None:
     """Add the flag of the device."""
     group.add_argument(
