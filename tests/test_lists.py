@@ -230,6 +230,27 @@ def test_check_files(tmp_path):
     assert [record.line for record in check_files(videos)] == [1, 1235, 2500]
 
 
+@pytest.mark.parametrize("others", [0, 2000])  # more files beside the listed ones than are read
+def test_check_files_of_large_folders(tmp_path, others):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("17.mp4", "000018", "link target"):
+        (folder / name).touch()
+    (folder / "link").symlink_to("link target")
+    (folder / "dangling").symlink_to("gone")
+    (folder / "dangling2.mp4").symlink_to("gone")
+    expected = ["dangling", "dangling2", "missing", "20", "missing/v"]
+    names = ["17", "18", "link", "./link", "../videos/17.mp4", *expected]
+    for number in range(30):
+        (folder / f"v{number}").touch()
+        names.append(f"v{number}")
+    for number in range(others):
+        (folder / f"other{number}").touch()
+    text = "".join(f"{name}\t0\n" for name in names)
+    videos = read_list(write(tmp_path, text), root_path=str(folder), num_class=1)
+    assert [record.id for record in check_files(videos)] == expected
+
+
 def test_large_list_is_read_fast_and_kept_small(tmp_path):
     lines = (
         f"class_{i % 400}/some_video_name_{i:06d} {i % 300 + 1} {i % 400}\n" for i in range(300_000)

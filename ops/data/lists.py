@@ -19,8 +19,9 @@ A list is a UTF-8 text file with one video per line, in one of two forms, recogn
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from copy import copy
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,11 @@ _SEGMENTS = (
 _FORMS = "expected `video label` or `folder num_frames label`, separated by spaces or by tabs"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_SHOWN = 80  # characters of a line in a message
-_RECORDS_PER_TASK = 1000
+_PATHS_PER_TASK = 1000
+# A folder is read as a whole if at least so many of its videos are listed, and reading ends after so
+# many entries for each of them: a few videos of a large folder are faster to ask for one by one.
+_LARGE_FOLDER = 16
+_ENTRIES_PER_VIDEO = 20
 
 
 class Record(NamedTuple):
@@ -124,25 +129,14 @@ class VideoList(Sequence[Record]):
             line=int(self._lines[index]),
         )
 
-    def paths(self, part: range | None = None) -> list[str]:
-        """The paths of a part of the records, in list order.
-
-        It is much faster than making the records.
-
-        Args:
-            part: indices, without gaps and ascending; None: all.
-        """
-        part = range(len(self)) if part is None else part
-        if not part:
-            return []
-        start = int(self._ends[part[0] - 1]) if part[0] else 0
-        ends = (self._ends[part.start : part.stop] - start).tolist()
-        text = self._text[start : start + ends[-1]].tobytes()
+    def paths(self) -> list[str]:
+        """The paths of all records, in list order. It is much faster than making the records."""
+        text = self._text.tobytes()
         paths = []
-        begin = 0
-        for end in ends:
-            paths.append(os.path.join(self.root_path, text[begin:end].decode()))
-            begin = end
+        start = 0
+        for end in self._ends.tolist():
+            paths.append(os.path.join(self.root_path, text[start:end].decode()))
+            start = end
         return paths
 
     def head(self, n: int) -> "VideoList":
@@ -315,21 +309,28 @@ def resolve(path: str) -> str:
     (flow of Something-Something V1; TSM ops/dataset.py). A path may lead into a shard set
     (ops/data/readers/shard_paths.py), whose index is asked.
     """
+    folder, name = os.path.split(path)
     if exists(path):
         return path
-    folder, name = os.path.split(path)
-    alternatives = [f"{name}.mp4"]
-    if _INTEGER.fullmatch(name):
-        alternatives.append(f"{int(name):06d}")
-    for alternative in alternatives:
+    for alternative in _alternatives(name):
         other = os.path.join(folder, alternative)
         if exists(other):
             return other
     return path
 
 
+def _alternatives(name: str) -> list[str]:
+    """The names that the originals would open for a listed name."""
+    names = [f"{name}.mp4"]
+    if _INTEGER.fullmatch(name):
+        names.append(f"{int(name):06d}")
+    return names
+
+
 def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
     """Find the videos that do not exist. No file is opened.
+
+    A folder of many listed videos is read as a whole: that answers for all of them at once.
 
     Args:
         video_list: the list.
@@ -339,22 +340,51 @@ def check_files(video_list: VideoList, threads: int = 16) -> list[Record]:
     Returns:
         The records, in list order, for which nothing exists at the path that `resolve` gives.
     """
+    paths = video_list.paths()
 
-    def find_missing(part: range) -> list[Record]:
-        # Usually the path exists, and one question is enough.
-        return [
-            video_list[index]
-            for index, path in zip(part, video_list.paths(part), strict=True)
-            if not exists(path) and not exists(resolve(path))
-        ]
+    def find_missing(part: list[int]) -> list[int]:
+        return [index for index in part if not exists(resolve(paths[index]))]
 
-    count = len(video_list)
-    parts = [
-        range(start, min(start + _RECORDS_PER_TASK, count))
-        for start in range(0, count, _RECORDS_PER_TASK)
-    ]
     missing = []
     with ThreadPoolExecutor(threads) as pool:
+        unknown = _not_in_folders(paths, pool)
+        parts = [
+            unknown[start : start + _PATHS_PER_TASK]
+            for start in range(0, len(unknown), _PATHS_PER_TASK)
+        ]
         for found in pool.map(find_missing, parts):
             missing += found
-    return missing
+    return [video_list[index] for index in missing]
+
+
+def _not_in_folders(paths: list[str], pool: Executor) -> list[int]:
+    """The indices, ascending, of paths that are not seen when folders of many paths are read."""
+    by_folder: dict[str, list[tuple[int, str]]] = {}
+    for index, path in enumerate(paths):
+        folder, name = os.path.split(path)
+        by_folder.setdefault(folder, []).append((index, name))
+    unknown = []
+    large = []
+    for folder, videos in by_folder.items():
+        if len(videos) >= _LARGE_FOLDER:
+            large.append(folder)
+        else:
+            unknown += [index for index, _ in videos]
+    limits = [_ENTRIES_PER_VIDEO * len(by_folder[folder]) for folder in large]
+    for folder, names in zip(large, pool.map(_names_in, large, limits), strict=True):
+        for index, name in by_folder[folder]:
+            if name not in names and names.isdisjoint(_alternatives(name)):
+                unknown.append(index)
+    return sorted(unknown)
+
+
+def _names_in(folder: str, limit: int) -> set[str]:
+    """Names of things that exist in a folder, at most ``limit``, without links.
+
+    It is empty for a folder that cannot be read, and for one in a shard set.
+    """
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in islice(entries, limit) if not entry.is_symlink()}
+    except OSError:
+        return set()

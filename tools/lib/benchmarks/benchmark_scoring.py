@@ -1,8 +1,10 @@
 """``benchmark.py score``: whole tests, by the original's loop and by ours, with loaders."""
 
 import random
+import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import torch
 from lib.benchmarks import baselines_loop, baselines_model
 from lib.benchmarks import benchmark_targets as targets
 from lib.benchmarks.benchmark_data import make_video
+from lib.benchmarks.benchmark_epoch import ROOT, run_program
 from lib.benchmarks.benchmark_views import original_indices
 from lib.measure import compare, machine, table
 from ops.checkpoints import load_model
@@ -48,6 +51,13 @@ class Protocol(NamedTuple):
         return "1 view" if views == 1 else f"{views} views"
 
 
+class Test(NamedTuple):
+    """A test that was run: its wall-clock seconds, and logits ``[videos, views, classes]``."""
+
+    seconds: float
+    logits: np.ndarray
+
+
 PROTOCOLS = {"1": Protocol(1, 1, False), "30": Protocol(10, 3, True)}
 # How ours runs: --amp. The BatchNorms are folded.
 WAYS = {"fp32": "none", "bf16": "bf16"}
@@ -56,6 +66,9 @@ WAYS = {"fp32": "none", "bf16": "bf16"}
 def score(args):
     """Print the time of whole tests of each module."""
     args.device = choose_device(None if args.device == "auto" else args.device).type
+    if args.original:
+        original_test(args, *args.original)
+        return
     choose_exported(args)
     print(machine("torch", "torchvision", "av", "decord", "pillow"))
     print(
@@ -67,7 +80,7 @@ def score(args):
     with tempfile.TemporaryDirectory() as folder:
         for module in args.modules:
             for views in args.views:
-                rows += measure(args, module, PROTOCOLS[views], Path(folder))
+                rows += measure(args, module, views, Path(folder))
     table(("", "videos", "s/video", "ratio", "target", "", "logits differ", "Prec@1"), rows)
 
 
@@ -92,39 +105,31 @@ def choose_exported(args):
         args.onnxruntime = ["tsm"]
 
 
-def measure(args, module, protocol, folder):
-    """The rows of a module and a protocol: every way scores the videos once, in random order."""
+def measure(args, module, views, folder):
+    """The rows of a module: every way scores the videos once, in random order."""
+    protocol = PROTOCOLS[views]
     videos = args.videos if protocol.clips == 1 else args.long_videos
     dataset = make_dataset(args, module, protocol, folder, videos)
-    torch.manual_seed(0)
-    network = baselines_model.original(module, args.arch, CLASSES, SEGMENTS)
-    torch.nn.init.normal_(network.new_fc.weight)
-    channels = SEGMENTS * dataset.frames_per_segment * 3
-    with torch.no_grad():
-        # In training mode: running statistics other than those of a new network.
-        network(torch.randn(1, channels, args.size, args.size))
-    ways = {"original": original_test(args, network, dataset, protocol)}
+    state = original_network(args, module).state_dict()
+    ways = {"original": partial(run_original, args, module, views, folder)}
     for name, amp in WAYS.items():
-        ways[f"ours, {name}"] = our_test(args, network.state_dict(), dataset, amp)
+        ways[f"ours, {name}"] = our_test(args, state, dataset, amp)
     if protocol.clips == 1 and module in args.onnxruntime:
         for runtime in (ONNXRUNTIME, INT8):
-            test = our_test(args, network.state_dict(), dataset, "none", runtime)
-            ways[f"ours, {runtime}"] = test
+            ways[f"ours, {runtime}"] = our_test(args, state, dataset, "none", runtime)
     order = list(ways)
     random.Random(0).shuffle(order)
-    seconds, logits = {}, {}
-    for name in order:
-        started = time.perf_counter()
-        logits[name] = ways[name]()
-        seconds[name] = time.perf_counter() - started
+    tested = {name: ways[name]() for name in order}
+    original = tested["original"]
     is_standard = targets.is_standard(args)
     rows = []
     for name in ways:
+        test = tested[name]
         target = targets.SCORE.get(name.removeprefix("ours, ")) if is_standard else None
-        cells = compare(seconds["original"], seconds[name], target)
-        own = compare_logits(module, name, logits[name], logits["original"])
+        cells = compare(original.seconds, test.seconds, target)
+        own = compare_logits(module, name, test.logits, original.logits)
         title = f"{module}, {protocol.name}, {name}"
-        rows.append((title, str(videos), f"{seconds[name] / videos:.2f}", *cells, *own))
+        rows.append((title, str(videos), f"{test.seconds / videos:.2f}", *cells, *own))
     return rows
 
 
@@ -142,6 +147,11 @@ def compare_logits(module, name, logits, expected):
     return f"{difference:.0e}", f"{right:.0%}"
 
 
+def frames_per_segment(module):
+    """L of a module."""
+    return 5 if module == "tdn" else 1
+
+
 def make_dataset(args, module, protocol, folder, videos):
     """The test dataset of a list of generated videos."""
     lines = []
@@ -156,7 +166,7 @@ def make_dataset(args, module, protocol, folder, videos):
     return TestDataset(
         read_list(path, num_class=CLASSES),
         num_segments=SEGMENTS,
-        frames_per_segment=5 if module == "tdn" else 1,
+        frames_per_segment=frames_per_segment(module),
         image_tmpl="",
         scale_size=size,
         crop_size=size if protocol.full_size else args.size,
@@ -167,9 +177,38 @@ def make_dataset(args, module, protocol, folder, videos):
     )
 
 
-def original_test(args, network, dataset, protocol):
-    """A function that scores all videos as the original does; returns their logits."""
-    network = network.eval().to(args.device)
+def original_network(args, module):
+    """The network of the original, the same in every process."""
+    torch.manual_seed(0)
+    network = baselines_model.original(module, args.arch, CLASSES, SEGMENTS)
+    torch.nn.init.normal_(network.new_fc.weight)
+    channels = SEGMENTS * frames_per_segment(module) * 3
+    with torch.no_grad():
+        # In training mode: running statistics other than those of a new network.
+        network(torch.randn(1, channels, args.size, args.size))
+    return network
+
+
+def run_original(args, module, views, folder):
+    """The :class:`Test` of the original, in a process of its own as its script."""
+    out = folder / "original.npz"
+    command = [sys.executable, ROOT / "tools" / "benchmark.py", "score"]
+    for name in ("arch", "frames", "size", "workers", "threads", "device", "videos", "long_videos"):
+        command += [f"--{name}", getattr(args, name)]
+    command += ["--original", module, views, folder, out]
+    with run_program(command, args.threads) as lines:
+        for _ in lines:
+            pass
+    with np.load(out) as result:
+        return Test(float(result["seconds"]), result["logits"])
+
+
+def original_test(args, module, views, folder, out):
+    """Score all videos as the original does; saves the seconds and the logits."""
+    protocol = PROTOCOLS[views]
+    videos = args.videos if protocol.clips == 1 else args.long_videos
+    dataset = make_dataset(args, module, protocol, Path(folder), videos)
+    network = original_network(args, module).eval().to(args.device)
     transform = dataset.transform
     width, height = scaled_size(WIDTH, HEIGHT, transform.scale_size)
     offsets = crop_offsets_test(width, height, transform.crop_size, protocol.crops)
@@ -187,11 +226,13 @@ def original_test(args, network, dataset, protocol):
                 transform.crop_size,
             )
         )
-    return lambda: baselines_loop.test_videos(network, passes, args.workers, args.device)
+    started = time.perf_counter()
+    logits = baselines_loop.test_videos(network, passes, args.workers, args.device)
+    np.savez(out, seconds=time.perf_counter() - started, logits=logits)
 
 
 def our_test(args, state, dataset, amp, runtime=TORCH):
-    """A function that scores all videos as the test scripts do; returns their logits."""
+    """A function that scores all videos as the test scripts do; returns a :class:`Test`."""
     model = load_model(state, SEGMENTS, quiet=True)
     if runtime == TORCH:
         device = torch.device(args.device)
@@ -202,14 +243,15 @@ def our_test(args, state, dataset, amp, runtime=TORCH):
     world = World(0, 1, device)
 
     def run():
-        sampler = ShardSampler(len(dataset))
+        started = time.perf_counter()
         with make_loader(
             dataset,
-            sampler,
+            ShardSampler(len(dataset)),
             None,
             workers=args.workers,
             pin_memory=world.device.type == "cuda",
         ) as loader:
-            return score_videos(model, loader, world, amp=amp, batch_size=1, desc="").logits
+            scored = score_videos(model, loader, world, amp=amp, batch_size=1, desc="")
+        return Test(time.perf_counter() - started, scored.logits)
 
     return run
