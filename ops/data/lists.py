@@ -47,8 +47,8 @@ _FORMS = "expected `video label` or `folder num_frames label`, separated by spac
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_SHOWN = 80  # characters of a line in a message
 _PATHS_PER_TASK = 1000
-# A folder is read as a whole if at least so many of its videos are listed, and reading ends after so
-# many entries for each of them: a few videos of a large folder are faster to ask for one by one.
+# A folder is read as a whole if at least so many of its videos are listed, and reading ends after
+# so many entries for each of them: a few videos of a large folder are faster to ask for singly.
 _LARGE_FOLDER = 16
 _ENTRIES_PER_VIDEO = 20
 
