@@ -1,8 +1,20 @@
 """tools/lib/benchmarks/performance_page.py: the measured tables of docs/performance.md."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from lib.benchmarks.performance_page import Measured, goals, load_part, save_part, write_page
+from lib.benchmarks.performance_page import (
+    Measured,
+    cores_in_use,
+    goals,
+    is_busy,
+    load_part,
+    save_part,
+    write_page,
+)
 from lib.measure import Table
 from ops.utils.errors import UserError
 
@@ -52,8 +64,16 @@ def test_a_busy_machine_is_named(tmp_path):
     page, data = tmp_path / "page.md", tmp_path / "data.json"
     page.write_text("<!-- measured: training -->\n<!-- end -->\n")
     data.write_text("{}")
-    write_page({"training": PART._replace(load=5.0)}, page=page, data=data)
-    assert "busy (load 5.0)" in page.read_text()
+    write_page({"training": PART._replace(load=1.5)}, page=page, data=data)
+    assert "other programs used 1.5 cores" in page.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count")
+def test_programs_that_use_a_core_are_noticed():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as program:
+        used = cores_in_use()
+        program.kill()
+    assert is_busy(used) and used <= os.cpu_count()
 
 
 def test_parts_are_saved_and_damaged_files_are_named(tmp_path):

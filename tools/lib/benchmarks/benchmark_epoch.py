@@ -63,7 +63,7 @@ def epoch(args):
 
 def validation_videos(args):
     """Number of videos of the validation."""
-    return max(1, args.videos // 4)
+    return max(1, args.videos // 8)
 
 
 def make_lists(args, folder):

@@ -106,7 +106,7 @@ def _part(command: str, *, devices: bool = True, in_set: bool = True) -> Part:
 
 
 # Name of a section of docs/performance.md -> how it is measured. All that is in the set takes about
-# 15 minutes on two cores.
+# 25 minutes on two cores, more than half of it the originals.
 PARTS = {
     "data": _part("data --rounds 5", devices=False),
     "epoch": _part("epoch"),

@@ -19,7 +19,8 @@ GOAL_TITLES = ("", "measured", "goal", "")
 GOALS = "goals"  # the section with all rows that have a goal
 # The lines around a section. What is between them is written by this module.
 _SECTION = re.compile(r"<!-- measured: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
-_BUSY = 1.0  # load average from which on wall-clock times are not to be trusted
+_CPU_TIMES = Path("/proc/stat")
+_BUSY = 0.5  # cores in use from which on wall-clock times are not to be trusted
 
 
 class Measured(NamedTuple):
@@ -29,7 +30,7 @@ class Measured(NamedTuple):
         command: the arguments of benchmark.py.
         machine: processor, cores and versions.
         date: of the run, YYYY-MM-DD.
-        load: load average of the machine when it began.
+        load: cores that other programs used when it began.
         tables: in the order of the output.
     """
 
@@ -46,7 +47,7 @@ def save_part(path: str | Path, arguments: Iterable[str], load: float, tables: l
     Args:
         path: the file.
         arguments: of benchmark.py.
-        load: load average before the run.
+        load: cores that other programs used before the run.
         tables: those that were printed.
     """
     part = Measured(
@@ -59,15 +60,26 @@ def save_part(path: str | Path, arguments: Iterable[str], load: float, tables: l
     _write(Path(path), _encoded(part))
 
 
-def load_average() -> float:
-    """Processes that wanted to run in the last minute; 0 on systems that do not count them."""
-    if not hasattr(os, "getloadavg"):
+def cores_in_use() -> float:
+    """Cores that programs use in a second in which this process sleeps; 0 except on Linux."""
+    if not _CPU_TIMES.exists():
         return 0.0
-    return os.getloadavg()[0]
+    busy, total = _cpu_ticks()
+    time.sleep(1)
+    busy_after, total_after = _cpu_ticks()
+    return (busy_after - busy) / max(1, total_after - total) * (os.cpu_count() or 1)
+
+
+def _cpu_ticks() -> tuple[int, int]:
+    """Busy and total time of all cores since the machine started, in ticks."""
+    first_line = _CPU_TIMES.read_text(encoding="utf-8").partition("\n")[0]
+    user, nice, system, idle, waiting, *others = map(int, first_line.split()[1:])
+    busy = user + nice + system + sum(others)
+    return busy, busy + idle + waiting
 
 
 def is_busy(load: float) -> bool:
-    """Whether other work on the machine disturbs the times."""
+    """Whether other programs disturb the times."""
     return load > _BUSY
 
 
@@ -147,7 +159,7 @@ def _section(name: str, parts: Mapping[str, Measured]) -> str:
 def _describe(part: Measured) -> str:
     source = f"`python tools/benchmark.py {part.command}`, {part.date}, {part.machine}"
     if is_busy(part.load):
-        source += f"; the machine was busy (load {part.load})"
+        source += f"; other programs used {part.load} cores"
     return "\n".join([f"{source}:\n", *(markdown_table(table) for table in part.tables)])
 
 
