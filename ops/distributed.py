@@ -302,15 +302,16 @@ def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
         name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; give cpu, cuda, cuda:1 or mps") from None
     if device.type == "cuda":
         if device.index is None:
             device = torch.device("cuda", local_rank)
         available = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if device.index >= available:
             raise UserError(
-                f"device {device} does not exist: this machine has {counted(available, 'GPU')}"
+                f"device {device} does not exist: PyTorch sees {counted(available, 'GPU')}; "
+                f"give --device cpu, or start no more processes than there are GPUs"
             )
         torch.cuda.set_device(device)
     if device.type == "mps" and not torch.backends.mps.is_available():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ops import distributed
 from ops.training import memory_probe
-from ops.training.batch_size import largest_batch, resolve_batch_size
+from ops.training.batch_size import check_auto, largest_batch, resolve_batch_size
 from ops.utils.errors import UserError
 
 ALONE = distributed.World(0, 1, torch.device("cpu"))
@@ -30,7 +30,16 @@ def test_the_largest_batch_fits_and_is_close(capacity, limit):
 
 
 def arguments(**changes):
-    return Namespace(**{"dry_run": False, "amp": "none", "ema": 0.0, "accumulate": 1, **changes})
+    return Namespace(
+        **{
+            "batch_size": "auto",
+            "dry_run": False,
+            "amp": "none",
+            "ema": 0.0,
+            "accumulate": 1,
+            **changes,
+        }
+    )
 
 
 def checkpoint(**recipe):
@@ -72,6 +81,8 @@ def test_a_video_that_does_not_fit_is_an_error(monkeypatch):
 
 def test_it_is_refused_without_a_gpu_and_in_a_dry_run():
     with pytest.raises(UserError, match=r"--batch-size auto .*cpu"):
-        resolve_batch_size(arguments(), None, ALONE, None, 100)
+        check_auto(arguments(), ALONE, None)
     with pytest.raises(UserError, match=r"--batch-size auto .*--dry_run"):
-        resolve_batch_size(arguments(dry_run=True), None, ALONE, None, 100)
+        check_auto(arguments(dry_run=True), ALONE, None)
+    check_auto(arguments(), ALONE, checkpoint(batch_size=24))
+    check_auto(arguments(batch_size=8), ALONE, None)

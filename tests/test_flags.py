@@ -1,11 +1,14 @@
 """Every flag states what it affects."""
 
+import argparse
+
 import pytest
 
-from ops.cli.flags import Effect, FlagParser
+from ops.cli.flags import Effect, FlagParser, SuggestingParser
 from ops.cli.results_args import results_parser
 from ops.cli.test_args import testing_parser as make_testing_parser
 from ops.cli.train_args import fixed_options, training_parser
+from ops.cli.types import positive_float, positive_int
 
 PARSERS = {
     "main.py": (training_parser(""), ["mine", "RGB"]),
@@ -74,3 +77,37 @@ def test_errors_of_flags_are_one_line(capsys):
     assert stop.value.code == 2
     line = capsys.readouterr().err
     assert line.startswith("error: argument --lr") and line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "suggested"),
+    [
+        ("--batchsize", "--batch-size"),
+        ("--batch_size=4", "--batch-size"),
+        ("--no-batch-size", "--batch-size"),
+        ("--hidden_flag", None),
+        ("--color", None),
+        ("lr", None),
+    ],
+)
+def test_a_flag_is_suggested_for_an_unknown_one(word, suggested, capsys):
+    for parser in (FlagParser(""), SuggestingParser()):
+        parser.add_argument("-b", "--batch-size", type=int, help="videos of a batch")
+        parser.add_argument("--hidden-flag", help=argparse.SUPPRESS)
+        with pytest.raises(SystemExit) as stop:
+            parser.parse_args([word])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert word in error
+        assert ("did you mean" in error) == (suggested is not None)
+        assert suggested is None or f"{suggested}?" in error
+
+
+@pytest.mark.parametrize("type", [positive_int, positive_float])
+def test_text_in_place_of_a_number_is_named(type, capsys):
+    parser = FlagParser("")
+    parser.add_flag("--lr", effect=Effect.RESULT, type=type)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--lr", "fast"])
+    line = capsys.readouterr().err
+    assert "'fast' is not a" in line and type.__name__ not in line

@@ -560,6 +560,40 @@ def test_class_names_of_another_order_are_refused(data, trained, tmp_path, capsy
     assert load(tmp_path / "out" / "last.pth")["epoch"] == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--module", "tam", "--arch", "mobilenetv2"], "--module tam"),
+        (["--batch-size", "auto"], "--batch-size auto"),
+    ],
+)
+def test_flags_that_exclude_each_other_are_refused_before_a_download(
+    flags, named, data, tmp_path, monkeypatch, capsys
+):
+    def refuse(url, *args, **kwargs):
+        raise AssertionError(f"{url} was asked for")
+
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "pretrained")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    line = refused(
+        capsys,
+        "main",
+        "motion",
+        "RGB",
+        *data,
+        *TINY,
+        "--pretrain",
+        "imagenet",
+        *flags,
+        "--output_dir",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    )
+    assert named in line
+
+
 def test_resuming_and_evaluating_need_no_pretrained_weights(data, tmp_path, monkeypatch, capsys):
     asked = []
 

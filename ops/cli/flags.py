@@ -1,6 +1,7 @@
 """Flags that state what they affect, and the parser of all commands."""
 
 import argparse
+import difflib
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -43,7 +44,34 @@ class Flag(NamedTuple):
         return not self.action.option_strings
 
 
-class FlagParser(argparse.ArgumentParser):
+_UNKNOWN = "unrecognized arguments: "  # how argparse begins the message
+
+
+class SuggestingParser(argparse.ArgumentParser):
+    """An argparse parser that suggests a flag in place of one that does not exist."""
+
+    def error(self, message):
+        """Exit with the message and, for an unknown flag, the one that is most like it."""
+        super().error(self.with_suggestion(message))
+
+    def with_suggestion(self, message):
+        """The message of an error, with the flag that was probably meant if one is unknown."""
+        if not message.startswith(_UNKNOWN):
+            return message
+        known = {
+            name.replace("_", "-"): name
+            for name, action in self._option_string_actions.items()
+            if action.help is not argparse.SUPPRESS
+        }
+        for word in message.removeprefix(_UNKNOWN).split():
+            flag = word.partition("=")[0].replace("_", "-")
+            near = difflib.get_close_matches(flag, known, n=1) if flag.startswith("--") else []
+            if near:
+                return f"{message}; did you mean {known[near[0]]}?"
+        return message
+
+
+class FlagParser(SuggestingParser):
     """An argparse parser whose arguments have an effect.
 
     Attributes:
@@ -154,6 +182,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message):
         """Exit with one line: the usage, of dozens of flags, would hide it."""
+        message = self.with_suggestion(message)
         self.exit(2, f"error: {message}; python {self.prog} --help explains the flags\n")
 
 

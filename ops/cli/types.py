@@ -15,9 +15,23 @@ MIXING_RANGE = (1e-3, 1e6)
 MAX_SEED = 2**63 - 1
 
 
+def _whole_number(text):
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
 def positive_int(text):
     """A whole number from 1."""
-    value = int(text)
+    value = _whole_number(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
     return value
@@ -32,7 +46,7 @@ def batch_size(text):
 
 def non_negative_int(text):
     """A whole number from 0."""
-    value = int(text)
+    value = _whole_number(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is negative")
     return value
@@ -70,7 +84,7 @@ def mixing(text):
 
 def fraction(text):
     """A number in [0, 1)."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not in [0, 1)")
     return value
@@ -78,7 +92,7 @@ def fraction(text):
 
 def probability(text):
     """A number in [0, 1]."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{value} is not in [0, 1]")
     return value
@@ -86,7 +100,7 @@ def probability(text):
 
 def positive_fraction(text):
     """A number in (0, 1]."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{value} is not in (0, 1]")
     return value
@@ -94,7 +108,7 @@ def positive_fraction(text):
 
 def positive_float(text):
     """A number above 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
     return value
@@ -102,7 +116,7 @@ def positive_float(text):
 
 def non_negative_float(text):
     """A number from 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{value} is not a finite number from 0")
     return value

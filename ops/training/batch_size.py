@@ -10,8 +10,32 @@ MAX_BATCH = 1024
 PRECISION = 8  # the result is at most 1/8 below the largest batch that fits
 
 
+def check_auto(args, world, checkpoint):
+    """Check that ``--batch-size auto`` is possible, before weights are downloaded.
+
+    Args:
+        args: the arguments of ``main.py``.
+        world: of ``ops.distributed``.
+        checkpoint: the ``TrainingCheckpoint`` of ``--resume``, whose number is used, or None.
+
+    Raises:
+        UserError: there is no GPU, or it is a dry run.
+    """
+    if args.batch_size != AUTO or checkpoint:
+        return
+    if args.dry_run:
+        raise UserError("--batch-size auto measures a real step: give a number with --dry_run")
+    if world.device.type != "cuda":
+        raise UserError(
+            f"--batch-size auto measures the memory of an NVIDIA GPU: give a number on "
+            f"{world.device}"
+        )
+
+
 def resolve_batch_size(args, net, world, checkpoint, videos):
     """Collective: the number of videos that ``--batch-size auto`` stands for.
+
+    :func:`check_auto` comes first.
 
     Args:
         args: the arguments of ``main.py``.
@@ -24,20 +48,13 @@ def resolve_batch_size(args, net, world, checkpoint, videos):
         (videos per batch and process, a line for the log).
 
     Raises:
-        UserError: there is no GPU, it is a dry run, or one video does not fit.
+        UserError: the checkpoint has no batch size, or one video does not fit.
     """
     if checkpoint:
         saved = checkpoint.recipe.get("batch_size")
         if type(saved) is not int or saved < 1:
             raise UserError(f"--resume {checkpoint.path}: has no batch size; give --batch-size N")
         return saved, f"batch size {saved}, that of {checkpoint.path}"
-    if args.dry_run:
-        raise UserError("--batch-size auto measures a real step: give a number with --dry_run")
-    if world.device.type != "cuda":
-        raise UserError(
-            f"--batch-size auto measures the memory of an NVIDIA GPU: give a number on "
-            f"{world.device}"
-        )
     from ops.training.memory_probe import MemoryProbe
 
     probe = MemoryProbe(net, world.device, amp=args.amp, has_average=bool(args.ema))

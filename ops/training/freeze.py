@@ -15,7 +15,6 @@ from ops.utils.text import counted
 STEM_STAGE = 0
 WHOLE_BACKBONE = "backbone"
 _STAGES = re.compile(r"stages:([1-9][0-9]*)(?:-([1-9][0-9]*))?")
-MILLION = 1e6
 
 
 def parse_parts(text):
@@ -76,10 +75,7 @@ def freeze(net, text, *, pretrained):
     net.freeze([module for module, place in places.items() if place.stage in stages])
     total = sum(parameter.numel() for parameter in net.parameters())
     trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-    lines = [
-        f"frozen: {text}; {trained / MILLION:.2f} of {total / MILLION:.2f} million parameters are "
-        f"trained"
-    ]
+    lines = [f"frozen: {text}; {trained:,} of {total:,} parameters are trained"]
     untrained = _untrained(net, pretrained)
     if untrained:
         lines.append(

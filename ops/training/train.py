@@ -27,7 +27,7 @@ from ops.data.preflight import training_lists
 from ops.data.sampling import SAMPLINGS, dense_stride
 from ops.models import TSN
 from ops.temporal import MODULES, option_names
-from ops.training.batch_size import AUTO, resolve_batch_size
+from ops.training.batch_size import AUTO, check_auto, resolve_batch_size
 from ops.training.class_weights import BALANCED, class_weights
 from ops.training.ema import WeightAverage
 from ops.training.freeze import freeze
@@ -179,6 +179,7 @@ def prepare(args, world):
     if args.evaluate and not path:
         raise UserError("-e needs --resume with the checkpoint to evaluate")
     checkpoint = TrainingCheckpoint(path) if path else None
+    check_auto(args, world, checkpoint)
     net, net_notes = build_network(args, data, class_names, world, checkpoint)
     if args.batch_size == AUTO:
         videos = len(lists.get("train", ()))
@@ -259,30 +260,17 @@ def build_network(args, data, class_names, world, checkpoint):
         ``--tune_from`` and ``--freeze``).
     """
     pretrain = "none" if args.dry_run or checkpoint else args.pretrain
-    if pretrain == "imagenet" and world.size > 1:
-        if world.local_rank == 0:
-            fetch(args.arch)  # the others find it in the cache of this machine
-        world.barrier()
+    settings = _network_settings(args)
+    if pretrain == "imagenet":
+        # Flags that exclude each other are an error before a download.
+        with torch.device("meta"):
+            TSN(data.num_class, args.num_segments, **settings)
+        _fetch_once(args.arch, world)
     if pretrain not in ("none", "imagenet"):
         pretrain = read_state_dict(pretrain)
     torch.manual_seed(args.seed)  # the same initial weights on every process
     with torch.device("meta" if args.dry_run else "cpu"):
-        net = TSN(
-            data.num_class,
-            args.num_segments,
-            arch=args.arch,
-            module=args.module,
-            modality=args.modality,
-            consensus=args.consensus_type,
-            dropout=args.dropout,
-            partial_bn=args.partial_bn,
-            pretrain=pretrain,
-            non_local=args.non_local,
-            temporal_pool=args.temporal_pool,
-            stochastic_depth=args.stochastic_depth,
-            input_size=args.input_size,
-            **{name: getattr(args, name) for name in option_names()},
-        )
+        net = TSN(data.num_class, args.num_segments, pretrain=pretrain, **settings)
     notes = []
     head_kept = False
     if args.tune_from and not checkpoint:
@@ -311,6 +299,32 @@ def build_network(args, data, class_names, world, checkpoint):
     if args.freeze and not args.evaluate:
         notes += freeze(net, args.freeze, pretrained=_pretrained_parts(args, checkpoint))
     return net, notes
+
+
+def _network_settings(args):
+    """The keyword arguments of the TSN that the arguments of ``main.py`` describe."""
+    return {
+        "arch": args.arch,
+        "module": args.module,
+        "modality": args.modality,
+        "consensus": args.consensus_type,
+        "dropout": args.dropout,
+        "partial_bn": args.partial_bn,
+        "non_local": args.non_local,
+        "temporal_pool": args.temporal_pool,
+        "stochastic_depth": args.stochastic_depth,
+        "input_size": args.input_size,
+        **{name: getattr(args, name) for name in option_names()},
+    }
+
+
+def _fetch_once(arch, world):
+    """Collective: download pretrained weights in one process of each machine."""
+    if world.size == 1:
+        return
+    if world.local_rank == 0:
+        fetch(arch)  # the others find it in the cache of this machine
+    world.barrier()
 
 
 def _pretrained_parts(args, checkpoint):

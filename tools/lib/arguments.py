@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from ops.cli.flags import SuggestingParser
 from ops.cli.types import AMP, segments
 
 SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
@@ -17,12 +18,12 @@ def command_parser(description: str) -> argparse.ArgumentParser:
     """An argument parser for a command.
 
     Its ``--help`` prints the description as it is written. Flags cannot be abbreviated: a typing
-    error must not select another flag.
+    error must not select another flag, but one is suggested.
 
     Args:
         description: docstring of the command.
     """
-    return argparse.ArgumentParser(
+    return SuggestingParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
