@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ops.models import TSN
+from ops.temporal.consensus import clip_scores
 
 MIN_CELLS = 6  # height and width of the map of the default stage, at least
 _STILL = 128  # value of optical flow where nothing moves
@@ -100,9 +101,7 @@ def grad_cam(
     try:
         with torch.inference_mode(False), torch.no_grad():
             # From the watched map on, the hook switches the recording of gradients on.
-            scores = model(clip[None])[0]
-            if scores.dim() > 1:  # consensus "identity"
-                scores = scores.mean(0)
+            scores = clip_scores(model(clip[None]))[0]
             if label is None:
                 label = int(scores.argmax())
             if watched.stage == len(ends):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ops.data.clips import Failure, Frames, TestDataset
 from ops.data.labels import mark_unread, one_hot
 from ops.models import TSN
-from ops.temporal.consensus import CONSENSUS
+from ops.temporal.consensus import CONSENSUS, clip_scores
 from ops.utils.amp import autocast
 from ops.utils.errors import UserError
 from ops.utils.text import counted
@@ -358,9 +358,9 @@ class _Bounded:
                 # bit.
                 scores = torch.cat([CONSENSUS["avg"](scores).unsqueeze(1), scores], 1)
         scores = scores.float()
-        if scores.dim() == 3 and not self.keep_segments:
-            scores = scores.mean(1)
-        return scores
+        if self.keep_segments:
+            return scores
+        return clip_scores(scores)
 
 
 def _is_out_of_memory(error):

@@ -14,6 +14,7 @@ from ops.data.readers.stream import StreamedFrame
 from ops.data.windows import Window, WindowCollector
 from ops.models import TSN
 from ops.streaming.step import StreamingTSN
+from ops.temporal.consensus import clip_scores
 from ops.utils.amp import autocast
 
 
@@ -181,9 +182,7 @@ class WindowEngine:
         segments = [torch.cat(segment.frames) for segment in window.segments]
         clip = torch.stack(segments)[None].to(self._device)
         with autocast(self._device, self._amp):
-            scores = self._network(clip)
-        if scores.dim() == 3:  # consensus "identity"
-            scores = scores.mean(1)
+            scores = clip_scores(self._network(clip))
         return Scored(scores[0].float().cpu().numpy(), newest)
 
 

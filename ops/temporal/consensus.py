@@ -12,3 +12,10 @@ def identity(scores):
 
 
 CONSENSUS = {"avg": average, "identity": identity}
+
+
+def clip_scores(scores):
+    """The scores of clips, ``[B, num_class]``, from what a network of either consensus gives."""
+    if scores.dim() == 3:
+        return average(scores)
+    return scores

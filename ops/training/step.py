@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ops.temporal.consensus import clip_scores
 from ops.training.sync_batchnorm import frozen_norms
 from ops.utils.amp import autocast
 from ops.utils.compiled import run_eagerly
@@ -117,8 +118,7 @@ class TrainStep:
 
 def _count_hits(scores, labels, multi_label):
     """The number of videos whose best class is right; of a mixed video that of its larger share."""
-    mean = scores if scores.dim() == 2 else scores.mean(1)
-    best = mean.argmax(1)
+    best = clip_scores(scores).argmax(1)
     if multi_label:
         return (labels.gather(1, best.unsqueeze(1)) > 0).sum()
     if labels.is_floating_point():
