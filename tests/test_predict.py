@@ -319,6 +319,17 @@ def test_windows_equal_naive_ones(tmp_path, name, module, options):
         assert window.picture.shape == 2 * (predictor.protocol.crop_size,) + (3,)
 
 
+@pytest.mark.parametrize("module", ["tsn", "tsm"])
+def test_windows_of_a_network_that_scores_each_segment(tmp_path, module):
+    encode(tmp_path / "v.mp4", textured_frames(30))
+    logits = {}
+    for consensus in ("avg", "identity"):
+        model = randomize_norms(small_model(module, input_size=32, consensus=consensus))
+        windows = Predictor(model, "cpu").windows(tmp_path / "v.mp4", 0.5)
+        logits[consensus] = [window.logits for window in windows]
+    assert np.allclose(logits["avg"], logits["identity"], rtol=1e-5)
+
+
 def test_segments_of_a_tsn_are_computed_once(tmp_path):
     encode(tmp_path / "v.mp4", textured_frames(300))
     predictor = Predictor(small_model("tsn", num_segments=8, input_size=32), "cpu")

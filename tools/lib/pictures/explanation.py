@@ -12,7 +12,8 @@ from ops.data.lists import VideoList
 from ops.data.readers.templates import EXAMPLES
 from ops.explain import Explanation, grad_cam, middle_of_segments, pictures_of
 from ops.models import TSN
-from ops.predict import Predictor, infer_template, to_probabilities
+from ops.predict import Predictor, infer_template
+from ops.scores.aggregation import to_probabilities
 from ops.utils.errors import UserError
 from ops.utils.text import counted
 

@@ -15,7 +15,8 @@ from lib.predicting.predict_inputs import find_inputs
 from lib.predicting.predict_output import STDOUT, open_lines
 from lib.predicting.timeline_output import SpanWriter, write_srt, write_vtt
 from ops.data.readers.base import UnreadableVideo
-from ops.predict import DEFAULT_STEP, DEFAULT_WINDOW, WINDOW_BATCH, Predictor, WindowScores
+from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW
+from ops.predict import WINDOW_BATCH, Predictor, WindowScores
 from ops.report.timeline import Entry, thumbnail, write_timeline
 from ops.scores.spans import ENTER, STAY, Span
 from ops.utils.errors import UserError
