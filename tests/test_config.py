@@ -9,7 +9,8 @@ from helpers.launch import ROOT, call, refused
 from ops.cli.config import parse_with_config
 from ops.cli.flags import Effect
 from ops.cli.test_args import testing_arguments as parse_testing
-from ops.cli.train_args import args_toml, parse_training, training_parser
+from ops.cli.train_args import args_toml, parse_training
+from ops.cli.train_flags import training_parser
 from ops.utils.errors import UserError
 
 RECIPE = """\

@@ -16,7 +16,8 @@ from lib.runs.recipe_files import recipe_files
 from lib.runs.recipes import UNKNOWN, Recipe, find_recipe, read_recipe
 from lib.runs.runs import Run, describe_best, read_run
 from ops.cli.flags import Effect
-from ops.cli.train_args import training_arguments, training_parser
+from ops.cli.train_args import training_arguments
+from ops.cli.train_flags import training_parser
 from ops.utils.errors import UserError
 
 SETTINGS = [

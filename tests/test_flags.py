@@ -7,7 +7,8 @@ import pytest
 from ops.cli.flags import Effect, FlagParser, SuggestingParser
 from ops.cli.results_args import results_parser
 from ops.cli.test_args import testing_parser as make_testing_parser
-from ops.cli.train_args import fixed_options, training_parser
+from ops.cli.train_args import fixed_options
+from ops.cli.train_flags import training_parser
 from ops.cli.types import positive_float, positive_int
 
 PARSERS = {

@@ -6,7 +6,7 @@ import pytest
 from ops.cli import test_args
 from ops.cli.test_args import testing_parser as make_testing_parser
 from ops.cli.train_args import parse_training, resolve_module, training_arguments
-from ops.cli.train_args import training_parser as make_training_parser
+from ops.cli.train_flags import training_parser as make_training_parser
 from ops.utils.errors import UserError
 
 TDN_README = """something RGB --arch resnet50 --num_segments 8 --gd 20 --lr 0.01 --lr_scheduler

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from lib.runs.recipes import UNKNOWN
 from ops.cli.flags import Effect
-from ops.cli.train_args import training_parser
+from ops.cli.train_flags import training_parser
 from ops.temporal import option_names
 from ops.utils.text import printable
 
