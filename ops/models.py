@@ -8,12 +8,12 @@ its section 3.2.
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and synchronised ones
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ops.backbones import build_backbone
 from ops.backbones.input_channels import set_input_channels
 from ops.backbones.modalities import MODALITIES
+from ops.backbones.norms import batch_norms
 from ops.backbones.pretrained import load_pretrained
 from ops.temporal import MODULES, resolve_options
 from ops.temporal.consensus import CONSENSUS
@@ -52,6 +52,9 @@ class TSN(nn.Module):
         UserError: an unknown name, arguments that exclude each other, or pretrained weights that
             do not fit or cannot be downloaded.
     """
+
+    _partial_bn = False
+    _frozen = frozenset()
 
     def __init__(
         self,
@@ -270,8 +273,7 @@ class TSN(nn.Module):
     def _later_norms(self):
         """The BatchNorms that partial BN freezes: all but the first and those of exempt modules."""
         exempt = {m for module in self._exempt_modules() for m in module.modules()}
-        norms = [m for m in self.backbone.modules() if isinstance(m, BatchNorm)]
-        return [bn for bn in norms[1:] if bn not in exempt]
+        return [bn for bn in batch_norms(self.backbone)[1:] if bn not in exempt]
 
     def _exempt_modules(self):
         """The inserted modules whose BatchNorms partial BN leaves alone."""
@@ -312,9 +314,6 @@ class TSN(nn.Module):
         for module in self._frozen:
             module.training = False  # its children may be in training mode
         return self
-
-    _partial_bn = False
-    _frozen = frozenset()
 
 
 def _differences(frames):

@@ -8,10 +8,10 @@ from helpers.launch import call, run_ranks
 from helpers.models import pixels, small_model
 
 from ops import distributed
+from ops.backbones.norms import BATCH_NORMS
 from ops.data.loader import Batch
 from ops.training.freeze import freeze
 from ops.training.precise_bn import estimate_statistics
-from ops.training.sync_batchnorm import BatchNorm
 
 ALONE = distributed.World(0, 1, torch.device("cpu"))
 
@@ -31,7 +31,7 @@ def expected_statistics(model, batches):
     model = copy.deepcopy(model).eval()
     inputs = {}
     for name, module in model.named_modules():
-        if isinstance(module, BatchNorm):
+        if isinstance(module, BATCH_NORMS):
             module.train()
             inputs[name] = []
             module.register_forward_hook(

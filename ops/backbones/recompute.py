@@ -8,9 +8,9 @@ import contextlib
 import functools
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # 1D, 2D and synchronized ones
 from torch.utils.checkpoint import checkpoint
 
+from ops.backbones.norms import BATCH_NORMS
 from ops.utils.errors import UserError
 
 
@@ -70,7 +70,7 @@ def _as_before(modes):
     statistics = []
     for module, training in modes:
         module.training = training
-        if training and isinstance(module, BatchNorm):
+        if training and isinstance(module, BATCH_NORMS):
             statistics += [(module, name, buffer) for name, buffer in module.named_buffers()]
     for norm, name, buffer in statistics:
         setattr(norm, name, buffer.clone())

@@ -136,11 +136,11 @@ def _multipliers(modality, fc_lr5):
 
 def _group_of(model, layer, name, parameter):
     """The group of the parameter ``name`` of a layer."""
-    from ops.training.sync_batchnorm import BatchNorm
+    from ops.backbones.norms import BATCH_NORMS
 
     if layer is model.backbone.get_submodule(model.backbone.first_conv):
         return f"first_conv_{_kind(name, parameter)}"
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, BATCH_NORMS):
         return "bn"
     if layer is model.head:
         return f"fc_{name}"

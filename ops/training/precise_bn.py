@@ -11,7 +11,8 @@ import contextlib
 
 import torch
 
-from ops.training.sync_batchnorm import BatchNorm, each_alone
+from ops.backbones.norms import batch_norms
+from ops.training.sync_batchnorm import each_alone
 from ops.utils.amp import autocast
 
 
@@ -60,8 +61,10 @@ def estimate_statistics(model, batches, world, *, amp="none", stop=None):
 def _norms_in_training_mode(model):
     """The BatchNorms that are trained; afterwards they alone are in training mode."""
     model.train()
-    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    norms = [norm for norm in norms if norm.training and norm.running_mean is not None]
+    norms = []
+    for norm in batch_norms(model):
+        if norm.training and norm.running_mean is not None:
+            norms.append(norm)
     model.eval()
     for norm in norms:
         norm.train()

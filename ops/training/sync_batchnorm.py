@@ -4,10 +4,7 @@ import contextlib
 
 from torch import nn
 
-# The base class of BatchNorms of 1, 2 and 3 dimensions and of synchronized ones, which torch does
-# not export under a public name.
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
-
+from ops.backbones.norms import BATCH_NORMS, batch_norms
 from ops.utils.errors import UserError
 
 
@@ -21,7 +18,10 @@ class SyncNorm(nn.SyncBatchNorm):
     alone = False
 
     def forward(self, x):
-        return BatchNorm.forward(self, x) if self.alone else super().forward(x)
+        if self.alone:
+            # The method is the same for BatchNorms of all kinds.
+            return nn.BatchNorm2d.forward(self, x)
+        return super().forward(x)
 
 
 def synchronize(model, world):
@@ -45,7 +45,7 @@ def synchronize(model, world):
         )
     for parent in list(model.modules()):
         for name, old in list(parent.named_children()):
-            if isinstance(old, BatchNorm):
+            if isinstance(old, BATCH_NORMS):
                 setattr(parent, name, _synchronized(old))
 
 
@@ -63,7 +63,7 @@ def _synchronized(old):
 @contextlib.contextmanager
 def frozen_norms(model):
     """Context in which no BatchNorm updates its statistics."""
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.training]
+    norms = [norm for norm in batch_norms(model) if norm.training]
     for norm in norms:
         norm.eval()
     try:
