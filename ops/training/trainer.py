@@ -100,6 +100,13 @@ class Trainer:
         return len(self.train_loader) // self.step.accumulate
 
     @property
+    def saved_net(self):
+        """The network that is validated and saved: net, or the average of its weights."""
+        if self.ema:
+            return self.ema.module
+        return self.net
+
+    @property
     def frames(self):
         """Number of frames of a clip."""
         dataset = self.train_loader.dataset
@@ -122,9 +129,9 @@ class Trainer:
         self.since_best = start.since_best
         self._saved_at = time.perf_counter()
         self._has_sync_norms = any(isinstance(m, SyncNorm) for m in self.step.model.modules())
-        self._validated = self.ema.module if self.ema else self.net
+        self._validated = self.saved_net
         if self.compile:
-            self._validated = CompiledNetwork(self._validated, self.batch_size)
+            self._validated = CompiledNetwork(self.saved_net, self.batch_size)
         if self.pictures and not start.epoch and not start.step:
             self.step.inspect = self.pictures.log_first_batch
         began = time.perf_counter()
@@ -292,9 +299,8 @@ class Trainer:
         Raises:
             Stopped: after a signal; the validation is done when the run is resumed.
         """
-        model = self.ema.module if self.ema else self.net
         result = None
-        if not self.precise_bn or self._estimate_statistics(model, epoch):
+        if not self.precise_bn or self._estimate_statistics(epoch):
             result = validate(
                 self._validated,
                 self.val_loader,
@@ -311,8 +317,8 @@ class Trainer:
             raise self._stopped(number, epoch, self.steps)
         return result
 
-    def _estimate_statistics(self, model, epoch):
-        """Collective: give a network precise BatchNorm statistics.
+    def _estimate_statistics(self, epoch):
+        """Collective: give the network to be validated precise BatchNorm statistics.
 
         They are those of the first batches of the epoch, as clips that it has been trained on.
 
@@ -324,7 +330,7 @@ class Trainer:
         self.train_loader.sampler.set_epoch(epoch, stop=videos)
         with loader_errors(self.train_loader):
             is_done = estimate_statistics(
-                model,
+                self.saved_net,
                 self.train_loader,
                 self.world,
                 amp=self.step.amp,
@@ -379,9 +385,7 @@ class Trainer:
                 "trackers": self.log.run_ids,
                 **facts,
             }
-            model = self.net
             if self.ema:
-                model = self.ema.module
                 weights = self.net.state_dict()
                 content["trained_state_dict"] = {
                     key: value.detach().contiguous() for key, value in weights.items()
@@ -389,7 +393,7 @@ class Trainer:
             rotate = partial(rotate_checkpoints, self.folder, self.keep)
             save_checkpoint(
                 Path(self.folder) / f"{name}.pth",
-                model,
+                self.saved_net,
                 optimizer=self.step.optimizer,
                 scaler=self.step.scaler,
                 before=rotate if name == "last" else None,
