@@ -147,12 +147,12 @@ class FlagParser(SuggestingParser):
         unset = object()  # tells a default from the same value on the command line
         defaults = {}
         absent = {}  # what argparse sets for a positional argument that is not given
-        for action in [flag.action for flag in self.flags]:
+        for flag in self.flags:
+            action = flag.action
             if action.default is argparse.SUPPRESS:
                 continue
             defaults.setdefault(action.dest, _converted_default(action))
-            is_positional = not action.option_strings
-            if is_positional:
+            if flag.is_positional:
                 absent[action.dest] = defaults[action.dest]
                 if action.dest in values and action.required:
                     action.nargs, action.required = "?", False

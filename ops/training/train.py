@@ -99,6 +99,7 @@ class Setup:
         val_loader: of the validation.
         class_weights: of ``--class_weights``, float32 ``[num_class]``, or None.
         schedule: of the learning rate.
+        total_batch: videos of one step of the optimizer, of all processes.
         lr_note: words about the learning rate, for the log.
         lr_warning: a warning about it, or None.
     """
@@ -120,13 +121,9 @@ class Setup:
     val_loader: torch.utils.data.DataLoader
     class_weights: torch.Tensor | None
     schedule: Schedule
+    total_batch: int
     lr_note: str
     lr_warning: str | None
-
-    @property
-    def total_batch(self):
-        """Videos of one step of the optimizer, of all processes."""
-        return self.world.size * self.args.batch_size * self.args.accumulate
 
     @property
     def recipe(self):
@@ -239,6 +236,7 @@ def prepare(args, world):
         val_loader=val_loader,
         class_weights=weights,
         schedule=schedule,
+        total_batch=total_batch,
         lr_note=lr_note,
         lr_warning=lr_warning,
     )

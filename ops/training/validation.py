@@ -6,8 +6,8 @@ import torch
 from ops.data.loader import loader_errors
 from ops.inference import score_videos
 from ops.scores import metrics
+from ops.scores.metadata import views_in_words
 from ops.utils.errors import UserError
-from ops.utils.text import counted
 
 
 def validate(
@@ -84,9 +84,9 @@ def validation_line(result, dataset):
         dataset: the ``TestDataset``.
     """
     measured = {key: value for key, value in result.items() if key in metrics.TITLES}
-    frames = counted(dataset.num_segments, "frame")
+    views = views_in_words(dataset.num_segments, num_crops=1, num_clips=1)
     return (
-        f"validation, {frames} x 1 crop x 1 clip, {dataset.transform.crop_size}, "
+        f"validation, {views}, {dataset.transform.crop_size}, "
         f"{result['videos']}/{result['listed']} videos: {metrics.line(measured)} "
         f"loss {result['loss']:.4f}"
     )
