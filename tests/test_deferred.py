@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from ops.utils.deferred import deferred
+from ops.utils.deferred import deferred, names_of_package
 
 
 def test_a_deferred_function_is_called_with_all_arguments():
@@ -18,6 +18,15 @@ def test_a_missing_module_raises_when_it_is_called():
         function()
 
 
+def test_names_of_a_package_are_imported_on_use():
+    get = names_of_package("here", {"join": "posixpath", "f": "ops.none"})
+    assert get("join")("a", "b") == "a/b"
+    with pytest.raises(ModuleNotFoundError):
+        get("f")
+    with pytest.raises(AttributeError, match=r"here.*other"):
+        get("other")
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -26,6 +35,8 @@ def test_a_missing_module_raises_when_it_is_called():
         "ops.checkpoints",
         "ops.checkpoints.layout_tables",
         "ops.checkpoints.manifest",
+        "ops.export",
+        "ops.streaming",
         "ops.temporal",
         "ops.temporal.consensus",
     ],

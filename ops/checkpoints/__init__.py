@@ -1,6 +1,6 @@
 """Weight files: load, save, fine-tune from, identify, translate published layouts."""
 
-import importlib
+from ops.utils.deferred import names_of_package
 
 _MODULES = {
     "describe": "ops.checkpoints.io",
@@ -11,10 +11,4 @@ _MODULES = {
     "tune": "ops.checkpoints.tuning",
 }
 __all__ = list(_MODULES)
-
-
-def __getattr__(name):
-    """Import a function when it is first used, as it needs torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = names_of_package(__name__, _MODULES)  # they need torch

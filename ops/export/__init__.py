@@ -1,6 +1,6 @@
 """Networks as ONNX and torch.export files, and networks that run from an ONNX file."""
 
-import importlib
+from ops.utils.deferred import names_of_package
 
 _MODULES = {
     "Description": "ops.export.description",
@@ -12,10 +12,4 @@ _MODULES = {
     "quantize": "ops.export.int8",
 }
 __all__ = list(_MODULES)
-
-
-def __getattr__(name):
-    """Import a name when it is first used, as it needs torch or onnxruntime."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = names_of_package(__name__, _MODULES)  # they need torch or onnxruntime

@@ -1,6 +1,6 @@
 """Live video: networks that run frame by frame, and windows of the others."""
 
-import importlib
+from ops.utils.deferred import names_of_package
 
 _MODULES = {
     "DemoRule": "ops.streaming.smoothing",
@@ -12,10 +12,4 @@ _MODULES = {
     "stepping_obstacle": "ops.streaming.step",
 }
 __all__ = list(_MODULES)
-
-
-def __getattr__(name):
-    """Import a name when it is first used: --help needs the defaults, not torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = names_of_package(__name__, _MODULES)  # --help needs the defaults, not torch

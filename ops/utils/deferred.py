@@ -1,6 +1,7 @@
-"""Functions and classes that are imported when they are called for the first time."""
+"""Names whose modules are imported when they are used for the first time."""
 
 import functools
+import importlib
 import pkgutil
 
 
@@ -27,3 +28,22 @@ def deferred(reference, *args, **kwargs):
         return target()(*args, *more_args, **kwargs, **more_kwargs)
 
     return call
+
+
+def names_of_package(package, modules):
+    """The ``__getattr__`` of a package that imports its names when they are first used.
+
+    Args:
+        package: name of the package.
+        modules: name -> the module that defines it.
+
+    Returns:
+        a function.
+    """
+
+    def get(name):
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(modules[name]), name)
+
+    return get
