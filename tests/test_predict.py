@@ -255,6 +255,8 @@ def test_arguments_that_do_not_fit_raise(tmp_path):
             Predictor(path, "cpu", **options)
     with pytest.raises(UserError):
         Predictor(path, "nonsense")
+    with pytest.raises(UserError, match="num_segments"):
+        Predictor(small_model("tsn", input_size=32), "cpu", num_segments=8)
 
 
 def test_scores_that_are_not_finite_are_an_error(root, tmp_path):

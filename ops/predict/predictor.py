@@ -41,7 +41,7 @@ from ops.predict.settings import (
     refuse_network_options,
 )
 from ops.predict.windows import WindowFeatures, WindowPredictor, WindowScores
-from ops.scores.protocol import AVERAGES
+from ops.scores.aggregation import AVERAGES
 from ops.scores.spans import ENTER, STAY, Span, merge_spans
 from ops.utils.errors import UserError
 
@@ -131,7 +131,8 @@ class Predictor:
         if is_exported(weights):
             model = exported_clip(weights, device)
             refuse_network_options(
-                model,
+                f"{model.name} is exported, and fixed in this; give the checkpoint, or export it "
+                "again",
                 num_segments=num_segments,
                 weights_key=weights_key,
                 amp=amp if amp != "none" else None,
@@ -141,6 +142,12 @@ class Predictor:
             device = "cpu"
             known_names = model.class_names
         elif isinstance(weights, TSN):
+            refuse_network_options(
+                "the network is in memory, and fixed in this; give its checkpoint",
+                num_segments=num_segments,
+                weights_key=weights_key,
+                **options,
+            )
             model = weights.eval()
             known_names = getattr(model, "class_names", None)
         else:

@@ -44,14 +44,16 @@ def exported_clip(
     return network.as_clip()
 
 
-def refuse_network_options(network: ExportedNetwork, **options: Any) -> None:
-    """Raise UserError for an option of a network whose graph is fixed; None is not given."""
+def refuse_network_options(reason: str, **options: Any) -> None:
+    """Raise UserError for an option of a network that is fixed.
+
+    Args:
+        reason: why it is, and what to do.
+        options: those of the user; None is not given.
+    """
     for name, value in options.items():
         if value is not None:
-            raise UserError(
-                f"--{name}: {network.name} is exported, and fixed in this; give the checkpoint, or "
-                "export it again"
-            )
+            raise UserError(f"--{name}: {reason}")
 
 
 def is_multi_label(model: TSN | ExportedNetwork, file: WeightFile | None) -> bool:
