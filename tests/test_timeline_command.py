@@ -85,6 +85,9 @@ def test_invalid_flags_raise(video, weights, tmp_path, capsys):
         ["--timeline", "--video", video],
         ["--timeline", "--enter", 0.2, "--stay", 0.4],
         ["--timeline", video, "--srt", tmp_path / "out.srt"],
+        ["--timeline", "--clips", 2],
+        ["--timeline", "--test_sampling", "dense"],
+        ["--timeline", "--topk", 2],
         ["--srt", tmp_path / "out.srt"],
     ):
         refused(capsys, "predict", video, *flags, "--weights", weights, "--device", "cpu")

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.arguments import add_device_flags, add_weights_flags, command_parser
-from ops.cli.types import positive_float, positive_int
+from ops.cli.types import CROPS, positive_float, positive_int
 from ops.utils.errors import UserError, run_cli
 
 
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the files (default: float32)",
     )
     top.add_argument(
-        "--crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of a frame (default: 1)"
+        "--crops", type=int, choices=CROPS, default=1, help="crops of a frame (default: 1)"
     )
     top.add_argument(
         "--full_res", action="store_true", help="crops as large as the scaled short side (256)"

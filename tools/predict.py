@@ -34,16 +34,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.arguments import add_class_names_flag, add_device_flags, add_weights_flags, command_parser
-from ops.cli.types import positive_float, positive_int, probability, workers
+from ops.cli.types import CROPS, positive_float, positive_int, probability, workers
 from ops.data.readers.open import DECODERS
 from ops.data.sampling import samplings_for_tests
+from ops.scores.aggregation import AVERAGES
 from ops.utils.errors import UserError, run_cli
 from ops.utils.machine import default_workers
 
 
 def main() -> None:
-    args = parser().parse_intermixed_args()
-    check_timeline_flags(args)
+    flags = parser()
+    args = flags.parse_intermixed_args()
+    check_timeline_flags(args, flags)
     # Imported here because --help does not need torch.
     if args.timeline:
         from lib.predicting.timeline_command import write_timelines
@@ -54,13 +56,20 @@ def main() -> None:
     sys.exit(predict_videos(args))
 
 
-def check_timeline_flags(args: argparse.Namespace) -> None:
-    """Refuse flags that have no effect without --timeline."""
-    if args.timeline:
-        return
-    for name in TIMELINE_FLAGS:
-        if getattr(args, name) is not None:
-            raise UserError(f"--{name} is for --timeline; give --timeline too")
+def check_timeline_flags(args: argparse.Namespace, flags: argparse.ArgumentParser) -> None:
+    """Refuse flags that have no effect with --timeline, or without it.
+
+    Args:
+        args: the arguments.
+        flags: the parser, which has their defaults.
+    """
+    unused = VIDEO_FLAGS if args.timeline else TIMELINE_FLAGS
+    for name in unused:
+        if getattr(args, name) == flags.get_default(name):
+            continue
+        if args.timeline:
+            raise UserError(f"--{name} has no effect on the windows of --timeline; leave it out")
+        raise UserError(f"--{name} is for --timeline; give --timeline too")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,9 +95,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
 
 def add_protocol(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--clips", type=positive_int, metavar="N", help="clips of a video")
-    group.add_argument(
-        "--crops", "--test_crops", type=int, choices=(1, 3, 5, 10), help="crops of a frame"
-    )
+    group.add_argument("--crops", "--test_crops", type=int, choices=CROPS, help="crops of a frame")
     group.add_argument(
         "--test_sampling",
         choices=tuple(samplings_for_tests()),
@@ -101,9 +108,7 @@ def add_protocol(group: argparse._ArgumentGroup) -> None:
         "--scale_size", type=positive_int, metavar="PIXELS", help="short side of a scaled frame"
     )
     group.add_argument("--crop_size", type=positive_int, metavar="PIXELS", help="side of a crop")
-    group.add_argument(
-        "--average", choices=("logits", "softmax"), help="what is averaged over the views"
-    )
+    group.add_argument("--average", choices=AVERAGES, help="what is averaged over the views")
     group.add_argument(
         "--image_tmpl",
         metavar="TMPL",
@@ -132,6 +137,8 @@ def add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--quiet", action="store_true", help="do not print the classes")
 
 
+# Flags that are for predictions of whole videos, and flags that are for timelines.
+VIDEO_FLAGS = ("clips", "test_sampling", "topk", "threshold", "decoder")
 TIMELINE_FLAGS = ("window", "step", "enter", "stay", "fps", "srt", "vtt", "html", "video")
 
 

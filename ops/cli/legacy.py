@@ -11,7 +11,7 @@ import shlex
 from functools import partial
 
 from ops.cli.flags import Effect
-from ops.cli.types import boolean, is_bce, non_negative_int, positive_int, tsm_schedule
+from ops.cli.types import CROPS, boolean, is_bce, non_negative_int, positive_int, tsm_schedule
 from ops.training.batch_size import AUTO
 from ops.utils.errors import UserError
 
@@ -418,7 +418,7 @@ def _translate_views(args, notes):
     if args.crop_size is not None:
         notes.add("--crop_size", f"crops of {args.crop_size}")
     if crops is not None:
-        if crops not in (1, 3, 5, 10):
+        if crops not in CROPS:
             raise UserError(f"--random_crops {crops}: there are 1, 3, 5 or 10 crops")
         args.test_crops = args.test_crops or [crops]
         notes.add("--random_crops", f"--test_crops {crops}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ops.cli.flags import Effect, FlagParser
 from ops.cli.types import boolean, positive_float, positive_int
+from ops.scores.aggregation import AVERAGES
 from ops.scores.source import is_npz
 
 
@@ -78,7 +79,7 @@ def _add_fusion(parser: FlagParser) -> None:
     group.add_flag(
         "--average",
         effect=Effect.RESULT,
-        choices=("logits", "softmax"),
+        choices=AVERAGES,
         help="what is averaged over the views of a source: logits or each view's softmax (default: "
         "that of its scores.json; without it softmax for directories, logits for .npz)",
     )

@@ -16,8 +16,9 @@ from ops.cli.common_args import (
 )
 from ops.cli.config import add_config, parse_with_config
 from ops.cli.flags import Effect
-from ops.cli.types import non_negative_int, positive_float, positive_int, segments
+from ops.cli.types import CROPS, non_negative_int, positive_float, positive_int, segments
 from ops.data.sampling import samplings_for_tests
+from ops.scores.aggregation import AVERAGES
 from ops.temporal import MODULES
 from ops.testing import RUNTIMES, TORCH
 from ops.utils.errors import UserError
@@ -26,8 +27,6 @@ from ops.utils.errors import UserError
 TSN_SEGMENTS = 25
 TSN_CROPS = 10
 SECTION = "test"  # of a file of --config
-CROPS = (1, 3, 5, 10)
-AVERAGES = ("logits", "softmax")
 # Flags that can have a value for each network of an ensemble. Paths, which may contain commas, are
 # treated apart.
 PER_NETWORK = (

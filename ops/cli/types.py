@@ -7,6 +7,7 @@ from ops.training.freeze import parse_parts
 from ops.training.run_dir import SaveInterval
 
 AMP = ("none", "bf16", "fp16")  # values of --amp
+CROPS = (1, 3, 5, 10)  # values of --test_crops: TEST_CROPS of ops.data.transforms without torch
 # Larger values are typing errors, or need memory that no machine has.
 MAX_WORKERS = 512
 MAX_SEGMENTS = 1024

@@ -14,8 +14,9 @@ import torch
 from ops.backbones.modalities import MODALITIES
 from ops.data.class_names import check_names
 from ops.data.sampling import SAMPLINGS
+from ops.data.transforms import TEST_CROPS
 from ops.models import TSN
-from ops.scores.protocol import AVERAGES
+from ops.scores.aggregation import AVERAGES
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
 
@@ -23,7 +24,6 @@ VERSION = 1  # to be raised when an older version could no longer read the file
 DESCRIPTION = "description.json"
 KINDS = ("clip", "step")
 PRECISIONS = ("fp32", "fp16", "int8")
-CROPS = (1, 3, 5, 10)
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -196,7 +196,7 @@ _RULES = {
     "scale_size": _is_count,
     "sampling": lambda value: value in SAMPLINGS,
     "clips": lambda value: value is None or _is_count(value),
-    "crops": lambda value: value in CROPS,
+    "crops": lambda value: value in TEST_CROPS,
     "average": lambda value: value in AVERAGES,
     "multi_label": lambda value: isinstance(value, bool),
     "class_names": _is_names,

@@ -16,6 +16,7 @@ import numpy as np
 
 from ops.utils.errors import UserError
 
+AVERAGES = ("logits", "softmax")  # what is averaged over the views of a video
 CROP_AGGREGATIONS = {"mean": np.mean, "max": np.max}
 _VIDEOS_AT_ONCE = 64
 _LARGEST_K_DIGITS = 9

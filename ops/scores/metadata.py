@@ -31,6 +31,7 @@ import numpy as np
 
 from ops.data.class_names import check_names
 from ops.data.labels import as_array, differing, of_row
+from ops.scores.aggregation import AVERAGES
 from ops.scores.video_ids import check_ids
 from ops.utils.errors import UserError
 from ops.utils.files import atomic_write, read_regular
@@ -206,7 +207,7 @@ def _check_protocol(protocol: dict) -> None:
         if type(value) is not int or not 0 < value < 2**31:
             raise ValueError(f"has no whole number {key} in its protocol")
     average = protocol.get("average")
-    if average not in ("logits", "softmax"):
+    if average not in AVERAGES:
         raise ValueError(f"average is {printable(average)}, neither logits nor softmax")
     if not isinstance(protocol.get("dataset"), str):
         raise ValueError("has no text dataset in its protocol")

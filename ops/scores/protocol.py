@@ -12,8 +12,6 @@ from ops.scores.metadata import views_in_words
 from ops.temporal import MODULES
 from ops.utils.errors import UserError
 
-AVERAGES = ("logits", "softmax")
-
 
 @dataclass(frozen=True)
 class Protocol:
