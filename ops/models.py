@@ -14,6 +14,7 @@ from ops.backbones import build_backbone
 from ops.backbones.input_channels import set_input_channels
 from ops.backbones.modalities import MODALITIES
 from ops.backbones.norms import batch_norms
+from ops.backbones.pixels import usual_scale_size
 from ops.backbones.pretrained import load_pretrained
 from ops.temporal import MODULES, resolve_options
 from ops.temporal.consensus import CONSENSUS
@@ -141,8 +142,8 @@ class TSN(nn.Module):
 
     @property
     def scale_size(self):
-        """Short side of a frame before the test crop, pixels: 256 for crops of 224, as in TSN."""
-        return self.input_size * 256 // 224
+        """Short side of a frame before the test crop, pixels."""
+        return usual_scale_size(self.input_size)
 
     def forward(self, clip):
         """Class scores (logits) of a batch of clips.

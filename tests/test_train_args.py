@@ -214,9 +214,7 @@ def test_choice_of_the_module_is_reported(flags, module, reason):
 
 
 def test_module_is_that_of_the_checkpoint_without_a_flag():
-    args = argparse.Namespace(
-        module=None, module_flags=[], tune_from="w.pth", arch="resnet50", modality="RGB"
-    )
+    args = argparse.Namespace(module=None, tune_from="w.pth", arch="resnet50", modality="RGB")
     module, note = resolve_module(args, "tsm")
     assert module == "tsm" and "w.pth" in note
     args.module = "tsn"

@@ -3,6 +3,11 @@
 from typing import NamedTuple
 
 
+def usual_scale_size(crop_size):
+    """Short side of a frame before a test crop of this side, pixels: 256 for 224, as in TSN."""
+    return crop_size * 256 // 224
+
+
 class Pixels(NamedTuple):
     """uint8 values ``v`` of a frame become ``(v / scale - mean) / std``.
 

@@ -10,6 +10,7 @@ import math
 import shlex
 from functools import partial
 
+from ops.backbones.pixels import usual_scale_size
 from ops.cli.flags import Effect
 from ops.cli.types import CROPS, boolean, is_bce, non_negative_int, positive_int, tsm_schedule
 from ops.training.batch_size import AUTO
@@ -79,6 +80,29 @@ MODULE_FLAGS = {"shift": "tsm", "tam": "tam", "self_conv": "tam", "tin": "tin"}
 def resume_source(text):
     """A checkpoint to resume from; TIN's README writes ``--resume=True`` for a bare flag."""
     return "auto" if text == "True" else text
+
+
+def named_module(module, module_flags):
+    """The temporal module that the flags of a command name.
+
+    Args:
+        module: value of ``--module``, or None.
+        module_flags: the modules that flags such as ``--shift`` name.
+
+    Returns:
+        a key of ``MODULES``, None if no flag names one.
+
+    Raises:
+        UserError: they name several.
+    """
+    named = set(module_flags)
+    if module:
+        named.add(module)
+    if len(named) > 1:
+        raise UserError(
+            f"the flags name several temporal modules ({', '.join(sorted(named))}); give one"
+        )
+    return named.pop() if named else None
 
 
 def _hidden(parser, *names, effect=Effect.RESULT, **settings):
@@ -235,7 +259,8 @@ def _translate_size(args, notes):
     if crop is not None:
         args.input_size = crop
         notes.add("--crop_size", f"--input_size {crop}")
-    scale, derived = notes.take("scale_size"), args.input_size * 256 // 224
+    scale = notes.take("scale_size")
+    derived = usual_scale_size(args.input_size)
     if scale is not None and scale != derived:
         raise UserError(
             f"--scale_size {scale}: validation frames are scaled to {derived} for crops of "
@@ -382,12 +407,9 @@ def translate_testing(args, program, argv):
         UserError: for flags that exclude each other.
     """
     notes = _Notes(args)
-    modules = set(notes.take("module_flags", ()))
-    if modules - {args.module} and (args.module or len(modules) > 1):
-        named = ", ".join(sorted(modules | ({args.module} if args.module else set())))
-        raise UserError(f"the flags name several temporal modules ({named}); give one")
-    if modules:
-        args.module = modules.pop()
+    module_flags = notes.take("module_flags", ())
+    args.module = named_module(args.module, module_flags)
+    if module_flags:
         notes.add("the temporal module's flag", f"--module {args.module}")
     path = notes.take("resume_path")
     if path is not None:

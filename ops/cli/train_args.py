@@ -80,12 +80,11 @@ def parse_training(description, argv=None):
     """
     argv = sys.argv[1:] if argv is None else argv
     args = parse_with_config(training_parser(description), argv, SECTION)
-    args.module_flags = vars(args).pop("module_flags", ())
+    args.module = legacy.named_module(args.module, vars(args).pop("module_flags", ()))
     checkpoint_module = None
-    if args.tune_from and not args.module and not args.module_flags:
+    if args.tune_from and not args.module:
         checkpoint_module = module_of_checkpoint(args)
     args.module, module_note = resolve_module(args, checkpoint_module)
-    del args.module_flags
     is_tsn_pytorch = _is_tsn_pytorch(args)
     _move_positional_lists(args)
     run_name, root, legacy_note = legacy.translate_training(args, argv)
@@ -208,24 +207,15 @@ def resolve_module(args, checkpoint_module=None):
     """Choose the temporal module of a training.
 
     Args:
-        args: the parsed arguments of ``main.py``; ``module_flags`` are the modules that flags such
-            as ``--shift`` name.
+        args: the parsed arguments of ``main.py``; ``module`` is that of the flags, or None.
         checkpoint_module: module of the checkpoint that ``--tune_from`` names, None without one.
 
     Returns:
         ``(module, note)``: a name of ``MODULES``, and a line that gives the reason, None where a
         flag names the module.
-
-    Raises:
-        UserError: the flags name several modules.
     """
-    named = {*args.module_flags, *([args.module] if args.module else [])}
-    if len(named) > 1:
-        raise UserError(
-            f"the flags name several temporal modules ({', '.join(sorted(named))}); give one"
-        )
-    if named:
-        return named.pop(), None
+    if args.module:
+        return args.module, None
     others = f"choose another one with --module {{{','.join(MODULES)}}}"
     if checkpoint_module:
         return checkpoint_module, f"module {checkpoint_module}, that of {args.tune_from}; {others}"

@@ -13,6 +13,7 @@ import torch
 
 from lib.exporting.export_check import Pair, compare_list, exported_network, thinned, views_of
 from lib.predicting.predict_inputs import is_list_name
+from ops.backbones.pixels import usual_scale_size
 from ops.checkpoints.names import resolve_weights
 from ops.data.lists import VideoList, read_list
 from ops.export.description import Description
@@ -78,7 +79,7 @@ def load(args: argparse.Namespace) -> Predictor:
         raise UserError(f"--weights {args.weights}: is exported already; give the checkpoint")
     scale_size = None
     if args.input_size:
-        scale_size = args.input_size * 256 // 224
+        scale_size = usual_scale_size(args.input_size)
     predictor = Predictor(
         args.weights,
         "cpu",

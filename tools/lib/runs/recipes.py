@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.runs.recipe_files import SCRIPTS, read_comment, recipe_files
+from ops.backbones.pixels import usual_scale_size
 from ops.cli.test_args import testing_arguments
 from ops.cli.train_args import training_arguments
 from ops.data.datasets import choose_flip, dataset_name, load_class_names, resolve
@@ -180,7 +181,7 @@ def _protocol(
     if args.clip_index is None:
         clips = SAMPLINGS[sampling].clips_per_run(args.clips)
     crop_size = options["input_size"]
-    scale_size = args.scale_size or crop_size * 256 // 224
+    scale_size = args.scale_size or usual_scale_size(crop_size)
     default_average = "logits" if options["multi_label"] else module.average
     return {
         "num_segments": (args.test_segments or [options["num_segments"]])[0],
