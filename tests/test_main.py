@@ -178,6 +178,14 @@ def test_evaluate_and_dry_run(data, trained, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_evaluation_names_a_damaged_checkpoint(data, trained, tmp_path, capsys):
+    content = (trained / "last.pth").read_bytes()
+    (tmp_path / "last.1.pth").write_bytes(content)
+    (tmp_path / "last.pth").write_bytes(content[: len(content) // 2])
+    assert call("main", "motion", "RGB", *data, *TINY, "-e", "--resume", tmp_path) == 0
+    assert f"{tmp_path}/last.pth: damaged" in capsys.readouterr().out
+
+
 def test_precision_accumulation_and_tdn(data, tmp_path):
     out = tmp_path / "out"
     assert (

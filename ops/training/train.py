@@ -426,11 +426,22 @@ def describe(setup, notes):
         f"{describe_flip(setup.data, setup.flips)} ({args.flip}: {setup.flip_reason})",
         *_describe_classes(setup),
     ]
-    warnings = [*setup.list_warnings, setup.lr_warning, setup.schedule.warning()]
-    warnings.append(_warning_about_classes(args))
+    warnings = [setup.lr_warning, setup.schedule.warning(), _warning_about_classes(args)]
+    return [*lines, *_warnings_about_inputs(setup), *_as_warnings(warnings)]
+
+
+def _warnings_about_inputs(setup):
+    """Lines for the user about the lists, the checkpoint and the loaders of a run."""
+    warnings = [*setup.list_warnings, *setup.damaged]
     for loader in (setup.train_loader, setup.val_loader):
-        warnings.append(loader.plan.warning if loader else None)
-    return lines + [f"warning: {text}" for text in warnings if text]
+        if loader:
+            warnings.append(loader.plan.warning)
+    return _as_warnings(warnings)
+
+
+def _as_warnings(texts):
+    """Lines of those that are not None."""
+    return [f"warning: {text}" for text in texts if text]
 
 
 def _describe_classes(setup):
@@ -482,8 +493,8 @@ def evaluate(setup, notes):
             batch_size=args.batch_size,
         )
     if setup.world.is_main:
-        warnings = [f"warning: {text}" for text in setup.list_warnings]
-        print(*notes, *warnings, validation_line(result, setup.val_loader.dataset), sep="\n")
+        line = validation_line(result, setup.val_loader.dataset)
+        print(*notes, *_warnings_about_inputs(setup), line, sep="\n")
 
 
 def train(setup, notes, fixed_options, args_toml):
@@ -609,8 +620,6 @@ def log_start(setup, notes, start, log):
         f"{counted(len(lists['val']), 'validation video')}, "
         f"{counted(data.num_class, 'class', 'classes')}; writing to {args.output_dir}/"
     )
-    for warning in setup.damaged:
-        log.info(f"warning: {warning}")
     if setup.checkpoint:
         steps = setup.schedule.steps_per_epoch
         log.info(f"resumed {setup.checkpoint.path} {start.describe(steps)}")
