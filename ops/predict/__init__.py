@@ -11,7 +11,7 @@ bit for bit, because it takes the same way: list record, ``TestDataset``, loader
 """
 
 from ops.predict.prediction import Prediction, average_views
-from ops.predict.predictor import WINDOW_BATCH, Predictor, infer_template
+from ops.predict.predictor import WINDOW_BATCH, Predictor
 from ops.predict.windows import WindowFeatures, WindowScores
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "WindowFeatures",
     "WindowScores",
     "average_views",
-    "infer_template",
 ]

@@ -344,12 +344,21 @@ class Predictor:
         Raises:
             UnreadableVideo: the video cannot be read.
         """
-        template = self.image_tmpl
-        modality = self.model.modality
-        if template is None and os.path.isdir(path):
-            template = infer_template(os.fspath(path), modality)
-        template = template or EXAMPLES[modality]
-        return open_stream(path, image_tmpl=template, rate=fps, modality=modality)
+        return open_stream(
+            path, image_tmpl=self.template_of(path), rate=fps, modality=self.model.modality
+        )
+
+    def template_of(self, path: str | os.PathLike) -> str:
+        """The template of the names of the files in a folder of frames; any other for a file.
+
+        Raises:
+            UnreadableVideo: the folder cannot be listed.
+        """
+        if self.image_tmpl is not None:
+            return self.image_tmpl
+        if os.path.isdir(path):
+            return infer_template(os.fspath(path), self.model.modality)
+        return EXAMPLES[self.model.modality]
 
     def views(self, path: str | os.PathLike) -> torch.Tensor:
         """The clips of a video as the network is given them, clip by clip, crop by crop.

@@ -2,17 +2,15 @@
 
 import argparse
 import difflib
-import os
 from dataclasses import replace
 
 from lib.pictures.explained_video import ExplainedVideo
 from lib.pictures.traced_clips import TracedClip, TracedTestDataset
 from ops.data.clips import Failure
 from ops.data.lists import VideoList
-from ops.data.readers.templates import EXAMPLES
 from ops.explain import Explanation, grad_cam, middle_of_segments, pictures_of
 from ops.models import TSN
-from ops.predict import Predictor, infer_template
+from ops.predict import Predictor
 from ops.scores.aggregation import to_probabilities
 from ops.utils.errors import UserError
 from ops.utils.text import counted
@@ -119,9 +117,7 @@ def read_clip(predictor: Predictor, path: str, clip: int) -> TracedClip:
         UserError: the video cannot be read.
     """
     model = predictor.model
-    template = predictor.image_tmpl or EXAMPLES[model.modality]
-    if predictor.image_tmpl is None and os.path.isdir(path):
-        template = infer_template(path, model.modality)
+    template = predictor.template_of(path)
     videos = VideoList("input", "", [path], [-1], [0], range(1, 2))
     protocol = replace(predictor.protocol, clips=(clip,))
     dataset = protocol.dataset(model, videos, template, predictor.decoder, TracedTestDataset)
