@@ -80,6 +80,10 @@ class World:
         dist.all_reduce(values, dist.ReduceOp.MAX, group=self.cpu_group)
         return values.tolist()
 
+    def any(self, flag: object) -> bool:
+        """Collective: whether a flag is true in one of the processes."""
+        return self.max(int(bool(flag))) == [1]
+
     def gather(self, value: Any) -> list[Any]:
         """Collective: the picklable values of all processes, in rank order, on every process."""
         if self.size == 1:

@@ -446,7 +446,7 @@ def score_videos(model, loader, world, *, stop=None, **options):
         **options,
         stop=stop_all,
     )
-    if world.max(int(bool(stop and stop()))) != [0]:
+    if world.any(stop and stop()):
         return None
     own = None
     if logits:

@@ -24,6 +24,7 @@ def use_collectives():
         world.broadcast_buffers(bn)
         assert bn.running_mean.tolist() == [1, 1]
         assert world.from_main(world.rank) == 0 and world.max(world.rank, -world.rank) == [1, 0]
+        assert world.any(world.rank == 1) and not world.any(world.rank == 2)
         count = world.counter("numbers")
         parts = world.gather([count() for _ in range(5)])
         assert sorted(parts[0] + parts[1]) == list(range(10))  # each number once

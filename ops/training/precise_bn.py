@@ -50,8 +50,7 @@ def estimate_statistics(model, batches, world, *, amp="none", stop=None):
                 continue
             with autocast(world.device, amp):
                 model(batch.clips.to(world.device, non_blocking=True))
-    (is_stopped,) = world.max(int(is_stopped))
-    if is_stopped:
+    if world.any(is_stopped):
         return False
     for norm in watched:
         norm.set_statistics(world)

@@ -266,7 +266,7 @@ class Trainer:
         """
         if not self._has_sync_norms:
             return False
-        return bool(self.world.max(int(batch.clips is None))[0])
+        return self.world.any(batch.clips is None)
 
     def on_step_end(self, epoch, step, meters):
         """Save if it is due, and stop if a process was asked to.
