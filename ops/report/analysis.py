@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ops.data.labels import best_of
-from ops.scores.aggregation import softmax
+from ops.scores.aggregation import to_probabilities
 from ops.scores.metrics import average_precision, evaluate, label_ranks
 
 BEST = 5  # predictions kept per video
@@ -189,12 +189,10 @@ def class_accuracy(tested: TestResult, right: np.ndarray) -> np.ndarray:
 
 
 def _probabilities(scores: np.ndarray, given: bool, multi_label: bool) -> np.ndarray:
-    if multi_label:
-        if given:
-            return scores.clip(0, 1)
-        return 0.5 + 0.5 * np.tanh(scores / 2)  # the sigmoid, without overflow
     if not given:
-        return softmax(scores)
+        return to_probabilities(scores, multi_label)
+    if multi_label:
+        return scores.clip(0, 1)
     scores = scores.clip(0, None)  # a failed video has -1
     # The maximum over crops does not sum to one.
     return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)

@@ -34,7 +34,8 @@ def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
     """Softmax over the last axis, or the sigmoid of each value; float64."""
     if not multi_label:
         return softmax(logits)
-    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    # The sigmoid, in a form that does not overflow.
+    return 0.5 + 0.5 * np.tanh(np.asarray(logits, np.float64) / 2)
 
 
 def mean(scores: np.ndarray, crop_agg: str = "mean", normalize: bool = False) -> np.ndarray:
