@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ops.cli.results_args import results_arguments
-from ops.data.datasets import read_class_names
+from ops.data.class_names import read_class_names
 from ops.report import TestResult, write_report
 from ops.scores import metrics
 from ops.scores.fusion import any_failed, check_scales, fuse, join, need_ids, to_probabilities
