@@ -210,7 +210,7 @@ class _Transfer:
                 failures = 0
             if failures >= self.attempts:
                 raise _AddressFailed(f"{reason}; gave up after {self.attempts} attempts")
-            seconds = min(self.pause * 2**failures, _LONGEST_PAUSE)
+            seconds = min(self.pause * 2 ** max(0, failures - 1), _LONGEST_PAUSE)
             print(f"{self.part.name}: {reason}; next attempt in {seconds:g} s", file=sys.stderr)
             time.sleep(seconds)
 
