@@ -32,7 +32,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_class_names_flag, add_device_flags, add_weights_flags, command_parser
+from lib.arguments import (
+    add_class_names_flag,
+    add_device_flags,
+    add_fuse_bn_flag,
+    add_multi_label_flag,
+    add_weights_flags,
+    add_window_flags,
+    command_parser,
+)
 from ops.cli.types import non_negative_float, positive_float, probability
 from ops.utils.errors import UserError, run_cli
 
@@ -112,11 +120,7 @@ def add_source(group: argparse._ArgumentGroup) -> None:
 def add_model(group: argparse._ArgumentGroup) -> None:
     add_weights_flags(group)
     add_class_names_flag(group)
-    group.add_argument(
-        "--multi_label",
-        action=argparse.BooleanOptionalAction,
-        help="several classes at once: sigmoid (default: as the checkpoint was trained)",
-    )
+    add_multi_label_flag(group)
 
 
 def add_sampling(group: argparse._ArgumentGroup) -> None:
@@ -126,18 +130,7 @@ def add_sampling(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="frames per second that the network sees (default: 12; for windows, all)",
     )
-    group.add_argument(
-        "--window",
-        type=positive_float,
-        metavar="SECONDS",
-        help="length of a window, for networks that are not causal (default: 2.5)",
-    )
-    group.add_argument(
-        "--step",
-        type=positive_float,
-        metavar="SECONDS",
-        help="from the start of a window to that of the next one (default: 0.5)",
-    )
+    add_window_flags(group)
 
 
 def add_smoothing(group: argparse._ArgumentGroup) -> None:
@@ -210,9 +203,7 @@ def add_page(group: argparse._ArgumentGroup) -> None:
 
 def add_machine(group: argparse._ArgumentGroup) -> None:
     add_device_flags(group)
-    group.add_argument(
-        "--fuse_bn", action="store_true", help="fold BatchNorms into the convs; faster, other bits"
-    )
+    add_fuse_bn_flag(group)
 
 
 def port(text: str) -> int:

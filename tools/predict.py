@@ -33,7 +33,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_class_names_flag, add_device_flags, add_weights_flags, command_parser
+from lib.arguments import (
+    add_class_names_flag,
+    add_device_flags,
+    add_fuse_bn_flag,
+    add_multi_label_flag,
+    add_weights_flags,
+    add_window_flags,
+    command_parser,
+)
 from ops.cli.types import CROPS, positive_float, positive_int, probability, workers
 from ops.data.readers.open import DECODERS
 from ops.data.sampling import samplings_for_tests
@@ -86,11 +94,7 @@ def parser() -> argparse.ArgumentParser:
 def add_model(group: argparse._ArgumentGroup) -> None:
     add_weights_flags(group)
     add_class_names_flag(group)
-    group.add_argument(
-        "--multi_label",
-        action=argparse.BooleanOptionalAction,
-        help="a video can have several classes: sigmoid (default: as the checkpoint was trained)",
-    )
+    add_multi_label_flag(group)
 
 
 def add_protocol(group: argparse._ArgumentGroup) -> None:
@@ -146,18 +150,7 @@ def add_timeline(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--timeline", action="store_true", help="predict overlapping windows of each video"
     )
-    group.add_argument(
-        "--window",
-        type=positive_float,
-        metavar="SECONDS",
-        help="length of a window (default: 2.5)",
-    )
-    group.add_argument(
-        "--step",
-        type=positive_float,
-        metavar="SECONDS",
-        help="from the start of a window to that of the next one (default: 0.5)",
-    )
+    add_window_flags(group)
     group.add_argument(
         "--enter",
         type=probability,
@@ -188,9 +181,7 @@ def add_timeline(group: argparse._ArgumentGroup) -> None:
 
 def add_machine(group: argparse._ArgumentGroup) -> None:
     add_device_flags(group)
-    group.add_argument(
-        "--fuse_bn", action="store_true", help="fold BatchNorms into the convs; faster, other bits"
-    )
+    add_fuse_bn_flag(group)
     group.add_argument(
         "--batch_size",
         "-b",

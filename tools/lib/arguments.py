@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from ops.cli.flags import SuggestingParser
-from ops.cli.types import AMP, segments
+from ops.cli.types import AMP, positive_float, segments
 
 SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
 
@@ -97,6 +97,41 @@ def add_class_names_flag(group: argparse._ActionsContainer) -> None:
         "--class_names",
         metavar="FILE",
         help="class names, one per line, in label order (default: those of the checkpoint)",
+    )
+
+
+def add_multi_label_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag of several classes at once: True, False, or None as in the weights."""
+    group.add_argument(
+        "--multi_label",
+        action=argparse.BooleanOptionalAction,
+        help="several classes at once: sigmoid (default: as the checkpoint was trained)",
+    )
+
+
+def add_window_flags(group: argparse._ActionsContainer) -> None:
+    """Add the flags of windows over a long video; None where they are not given.
+
+    The defaults are those of ``ops/data/windows.py``.
+    """
+    group.add_argument(
+        "--window",
+        type=positive_float,
+        metavar="SECONDS",
+        help="length of a window (default: 2.5)",
+    )
+    group.add_argument(
+        "--step",
+        type=positive_float,
+        metavar="SECONDS",
+        help="from the start of a window to that of the next one (default: 0.5)",
+    )
+
+
+def add_fuse_bn_flag(group: argparse._ActionsContainer) -> None:
+    """Add the flag that folds BatchNorms for predictions."""
+    group.add_argument(
+        "--fuse_bn", action="store_true", help="fold BatchNorms into the convs; faster, other bits"
     )
 
 
