@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from ops.training.logger import RunLog
+from ops.utils.errors import UserError
+from ops.utils.files import atomic_write
 
 
 def read_values(folder):
@@ -95,3 +98,20 @@ def test_a_full_disk_stops_the_run_with_the_name_of_the_file(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert error.value.filename == str(tmp_path / "tensorboard")
+
+
+def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path):
+    folder = tmp_path / "run"
+    with (
+        pytest.raises(UserError, match=r"/run: .*--resume auto"),
+        RunLog(folder, is_main=True) as log,
+    ):
+        shutil.rmtree(folder)
+        log.info("the open log accepts this")
+        with atomic_write(folder / "last.pth"):
+            pass
+
+
+def test_another_file_that_is_missing_is_not_blamed_on_the_folder(tmp_path):
+    with pytest.raises(FileNotFoundError), RunLog(tmp_path, is_main=True):
+        open(tmp_path / "data" / "video.mp4").close()

@@ -29,12 +29,15 @@ class RunLog:
             these epochs will be done again.
         overwrite: remove the files of another training first.
 
+    As a context it turns an error that follows from the removal of the folder into a ``UserError``.
+
     Raises:
         UserError: another run uses the folder.
     """
 
     def __init__(self, folder, is_main, epochs=0, *, overwrite=False):
         self.is_main = is_main
+        self.folder = folder
         self.writer = self.text = self.lines = self.trackers = None
         self._lock = contextlib.ExitStack()
         if is_main and folder is not None:
@@ -155,8 +158,17 @@ class RunLog:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *exc):
+    def __exit__(self, kind, error, trace):
         self.close(failed=kind is not None)
+        # Open logs can be written all the same. The next new file, such as a checkpoint, cannot.
+        if isinstance(error, OSError) and self._is_folder_removed():
+            raise UserError(
+                f"{self.folder}: removed while the training was writing there; put it back and "
+                "continue with --resume auto, or start the training again"
+            ) from None
+
+    def _is_folder_removed(self):
+        return self.is_main and self.folder is not None and not Path(self.folder).exists()
 
 
 def _write(file, text):
