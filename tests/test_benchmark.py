@@ -466,13 +466,17 @@ ONE_CORE = ("--workers", 1, "--threads", 1)
 
 @pytest.mark.slow
 def test_epoch(monkeypatch, capsys):
-    few = ("--videos", 4, "--batch", 2, "--modules", "tsm")
+    few = ("--videos", 4, "--batch", 2, "--modules", "tsm", "--sources", "videos")
     rows = run(monkeypatch, capsys, "epoch", *few, *SMALL, *ONE_CORE)[-3:]
     names = [row.split("  ")[0] for row in rows]
-    assert names == [
-        f"tsm, frame folders, {way}" for way in ("original", "ours, fp32", "ours, bf16")
-    ]
+    assert names == [f"tsm, videos, {way}" for way in ("original", "ours, fp32", "ours, bf16")]
     assert all(float(row.split()[-3]) > 0 for row in rows)
+
+
+def test_every_module_has_the_source_of_its_original():
+    sources = benchmark_epoch.ORIGINAL_SOURCES
+    assert set(sources) == set(benchmark_targets.MODULES)
+    assert set(sources.values()) <= set(benchmark_targets.SOURCES)
 
 
 def test_a_program_that_fails_is_named():

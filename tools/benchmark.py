@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.benchmarks.benchmark_targets import ARCHS, MODULES, PARTS
+from lib.benchmarks.benchmark_targets import ARCHS, MODULES, PARTS, SOURCES
 from ops.cli.types import positive_int
 from ops.utils.errors import run_cli
 
@@ -159,7 +159,14 @@ def add_epoch_flags(parser):
         nargs="+",
         choices=MODULES,
         default=["tsm", "tdn"],
-        help="temporal modules: tdn on videos, the others on frame folders, as the originals",
+        help="temporal modules",
+    )
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        choices=SOURCES,
+        help="read video files, frame folders, or one after the other; None: what the original "
+        "reads, videos for tdn and folders for the other modules",
     )
     add_count(parser, "--videos", 64, "training videos; an eighth of them is validated")
     add_count(parser, "--batch", 8, "clips per batch", metavar="B")

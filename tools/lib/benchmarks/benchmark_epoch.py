@@ -23,9 +23,15 @@ from ops.utils.errors import UserError
 ROOT = Path(__file__).resolve().parents[3]
 CLASSES = 8
 DISTINCT = 8  # videos that differ; the others are links to them
-# Each module with the input of its original: TSM reads frame folders only.
-SOURCES = {"tsm": "frame folder", "tdn": "video", "tsn": "frame folder", "tam": "frame folder"}
-SOURCES["tin"] = "frame folder"
+# What the originals read. Most read frame folders only; on videos, their loop gets TDN's reader.
+ORIGINAL_SOURCES = {
+    "tsn": "folders",
+    "tsm": "folders",
+    "tam": "folders",
+    "tin": "folders",
+    "tdn": "videos",
+}
+SOURCE_NAMES = {"videos": "videos", "folders": "frame folders"}  # in the table
 WAYS = {"fp32": "none", "bf16": "bf16"}
 # Lines that main.py and original_epoch print before the first batch and after the validation.
 OUR_LINES = ("; writing to ", "validation, ")
@@ -56,8 +62,8 @@ def epoch(args):
     with tempfile.TemporaryDirectory() as folder:
         lists = make_lists(args, Path(folder))
         for module in args.modules:
-            source = SOURCES[module]
-            rows += measure(args, module, source, lists[source], Path(folder))
+            for source in args.sources or [ORIGINAL_SOURCES[module]]:
+                rows += measure(args, module, source, lists[source], Path(folder))
     table(("", "seconds", "videos/s", "ratio", "target", ""), rows)
 
 
@@ -76,29 +82,28 @@ def make_lists(args, folder):
         make_video(folder / f"{number}.mp4", args.frames, seed=number)
         for number in range(min(DISTINCT, args.videos))
     ]
-    lines = {"video": [], "frame folder": []}
+    lines = {source: [] for source in targets.SOURCES}
     for number in range(args.videos):
         original = number % len(videos)
         video = folder / f"link{number}.mp4"
         video.symlink_to(videos[original])
-        lines["video"].append(f"{video} {number % CLASSES}")
+        lines["videos"].append(f"{video} {number % CLASSES}")
         frames = folder / f"frames{number}"
         if number == original:
             extract(videos[original], frames)
         else:
             frames.symlink_to(folder / f"frames{original}")
-        lines["frame folder"].append(f"{frames} {args.frames} {number % CLASSES}")
+        lines["folders"].append(f"{frames} {args.frames} {number % CLASSES}")
     lists = {}
     for source, texts in lines.items():
-        name = source.replace(" ", "_")
-        lists[source] = Lists(folder / f"{name}_train.txt", folder / f"{name}_val.txt")
+        lists[source] = Lists(folder / f"{source}_train.txt", folder / f"{source}_val.txt")
         lists[source].train.write_text("\n".join(texts) + "\n")
         lists[source].val.write_text("\n".join(texts[: validation_videos(args)]) + "\n")
     return lists
 
 
 def measure(args, module, source, lists, folder):
-    """The rows of one module."""
+    """The rows of one module on one source."""
     cases = {"original": (original_command(args, module, lists), ORIGINAL_LINES)}
     for way, amp in WAYS.items():
         command = our_command(args, module, lists, amp, folder / "run")
@@ -118,7 +123,7 @@ def measure(args, module, source, lists, folder):
         if targets.is_standard(args):
             target = targets.EPOCH.get((module, name.removeprefix("ours, ")))
         cells = compare(times["original"], value, target)
-        title = f"{module}, {source}s, {name}"
+        title = f"{module}, {SOURCE_NAMES[source]}, {name}"
         rows.append((title, f"{value:.1f}", f"{args.videos / value:.2f}", *cells))
     return rows
 

@@ -37,7 +37,9 @@ TSN_SHARE_WAYS = ("NCHW fp32", "channels-last fp32")
 VIEWS = {"TDN, 8 x 5 frames": 25.0, "TSM, 8 frames": 25.0}
 WHOLE_TEST = {"ours, --fuse_bn --amp bf16": 3.0}
 
-# Whole epochs: (module, --amp) -> target.
+# What an epoch reads: video files, or folders of frames.
+SOURCES = ("videos", "folders")
+# Whole epochs, on either source: (module, --amp) -> target.
 EPOCH = {
     ("tsm", "fp32"): 1.3,
     ("tsm", "bf16"): 2.4,
@@ -115,6 +117,7 @@ PARTS = {
     "loader": _part("loader", devices=False),
     "start": _part("start", devices=False),
     "flops": _part("flops", devices=False),
+    "epoch_sources": _part("epoch --sources videos folders", in_set=False),
     "inference": _part("model --modules tdn --rounds 5", in_set=False),
     "training": _part("model --modules tdn tsm --train --rounds 3", in_set=False),
     "compile": _part("model --modules tsm --train --compile --rounds 3", in_set=False),
