@@ -1,5 +1,6 @@
 """The arguments of ``main.py``: its flags, parsed, checked and resolved."""
 
+import functools
 import sys
 from importlib.util import find_spec
 
@@ -230,15 +231,21 @@ def _reason_for_tsn(args):
     modalities = MODULES[DEFAULT_MODULE].modalities
     if args.modality not in modalities:
         return f"{DEFAULT_MODULE} takes {', '.join(modalities)} only"
-    import torch  # slow: after parsing
-
-    with torch.device("meta"):
-        backbone = build_backbone(args.arch)
-    if DEFAULT_MODULE not in supported_modules(backbone):
+    if not _runs_default_module(args.arch):
         return f"{DEFAULT_MODULE} does not run on {args.arch}"
     if _is_tsn_pytorch(args):
         return "the command is one of tsn-pytorch"
     return None
+
+
+@functools.cache  # tools that read many recipes and runs ask hundreds of times
+def _runs_default_module(arch):
+    """Whether the default module can be inserted into a backbone."""
+    import torch  # slow: after parsing
+
+    with torch.device("meta"):
+        backbone = build_backbone(arch)
+    return DEFAULT_MODULE in supported_modules(backbone)
 
 
 def _is_tsn_pytorch(args):
