@@ -6,6 +6,8 @@ source "$(dirname "$0")/venv.sh"
 install requirements.txt
 install tests/requirements.txt
 install tools/requirements.txt
+# Compiling the tests takes pytest as long as collecting them: the second run finds them compiled.
+unset PYTHONDONTWRITEBYTECODE
 # Fast tests of a file share fixtures that take seconds; slow ones are few and of very different
 # lengths.
 distribution=loadfile
