@@ -155,6 +155,11 @@ def test_lr_is_scaled_with_the_batch(data, tmp_path, capsys):
     )
 
 
+def test_a_small_rate_is_logged_with_its_digits(data, tmp_path):
+    assert run(data, tmp_path, "--epochs", 1, "--lr", 2.5e-7) == 0
+    assert "[1/4] lr 2.5e-07 " in (tmp_path / "log.txt").read_text()
+
+
 def test_multi_label_and_label_smoothing_exclude_each_other(data, capsys):
     line = refused(
         capsys, "main", "motion", "RGB", *data, *TINY, "--multi_label", "--label_smoothing", 0.1

@@ -409,7 +409,7 @@ class Trainer:
         bar.set_postfix_str(f"{accuracy} lr {lr:.2g} data {meters.shares()['data']:.0%}")
         left = meters.seconds / (index + 1) * (self.steps - index - 1)
         self.log.info(
-            f"epoch {epoch + 1} [{index + 1}/{self.steps}] lr {lr:.5f} {accuracy} grad norm "
+            f"epoch {epoch + 1} [{index + 1}/{self.steps}] lr {lr:.4g} {accuracy} grad norm "
             f"{norm.item():.3g}; {speed}; eta {tqdm.format_interval(left)}"
         )
 

@@ -83,7 +83,7 @@ class Clients:
             return client.stream.push_crop(frame, seconds)
 
     def remove(self, name: str) -> None:
-        """Forget a client; a name that is not known is none."""
+        """Forget a client; an unknown name is ignored."""
         with self._lock:
             if name in self._clients:
                 self._drop(name)
