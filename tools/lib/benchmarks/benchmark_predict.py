@@ -40,7 +40,7 @@ def predict(args):
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             _folder_of_clips(Path(folder), args),
-            _startup(Path(folder)),
+            _startup(Path(folder), args.rounds),
             *_timeline(Path(folder), args),
             _memory(Path(folder), args),
         ]
@@ -90,7 +90,7 @@ def _interleaved(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str,
     return {name: median(values[1:]) for name, values in seconds.items()}
 
 
-def _startup(folder: Path):
+def _startup(folder: Path, rounds: int):
     """Seconds from the command to its end, for one short video and a small network."""
     video = make_video(folder / "short.mp4", 8)
     weights = folder / "small.pth"
@@ -98,7 +98,7 @@ def _startup(folder: Path):
     tool = Path(__file__).resolve().parents[2] / "predict.py"
     command = [sys.executable, tool, video, "--weights", weights, "--quiet"]
     seconds = []
-    for _ in range(3):
+    for _ in range(rounds):
         start = time.perf_counter()
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         seconds.append(time.perf_counter() - start)
