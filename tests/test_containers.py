@@ -11,6 +11,7 @@ import time
 import av
 import numpy as np
 import pytest
+from helpers.decoders import every_decoder
 from helpers.launch import call
 from helpers.videos import encode, textured_frames
 
@@ -164,7 +165,7 @@ def test_an_unrestricted_ffmpeg_reads_the_marker(tmp_path):
     assert marker.exists()
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@every_decoder
 @pytest.mark.parametrize("kind", PLAYLISTS)
 def test_a_playlist_opens_nothing(tmp_path, listener, kind, decoder):
     address, seen = listener
@@ -177,7 +178,7 @@ def test_a_playlist_opens_nothing(tmp_path, listener, kind, decoder):
     assert not seen
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@every_decoder
 def test_a_playlist_in_a_shard_set_opens_nothing(tmp_path, listener, decoder):
     address, seen = listener
     root = tmp_path / "videos"
@@ -206,7 +207,7 @@ def test_a_playlist_in_a_shard_set_opens_nothing(tmp_path, listener, decoder):
     assert not seen
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@every_decoder
 def test_names_that_are_protocols_or_patterns_open_nothing(tmp_path, monkeypatch, decoder):
     """decord would take "concat:a.ts|a.ts" for the two files."""
     monkeypatch.chdir(tmp_path)
@@ -221,7 +222,7 @@ def test_names_that_are_protocols_or_patterns_open_nothing(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
-@pytest.mark.parametrize("decoder", DECODERS)
+@every_decoder
 def test_a_damaged_file_is_closed_at_once(tmp_path, decoder):
     whole = encode(tmp_path / "whole.ts", FRAMES).read_bytes()
     bad = {

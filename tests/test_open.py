@@ -42,4 +42,4 @@ def test_modules_that_the_commands_import_are_light(module):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert run.returncode == 0, run.stderr
-    assert {"torch", "av", "decord"}.isdisjoint(run.stdout.split())
+    assert {"torch", "av", "decord", "torchcodec"}.isdisjoint(run.stdout.split())

@@ -3,8 +3,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers.decoders import decoder_param, every_decoder, needs_torchcodec
 from helpers.videos import encode, textured_frames
 
+from ops.data.readers import torchcodec
 from ops.data.readers.base import UnreadableVideo
 from ops.data.readers.decord import DecordReader
 from ops.data.readers.open import DECODERS
@@ -27,7 +29,7 @@ def quarters(image):
     return found
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@every_decoder
 @pytest.mark.parametrize("name", QUARTERS)
 def test_mirrored_files(name, decoder):
     with DECODERS[decoder](MIRRORED / f"{name}.mp4") as reader:
@@ -36,7 +38,15 @@ def test_mirrored_files(name, decoder):
 
 @pytest.mark.parametrize(
     ("decoder", "suffix"),
-    [("pyav", "mp4"), ("pyav", "mov"), ("pyav", "mkv"), ("decord", "mp4"), ("decord", "mov")],
+    [
+        ("pyav", "mp4"),
+        ("pyav", "mov"),
+        ("pyav", "mkv"),
+        decoder_param("decord", "mp4"),
+        decoder_param("decord", "mov"),
+        decoder_param("torchcodec", "mp4"),
+        decoder_param("torchcodec", "mov"),
+    ],
 )
 def test_all_orientations(decoder, suffix, tmp_path):
     frames = textured_frames(4)
@@ -56,6 +66,16 @@ def test_decord_refuses_the_orientations_that_it_does_not_read(kwargs, tmp_path)
     path = encode(tmp_path / "v.mkv", textured_frames(2), **kwargs)
     with pytest.raises(UnreadableVideo, match=r"v\.mkv: .*--decoder pyav"):
         DecordReader(path)
+
+
+@needs_torchcodec
+def test_torchcodec_refuses_the_orientations_that_it_does_not_read(monkeypatch, tmp_path):
+    path = encode(tmp_path / "v.mp4", textured_frames(2))
+    # As if only PyAV's FFmpeg had found a display matrix.
+    turned = Orientation(transposed=True, flipped_vertically=True)
+    monkeypatch.setattr(torchcodec, "orientation_of", lambda frame: turned)
+    with pytest.raises(UnreadableVideo, match=r"v\.mp4: .*display matrix; .*--decoder pyav"):
+        DECODERS["torchcodec"](path)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 import pickle
 import re
 import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
+from helpers.decoders import decoder_param, every_decoder, needs_torchcodec
 from helpers.videos import (
     check,
     copy_from_key,
@@ -36,6 +39,7 @@ from ops.data.readers.containers import open_container
 from ops.data.readers.decord import DecordReader
 from ops.data.readers.open import DECODERS, open_reader
 from ops.data.readers.pyav import PyAVReader
+from ops.data.readers.torchcodec import TorchcodecReader
 from ops.utils.errors import UserError
 
 CASE_FILES = Path(__file__).parent / "cases"
@@ -79,6 +83,9 @@ CASES = {  # file name -> arguments of encode
 }
 # decord gives other pixels of odd widths, and loses frames of a transport stream.
 DECORD_LOST = r"vp9_odd|\.ts$"
+# torchcodec gives other pixels of odd widths, refuses containers and times that do not number the
+# frames, and cannot decode some frames of an intra refresh.
+TORCHCODEC_LOST = r"vp9_odd|\.ts$|\.avi$|one_time|intra_refresh"
 # Where packets do not tell the frames reliably; everything else is indexed.
 FROM_THE_START = r"mpeg4|vp8|one_time|\.ts$|\.avi$"
 if hasattr(VideoCodecContext, "field_order"):
@@ -111,6 +118,20 @@ def test_decord_gives_the_frames_of_a_plain_decode(video, name):
     check(DecordReader, path, truth, [range(2, FRAMES, 7), range(FRAMES), [0], [59, 3, 3, 40]])
 
 
+@needs_torchcodec
+@pytest.mark.parametrize("name", [name for name in CASES if not re.search(TORCHCODEC_LOST, name)])
+def test_torchcodec_gives_the_frames_of_a_plain_decode(video, name):
+    path, truth = video(name)
+    check(TorchcodecReader, path, truth, standard_samples(FRAMES))
+
+
+@needs_torchcodec
+@pytest.mark.parametrize("name", ["h264.ts", "mpeg4.avi", "h264_frames_at_one_time.mkv"])
+def test_torchcodec_refuses_files_whose_packets_do_not_number_the_frames(video, name):
+    with pytest.raises(UnreadableVideo, match=rf"{name}: .*--decoder pyav"):
+        TorchcodecReader(video(name)[0])
+
+
 @pytest.mark.parametrize(
     "name", ["h264_open_gop.mp4", "h264_variable_rate.mkv", "vp9.webm", "mpeg4.avi"]
 )
@@ -131,8 +152,15 @@ def test_any_indices(video, name, indices, kept):
         check(PyAVReader, *video(name), [indices, indices[::-1]])
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("name", ["arm_wrestling_10s.mp4", "clip_a.mp4", "clip_b.avi"])
+@pytest.mark.parametrize(
+    ("decoder", "name"),
+    [
+        decoder_param(decoder, name)
+        for decoder in DECODERS
+        for name in ("arm_wrestling_10s.mp4", "clip_a.mp4", "clip_b.avi")
+        if (decoder, name) != ("torchcodec", "clip_b.avi")  # refused
+    ],
+)
 def test_real_videos(real_videos, name, decoder):
     truth = decode_all(real_videos / name)
     n = len(truth)
@@ -187,12 +215,13 @@ def test_textured_frames_are_distinguishable(video):
         assert np.abs(source - frame).mean((1, 2, 3)).argmin() == i
 
 
-def test_hidden_frames_do_not_count(tmp_path):
+@pytest.mark.parametrize("decoder", ["pyav", decoder_param("torchcodec")])
+def test_hidden_frames_do_not_count(tmp_path, decoder):
     everything = decode_all(encode(tmp_path / "all.mp4", textured_frames(FRAMES)))
     path = encode(tmp_path / "edited.mp4", textured_frames(FRAMES))
     hide_frames(path, first=20, shown=25)
     np.testing.assert_array_equal(decode_all(path), everything[20:45])
-    check(PyAVReader, path, everything[20:45], standard_samples(25))
+    check(DECODERS[decoder], path, everything[20:45], standard_samples(25))
 
 
 def test_display_matrix_is_applied(video):
@@ -209,7 +238,7 @@ def test_display_matrix_is_applied(video):
         )  # the encoder is not exact
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@every_decoder
 def test_indices_out_of_range_and_empty(video, decoder):
     with DECODERS[decoder](video("h264.mp4")[0]) as reader:
         for indices in ([FRAMES], [0, -1], [3, 10**6]):
@@ -218,12 +247,13 @@ def test_indices_out_of_range_and_empty(video, decoder):
         assert reader.get([]).shape == (0, 64, 96, 3)
 
 
-def test_names_that_ffmpeg_would_interpret(video, tmp_path, monkeypatch):
+@every_decoder
+def test_names_that_ffmpeg_would_interpret(video, tmp_path, monkeypatch, decoder):
     path, truth = video("h264.mp4")
     monkeypatch.chdir(tmp_path)
     for name in ("http:a.mp4", "%03d.mp4", "-i.mp4", "a b'c\u00e9.mp4"):
         shutil.copy(path, tmp_path / name)
-        check(PyAVReader, name, truth, [[5, 9]])
+        check(DECODERS[decoder], name, truth, [[5, 9]])
 
 
 # Files whose packets do not give the order or the number of their frames
@@ -250,6 +280,22 @@ def test_times_in_decoding_order_of_a_small_case():
     check(PyAVReader, CASE_FILES / "order" / "bar.mp4", truth, standard_samples(len(truth)))
     with DecordReader(CASE_FILES / "order" / "bar.mp4") as reader:
         np.testing.assert_array_equal(reader.get(range(len(truth))), truth)
+
+
+@needs_torchcodec
+def test_torchcodec_never_returns_another_frame():
+    path = CASE_FILES / "order" / "bar.mp4"
+    truth = decode_all(path)
+    unreadable = 0
+    with TorchcodecReader(path) as reader:
+        assert len(reader) == len(truth)
+        for index in range(len(truth)):
+            try:
+                np.testing.assert_array_equal(reader.get([index])[0], truth[index])
+            except UnreadableVideo as error:
+                assert error.reason.endswith(f"frame {index}; use --decoder pyav")
+                unreadable += 1
+    assert unreadable
 
 
 @pytest.mark.parametrize("kept", [3000, 2**20])
@@ -336,7 +382,7 @@ def make_bad(folder, kind, video):
     return path
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@every_decoder
 @pytest.mark.parametrize("kind", BAD)
 def test_unreadable_files_are_named_at_once(video, tmp_path, kind, decoder):
     path = make_bad(tmp_path, kind, video)
@@ -366,7 +412,13 @@ class OneFrameEach(Dataset):
 
 
 @pytest.mark.parametrize(
-    ("decoder", "start"), [("pyav", "fork"), ("decord", "fork"), ("pyav", "spawn")]
+    ("decoder", "start"),
+    [
+        ("pyav", "fork"),
+        ("pyav", "spawn"),
+        decoder_param("decord", "fork"),
+        decoder_param("torchcodec", "fork"),
+    ],
 )
 def test_good_and_bad_files_in_loader_workers(video, tmp_path, decoder, start):
     good, truth = video("h264.mp4")
@@ -508,13 +560,45 @@ def test_a_truncated_mp4_keeps_its_length_and_its_good_frames(tmp_path, packets)
         DecordReader(path)
 
 
-@pytest.mark.parametrize("name", ["h264.mkv", "vp9.webm", "mpeg4.avi"])
-def test_truncated_file_without_an_index_table(tmp_path, name):
+@needs_torchcodec
+def test_torchcodec_refuses_a_truncated_mp4(tmp_path):
+    path = encode(
+        tmp_path / "cut.mp4", textured_frames(FRAMES), container_options={"movflags": "faststart"}
+    )
+    path.write_bytes(path.read_bytes()[: end_of_packet(path, 35) + 10])
+    with pytest.raises(UnreadableVideo, match=r"cut\.mp4: .*truncated.*--decoder pyav"):
+        TorchcodecReader(path)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "name"),
+    [
+        ("pyav", "h264.mkv"),
+        ("pyav", "vp9.webm"),
+        ("pyav", "mpeg4.avi"),
+        decoder_param("torchcodec", "h264.mkv"),
+        decoder_param("torchcodec", "vp9.webm"),
+    ],
+)
+def test_truncated_file_without_an_index_table(tmp_path, name, decoder):
     path = encode(tmp_path / name, textured_frames(FRAMES), **{**CASES[name], "bframes": 0})
     truth = decode_all(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: end_of_packet(path, 35) + 50])
-    check(PyAVReader, path, truth[:35], standard_samples(35))
+    check(DECODERS[decoder], path, truth[:35], standard_samples(35))
+
+
+@needs_torchcodec
+def test_torchcodec_raises_for_a_damaged_frame_in_one_line(tmp_path):
+    path = encode(tmp_path / "damaged.mp4", textured_frames(FRAMES), bframes=0)
+    truth = decode_all(path)
+    damage_packet(path, 17)
+    with TorchcodecReader(path) as reader:
+        before_and_after = [*range(17), *range(24, FRAMES)]
+        np.testing.assert_array_equal(reader.get(before_and_after), truth[before_and_after])
+        with pytest.raises(UnreadableVideo, match=r"damaged\.mp4: [^\n]*$") as error:
+            reader.get([3, 17, 40])
+    assert ".cpp" not in str(error.value)
 
 
 @pytest.mark.parametrize("kept", [0, 2**20])
@@ -551,3 +635,16 @@ def test_missing_decord_names_the_package_to_install(video, monkeypatch):
     monkeypatch.setattr(decord, "decord", None)
     with pytest.raises(UserError, match="pip install decord"):
         DecordReader(video("h264.mp4")[0])
+
+
+@pytest.mark.parametrize(
+    "package, said",
+    [(None, "pip install torchcodec"), (SimpleNamespace(ffmpeg_major_version=None), "FFmpeg")],
+)
+def test_missing_torchcodec_or_ffmpeg_names_what_to_install(video, monkeypatch, package, said):
+    monkeypatch.setitem(sys.modules, "torchcodec", package)
+    decoders = SimpleNamespace(VideoDecoder=None)
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
+    with pytest.raises(UserError, match=f"{said}.*docs/install.md") as error:
+        TorchcodecReader(video("h264.mp4")[0])
+    assert "\n" not in str(error.value)

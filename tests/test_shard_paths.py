@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.datasets import FRAMES, TEST, TRAIN, make_root, videos_of, write_flow
+from helpers.decoders import every_decoder
 from helpers.launch import call
 from helpers.videos import encode, encode_audio, textured_frames
 
@@ -31,6 +32,11 @@ ODD = {
     "turned.mp4": {"rotation": 90},
 }
 BAD = ("sound.mp4", "text.mp4", "empty.mp4")
+REFUSED = {
+    "pyav": (),
+    "decord": ("cut.mp4",),
+    "torchcodec": ("cut.mp4", "a.avi", "d.mpg", "e.ts"),
+}
 LINES = [
     *(f"v{i}.mp4 {i % 3}" for i in range(4)),
     "v4 1",
@@ -156,11 +162,9 @@ def test_order_ranks_and_resuming_are_those_of_the_files(root, made, tmp_path, w
         assert len(one) == len(keys) and all(map(same, one, two))
 
 
-@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@every_decoder
 @pytest.mark.parametrize("name", [*ODD, "cut.mp4", *BAD])
 def test_odd_files_are_read_as_from_the_disk(root, made, name, decoder):
-    if decoder == "decord":
-        pytest.importorskip("decord")
     ends = []
     for path in (root, made):
         try:
@@ -177,7 +181,7 @@ def test_odd_files_are_read_as_from_the_disk(root, made, name, decoder):
                 "unreadable" if decoder == "decord" else error.reason
             )  # decord's reasons name the file
     assert ends[0] == ends[1]
-    assert isinstance(ends[0], str) == (name in BAD or (decoder, name) == ("decord", "cut.mp4"))
+    assert isinstance(ends[0], str) == (name in BAD or name in REFUSED[decoder])
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 ==================  ===============================================================
 base.py             the interface ``Reader``; read this first
 open.py             ``open_reader``, and the table ``DECODERS`` for video files
-pyav.py, decord.py  video files; pyav.py uses containers.py (which files FFmpeg may
-                    open), packet_index.py, packets.py, orientation.py and rgb.py
+pyav.py, decord.py, video files; they use containers.py (which files FFmpeg may open),
+torchcodec.py       packet_index.py, packets.py, orientation.py and rgb.py
 frame_folder.py     folders of images; templates.py names and images.py decodes the files
 shards.py           tar shards on a disk or behind a URL; shard_paths.py finds the
                     videos in them

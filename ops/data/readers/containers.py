@@ -104,19 +104,19 @@ def _without_id3(data: bytes) -> bytes:
     return data
 
 
-def check_video(path: str, opener: Opener | None = None) -> None:
-    """Check a file for a reader that cannot be restricted as `open_container` is.
+def open_checked(path: str, opener: Opener | None = None) -> av.container.InputContainer:
+    """Open a video with PyAV to inspect it for a reader that cannot be restricted in this way.
 
     Args:
         path, opener: as of `open_container`.
 
     Raises:
-        UnreadableVideo: `open_container` would not open it, or an older FFmpeg may take it for a
+        UnreadableVideo: `open_container` cannot open it, or an older FFmpeg may take it for a
             playlist.
     """
     try:
         if is_playlist(path, opener):
             raise UnreadableVideo(path, _PLAYLIST)
-        open_container(path, opener).close()
+        return open_container(path, opener)
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(path, error.strerror) from None

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ops.data.readers.base import Opener, Reader, UnreadableVideo, check_file
-from ops.data.readers.containers import check_video
-from ops.data.readers.orientation import Orientation, probe_orientation
+from ops.data.readers.containers import open_checked
+from ops.data.readers.orientation import UPRIGHT, probe_orientation
 from ops.utils.errors import UserError
 
 try:
@@ -55,7 +55,7 @@ class DecordReader(Reader):
         if decord is None:
             raise UserError("--decoder decord needs the package decord: pip install decord")
         decord.logging.set_level(decord.logging.QUIET)
-        check_video(self.path, opener)
+        open_checked(self.path, opener).close()
         self._opener = opener
         self._errors = (RuntimeError, decord.DECORDError)
         try:
@@ -76,15 +76,11 @@ class DecordReader(Reader):
     def _find_mirrored_axis(self) -> int | None:
         """The axis of ``[n, H, W, C]`` to reverse: decord rotates, but does not mirror."""
         orientation, container = probe_orientation(self.path, self._opener)
-        if orientation != Orientation() and not container.startswith("mov"):
+        if orientation != UPRIGHT and not container.startswith("mov"):
             raise UnreadableVideo(
                 self.path, "decord reads display matrices of mov and mp4 only; use --decoder pyav"
             )
-        if not orientation.mirrored:
-            return None
-        if orientation.transposed:
-            return 2
-        return 1
+        return orientation.mirrored_axis
 
     def close(self) -> None:
         self._video = None  # decord has no other way to end its thread

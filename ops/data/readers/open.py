@@ -23,10 +23,21 @@ def open_decord(path: str | os.PathLike, opener: Opener | None = None) -> Reader
     return DecordReader(path, opener)
 
 
+def open_torchcodec(path: str | os.PathLike, opener: Opener | None = None) -> Reader:
+    """Frames of mov, mp4, matroska and webm files through torchcodec."""
+    from ops.data.readers.torchcodec import TorchcodecReader
+
+    return TorchcodecReader(path, opener)
+
+
 # --decoder NAME -> the function that opens a video file. Its arguments are the path and, for a
 # video in a shard set, a function that opens the content. Each function imports its library when
 # it is called: `--help` stays fast, and a decoder that is not used need not be installed.
-DECODERS: dict[str, Callable[..., Reader]] = {"pyav": open_pyav, "decord": open_decord}
+DECODERS: dict[str, Callable[..., Reader]] = {
+    "pyav": open_pyav,
+    "decord": open_decord,
+    "torchcodec": open_torchcodec,
+}
 
 
 def open_reader(

@@ -29,6 +29,18 @@ class Orientation(NamedTuple):
         """Whether no rotation alone gives this orientation."""
         return self.transposed ^ self.flipped_horizontally ^ self.flipped_vertically
 
+    @property
+    def mirrored_axis(self) -> int | None:
+        """The axis to reverse in frames ``[n, H, W, C]`` that have been rotated, not mirrored.
+
+        None if a rotation alone gives this orientation.
+        """
+        if not self.mirrored:
+            return None
+        if self.transposed:
+            return 2
+        return 1
+
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The frame as displayed: a view of `image`, ``[H, W, C]``."""
         if self.transposed:
@@ -51,14 +63,14 @@ class Orientation(NamedTuple):
         return filters
 
 
-_UPRIGHT = Orientation()
+UPRIGHT = Orientation()
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The orientation of a decoded frame, from its display matrix."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return _UPRIGHT
+        return UPRIGHT
     # A pixel in column p, row q is displayed in column a * p + c * q, row b * p + d * q.
     a, b, _, c, d, *_ = _MATRIX.unpack(bytes(data))
     if abs(b) > abs(a):
@@ -83,4 +95,4 @@ def probe_orientation(path: str, opener: Opener | None = None) -> tuple[Orientat
         video.streams.video[0].codec_context.thread_count = 1
         for frame in video.decode(video=0):
             return orientation_of(frame), video.format.name
-    return _UPRIGHT, ""
+    return UPRIGHT, ""

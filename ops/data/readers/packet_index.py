@@ -7,6 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import av
+from av.index import IndexEntry
+from av.video.stream import VideoStream
 
 # Packets after a stretch that are inspected with it: more than the 16 pictures that a decoder may
 # hold back.
@@ -97,6 +99,17 @@ def index_packets(
         return None
     display_pts.sort()
     return PacketIndex(all_pts, keys, display_pts, position, len(display_pts))
+
+
+def lost_entries(stream: VideoStream, end: int) -> list[IndexEntry]:
+    """The entries of the table of a mov or mp4 whose data a truncated file has lost.
+
+    Args:
+        stream: the video stream.
+        end: size of the file in bytes.
+    """
+    entries = stream.index_entries
+    return [entry for entry in entries if entry.pos + entry.size > end and not entry.is_discard]
 
 
 @dataclass

@@ -16,7 +16,12 @@ from av.video.reformatter import VideoReformatter
 from ops.data.readers.base import Opener, Reader, UnreadableVideo, check_file
 from ops.data.readers.containers import open_container
 from ops.data.readers.orientation import orientation_of
-from ops.data.readers.packet_index import PacketIndex, index_packets, suspect_stretches
+from ops.data.readers.packet_index import (
+    PacketIndex,
+    index_packets,
+    lost_entries,
+    suspect_stretches,
+)
 from ops.data.readers.packets import is_in_display_order, picture_test
 from ops.data.readers.rgb import to_rgb
 
@@ -307,11 +312,9 @@ class PyAVReader(Reader):
 
     def _count_lost_frames(self, index: PacketIndex) -> PacketIndex:
         """The index of a mov or mp4 with the frames whose packets a truncated file has lost."""
-        entries = self._stream.index_entries
-        if len(entries) <= len(index.pts):
+        if len(self._stream.index_entries) <= len(index.pts):
             return index
-        end = self._container.size
-        lost = [entry for entry in entries if entry.pos + entry.size > end and not entry.is_discard]
+        lost = lost_entries(self._stream, self._container.size)
         if not lost:
             return index
         # A lost frame may be displayed before any frame that is later than its packet was due.
