@@ -2,6 +2,7 @@
 
 import copy
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -15,12 +16,13 @@ from lib.measure import compare, interleave, machine, table
 from ops.data.lists import read_list
 from ops.data.loader import TrainDataset
 from ops.data.readers.base import UnreadableVideo
-from ops.data.readers.open import open_reader
+from ops.data.readers.open import DECODERS, open_reader
 from ops.data.sampling import clip_rng, frame_indices, train_offsets
 from ops.data.transforms import draw_crop
 from ops.utils.errors import UserError
 
 TEMPLATE = "img_{:05d}.jpg"
+DEFAULT_DECODER = "pyav"
 MAX_DIFFERENCE = 2  # of 255 levels
 
 
@@ -33,7 +35,8 @@ def data(args):
         else:
             video = make_video(folder / "made.mp4", args.frames)
         frames, height, width = extract(video, folder / "frames")
-        makers, decord = {}, {}
+        makers, others = {}, {}
+        decoders = other_decoders(video)
         for source, length in targets.DATA:
             line = str(video)
             if source == "frame folder":
@@ -41,7 +44,8 @@ def data(args):
             dataset = training_set(folder / "list.txt", line, length)
             makers[source, length] = clip_makers(dataset, frames, height, width)
             if source == "video":
-                decord[source, length] = with_decord(dataset)
+                for decoder in decoders:
+                    others[(source, length), decoder] = with_decoder(dataset, decoder)
         worst = max(largest_difference(*pair) for pair in makers.values())
         if worst > MAX_DIFFERENCE:
             raise UserError(f"the clips differ: a pixel by {worst} of 255 levels")
@@ -49,24 +53,41 @@ def data(args):
         for case, (original, ours) in makers.items():
             cases[case, "original"] = in_a_row(original, args.clips)
             cases[case, "ours"] = in_a_row(ours, args.clips)
-        for case, make in decord.items():
-            cases[case, "decord"] = in_a_row(make, args.clips)
+        for case, make in others.items():
+            cases[case] = in_a_row(make, args.clips)
         times = interleave(cases, args.rounds)
-    print(machine("torch", "torchvision", "av", "decord", "simplejpeg", "pillow"))
+    print(machine("torch", "torchvision", "av", "decord", "torchcodec", "simplejpeg", "pillow"))
     print(
         f"CPU time of one training clip of {video.name} ({frames} frames, {width}x{height}), "
         f"{args.rounds} rounds of {args.clips} clips; pixels differ by at most {worst} of 255\n"
     )
+    print_times(times, decoders, args.clips)
+
+
+def print_times(times, decoders, clips):
+    """Print a table of milliseconds per clip.
+
+    Args:
+        times: milliseconds of `clips` clips, of each case with "original", "ours", and for videos
+            each of `decoders`.
+        decoders: names of other decoders.
+        clips: their number.
+    """
     rows = []
-    for (source, length), target in targets.DATA.items():
-        original = times[(source, length), "original"] / args.clips
-        ours = times[(source, length), "ours"] / args.clips
-        decord_cell = ""
-        if (source, length) in decord:
-            decord_cell = f"{times[(source, length), 'decord'] / args.clips:.1f}"
-        cells = (f"{original:.1f}", decord_cell, f"{ours:.1f}", f"{1000 / ours:.1f}")
+    for case, target in targets.DATA.items():
+        source, length = case
+        original = times[case, "original"] / clips
+        ours = times[case, "ours"] / clips
+        cells = [f"{original:.1f}"]
+        for decoder in decoders:
+            if source == "video":
+                cells.append(f"{times[case, decoder] / clips:.1f}")
+            else:
+                cells.append("")
+        cells += [f"{ours:.1f}", f"{1000 / ours:.1f}"]
         rows.append((f"{source}, 8 x {length} frames", *cells, *compare(original, ours, target)))
-    titles = ("original ms", "--decoder decord ms", "ours ms", "ours clips/s/core")
+    decoder_titles = (f"--decoder {decoder} ms" for decoder in decoders)
+    titles = ("original ms", *decoder_titles, "ours ms", "ours clips/s/core")
     table(("", *titles, "ratio", "target", ""), rows)
 
 
@@ -156,10 +177,22 @@ def clip_makers(dataset, frames, height, width):
     return original, lambda epoch: dataset[epoch, 0].clip
 
 
-def with_decord(dataset):
-    """A function of an epoch that makes our clip with ``--decoder decord``."""
+def other_decoders(video):
+    """The decoders beside the default one that are installed and can read a video."""
+    found = []
+    for decoder in DECODERS:
+        if decoder == DEFAULT_DECODER:
+            continue
+        with suppress(UserError, UnreadableVideo):
+            open_reader(video, image_tmpl=TEMPLATE, decoder=decoder).close()
+            found.append(decoder)
+    return found
+
+
+def with_decoder(dataset, decoder):
+    """A function of an epoch that makes our clip with another decoder."""
     other = copy.copy(dataset)
-    other.decoder = "decord"
+    other.decoder = decoder
     return lambda epoch: other[epoch, 0].clip
 
 

@@ -1,5 +1,6 @@
 """``benchmark.py views``: 30 views of a video, from file to scores, by the original and by ours."""
 
+import copy
 import random
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 
 from lib.benchmarks import baselines_data, baselines_model
 from lib.benchmarks import benchmark_targets as targets
-from lib.benchmarks.benchmark_data import make_video
+from lib.benchmarks.benchmark_data import make_video, other_decoders
 from lib.measure import compare, interleave, machine, table
 from ops.checkpoints import load_model
 from ops.data.clips import TestDataset
@@ -64,7 +65,7 @@ def views(args):
         return
     with tempfile.TemporaryDirectory() as folder:
         video = make_video(Path(folder) / "made.mp4", args.frames)
-        print(machine("torch", "torchvision", "av", "decord", "pillow"))
+        print(machine("torch", "torchvision", "av", "decord", "torchcodec", "pillow"))
         print(
             f"{CLIPS} clips x {CROPS} crops of {SIZE} of a video of {args.frames} frames, 340x256\n"
         )
@@ -122,6 +123,7 @@ def original_indices(dataset, record, frames, clip):
 def data_side(args, video):
     """Print the CPU time in which the views of a video are read."""
     cases, details = {}, {}
+    decoders = other_decoders(video)
     for name, protocol in PROTOCOLS.items():
         dataset = dataset_of(video, protocol)
         item = dataset[0, 0]
@@ -131,6 +133,8 @@ def data_side(args, video):
         details[name] = (len(item.frames), difference)
         for side, case in reading_cases(dataset, video, args.frames, item).items():
             cases[name, side] = case
+        for decoder in decoders:
+            cases[name, decoder] = reading_with(dataset, decoder)
     times = interleave(cases, args.rounds)
     print(
         f"data side, CPU time of one video, {args.rounds} rounds; "
@@ -138,11 +142,13 @@ def data_side(args, video):
     )
     rows = []
     for name, (frames, difference) in details.items():
-        seconds = [f"{times[name, side] / 1000:.3f}" for side in ("original", "read", "cut")]
+        sides = ("original", *decoders, "read", "cut")
+        seconds = [f"{times[name, side] / 1000:.3f}" for side in sides]
         cells = compare(times[name, "original"], times[name, "read"], targets.VIEWS[name])
         rows.append((name, str(frames), *seconds, f"{difference} of 255", *cells))
-    titles = ("frames", "original s", "ours s", "cutting s", "pixel difference", "ratio", "target")
-    table(("", *titles, ""), rows)
+    decoder_titles = (f"--decoder {decoder} s" for decoder in decoders)
+    titles = ("frames", "original s", *decoder_titles, "ours s", "cutting s", "pixel difference")
+    table(("", *titles, "ratio", "target", ""), rows)
 
 
 def view_difference(dataset, video, frames, item):
@@ -172,6 +178,13 @@ def reading_cases(dataset, video, frames, item):
             dataset.transform.crops(item.frames, picks)
 
     return {"original": original, "read": read, "cut": cut}
+
+
+def reading_with(dataset, decoder):
+    """A function of a round: our reading with another decoder."""
+    other = copy.copy(dataset)
+    other.decoder = decoder
+    return lambda _: other[0, 0]
 
 
 def whole_test(args, video):
