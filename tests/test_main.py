@@ -9,6 +9,7 @@ import torch
 import torchvision
 from helpers.datasets import make_flow, make_motion
 from helpers.launch import call, free_port, launch, refused, run_command_ranks, run_ranks
+from helpers.runs import is_same
 
 from ops.backbones import pretrained
 from ops.checkpoints import save_checkpoint
@@ -57,17 +58,6 @@ def trained(data, tmp_path_factory):
 
 def load(path):
     return torch.load(path, weights_only=True)
-
-
-def same(a, b):
-    """Equal bit for bit, through nested containers."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def with_list(data, flag, path):
@@ -127,7 +117,7 @@ def test_resumed_run_is_bit_identical(data, trained, tmp_path):
         == 0
     )
     whole, parts = load(trained / "last.pth"), load(tmp_path / "out" / "last.pth")
-    assert same(whole["state_dict"], parts["state_dict"]) and same(
+    assert is_same(whole["state_dict"], parts["state_dict"]) and is_same(
         whole["optimizer"]["state"], parts["optimizer"]["state"]
     )
     assert whole["metrics"]["val_top1"] == parts["metrics"]["val_top1"]
@@ -139,8 +129,8 @@ def test_args_toml_repeats_a_run(trained, tmp_path, capsys):
     assert call("main", *config, "--output_dir", tmp_path / "out") == 0
     assert f"flags from {trained}/args.toml" in (tmp_path / "out" / "log.txt").read_text()
     first, second = load(trained / "last.pth"), load(tmp_path / "out" / "last.pth")
-    assert same(first["state_dict"], second["state_dict"])
-    assert same(first["optimizer"], second["optimizer"])
+    assert is_same(first["state_dict"], second["state_dict"])
+    assert is_same(first["optimizer"], second["optimizer"])
     # A resumed run may take its flags from there as well.
     assert call("main", *config, "--resume", "auto") == 0
     assert "resumed" in capsys.readouterr().out
@@ -526,7 +516,7 @@ def test_adaptive_and_interlaced_networks_train(data, tmp_path, capsys, module):
             == 0
         )
     first, again = (load(tmp_path / out / "last.pth") for out in ("a", "b"))
-    assert same(first["state_dict"], again["state_dict"]) and first["model"]["module"] == module
+    assert is_same(first["state_dict"], again["state_dict"]) and first["model"]["module"] == module
     assert not torch.are_deterministic_algorithms_enabled()
     assert "mean class" in capsys.readouterr().out
     line = refused(

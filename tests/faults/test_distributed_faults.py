@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 from helpers.launch import ROOT, call, free_port, launch, run_ranks
-from test_training_faults import check_same, children_of, flags  # noqa: F401 (a fixture)
+from helpers.runs import assert_same_training
+from test_training_faults import children_of, flags  # noqa: F401 (a fixture)
 
 from ops.checkpoints import save_checkpoint
 from ops.data.clips import TrainDataset
@@ -118,7 +119,7 @@ def test_run_resumes_after_each_failure(flags, whole, tmp_path):  # noqa: F811
         0,
         0,
     ]
-    check_same(out, whole)
+    assert_same_training(out, whole)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +288,7 @@ def test_two_machines(flags, whole, tmp_path):  # noqa: F811
     assert latest_checkpoint(out) == (out / "last.pth", [])
     second = machine(2, out)
     assert [first.wait(300), second.wait(300)] == [0, 0], (tmp_path / "agent0").read_text()
-    check_same(out, whole)
+    assert_same_training(out, whole)
     assert not (tmp_path / "elsewhere").exists()
     assert sorted(path.name for path in out.iterdir()) == sorted(
         path.name for path in whole.iterdir()

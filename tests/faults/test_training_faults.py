@@ -1,6 +1,5 @@
 """Training that is killed, stopped, or has a full or damaged disk resumes bit-identically."""
 
-import json
 import os
 import random
 import re
@@ -16,13 +15,13 @@ import pytest
 import torch
 from helpers.datasets import make_motion
 from helpers.launch import ROOT, call, free_port, is_running, refused, start_command
+from helpers.runs import assert_same_training
 
 from ops.training.run_dir import damage
 from ops.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
-TIMES = re.compile("train_.*(seconds|_share|_per_second)")
 WAYS = {
     "plain": [],
     "bf16, accumulated": ["--amp", "bf16", "--accumulate", 2],
@@ -89,35 +88,6 @@ def whole(flags, tmp_path_factory):
     return out
 
 
-def state_of(out):
-    """What a finished run has learned, and what it says of it but for times."""
-    last = torch.load(out / "last.pth", weights_only=True)
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    metrics, *rows = (
-        {key: value for key, value in row.items() if not TIMES.fullmatch(key)}
-        for row in (last["metrics"], *rows)
-    )
-    return last, rows, metrics
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return len(a) == len(b) and all(map(same, a, b)) if isinstance(a, list | tuple) else a == b
-
-
-def check_same(out, whole):
-    (last, rows, metrics), (expected, expected_rows, expected_metrics) = (
-        state_of(out),
-        state_of(whole),
-    )
-    for key in expected.keys() - {"metrics", "recipe"}:
-        assert same(last[key], expected[key]), key
-    assert rows == expected_rows and metrics == expected_metrics
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
     """SIGKILL at ten random moments, a checkpoint after every step."""
@@ -133,12 +103,12 @@ def test_killed_at_any_step_and_resumed(flags, tmp_path, way):
             kills += 1
         else:  # through before it could be killed
             assert process.exitcode == 0, (tmp_path / "log").read_text()
-            check_same(out, tmp_path / "whole")
+            assert_same_training(out, tmp_path / "whole")
             shutil.rmtree(out)
     process = start_command("main", *command, "--output_dir", out, log=tmp_path / "log")
     process.join(120)
     assert process.exitcode == 0, (tmp_path / "log").read_text()
-    check_same(out, tmp_path / "whole")
+    assert_same_training(out, tmp_path / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -169,7 +139,7 @@ def test_a_signal_saves_and_stops(flags, whole, tmp_path, number):
     )
     assert "Traceback" not in text and not any(map(is_running, children))
     assert call("main", *command, "--output_dir", out) == 0
-    check_same(out, whole)
+    assert_same_training(out, whole)
 
 
 def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
@@ -193,7 +163,7 @@ def test_a_signal_in_the_last_step_of_an_epoch(flags, tmp_path, monkeypatch):
     assert {process.exitcode for process in processes} == {2}
     assert "was saved within an epoch by 1 process, not 2" in (tmp_path / "two0").read_text()
     assert call("main", *command, "--output_dir", tmp_path / "out") == 0
-    check_same(tmp_path / "out", tmp_path / "whole")
+    assert_same_training(tmp_path / "out", tmp_path / "whole")
 
 
 def ranks(command, out, port, log):
@@ -245,7 +215,7 @@ def test_two_processes_are_killed_and_stopped_from_either(flags, tmp_path):
             {-9} if number == signal.SIGKILL else {75}
         )
     run_both(command, out, tmp_path / "end.log")
-    check_same(out, tmp_path / "whole")
+    assert_same_training(out, tmp_path / "whole")
 
 
 def test_a_signal_to_the_other_process_during_validation(flags, tmp_path):
@@ -267,7 +237,7 @@ def test_a_signal_to_the_other_process_during_validation(flags, tmp_path):
     last = torch.load(out / "last.pth", weights_only=True)
     assert last["step_in_epoch"] == 6 and last["epoch"] == 0 and not (out / "best.pth").exists()
     run_both(command, out, tmp_path / "end.log")
-    check_same(out, tmp_path / "whole")
+    assert_same_training(out, tmp_path / "whole")
 
 
 def children_of(pid):
@@ -307,7 +277,7 @@ def test_torchrun_starts_a_dead_rank_again(flags, tmp_path):
         os.kill(children_of(agent.pid)[1], signal.SIGKILL)
         assert agent.wait(180) == 0, (tmp_path / "log").read_text()
     assert "resumed" in (out / "log.txt").read_text()
-    check_same(out, tmp_path / "whole")
+    assert_same_training(out, tmp_path / "whole")
 
 
 @pytest.mark.parametrize("kind", ["cut", "flipped", "empty"])
@@ -328,7 +298,7 @@ def test_a_damaged_checkpoint_is_passed_over(flags, whole, tmp_path, capsys, kin
         f"warning: {out}/last.pth: damaged" in said
         and f"resumed {out}/last.1.pth after epoch 1" in said
     )
-    check_same(out, whole)
+    assert_same_training(out, whole)
     for path in out.glob("last*.pth"):
         path.write_bytes(b"")
     assert "all 2 checkpoints are damaged" in refused(capsys, "main", *command, "--output_dir", out)
@@ -374,4 +344,4 @@ def test_a_full_disk(flags, whole, tmp_path, capsys, size):
     assert f"/out/{name}: File too large; " in line
     assert damage(out / "last.pth") is None and not list(out.glob("*.tmp"))
     assert call("main", *command, "--output_dir", out) == 0
-    check_same(out, whole)
+    assert_same_training(out, whole)
