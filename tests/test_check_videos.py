@@ -387,6 +387,19 @@ def test_dataset_file_checks_both_lists(tmp_path, root, capsys):
     assert "--csv" in line
 
 
+def test_known_dataset_is_checked_by_its_name(tmp_path, root, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data/hmdb51/splits")
+    folder.mkdir(parents=True)
+    for split, video in (("train", "good.mp4"), ("val", "short.mp4")):
+        (folder / f"hmdb51_rgb_{split}_split_1.txt").write_text(f"{video} 0\n")
+    # 1: most labels have no video.
+    assert call("check_videos", "hmdb51", "--root_path", root, "-j", 1) == 1
+    printed = capsys.readouterr().out
+    for split in ("train", "val"):
+        assert f"hmdb51_rgb_{split}_split_1.txt: 1 video checked" in printed
+
+
 def test_killed_run_leaves_the_problems_found(tmp_path, root):
     lines = ["text.mp4 0\n", "empty.mp4 0\n", *(f"good.mp4 {i}\n" for i in range(20_000))]
     (tmp_path / "list.txt").write_text("".join(lines))

@@ -411,6 +411,7 @@ def test_a_file_with_other_scores_is_not_written(work, capsys, monkeypatch):
         (["--weights", "best.onnx"], "exported already"),
         (["--int8", "no_such_list.txt"], "no_such_list.txt"),
         (["--check", "no_such_list.txt"], "no_such_list.txt"),
+        (["--check", "list.txt"], "correct the list or --root_path"),
         (["--check", "no_such_video.mp4"], "no_such_video.mp4"),
         (["--input_size", "16", "--weights", "best.pth", "--opset", "99"], "--opset 99"),
     ],

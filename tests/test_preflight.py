@@ -64,6 +64,7 @@ def test_warnings(root, tmp_path):
         ["train.txt:3", "gone.mp4"],
         ["train.txt:4", "frames"],
     ]
+    assert all(warning.endswith("(1 of 4 videos tried)") for warning in tried)
     assert len(lists_of(dataset, skip_missing=True, decoder=None)[1]) == 3  # nothing is opened
     with pytest.raises(UserError, match=r"train.txt:3: .*gone.mp4 does not exist .*--missing skip"):
         lists_of(dataset)

@@ -47,6 +47,15 @@ class Benchmark:
         getattr(importlib.import_module(module), name)(args)
 
 
+class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the defaults to ``--help``, where there are any."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def add_count(parser, name, default, help, metavar="N"):
     """A flag with a number from 1."""
     parser.add_argument(name, type=positive_int, default=default, metavar=metavar, help=help)
@@ -339,7 +348,7 @@ def parse_args():
             help=benchmark.help,
             description=benchmark.help,
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=DefaultsFormatter,
         )
         command.set_defaults(benchmark=benchmark, threads=1)
         if benchmark.measures:

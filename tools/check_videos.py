@@ -5,6 +5,7 @@
     python tools/check_videos.py train.txt --root_path videos --frames all --csv problems.csv \\
         --clean train_clean.txt
     python tools/check_videos.py data/mine/mine.toml        both lists of a dataset
+    python tools/check_videos.py kinetics
 
 Opens every video as training does, with the same reader, and decodes its first, middle and last
 frame. --root_path may be a shard set or its URL. The problems are
@@ -53,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "list",
         metavar="LIST",
-        help="list to check, as for --train_list; or a dataset file NAME.toml or its folder, to "
-        "check its lists",
+        help="list to check, as for --train_list; or a dataset, to check its lists: its name, a "
+        "file NAME.toml or its folder",
     )
     top.add_argument(
         "--root_path",

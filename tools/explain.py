@@ -19,13 +19,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_class_names_flag, add_device_flag, add_weights_flags, command_parser
+from lib.arguments import (
+    add_class_names_flag,
+    add_device_flag,
+    add_weights_flags,
+    check_output_file,
+    command_parser,
+)
 from ops.cli.types import positive_int
 from ops.utils.errors import run_cli
 
 
 def main() -> None:
     args = parser().parse_args()
+    check_output_file(args.out)
     # Imports PyTorch, which --help does not need.
     from lib.pictures.explanation import write_explanation
 

@@ -19,13 +19,17 @@ docs/export.md shows how to use the files.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.arguments import add_class_names_flag, add_weights_flags, command_parser
+from lib.arguments import (
+    add_class_names_flag,
+    add_weights_flags,
+    check_output_file,
+    command_parser,
+)
 from ops.cli.types import positive_int
 from ops.utils.errors import UserError, run_cli
 
@@ -50,12 +54,7 @@ def check_flags(args: argparse.Namespace) -> None:
     suffix = SUFFIXES[args.to]
     if args.out.suffix.lower() != suffix:
         raise UserError(f"--out {args.out}: the name of a file of --to {args.to} ends in {suffix}")
-    if not args.out.parent.is_dir():
-        raise UserError(f"--out {args.out}: there is no folder {args.out.parent}; create it")
-    if args.out.is_dir():
-        raise UserError(f"--out {args.out}: is a folder; give the name of a file")
-    if not os.access(args.out.parent, os.W_OK):
-        raise UserError(f"--out {args.out}: no permission to write into {args.out.parent}")
+    check_output_file(args.out)
     if args.fp16 and args.int8:
         raise UserError("--fp16 and --int8 exclude each other")
     if args.force and not args.int8:

@@ -51,7 +51,7 @@ def read_checked(
     )
     missing = check_files(videos)
     if missing and (stop or len(missing) == len(videos)):
-        raise _missing_error(videos, missing, alternative if stop else "")
+        raise missing_error(videos, missing, alternative if stop else "")
     return videos, len(missing)
 
 
@@ -62,7 +62,14 @@ def _list_kind(dataset: Dataset) -> str:
     return "folder VIDEOS"
 
 
-def _missing_error(videos: VideoList, missing: list[Record], alternative: str) -> UserError:
+def missing_error(videos: VideoList, missing: list[Record], alternative: str = "") -> UserError:
+    """The error for videos that do not exist.
+
+    Args:
+        videos: the list.
+        missing: those of ``check_files``, at least one.
+        alternative: what the user can do but correct the list, for the message.
+    """
     first = missing[0]
     place = f"{videos.path}:{first.line}"
     if reason := explain_missing(first):
@@ -113,8 +120,7 @@ def training_lists(
         warnings += _warn_of_shared_videos(lists["train"], lists["val"])
     if decoder:
         for videos in lists.values():
-            for failure in _try_videos(videos, dataset, modality, decoder):
-                warnings.append(f"{failure} (1 of {_TRIED_VIDEOS} videos tried)")
+            warnings += _try_videos(videos, dataset, modality, decoder)
     return lists, warnings
 
 
@@ -171,7 +177,7 @@ def _try_videos(videos: VideoList, dataset: Dataset, modality: str, decoder: str
     """Read the first and last frame of a few videos spread over the list, as the loader will.
 
     Returns:
-        The failures.
+        A warning for each that cannot be read.
 
     Raises:
         UserError: all videos fail, so that a flag is wrong and not the videos.
@@ -199,7 +205,7 @@ def _try_videos(videos: VideoList, dataset: Dataset, modality: str, decoder: str
             f"{failures[0]}; none of {len(indices)} videos tried can be read: correct --image_tmpl "
             f"or --decoder, and see tools/check_videos.py"
         )
-    return failures
+    return [f"{failure} (1 of {len(indices)} videos tried)" for failure in failures]
 
 
 def check_class_names(

@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ops.checkpoints import load_model
-from ops.checkpoints.class_order import class_names_of
-from ops.checkpoints.identify import read_weights
 from ops.data.class_names import class_name
 from ops.data.clips import Failure, TestDataset
 from ops.data.lists import Record, VideoList, resolve
@@ -29,17 +26,12 @@ from ops.data.readers.stream import FrameStream, open_stream
 from ops.data.readers.templates import EXAMPLES
 from ops.data.windows import DEFAULT_STEP, DEFAULT_WINDOW, Window
 from ops.distributed import choose_device
-from ops.export.network import ExportedNetwork, is_exported
+from ops.export.network import ExportedNetwork
 from ops.inference import iterate_scores, to_device
 from ops.models import TSN, fuse_batch_norm
+from ops.predict.network import load_network
 from ops.predict.prediction import Prediction
-from ops.predict.settings import (
-    choose_names,
-    exported_clip,
-    is_multi_label,
-    predictor_protocol,
-    refuse_network_options,
-)
+from ops.predict.settings import choose_names, is_multi_label, predictor_protocol
 from ops.predict.windows import WindowFeatures, WindowPredictor, WindowScores
 from ops.scores.aggregation import AVERAGES
 from ops.scores.spans import ENTER, STAY, Span, merge_spans
@@ -127,33 +119,18 @@ class Predictor:
         """
         if average not in (None, *AVERAGES):
             raise UserError(f"average {average!r}: unknown; known are {', '.join(AVERAGES)}")
-        file = None
-        if is_exported(weights):
-            model = exported_clip(weights, device)
-            refuse_network_options(
-                f"{model.name} is exported, and fixed in this; give the checkpoint, or export it "
-                "again",
-                num_segments=num_segments,
-                weights_key=weights_key,
-                amp=amp if amp != "none" else None,
-                fuse_bn=fuse_bn or None,
-                **options,
-            )
+        model, known_names, file = load_network(
+            weights,
+            device,
+            num_segments=num_segments,
+            weights_key=weights_key,
+            amp=amp,
+            fuse_bn=fuse_bn,
+            quiet=quiet,
+            **options,
+        )
+        if isinstance(model, ExportedNetwork):
             device = "cpu"
-            known_names = model.class_names
-        elif isinstance(weights, TSN):
-            refuse_network_options(
-                "the network is in memory, and fixed in this; give its checkpoint",
-                num_segments=num_segments,
-                weights_key=weights_key,
-                **options,
-            )
-            model = weights.eval()
-            known_names = getattr(model, "class_names", None)
-        else:
-            file = read_weights(weights, weights_key)
-            model = load_model(file, num_segments, quiet=quiet, consensus="avg", **options)
-            known_names = class_names_of(file)
         self.device = choose_device(device)
         self.class_names = choose_names(known_names, class_names, model, file)
         model.published = getattr(model, "published", None)

@@ -5,14 +5,13 @@ These are the class names, whether a video can have several, and the protocol.
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from ops.checkpoints.identify import WeightFile
 from ops.data.class_names import check_names, read_class_names
 from ops.data.datasets import KNOWN
 from ops.data.preflight import check_class_names
 from ops.data.sampling import SAMPLINGS
-from ops.export.network import ExportedNetwork, load_exported
+from ops.export.network import ExportedNetwork
 from ops.models import TSN
 from ops.scores.protocol import (
     Protocol,
@@ -23,37 +22,6 @@ from ops.scores.protocol import (
 )
 from ops.utils.errors import UserError
 from ops.utils.text import counted
-
-
-def exported_clip(
-    source: str | os.PathLike | ExportedNetwork, device: str | None
-) -> ExportedNetwork:
-    """An exported network, called with clips.
-
-    Raises:
-        UserError: the file cannot be loaded, or the device is not the CPU.
-    """
-    network = source
-    if not isinstance(source, ExportedNetwork):
-        network = load_exported(source)
-    if device not in (None, "cpu"):
-        raise UserError(
-            f"--device {device}: {network.name} runs in onnxruntime on the CPU; give the "
-            "checkpoint for a GPU"
-        )
-    return network.as_clip()
-
-
-def refuse_network_options(reason: str, **options: Any) -> None:
-    """Raise UserError for an option of a network that is fixed.
-
-    Args:
-        reason: why it is, and what to do.
-        options: those of the user; None is not given.
-    """
-    for name, value in options.items():
-        if value is not None:
-            raise UserError(f"--{name}: {reason}")
 
 
 def is_multi_label(model: TSN | ExportedNetwork, file: WeightFile | None) -> bool:

@@ -73,8 +73,8 @@ class Schedule:
             return None
         given = " ".join(f"{step:g}" for step in self.lr_steps)
         return (
-            f"--lr_steps {given}: a run of --epochs {self.epochs} ends before {', '.join(missed)}; "
-            f"give the steps of a run of this length"
+            f"a run of --epochs {self.epochs} ends before the learning rate is lowered at "
+            f"{', '.join(missed)} (--lr_steps {given}); give the steps of a run of this length"
         )
 
 

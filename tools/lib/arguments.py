@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ops.cli.flags import SuggestingParser
 from ops.cli.types import AMP, positive_float, segments
+from ops.utils.errors import UserError
 
 SIZE = re.compile(r"(0|[1-9][0-9]{1,4})|([1-9][0-9]{1,4})x([1-9][0-9]{1,4})")
 
@@ -151,6 +152,20 @@ def add_device_flags(group: argparse._ActionsContainer) -> None:
         default="none",
         help="mixed precision; faster, other bits (default: none)",
     )
+
+
+def check_output_file(path: Path) -> None:
+    """Check, before any work, that a file can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}; create it")
+    if path.is_dir():
+        raise UserError(f"--out {path}: is a folder; give the name of a file")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"--out {path}: no permission to write into {path.parent}")
 
 
 def parse_size(text: str) -> str:

@@ -15,7 +15,8 @@ from lib.exporting.export_check import Pair, compare_list, exported_network, thi
 from lib.predicting.predict_inputs import is_list_name
 from ops.backbones.pixels import usual_scale_size
 from ops.checkpoints.names import resolve_weights
-from ops.data.lists import VideoList, read_list
+from ops.data.lists import VideoList, check_files, read_list
+from ops.data.preflight import missing_error
 from ops.export.description import Description
 from ops.export.graph import (
     DEFAULT_OPSET,
@@ -185,12 +186,15 @@ def read_videos(args: argparse.Namespace, predictor: Predictor) -> Videos:
 
 
 def _read_list(path: str, root_path: str, predictor: Predictor) -> VideoList:
-    return read_list(
+    videos = read_list(
         path,
         root_path=root_path,
         num_class=predictor.model.num_class,
         multi_label=predictor.multi_label,
     )
+    if missing := check_files(videos):
+        raise missing_error(videos, missing)
+    return videos
 
 
 def _calibration_clips(predictor: Predictor, videos: Videos) -> Iterator[np.ndarray]:

@@ -28,7 +28,7 @@ from lib.videos.video_checks import (
 )
 from ops.data.class_names import read_class_names
 from ops.data.dataset_files import MOST_CLASSES
-from ops.data.datasets import dataset_file, not_a_dataset, resolve
+from ops.data.datasets import KNOWN, dataset_file, load_class_names, not_a_dataset, resolve
 from ops.data.lists import Record, VideoList, read_list
 from ops.data.readers.templates import EXAMPLES, count_places
 from ops.utils.errors import UserError
@@ -82,6 +82,13 @@ class ListCheck:
     clean: str | None
 
 
+def _dataset_of(path: str) -> str | None:
+    """The file of a dataset, or the name of a known one; None for a list."""
+    if path in KNOWN and not os.path.exists(path):
+        return path
+    return dataset_file(path)
+
+
 def lists_to_check(check: ListCheck) -> list[ListCheck]:
     """The check itself, or for a dataset one check per list.
 
@@ -89,8 +96,8 @@ def lists_to_check(check: ListCheck) -> list[ListCheck]:
         UserError: the path is not a list, the dataset has no lists, or a flag is only possible
             for one list.
     """
-    file = dataset_file(check.list)
-    if file is None:
+    name = _dataset_of(check.list)
+    if name is None:
         if os.path.isdir(check.list):
             raise not_a_dataset(check.list)
         if is_video_name(check.list):
@@ -102,7 +109,7 @@ def lists_to_check(check: ListCheck) -> list[ListCheck]:
         if getattr(check, flag) is not None:
             raise UserError(f"--{flag} needs one list; give a list instead of {check.list}")
     dataset = resolve(
-        file,
+        name,
         check.modality,
         root_path=check.root_path,
         num_class=check.num_class,
@@ -112,12 +119,14 @@ def lists_to_check(check: ListCheck) -> list[ListCheck]:
     )
     lists = [path for path in (dataset.train_list, dataset.val_list) if path is not None]
     if not lists:
-        raise UserError(f"{file}: neither train_list nor val_list is given; add one of them")
+        raise UserError(f"{name}: neither train_list nor val_list is given; add one of them")
+    # That of a known dataset may be absent.
+    has_names = load_class_names(dataset) is not None
     common = replace(
         check,
         root_path=dataset.root_path,
         num_class=dataset.num_class,
-        class_names=dataset.class_names,
+        class_names=dataset.class_names if has_names else None,
         image_tmpl=dataset.image_tmpl,
         multi_label=dataset.multi_label,
     )

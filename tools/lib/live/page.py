@@ -28,8 +28,6 @@ def serve_page(args: argparse.Namespace) -> int:
     video = Path(args.video) if args.video else None
     if video:
         _check_video(video)
-    if args.in_browser:
-        _check_runtime()
     network = load_network(args)
 
     def new_stream() -> LiveStream:
@@ -38,6 +36,7 @@ def serve_page(args: argparse.Namespace) -> int:
     step = None
     if args.in_browser:
         check_runs_in_browser(network.model, new_stream(), args.weights)
+        _check_runtime()
         step = Path(args.weights)
     page = make_page(network.model, new_stream, note, video=video, step=step)
     port = DEFAULT_PORT if args.port is None else args.port

@@ -133,7 +133,7 @@ def _summary(
     _, height, width = explanation.cells.shape
     parts = [
         f"{model.spec['module']} {model.spec['arch']}",
-        f"{counted(model.num_segments, 'segment')} of {counted(traced.total, 'frame')}",
+        f"{counted(model.num_segments, 'segment')} of a video of {counted(traced.total, 'frame')}",
         f"stage {explanation.stage}, {width} x {height} cells",
     ]
     if clips > 1:
