@@ -467,7 +467,7 @@ def test_file_with_code(scores, tmp_path):
         (["a", "b", "--score_weights", "1"], "--score_weights: 1 for 2 sources"),
         (["a", "--score_weights", "0"], "is not a positive number"),
         (["a", "--score_weights", "nan"], "is not a positive number"),
-        (["a", "--score_weights", "x"], "--score_weights: invalid"),
+        (["a", "--score_weights", "x"], "--score_weights: 'x' is not a number"),
         (["a", "--num_clips", "0"], "is not a positive number"),
         (["a", "--test_crops", "-3"], "is not a positive number"),
         (["a", "--logits"], "unrecognized arguments: --logits"),
