@@ -174,8 +174,8 @@ def add_epoch_flags(parser):
         "--sources",
         nargs="+",
         choices=SOURCES,
-        help="read video files, frame folders, or one after the other; None: what the original "
-        "reads, videos for tdn and folders for the other modules",
+        help="read video files, frame folders, or one after the other (default: what the original "
+        "reads, videos for tdn and folders for the other modules)",
     )
     add_count(parser, "--videos", 64, "training videos; an eighth of them is validated")
     add_count(parser, "--batch", 8, "clips per batch", metavar="B")
