@@ -309,9 +309,9 @@ def resolve(path: str) -> str:
     (flow of Something-Something V1; TSM ops/dataset.py). A path may lead into a shard set
     (ops/data/readers/shard_paths.py), whose index is asked.
     """
-    folder, name = os.path.split(path)
     if exists(path):
         return path
+    folder, name = os.path.split(path)
     for alternative in _alternatives(name):
         other = os.path.join(folder, alternative)
         if exists(other):

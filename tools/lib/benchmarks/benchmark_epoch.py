@@ -18,6 +18,7 @@ from lib.benchmarks import benchmark_targets as targets
 from lib.benchmarks.benchmark_data import TEMPLATE, extract, make_video
 from lib.measure import compare, machine, table
 from ops.distributed import choose_device
+from ops.temporal import MODULES
 from ops.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -167,7 +168,6 @@ def original_command(args, module, lists):
 
 def original_epoch(args, module, train_list, val_list):
     """Train and validate as the original does."""
-    frames_per_segment = 5 if module == "tdn" else 1
     torch.manual_seed(0)
     model = baselines_model.original(module, args.arch, CLASSES).to(args.device)
     loaders = []
@@ -175,7 +175,7 @@ def original_epoch(args, module, train_list, val_list):
         dataset = baselines_loop.OriginalTrainSet(
             Path(path).read_text().splitlines(),
             8,
-            frames_per_segment,
+            MODULES[module].frames_per_segment,
             TEMPLATE,
             crop_size=args.size,
             training=training,

@@ -17,6 +17,7 @@ from lib.benchmarks.benchmark_data import make_video
 from lib.benchmarks.benchmark_epoch import ROOT, run_program
 from lib.benchmarks.benchmark_views import original_indices
 from lib.measure import compare, machine, table
+from ops.backbones.pixels import usual_scale_size
 from ops.checkpoints import load_model
 from ops.data.clips import TestDataset
 from ops.data.lists import read_list
@@ -26,6 +27,7 @@ from ops.distributed import World, choose_device
 from ops.export.graph import check_packages
 from ops.inference import score_videos
 from ops.models import fuse_batch_norm
+from ops.temporal import MODULES
 from ops.testing import INT8, ONNXRUNTIME, TORCH
 from ops.testing.runtime import exported_network
 from ops.utils.errors import UserError
@@ -147,11 +149,6 @@ def compare_logits(module, name, logits, expected):
     return f"{difference:.0e}", f"{right:.0%}"
 
 
-def frames_per_segment(module):
-    """L of a module."""
-    return 5 if module == "tdn" else 1
-
-
 def make_dataset(args, module, protocol, folder, videos):
     """The test dataset of a list of generated videos."""
     lines = []
@@ -162,11 +159,11 @@ def make_dataset(args, module, protocol, folder, videos):
         lines.append(f"{video} 0\n")
     path = folder / "list.txt"
     path.write_text("".join(lines))
-    size = args.size * 256 // 224
+    size = usual_scale_size(args.size)
     return TestDataset(
         read_list(path, num_class=CLASSES),
         num_segments=SEGMENTS,
-        frames_per_segment=frames_per_segment(module),
+        frames_per_segment=MODULES[module].frames_per_segment,
         image_tmpl="",
         scale_size=size,
         crop_size=size if protocol.full_size else args.size,
@@ -182,7 +179,7 @@ def original_network(args, module):
     torch.manual_seed(0)
     network = baselines_model.original(module, args.arch, CLASSES, SEGMENTS)
     torch.nn.init.normal_(network.new_fc.weight)
-    channels = SEGMENTS * frames_per_segment(module) * 3
+    channels = SEGMENTS * MODULES[module].frames_per_segment * 3
     with torch.no_grad():
         # In training mode: running statistics other than those of a new network.
         network(torch.randn(1, channels, args.size, args.size))
